@@ -142,7 +142,7 @@ class FieldDefinition:
         elapsed: Set when the server measures the value itself; such a field is never read from clients.
         is_default_of: The output whose origin `@is_default(out: …)` reports.
         hint_length: `@hint(length: …)` in characters.
-        deprecated: Reason of `@deprecated`, empty when it gives none; `None` when the field is not deprecated.
+        deprecated: Reason of `@deprecated`, empty when it gives none; `None` when it is not deprecated.
     """
 
     name: str

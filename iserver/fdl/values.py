@@ -28,11 +28,11 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 Reader: TypeAlias = Callable[[Any], Any]
 
 
-class InvalidValue(ValueError):
+class InvalidValueError(ValueError):
     """A JSON value does not have the declared type. The message is fit for a client."""
 
 
-class MissingArgument(InvalidValue):
+class MissingArgumentError(InvalidValueError):
     """A required value is absent.
 
     Attributes:
@@ -55,7 +55,7 @@ def reader(type_: TypeRef, name: str) -> Reader:
         name: What messages call the value.
 
     Returns:
-        A function that raises `InvalidValue` for a value that does not fit, `null` for `T!` included.
+        A function that raises `InvalidValueError` for a value that does not fit, `null` for `T!` included.
     """
     read = _not_null_reader(type_, name)
     if not type_.nullable:
@@ -89,7 +89,7 @@ def _instance_reader(expected: type, message: str) -> Reader:
     def read(value: Any) -> Any:
         if type(value) is expected:
             return value
-        raise InvalidValue(message)
+        raise InvalidValueError(message)
 
     return read
 
@@ -100,7 +100,7 @@ def _int_reader(name: str) -> Reader:
     def read(value: Any) -> int:
         if type(value) is int and INT_MIN <= value <= INT_MAX:  # a bool is an int, but not to FDL
             return value
-        raise InvalidValue(message)
+        raise InvalidValueError(message)
 
     return read
 
@@ -113,10 +113,10 @@ def _float_reader(name: str) -> Reader:
             try:
                 return float(value)
             except OverflowError:
-                raise InvalidValue(message) from None
+                raise InvalidValueError(message) from None
         if type(value) is float and isfinite(value):
             return value
-        raise InvalidValue(message)
+        raise InvalidValueError(message)
 
     return read
 
@@ -128,7 +128,7 @@ def _enum_reader(values: Sequence[str], name: str) -> Reader:
     def read(value: Any) -> str:
         if type(value) is str and value in known:
             return value
-        raise InvalidValue(expected)
+        raise InvalidValueError(expected)
 
     return read
 
@@ -139,7 +139,7 @@ def _list_reader(read_element: Reader, name: str) -> Reader:
     def read(value: Any) -> list[JsonValue]:
         if type(value) is list:
             return [read_element(item) for item in value]
-        raise InvalidValue(message)
+        raise InvalidValueError(message)
 
     return read
 
@@ -150,12 +150,12 @@ def _object_reader(fields: Sequence[FieldDefinition], name: str) -> Reader:
 
     def read(value: Any) -> dict[str, JsonValue]:
         if type(value) is not dict:
-            raise InvalidValue(message)
+            raise InvalidValueError(message)
         result: dict[str, JsonValue] = {}
         for member, read_member, nullable in members:
             item = value.get(member)
             if item is None and not nullable:
-                raise InvalidValue(f"Malformed request: {name}.{member} is missing")
+                raise InvalidValueError(f"Malformed request: {name}.{member} is missing")
             result[member] = read_member(item)
         return result
 
@@ -173,8 +173,7 @@ class Arguments:
     def __init__(self, fields: Sequence[FieldDefinition]) -> None:
         given = [item for item in fields if item.elapsed is None]
         self._fields = [
-            (item.name, reader(item.type, item.name), item.type.nullable, item.default, item.required)
-            for item in given
+            (item.name, reader(item.type, item.name), item.type.nullable, item.default, item.required) for item in given
         ]
         self._freezers = [(item.name, _is_nested(item.type)) for item in given]
 
@@ -189,8 +188,8 @@ class Arguments:
             The args that have a value, in declaration order.
 
         Raises:
-            MissingArgument: A required arg is absent.
-            InvalidValue: A value has the wrong type.
+            MissingArgumentError: A required arg is absent.
+            InvalidValueError: A value has the wrong type.
         """
         result: dict[str, JsonValue] = {}
         for name, read, nullable, default, required in self._fields:
@@ -198,7 +197,7 @@ class Arguments:
             if value is not None:
                 result[name] = read(value)
             elif required and name not in given:
-                raise MissingArgument(name)
+                raise MissingArgumentError(name)
             elif name in given and not nullable:
                 read(None)
             elif default is not None:
@@ -211,9 +210,7 @@ class Arguments:
         Args:
             args: What `read` returned.
         """
-        return tuple(
-            [_freeze(args.get(name)) if nested else args.get(name) for name, nested in self._freezers]
-        )
+        return tuple([_freeze(args.get(name)) if nested else args.get(name) for name, nested in self._freezers])
 
 
 def _is_nested(type_: TypeRef) -> bool:
