@@ -1,0 +1,1 @@
+"""The csp-gateway channel server: typed channels over REST, WebSocket and server-sent events."""

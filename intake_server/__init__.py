@@ -1,0 +1,1 @@
+"""The Intake catalog server: catalogs and data sources over the intake protocol."""

@@ -1,0 +1,1 @@
+"""The Apache Pegasus MetaServer: tables, partition configurations and their HTTP API."""

@@ -1,0 +1,1 @@
+"""The Apache Pegasus ReplicaServer: partitions of tables in RocksDB, and their HTTP API."""

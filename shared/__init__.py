@@ -1,0 +1,1 @@
+"""What every daemon needs: options, life cycle, web manners, authentication, logs, metrics, database."""

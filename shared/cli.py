@@ -1,0 +1,269 @@
+"""The command line that every daemon has.
+
+`iserver start --port 3004` and `iserver --port 3004` are the same. An option is taken from the first of: the flag,
+the environment (`ISERVER_PORT`), the TOML file named by ``--config``, its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import ipaddress
+import sys
+import tomllib
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+import click
+
+from shared import logs
+from shared.daemon import Listener, Service, serve
+from shared.errors import StartupError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The options that every daemon has.
+
+    Attributes:
+        host: Name or address to listen on.
+        port: TCP port; 0 lets the system choose.
+        prefix: First part of every URL path, without surrounding slashes; may be empty.
+        data_dir: Folder for everything that the daemon keeps.
+        log_level: The least important level that is written.
+        log_format: ``auto``, ``console`` or ``json``.
+        tls_cert: Certificate chain (PEM), None for plain HTTP.
+        tls_key: Private key (PEM), None when it is in the certificate's file.
+        insecure: Whether a public address without authentication is allowed.
+    """
+
+    host: str
+    port: int
+    prefix: str
+    data_dir: Path
+    log_level: logs.LogLevel
+    log_format: logs.LogFormat
+    tls_cert: Path | None
+    tls_key: Path | None
+    insecure: bool
+
+    @classmethod
+    def take(cls, flags: MutableMapping[str, Any]) -> ServerOptions:
+        """Move the shared options out of a click command's keyword arguments.
+
+        Raises:
+            click.UsageError: A TLS key was given without a certificate.
+        """
+        options = cls(**{name: flags.pop(name) for name in cls.__slots__})
+        if options.tls_key is not None and options.tls_cert is None:
+            raise click.UsageError("--tls-key needs --tls-cert")
+        return options
+
+    def listener(self, path: str | None = None) -> Listener:
+        """Where to listen; `path` (default: the prefix) is only printed in the announcement."""
+        shown = f"/{self.prefix}" if path is None and self.prefix else path or ""
+        return Listener(self.host, self.port, self.tls_cert, self.tls_key, shown)
+
+
+class DaemonGroup(click.Group):
+    """The commands of one daemon; what names none of them is an argument of ``start``."""
+
+    default_command = "start"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or not self._is_ours(args[0]):
+            args = [self.default_command, *args]
+        return super().parse_args(ctx, args)
+
+    def _is_ours(self, word: str) -> bool:
+        if word in self.commands or word in ("--help", "--version"):
+            return True
+        start = self.commands[self.default_command]
+        takes_arguments = any(isinstance(parameter, click.Argument) for parameter in start.params)
+        return not (word.startswith("-") or takes_arguments)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        start = self.commands[self.default_command]
+        with start.make_context(self.default_command, [], parent=ctx, resilient_parsing=True) as start_ctx:
+            records = [record for option in start.params if (record := option.get_help_record(start_ctx))]
+        with formatter.section("Options of start, the default command"):
+            formatter.write_dl(records)
+
+
+class StartCommand(click.Command):
+    """The ``start`` command: its environment variables are named after the daemon alone."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if parent is not None and parent.info_name:
+            extra.setdefault("auto_envvar_prefix", environment_prefix(parent))
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def environment_prefix(ctx: click.Context) -> str:
+    """What the names of a daemon's environment variables begin with, such as ``INTAKE_SERVER``."""
+    return (ctx.command.name or "").upper().replace("-", "_")
+
+
+def daemon_group(name: str, help_text: str) -> DaemonGroup:
+    """The command group of a daemon, with ``--version``; add ``start`` with `start_command`."""
+    group = DaemonGroup(name=name, help=help_text, context_settings={"help_option_names": ["--help"]})
+    return click.version_option(version("entrepot"), prog_name=name)(group)
+
+
+def start_command(group: DaemonGroup, *, port: int, prefix: str = "") -> Callable[[Callable[..., None]], StartCommand]:
+    """Make a function the ``start`` command of a group, with the options that every daemon has.
+
+    Args:
+        group: The daemon's group.
+        port: Default port.
+        prefix: Default URL prefix.
+    """
+
+    def decorate(function: Callable[..., None]) -> StartCommand:
+        decorated = server_options(port=port, prefix=prefix)(function)
+        return cast(StartCommand, group.command("start", cls=StartCommand, help=function.__doc__)(decorated))
+
+    return decorate
+
+
+def server_options(*, port: int, prefix: str = "") -> Callable[[Command], Command]:
+    """Add the options of `ServerOptions`, and ``--config``, to a click command."""
+    readable = click.Path(exists=True, dir_okay=False, path_type=Path)
+    options = [
+        option("--host", default="127.0.0.1", help="Name or address to listen on."),
+        option("--port", type=click.IntRange(0, 65535), default=port, help="Port to listen on; 0 takes a free one."),
+        option("--prefix", default=prefix, callback=_strip_slashes, help="First part of every URL path."),
+        config_option(),
+        option(
+            "--data-dir",
+            type=click.Path(path_type=Path),
+            default=Path("data"),
+            help="Folder for everything that is kept.",
+        ),
+        option(
+            "--log-level",
+            type=click.Choice(get_args(logs.LogLevel)),
+            default="info",
+            help="The least important level that is logged.",
+        ),
+        option(
+            "--log-format",
+            type=click.Choice(get_args(logs.LogFormat)),
+            default="auto",
+            help="auto: console lines on a terminal, JSON lines otherwise.",
+        ),
+        option("--tls-cert", type=readable, help="Certificate chain (PEM); serves HTTPS."),
+        option("--tls-key", type=readable, help="Private key (PEM), unless it is in the certificate's file."),
+        option("--insecure", is_flag=True, help="Allow a public address without authentication."),
+    ]
+
+    def decorate(function: Command) -> Command:
+        return functools.reduce(lambda inner, add: add(inner), reversed(options), function)
+
+    return decorate
+
+
+def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
+    """A click option whose help shows its default and its environment variable."""
+    attributes.setdefault("show_default", not attributes.get("is_flag", False))
+    return click.option(*declarations, show_envvar=True, **attributes)
+
+
+def config_option(**attributes: Any) -> Callable[[Command], Command]:
+    """The ``--config`` option: a TOML file of settings, read before all other options."""
+    return option(
+        "--config",
+        **{
+            "type": click.Path(exists=True, dir_okay=False, path_type=Path),
+            "is_eager": True,
+            "expose_value": False,
+            "callback": _read_config,
+            "help": "TOML file of settings, named like the long options.",
+        }
+        | attributes,
+    )
+
+
+def _read_config(ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and not ctx.resilient_parsing:
+        apply_settings_file(ctx, path)
+    return path
+
+
+def apply_settings_file(ctx: click.Context, path: Path) -> None:
+    """Make the values of a TOML file the defaults of a command's options.
+
+    Raises:
+        click.UsageError: The file is not TOML, or names a setting that the command does not have.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    known = {parameter.name for parameter in ctx.command.params if parameter.name}
+    values = {name.replace("-", "_"): value for name, value in settings.items()}
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {close[0].replace('_', '-')!r}?)" if close else ""
+            raise click.UsageError(f"{path}: unknown setting {name.replace('_', '-')!r}{hint}")
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def _strip_slashes(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    return value.strip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_authentication(options: ServerOptions, *, authenticated: bool, how: str) -> None:
+    """Refuse to serve the public without authentication.
+
+    Args:
+        options: The daemon's options.
+        authenticated: Whether callers must prove who they are.
+        how: The options that would turn authentication on, for the message.
+
+    Raises:
+        click.UsageError: The address is public, nothing authenticates, and ``--insecure`` was not given.
+    """
+    if not (authenticated or options.insecure or is_loopback(options.host)):
+        raise click.UsageError(
+            f"--host {options.host} can be reached from other machines: give {how}, or --insecure if that is meant"
+        )
+
+
+def run_daemon(
+    name: str, options: ServerOptions, build: Callable[[], Service], *, listener: Listener | None = None
+) -> None:
+    """Configure logs, build the service, serve, and end the process with its exit code.
+
+    Args:
+        name: The daemon's command, for messages.
+        options: The shared options.
+        build: Makes the service; may raise `StartupError`.
+        listener: Where to listen, when it is not simply what the options say.
+    """
+    logs.configure(options.log_level, options.log_format)
+    try:
+        code = serve(name, listener or options.listener(), build())
+    except StartupError as error:
+        click.echo(f"{name}: {error}", err=True)
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,259 @@
+"""The manners of an aiohttp application: JSON, bodies with limits, errors, CORS, request log and health.
+
+`apply_manners` is the only place that turns an exception into an answer. A `Problem` becomes the protocol's own
+error shape; anything unexpected becomes a 500 that carries a request id, and a log entry that carries the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from shared.errors import Problem
+from shared.metrics import Metrics
+
+JSON = "application/json"
+BODY_TIMEOUT_S = 30.0
+_REQUEST_ID = "shared.request_id"
+
+
+class ErrorResponse(Protocol):
+    """Encodes a `Problem` in the error shape of one protocol."""
+
+    def __call__(self, request: web.Request, problem: Problem, /) -> web.StreamResponse: ...
+
+
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = JSON
+) -> web.Response:
+    """A response whose body is `value` as compact JSON; `headers` and `content_type` go out as given."""
+    return web.Response(
+        body=orjson.dumps(value), status=status, headers={**(headers or {}), hdrs.CONTENT_TYPE: content_type}
+    )
+
+
+def json_error(_request: web.Request, problem: Problem) -> web.Response:
+    """The house's own error shape, for routes that no protocol dictates: ``{"error": {"code", "message"}}``."""
+    error = {"code": problem.code or str(problem.status), "message": problem.message}
+    return json_response({"error": error}, problem.status, problem.headers)
+
+
+async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
+    """The whole body of a request.
+
+    Args:
+        request: The request.
+        limit: The most bytes that are accepted, after decompression.
+        timeout_s: How long the client may take to send it, in seconds.
+
+    Raises:
+        Problem: 413 when the body is larger than the limit, 408 when it does not arrive in time.
+    """
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    content = request.content
+    if content.is_eof():
+        body = content.read_nowait()
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while chunk := await content.readany():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise Problem(408, f"the request body did not arrive within {timeout_s:g} s", code="timeout") from error
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the request body is larger than {limit} bytes", code="too_large")
+
+
+async def read_json(request: web.Request, limit: int) -> Any:
+    """The body as JSON, whatever its Content-Type says.
+
+    Raises:
+        Problem: 400 when it is not JSON, and as `read_body`.
+    """
+    body = await read_body(request, limit)
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"malformed JSON: {error}", code="malformed_json") from error
+
+
+async def read_json_object(request: web.Request, limit: int) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        Problem: 400 when it is something else, and as `read_json`.
+    """
+    value = await read_json(request, limit)
+    if not isinstance(value, dict):
+        raise Problem(400, f"malformed JSON: expected an object, found {json_kind(value)}", code="malformed_json")
+    return value
+
+
+def json_kind(value: object) -> str:
+    """What a JSON value is called in an error message: ``a string``, ``null``, …"""
+    if value is None:
+        return "null"
+    kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array"}
+    return kinds.get(type(value), "an object")
+
+
+def request_id(request: web.Request) -> str:
+    """The id under which a request is logged: the client's ``X-Request-Id`` if it is sane, else a fresh one."""
+    known = request.get(_REQUEST_ID)
+    if known is None:
+        given = request.headers.get("X-Request-Id", "")
+        known = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else secrets.token_hex(8)
+        request[_REQUEST_ID] = known
+    return str(known)
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which browser pages of other origins may read our answers.
+
+    Attributes:
+        origins: The origins allowed, as browsers send them; None allows every origin.
+        methods: Methods named in the answer to a preflight request.
+        default_headers: Request headers allowed when the preflight names none.
+        credentials: Whether pages may send cookies and authorization.
+        max_age_s: How long a browser may remember a preflight, in seconds.
+    """
+
+    origins: frozenset[str] | None = None
+    methods: tuple[str, ...] = ("GET", "POST", "OPTIONS")
+    default_headers: tuple[str, ...] = ("content-type",)
+    credentials: bool = False
+    max_age_s: int = 86400
+
+    def headers(self, origin: str | None) -> dict[str, str]:
+        """The response headers for a request from `origin` (None: no ``Origin`` was sent)."""
+        if self.origins is None and not self.credentials:
+            return {} if origin is None else {"Access-Control-Allow-Origin": "*"}
+        if origin is None or (self.origins is not None and origin not in self.origins):
+            return {"Vary": "Origin"}
+        allowed = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+        return allowed | ({"Access-Control-Allow-Credentials": "true"} if self.credentials else {})
+
+    def preflight(self, request: web.Request) -> web.Response:
+        """The answer to an ``OPTIONS`` request; the origin's own headers are added as to any answer."""
+        wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS) or ", ".join(self.default_headers)
+        return web.Response(
+            status=204,
+            headers={
+                "Access-Control-Allow-Methods": ", ".join(self.methods),
+                "Access-Control-Allow-Headers": wanted,
+                "Access-Control-Max-Age": str(self.max_age_s),
+            },
+        )
+
+
+def apply_manners(
+    app: web.Application,
+    *,
+    error_response: ErrorResponse = json_error,
+    cors: Cors | None = None,
+    metrics: Metrics | None = None,
+) -> None:
+    """Give an application its error middleware, request ids, CORS, request log and request metrics.
+
+    Args:
+        app: The application, before it is started.
+        error_response: Encodes problems in the protocol's error shape.
+        cors: Answers preflight requests on every path, also on unknown ones; None answers no cross-origin page.
+        metrics: Where to count requests by route and status.
+    """
+    app.middlewares.append(_manners(error_response, cors, metrics))
+    if cors is not None:
+
+        async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
+            response.headers.update(cors.headers(request.headers.get(hdrs.ORIGIN)))
+
+        app.on_response_prepare.append(add_cors_headers)
+
+
+def _manners(error_response: ErrorResponse, cors: Cors | None, metrics: Metrics | None) -> Middleware:
+    log = structlog.get_logger("shared.web")
+    logs_requests = log.is_enabled_for(10)
+
+    @web.middleware
+    async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        try:
+            if cors is not None and request.method == hdrs.METH_OPTIONS:
+                response: web.StreamResponse = cors.preflight(request)
+            else:
+                response = await handler(request)
+        except Problem as problem:
+            response = _encode(error_response, request, problem)
+        except web.HTTPException as answer:
+            if answer.status < 400:
+                raise
+            kept = {"Allow": answer.headers["Allow"]} if "Allow" in answer.headers else {}
+            response = _encode(error_response, request, Problem(answer.status, answer.reason, headers=kept))
+        except Exception as bug:  # the one place where a bug becomes an answer
+            if isinstance(bug, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise  # the client went away: nobody is left to answer
+            log.error("unexpected error", request_id=request_id(request), path=request.path, exc_info=bug)
+            if request.writer.output_size > 0:
+                raise ConnectionError("the answer had begun when the error happened") from bug
+            text = f"internal error, request id {request_id(request)}"
+            response = _encode(error_response, request, Problem(500, text, code="internal"))
+        elapsed = time.perf_counter() - started
+        if metrics is not None:
+            resource = request.match_info.route.resource
+            metrics.observe_request(resource.canonical if resource else "unknown", response.status, elapsed)
+        if logs_requests:
+            log.debug(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=response.status,
+                ms=round(elapsed * 1000, 3),
+                request_id=request_id(request),
+            )
+        return response
+
+    return manners
+
+
+def _encode(error_response: ErrorResponse, request: web.Request, problem: Problem) -> web.StreamResponse:
+    response = error_response(request, problem)
+    response.headers["X-Request-Id"] = request_id(request)
+    return response
+
+
+def health_routes(is_ready: Callable[[], bool | Awaitable[bool]]) -> list[web.RouteDef]:
+    """``GET /healthz``: the process answers; ``GET /readyz``: it can do its work (else 503)."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        ready = is_ready()
+        if not isinstance(ready, bool):
+            ready = await ready
+        if ready:
+            return json_response({"status": "ready"})
+        return json_response({"status": "not ready"}, 503, {"Retry-After": "1"})
+
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz)]
