@@ -8,7 +8,7 @@ from typing import Literal
 
 import orjson
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, Processor
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
@@ -25,7 +25,7 @@ def configure(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name if not as_json else _logger_name,
+        structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -55,11 +55,6 @@ def configure(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     root.setLevel(threshold)
     logging.getLogger("asyncio").setLevel(max(threshold, logging.WARNING))
     logging.getLogger("aiosqlite").setLevel(max(threshold, logging.WARNING))
-
-
-def _logger_name(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["logger"] = getattr(logger, "name", "")
-    return event
 
 
 def _dump_json(value: EventDict, **_ignored: object) -> str:

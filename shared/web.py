@@ -23,7 +23,7 @@ from shared.metrics import Metrics
 
 JSON = "application/json"
 BODY_TIMEOUT_S = 30.0
-_REQUEST_ID = "shared.request_id"
+_REQUEST_ID = web.RequestKey("shared.request_id", str)
 
 
 class ErrorResponse(Protocol):
@@ -124,7 +124,7 @@ def request_id(request: web.Request) -> str:
         given = request.headers.get("X-Request-Id", "")
         known = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else secrets.token_hex(8)
         request[_REQUEST_ID] = known
-    return str(known)
+    return known
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,123 @@
+"""What is written is durable, in order, and fails only for whom it must."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.database import GroupCommitWriter, open_database
+from shared.errors import StartupError
+
+MIGRATIONS = ["CREATE TABLE visit (id INTEGER PRIMARY KEY, page TEXT NOT NULL)"]
+INSERT = "INSERT INTO visit (id, page) VALUES (?, ?)"
+
+
+@pytest.fixture
+async def writer(tmp_path: Path) -> AsyncIterator[GroupCommitWriter]:
+    path = tmp_path / "visits.db"
+    connection = await open_database(path, MIGRATIONS)
+    writer = GroupCommitWriter(path)
+    await writer.start()
+    yield writer
+    await writer.close()
+    await connection.close()
+
+
+def stored(tmp_path: Path) -> list[tuple[int, str]]:
+    with sqlite3.connect(tmp_path / "visits.db") as other:
+        return other.execute("SELECT id, page FROM visit ORDER BY id").fetchall()
+
+
+async def test_a_new_database_is_migrated_from_nothing_and_an_old_one_from_where_it_is(tmp_path: Path):
+    path = tmp_path / "deep" / "down" / "visits.db"
+    await (await open_database(path, MIGRATIONS)).close()
+    connection = await open_database(path, [*MIGRATIONS, "ALTER TABLE visit ADD COLUMN seconds REAL"])
+    await connection.execute("INSERT INTO visit VALUES (1, 'home', 2.5)")
+    async with connection.execute("PRAGMA journal_mode") as cursor:
+        assert await cursor.fetchone() == ("wal",)
+    await connection.close()
+
+
+async def test_a_migration_that_fails_leaves_the_version_before_it(tmp_path: Path):
+    path = tmp_path / "visits.db"
+    await (await open_database(path, MIGRATIONS)).close()
+    with pytest.raises(StartupError, match="no such table: visitor"):
+        await open_database(path, [*MIGRATIONS, "ALTER TABLE visitor ADD COLUMN seconds REAL"])
+    await (await open_database(path, MIGRATIONS)).close()
+
+
+async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path):
+    path = tmp_path / "visits.db"
+    await (await open_database(path, [*MIGRATIONS, "CREATE TABLE more (x)"])).close()
+    with pytest.raises(StartupError, match="schema version 2, this release knows 1"):
+        await open_database(path, MIGRATIONS)
+
+
+async def test_a_file_that_is_no_database_is_a_startup_error(tmp_path: Path):
+    path = tmp_path / "visits.db"
+    path.write_bytes(b"not a database, but long enough to look at" * 40)
+    with pytest.raises(StartupError, match=r"cannot open the database .*visits\.db: file is not a database"):
+        await open_database(path, MIGRATIONS)
+
+
+async def test_a_folder_that_cannot_be_made_is_a_startup_error(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match="cannot open the database"):
+        await open_database(tmp_path / "file" / "visits.db", MIGRATIONS)
+
+
+async def test_a_write_that_returned_is_seen_by_others(writer: GroupCommitWriter, tmp_path: Path):
+    await writer.write(INSERT, [(1, "home"), (2, "shop")])
+    assert stored(tmp_path) == [(1, "home"), (2, "shop")]
+
+
+async def test_many_writers_share_few_transactions(writer: GroupCommitWriter, tmp_path: Path):
+    await asyncio.gather(*(writer.write(INSERT, [(number, "home")]) for number in range(500)))
+    assert len(stored(tmp_path)) == 500
+    assert writer.commits < 50
+
+
+async def test_one_bad_write_fails_alone(writer: GroupCommitWriter, tmp_path: Path):
+    outcomes = await asyncio.gather(
+        writer.write(INSERT, [(1, "home")]),
+        writer.write(INSERT, [(2, "shop"), (1, "again")]),
+        writer.write(INSERT, [(2**70, "too large for a column")]),
+        writer.write(INSERT, [(3, "cart")]),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [type(None), sqlite3.IntegrityError, OverflowError, type(None)]
+    assert stored(tmp_path) == [(1, "home"), (3, "cart")]
+
+
+async def test_statements_submitted_together_are_applied_together(writer: GroupCommitWriter, tmp_path: Path):
+    await writer.write(INSERT, [(1, "home")])
+    with pytest.raises(sqlite3.IntegrityError):
+        await writer.submit([("DELETE FROM visit WHERE id = ?", [(1,)]), (INSERT, [(2, None)])])
+    assert stored(tmp_path) == [(1, "home")]
+
+
+async def test_later_writes_see_the_effect_of_earlier_ones(writer: GroupCommitWriter, tmp_path: Path):
+    writes = [writer.submit([(INSERT, [(number % 2, "home")]), ("DELETE FROM visit", [()])]) for number in range(9)]
+    await asyncio.gather(*writes)
+    assert stored(tmp_path) == []
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others(writer: GroupCommitWriter, tmp_path: Path):
+    given_up = writer.submit([(INSERT, [(1, "home")])])
+    kept = writer.submit([(INSERT, [(2, "shop")])])
+    given_up.cancel()
+    await kept
+    assert (2, "shop") in stored(tmp_path)
+
+
+async def test_close_stores_what_is_waiting_and_then_refuses(writer: GroupCommitWriter, tmp_path: Path):
+    waiting = writer.submit([(INSERT, [(1, "home")])])
+    await writer.close()
+    assert waiting.done()
+    assert stored(tmp_path) == [(1, "home")]
+    with pytest.raises(RuntimeError, match="not running"):
+        writer.submit([(INSERT, [(2, "shop")])])
