@@ -1,0 +1,313 @@
+"""`/pprof/*` for a Python process: what google-pprof and `go tool pprof` expect of a native one (specification §8).
+
+Python functions get synthetic addresses, 16 bytes apart, in a stretch of the address space that nothing is mapped to;
+profiles carry those addresses, and `/pprof/symbol` gives their names back (§8.6). CPU time is found by sampling the
+stacks of all threads and charging each the CPU time that it has used since the sample before; memory is
+counted by tracemalloc.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import re
+import sys
+import sysconfig
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from shared.pegasus.pprof_names import function_at
+
+PERIOD_US = 10_000
+SAMPLE_VARIABLE = "TCMALLOC_SAMPLE_PARAMETER"
+NO_SAMPLING = (
+    f"The environment variable {SAMPLE_VARIABLE} should set to a positive value, such as 524288, before running."
+)
+MMAP_THRESHOLD = 128 * 1024
+"""Allocations of this many bytes get address space of their own; smaller ones share what is already there."""
+FRAMES = 24
+_BASE = 0x0100_0000_0000
+_STEP = 16
+_MAX_STACK = 64
+_ROOTS = sorted(
+    {str(Path(path).resolve()) + os.sep for path in (*sys.path, *sysconfig.get_paths().values()) if path},
+    key=len,
+    reverse=True,
+)
+
+Stack = tuple[int, ...]
+"""Addresses, the innermost function first."""
+
+
+class Answer(NamedTuple):
+    """What a route answers."""
+
+    status: int
+    body: bytes
+
+
+class Symbols:
+    """The address of every function that was seen, and back."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, int] = {}
+        self._names: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def address(self, name: str) -> int:
+        """Where a function is said to be; the same for as long as the process lives.
+
+        It is 8 bytes into the function, because the tools subtract 1 from return addresses before they ask.
+        """
+        found = self._addresses.get(name)
+        if found is None:
+            found = self._addresses[name] = _BASE + _STEP * len(self._names)
+            self._names.append(name)
+        return found + _STEP // 2
+
+    def name(self, address: int) -> str | None:
+        """The function with the greatest start that is not after an address, None when there is none."""
+        if address < _BASE or not self._names:
+            return None
+        return self._names[min((address - _BASE) // _STEP, len(self._names) - 1)]
+
+
+class CpuSampler:
+    """Counts which stacks use CPU time; a sample every `PERIOD_US`.
+
+    A thread is charged the CPU time that it used since its last sample, so one that waits costs nothing.
+    """
+
+    def __init__(self, symbols: Symbols) -> None:
+        self._symbols = symbols
+        self._spent_ns: dict[int, int] = {}
+        self.counts: Counter[Stack] = Counter()
+
+    def run(self, seconds: float, stop: threading.Event) -> None:
+        """Sample for some seconds, or until told to stop."""
+        end = time.monotonic() + seconds
+        self.sample()
+        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, PERIOD_US / 1e6)):
+            self.sample()
+
+    def sample(self) -> None:
+        """Take one sample of every thread but the caller's."""
+        own = threading.get_ident()
+        for thread, frame in sys._current_frames().items():
+            if thread == own:
+                continue
+            try:
+                now_ns = time.clock_gettime_ns(time.pthread_getcpuclockid(thread))
+            except OSError:  # the thread ended meanwhile
+                continue
+            last_ns = self._spent_ns.setdefault(thread, now_ns)
+            ticks = (now_ns - last_ns) // (PERIOD_US * 1000)
+            if ticks > 0:
+                self._spent_ns[thread] = last_ns + ticks * PERIOD_US * 1000
+                self.counts[self._stack(frame)] += ticks
+
+    def _stack(self, innermost: FrameType) -> Stack:
+        addresses: list[int] = []
+        frame: FrameType | None = innermost
+        while frame is not None and len(addresses) < _MAX_STACK:
+            code = frame.f_code
+            addresses.append(self._symbols.address(f"{module_of(code.co_filename)}.{code.co_qualname}"))
+            frame = frame.f_back
+        return tuple(addresses)
+
+
+@lru_cache(maxsize=4096)
+def module_of(filename: str) -> str:
+    """The dotted name of a source file's module, as far as its path tells."""
+    path = filename
+    for root in _ROOTS:
+        if path.startswith(root):
+            path = path[len(root) :]
+            break
+    else:
+        path = Path(path).name
+    return re.sub(r"(/__init__)?\.pyc?$", "", path).replace(os.sep, ".").replace(" ", "_")
+
+
+def cpu_profile(counts: Mapping[Stack, int], maps: bytes) -> bytes:
+    """The legacy binary CPU profile (§8.5)."""
+    words = array.array("Q", (0, 3, 0, PERIOD_US, 0))
+    for stack, count in counts.items():
+        words.extend((count, len(stack), *stack))
+    words.extend((0, 1, 0))
+    return words.tobytes() + maps
+
+
+class Block(NamedTuple):
+    """Live allocations that one stack made."""
+
+    stack: Stack
+    objects: int
+    size: int
+
+
+def heap_profile(blocks: Sequence[Block], kind: str, maps: bytes) -> bytes:
+    """The legacy text heap profile (§8.3, §8.4); `kind` is the tail of its header, such as ``heap_v2/1``."""
+    objects, size = sum(block.objects for block in blocks), sum(block.size for block in blocks)
+    lines = [f"heap profile: {_counts(objects, size)} @ {kind}"]
+    for block in sorted(blocks, key=lambda block: (-block.size, block.stack)):
+        lines.append(f"{_counts(block.objects, block.size)} @ {' '.join(f'0x{pc:016x}' for pc in block.stack)}")
+    return "\n".join([*lines, "", "MAPPED_LIBRARIES:", ""]).encode() + maps
+
+
+def _counts(objects: int, size: int) -> str:
+    return f"{objects:6d}: {size:8d} [{objects:6d}: {size:8d}]"
+
+
+class Pprof:
+    """The five routes. One profile is taken at a time, in a thread of its own; everything else goes on meanwhile."""
+
+    def __init__(self, environment: Mapping[str, str], executor: Executor | None = None) -> None:
+        """Start counting allocations at once if the environment asks for it, as the original does (§8.3)."""
+        self.symbols = Symbols()
+        self._executor = executor
+        self._busy = False
+        self._stop = threading.Event()
+        self._counts_always = _is_positive(environment.get(SAMPLE_VARIABLE, ""))
+        if self._counts_always and not tracemalloc.is_tracing():
+            tracemalloc.start(FRAMES)
+
+    def close(self) -> None:
+        """End a running profile early."""
+        self._stop.set()
+
+    def symbol(self, method: str, body: bytes) -> Answer:
+        """The number of symbols, or with POST the names of addresses (§8.1)."""
+        if method != "POST":
+            return Answer(200, f"num_symbols: {max(1, len(self.symbols))}\n".encode())
+        lines = []
+        for text in body.decode("latin-1").strip().strip("'\"").split("+"):
+            with suppress(ValueError):
+                address = int(text.strip(), 16)
+                shown = f"0x{address:08x}"
+                lines.append(f"{shown}\t{self.symbols.name(address) or shown}\n")
+        return Answer(200, "".join(lines).encode())
+
+    def cmdline(self) -> Answer:
+        """The command line, one argument a line (§8.2)."""
+        return Answer(200, Path("/proc/self/cmdline").read_bytes().replace(b"\0", b"\n"))
+
+    async def heap(self, arguments: Mapping[str, str]) -> Answer:
+        """Live objects, or with ``seconds`` those allocated meanwhile (§8.3)."""
+        seconds = _unsigned(arguments.get("seconds"))
+        if seconds is not None:
+            return await self._alone(self._allocations, seconds)
+        if not self._counts_always:
+            return Answer(500, NO_SAMPLING.encode())
+        return await self._alone(self._live)
+
+    async def growth(self) -> Answer:
+        """The allocations that took address space of their own (§8.4)."""
+        return await self._alone(self._growth)
+
+    async def profile(self, target: str) -> Answer:
+        """A CPU profile (§8.5).
+
+        Args:
+            target: The request target as it was received: ``seconds`` is read undecoded.
+        """
+        found = re.search(r"[?&]seconds=([^&#]*)", target)
+        seconds = 60 if found is None else _unsigned(found[1]) or 0
+        return await self._alone(self._cpu, seconds)
+
+    async def _alone(self, work: Callable[..., bytes], *arguments: int) -> Answer:
+        if self._busy:
+            return Answer(500, b"")
+        self._busy = True
+        try:
+            body = await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+        finally:
+            self._busy = False
+        return Answer(200, body)
+
+    def _cpu(self, seconds: int) -> bytes:
+        sampler = CpuSampler(self.symbols)
+        sampler.run(seconds, self._stop)
+        return cpu_profile(sampler.counts, _maps())
+
+    def _live(self) -> bytes:
+        return heap_profile(self._blocks(tracemalloc.take_snapshot()), "heap_v2/1", _maps())
+
+    def _growth(self) -> bytes:
+        blocks: list[Block] = []
+        if tracemalloc.is_tracing():
+            snapshot = tracemalloc.take_snapshot()
+            large = [trace for trace in snapshot.traces if trace.size >= MMAP_THRESHOLD]
+            blocks = [Block(self._stack(reversed(trace.traceback)), 1, trace.size) for trace in large]
+        return heap_profile(blocks, "growth", _maps())
+
+    def _allocations(self, seconds: int) -> bytes:
+        started = not tracemalloc.is_tracing()
+        if started:
+            tracemalloc.start(FRAMES)
+        before = None if started else tracemalloc.take_snapshot()
+        self._stop.wait(seconds)
+        after = tracemalloc.take_snapshot()
+        if started:
+            tracemalloc.stop()
+        blocks = self._blocks(after)
+        if before is not None:
+            had = {block.stack: block for block in self._blocks(before)}
+            blocks = [grown for block in blocks if (grown := _grown(block, had.get(block.stack)))]
+        return heap_profile(blocks, "heapprofile", _maps())
+
+    def _blocks(self, snapshot: tracemalloc.Snapshot) -> list[Block]:
+        merged: dict[Stack, Block] = {}
+        for statistic in snapshot.statistics("traceback"):
+            stack = self._stack(reversed(statistic.traceback))
+            block = merged.get(stack, Block(stack, 0, 0))
+            merged[stack] = Block(stack, block.objects + statistic.count, block.size + statistic.size)
+        return list(merged.values())
+
+    def _stack(self, frames: Iterable[tracemalloc.Frame]) -> Stack:
+        return tuple(
+            self.symbols.address(f"{module_of(frame.filename)}.{function_at(frame.filename, frame.lineno)}")
+            for frame in frames
+        )
+
+
+def _grown(block: Block, before: Block | None) -> Block | None:
+    if before is None:
+        return block
+    if block.size <= before.size:
+        return None
+    return Block(block.stack, max(1, block.objects - before.objects), block.size - before.size)
+
+
+def _is_positive(text: str) -> bool:
+    number = _unsigned(text)
+    return number is not None and number > 0
+
+
+def _unsigned(text: str | None) -> int | None:
+    """A 32-bit unsigned number in C's notation, None when it is not one."""
+    found = re.fullmatch(r"\+?(0[xX][0-9a-fA-F]+|[0-9]+)", text or "")
+    if found is None:
+        return None
+    digits = found[1]
+    try:
+        number = int(digits, 8 if digits.startswith("0") and digits[1:].isdigit() else 0)
+    except ValueError:  # an 8 or 9 among octal digits
+        return None
+    return number if number < 2**32 else None
+
+
+def _maps() -> bytes:
+    return Path("/proc/self/maps").read_bytes()
