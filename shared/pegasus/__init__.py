@@ -1,0 +1,1 @@
+"""What metaserver, replicaserver and their clients speak: the wire, its structures, settings and metrics."""

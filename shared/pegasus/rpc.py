@@ -1,0 +1,63 @@
+"""What an RPC code does: the table from which a server answers (specification §10.3, §10.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar, final
+
+from shared.pegasus.framing import Request
+from shared.pegasus.thrift import Codec, codec_of
+
+__all__ = ["NO_REPLY", "NoReply", "Rpc", "rpc"]
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+@final
+class NoReply:
+    """The type of `NO_REPLY`."""
+
+
+NO_REPLY: Final = NoReply()
+"""Returned by a function whose client shall get no answer at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc(Generic[Q, R]):
+    """One RPC code.
+
+    Attributes:
+        decode: Reads the request value from `Request.arguments`.
+        encode: Writes the result struct; None for a one-way code, which is never answered.
+        function: Answers: receives the request value and the request; returns the result, an awaitable of
+            it, or `NO_REPLY`. A future costs less than a coroutine, a plain result less than a future.
+            Raises `RpcError` for an answer without result.
+    """
+
+    decode: Callable[[bytes], Q]
+    encode: Callable[[R], bytes] | None
+    function: Callable[[Q, Request], R | NoReply | Awaitable[R | NoReply]]
+
+
+def rpc(
+    request: type[Q] | Any,
+    response: type[R] | Any | None,
+    function: Callable[[Q, Request], R | NoReply | Awaitable[R | NoReply]],
+    *,
+    compat: bool = False,
+) -> Rpc[Q, R]:
+    """An RPC by the types of its request and response.
+
+    Args:
+        request: A struct, or a bare type such as `bytes`.
+        response: The same; None for a one-way code.
+        compat: Leave host_port members out of the answer (§10.5).
+    """
+    encode: Callable[[R], bytes] | None = None
+    if response is not None:
+        codec: Codec[R] = codec_of(response)
+        encode = (codec.compat if compat else codec).encode_field
+    question: Codec[Q] = codec_of(request)
+    return Rpc(question.decode_field, encode, function)

@@ -1,0 +1,266 @@
+"""One port for HTTP and RPC (specification §2.1, §10)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from shared.errors import Problem
+from shared.pegasus import server as server_module
+from shared.pegasus.errors import RpcError
+from shared.pegasus.framing import ReplyReader, encode_request
+from shared.pegasus.http import HttpRequest, Response
+from shared.pegasus.routes import Router, route
+from shared.pegasus.rpc import NO_REPLY, rpc
+from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures.rrdb import ReadResponse, ScanRequest
+from shared.pegasus.thrift import I64, codec_of
+
+SEPARATOR = b"\r\n\r\n"
+
+
+class Parts:
+    """Answers whose moment is in the test's hand."""
+
+    def __init__(self) -> None:
+        self.later: list[asyncio.Future[ReadResponse]] = []
+        self.cleared: list[int] = []
+        self.open_gate = asyncio.Event()
+
+    def get(self, key, request):
+        match key:
+            case b"busy":
+                raise RpcError("ERR_BUSY")
+            case b"bug":
+                raise ZeroDivisionError
+            case b"silence":
+                return NO_REPLY
+            case b"later":
+                self.later.append(asyncio.get_running_loop().create_future())
+                return self.later[-1]
+            case b"coroutine":
+                return self.slow_get(key)
+        return ReadResponse(value=key, server=request.peer)
+
+    async def slow_get(self, key):
+        await self.open_gate.wait()
+        return ReadResponse(value=key)
+
+    def clear(self, context, request):
+        self.cleared.append(context)
+
+    async def slow_page(self, request: HttpRequest) -> Response:
+        await self.open_gate.wait()
+        return Response.text("slow")
+
+    def problem(self, request: HttpRequest) -> Response:
+        raise Problem(404, "not here")
+
+    def bug(self, request: HttpRequest) -> Response:
+        raise ZeroDivisionError
+
+    def echo(self, request: HttpRequest) -> Response:
+        return Response(b"%s %s %d" % (request.method.encode(), request.path.encode(), len(request.body)))
+
+
+@pytest.fixture
+async def parts():
+    return Parts()
+
+
+@pytest.fixture
+async def served(parts):
+    routes = [
+        route("/echo", parts.echo, "Echo test"),
+        route("/slow", parts.slow_page),
+        route("/problem", parts.problem),
+        route("/bug", parts.bug),
+    ]
+    rpcs = {"GET": rpc(bytes, ReadResponse, parts.get), "CLEAR": rpc(I64, None, parts.clear)}
+    server = PegasusServer(Router(routes), rpcs)
+    bound = socket.create_server(("127.0.0.1", 0))
+    await server.start([bound], None)
+    server.address = bound.getsockname()[:2]
+    yield server
+    parts.open_gate.set()
+    for future in parts.later:
+        future.cancel()
+    await server.drain()
+
+
+class Client:
+    def __init__(self, reader, writer):
+        self.reader, self.writer, self.replies = reader, writer, ReplyReader()
+        self.ready = []
+
+    def get(self, *keys, code="GET"):
+        calls = [
+            encode_request(code, number, codec_of(bytes).encode_field(key, 1)) for number, key in enumerate(keys, 1)
+        ]
+        self.writer.write(b"".join(calls))
+
+    async def reply(self):
+        while not self.ready:
+            data = await self.reader.read(65536)
+            assert data, "the server closed the connection"
+            self.ready += self.replies.feed(data)
+        return self.ready.pop(0)
+
+    async def http(self):
+        head = await self.reader.readuntil(SEPARATOR)
+        length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+        return int(head.split()[1]), await self.reader.readexactly(length)
+
+
+@pytest.fixture
+async def client(served):
+    reader, writer = await asyncio.open_connection(*served.address)
+    yield Client(reader, writer)
+    writer.close()
+
+
+async def test_get_and_post_are_interchangeable(client):
+    client.writer.write(b"GET //echo/ HTTP/1.1\r\n\r\nPOST /echo?x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+    assert await client.http() == (200, b"GET echo 0")
+    assert await client.http() == (200, b"POST echo 3")
+
+
+async def test_an_unknown_path_is_named_as_it_was_understood(client):
+    client.writer.write(b"GET //no///such/ HTTP/1.1\r\n\r\n")
+    assert await client.http() == (404, b'service not found for "no/such"')
+
+
+async def test_a_target_that_cannot_be_parsed_says_why(client):
+    client.writer.write(b"GET /echo?a=%zzab HTTP/1.1\r\n\r\nGET /echo?a=1&a=2 HTTP/1.1\r\n\r\n")
+    prefix = b"failed to parse request: ERR_INVALID_PARAMETERS: "
+    reason = b"The characters zzab do not form a hex value. Please escape it or pass a valid hex value"
+    assert await client.http() == (400, prefix + reason)
+    assert await client.http() == (400, prefix + b"duplicate parameter: a")
+
+
+async def test_problems_and_bugs_are_answers(client):
+    client.writer.write(b"GET /problem HTTP/1.1\r\n\r\nGET /bug HTTP/1.1\r\n\r\n")
+    assert await client.http() == (404, b"not here")
+    status, text = await client.http()
+    assert status == 500
+    assert text.startswith(b"internal error, request id ")
+
+
+async def test_pipelined_requests_are_answered_in_order(client, parts):
+    client.writer.write(b"GET /slow HTTP/1.1\r\n\r\n" + b"GET /echo HTTP/1.1\r\n\r\n" * 99)
+    await client.writer.drain()
+    parts.open_gate.set()
+    assert await client.http() == (200, b"slow")
+    assert [await client.http() for _ in range(99)] == [(200, b"GET echo 0")] * 99
+
+
+async def test_a_client_may_wait_for_continue(client):
+    client.writer.write(b"POST /echo HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    assert await client.reader.readuntil(SEPARATOR) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.writer.write(b"abc")
+    assert await client.http() == (200, b"POST echo 3")
+
+
+async def test_a_request_may_arrive_byte_by_byte(client):
+    for byte in b"POST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc":
+        client.writer.write(bytes([byte]))
+        await client.writer.drain()
+    assert await client.http() == (200, b"POST echo 3")
+
+
+@pytest.mark.parametrize("first", [b"HEAD / HTTP/1.1\r\n\r\n", b"PUT / HTTP", b"\x16\x03\x01\x02", b"RDSN", b"OPTIONS"])
+async def test_any_other_first_bytes_close_the_connection_without_a_word(client, first):
+    client.writer.write(first)
+    assert await client.reader.read() == b""
+
+
+async def test_a_malformed_head_closes_the_connection_after_the_good_answers(client):
+    client.writer.write(b"GET /echo HTTP/1.1\r\n\r\nDELETE /echo HTTP/1.1\r\n\r\n")
+    assert (await client.reader.read()).endswith(b"GET echo 0")
+
+
+async def test_a_malformed_rpc_closes_the_connection_after_the_good_answers(client):
+    client.get(b"a")
+    client.writer.write(b"x" * 64)
+    assert (await client.reply()).seqid == 1
+    assert await client.reader.read() == b""
+
+
+async def test_an_rpc_is_answered_with_its_result(client):
+    client.get(b"hello")
+    reply = await client.reply()
+    assert (reply.error, reply.code, reply.seqid) == ("ERR_OK", "GET_ACK", 1)
+    result = codec_of(ReadResponse).decode_field(reply.result)
+    host, port = client.writer.get_extra_info("sockname")
+    assert (result.value, result.server) == (b"hello", f"{host}:{port}")
+
+
+async def test_errors_and_bugs_are_replies_without_result(client):
+    client.get(b"busy", b"bug")
+    assert [(await client.reply()).error for _ in range(2)] == ["ERR_BUSY", "ERR_UNKNOWN"]
+
+
+async def test_an_unknown_code_is_said_to_be_unknown(client):
+    client.get(b"", code="RPC_NO_SUCH")
+    reply = await client.reply()
+    assert (reply.error, reply.code) == ("ERR_HANDLER_NOT_FOUND", "RPC_NO_SUCH_ACK")
+
+
+async def test_unreadable_arguments_are_invalid_data(client):
+    client.writer.write(encode_request("GET", 5, codec_of(ScanRequest).encode_field(ScanRequest(3), 1)))
+    client.writer.write(encode_request("GET", 6, codec_of(I64).encode_field(3, 1)))
+    assert [(await client.reply()).error for _ in range(2)] == ["ERR_INVALID_DATA", "ERR_INVALID_DATA"]
+
+
+async def test_a_one_way_code_and_a_silent_answer_send_nothing(client, parts):
+    client.writer.write(encode_request("CLEAR", 1, codec_of(I64).encode_field(77, 1)))
+    client.get(b"silence", b"after")
+    assert (await client.reply()).seqid == 2
+    assert parts.cleared == [77]
+
+
+async def test_replies_come_as_they_are_ready(client, parts):
+    client.get(b"later", b"coroutine", b"now")
+    assert (await client.reply()).seqid == 3
+    parts.open_gate.set()
+    assert (await client.reply()).seqid == 2
+    parts.later[0].set_result(ReadResponse(value=b"done"))
+    assert (await client.reply()).seqid == 1
+
+
+async def test_a_client_that_does_not_read_is_not_read_from(served, client, monkeypatch):
+    big = b"v" * 1_000_000
+    client.get(*[big] * 40)
+    (connection,) = await until(lambda: served.connections and tuple(served.connections))
+    await until(lambda: not connection.can_write)
+    assert [len(codec_of(ReadResponse).decode_field((await client.reply()).result).value) for _ in range(40)] == [
+        len(big)
+    ] * 40
+
+
+async def test_draining_answers_what_is_in_flight_and_then_closes(served, client, parts):
+    client.get(b"later")
+    await until(lambda: parts.later)
+    draining = asyncio.ensure_future(served.drain())
+    await asyncio.sleep(0)
+    parts.later[0].set_result(ReadResponse(value=b"done"))
+    assert (await client.reply()).error == "ERR_OK"
+    assert await client.reader.read() == b""
+    await draining
+
+
+async def test_draining_does_not_wait_for_ever(served, client, parts, monkeypatch):
+    monkeypatch.setattr(server_module, "DRAIN_TIMEOUT_S", 0.0)
+    client.get(b"later")
+    await until(lambda: parts.later)
+    await served.drain()
+    assert await client.reader.read() == b""
+
+
+async def until(condition):
+    """The first true value of a condition that another task brings about."""
+    while not (value := condition()):  # noqa: ASYNC110 - yields to the tasks that bring it about
+        await asyncio.sleep(0)
+    return value

@@ -1,0 +1,156 @@
+"""The binary protocol and the structures of the IDL (specification §10.3, §10.5, appendix D)."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import struct as binary
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.pegasus import structures
+from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration, QueryCfgRequest, QueryCfgResponse
+from shared.pegasus.structures.meta_admin import CreateAppOptions, CreateAppRequest
+from shared.pegasus.structures.rrdb import (
+    BatchGetRequest,
+    FullKey,
+    KeyValue,
+    MultiGetRequest,
+    ReadResponse,
+    ScanResponse,
+    UpdateRequest,
+)
+from shared.pegasus.thrift import I64, ThriftError, codec_of
+
+NODE = HostPort("127.0.0.1", 34801)
+ALL_STRUCTS = [
+    value
+    for module in pkgutil.iter_modules(structures.__path__)
+    for value in vars(importlib.import_module(f"shared.pegasus.structures.{module.name}")).values()
+    if hasattr(value, "__codec__")
+]
+
+
+@pytest.mark.parametrize("declared", ALL_STRUCTS, ids=lambda declared: declared.__name__)
+def test_every_struct_of_the_idl_survives_the_wire_with_nothing_set(declared):
+    codec = codec_of(declared)
+    wire = codec.encode(declared())
+    assert codec.encode(codec.decode(wire)) == wire
+
+
+@pytest.mark.parametrize("declared", ALL_STRUCTS, ids=lambda declared: declared.__name__)
+def test_every_struct_of_the_idl_reads_an_empty_message_as_zero_values(declared):
+    again = codec_of(declared).decode(b"\x00")
+    assert isinstance(again, declared)
+
+
+keys = st.binary(max_size=20)
+rows = st.lists(st.builds(KeyValue, keys, keys, st.none() | st.integers(-(2**31), 2**31 - 1)), max_size=5)
+
+
+@given(
+    st.builds(
+        ScanResponse,
+        st.integers(0, 13),
+        rows,
+        st.integers(-(2**63), 2**63 - 1),
+        st.just(2),
+        st.just(3),
+        st.text(st.characters(codec="utf-8")),
+        st.none() | st.integers(0, 100),
+    )
+)
+def test_what_is_written_is_read_back(response):
+    codec = codec_of(ScanResponse)
+    assert codec.decode_field(codec.encode_field(response)) == response
+
+
+def test_containers_of_every_kind_survive():
+    request = MultiGetRequest(b"h", [b"a", b"", b"c"], 3, -1, True, b"s", b"t", True, False, 2, b"p", True)
+    assert codec_of(MultiGetRequest).decode(codec_of(MultiGetRequest).encode(request)) == request
+    batch = BatchGetRequest([FullKey(b"h1", b"s1"), FullKey(b"h2", b"")])
+    assert codec_of(BatchGetRequest).decode(codec_of(BatchGetRequest).encode(batch)) == batch
+    create = CreateAppRequest("temp", CreateAppOptions(8, 3, True, "pegasus", True, {"default_ttl": "10", "é": "ü"}))
+    assert codec_of(CreateAppRequest).decode(codec_of(CreateAppRequest).encode(create)) == create
+    query = QueryCfgRequest("temp", [0, 7, 3])
+    assert codec_of(QueryCfgRequest).decode(codec_of(QueryCfgRequest).encode(query)) == query
+
+
+def test_an_older_clients_answer_has_no_host_port_members():
+    configuration = PartitionConfiguration(Gpid(2, 3), 1, 3, NODE, [NODE], [], 5, 0, NODE, [NODE], [])
+    answer = QueryCfgResponse("ERR_OK", 2, 8, True, [configuration])
+    full, compat = codec_of(QueryCfgResponse), codec_of(QueryCfgResponse).compat
+    assert full.decode(full.encode(answer)) == answer
+    (older,) = compat.decode(compat.encode(answer)).partitions
+    assert (older.primary, older.hp_primary, older.hp_secondaries) == (NODE, None, None)
+    assert NODE.host.encode() not in compat.encode(answer)
+
+
+def test_a_struct_without_host_ports_needs_no_second_form():
+    assert codec_of(ReadResponse).compat is codec_of(ReadResponse)
+
+
+def test_members_are_read_in_any_order_and_unknown_ones_skipped():
+    known = codec_of(UpdateRequest).encode(UpdateRequest(b"k", b"v", 7))[:-1]
+    key, rest = known[:8], known[8:]
+    unknown = b"".join(
+        [
+            b"\x02\x00\x63\x01",  # bool
+            b"\x0b\x00\x64" + binary.pack(">i", 3) + b"abc",
+            b"\x0d\x00\x65\x08\x0b" + binary.pack(">iii", 1, 5, 1) + b"x",
+            b"\x0f\x00\x66\x0a" + binary.pack(">iqq", 2, 1, 2),
+            b"\x0c\x00\x67\x0c\x00\x01\x03\x00\x01\x05\x00\x00",
+            b"\x08\x00\x01\x00\x00\x00\x09",  # id 1 with another type is not our key
+        ]
+    )
+    decoded = codec_of(UpdateRequest).decode(unknown + rest + unknown + key + b"\x00")
+    assert (decoded.key, decoded.value, decoded.expire_ts_seconds) == (b"k", b"v", 7)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"\x0c\x00\x01\x7f\xff\xff\xff",  # a blob of 2 GiB
+        b"\x0c\x00\x01\xff\xff\xff\xff",  # a blob of negative length
+        b"\x0c\x00\x01\x00\x00",  # cut short within a length
+        b"\x0f\x00\x63\x0b\x7f\xff\xff\xff",  # an unknown list of 2^31 strings
+        b"\x0d\x00\x63\x0b\x0b\xff\xff\xff\xff",  # an unknown map of negative size
+        b"\x0b\x00\x63\xff\xff\xff\xff",  # an unknown string of negative length
+        b"\x63\x00\x63",  # no such type
+        b"\x0c\x00\x63" * 100,  # nested without end
+        b"",
+    ],
+)
+def test_hostile_bytes_are_refused(hostile):
+    with pytest.raises(ThriftError):
+        codec_of(UpdateRequest).decode(hostile)
+
+
+def test_a_list_of_another_type_is_refused():
+    with pytest.raises(ThriftError, match="another type"):
+        codec_of(QueryCfgRequest).decode(b"\x0f\x00\x02\x0b" + binary.pack(">ii", 1, 0) + b"\x00")
+
+
+def test_text_that_is_not_utf_8_is_refused():
+    with pytest.raises(ThriftError):
+        codec_of(QueryCfgRequest).decode(b"\x0b\x00\x01" + binary.pack(">i", 1) + b"\xff\x00")
+
+
+@given(st.binary(max_size=120))
+def test_no_bytes_do_anything_but_decode_or_be_refused(noise):
+    for declared in (ScanResponse, QueryCfgResponse, AppInfo, CreateAppRequest):
+        try:
+            codec_of(declared).decode(noise)
+        except ThriftError:
+            continue
+
+
+def test_the_argument_is_the_first_member_whatever_its_id():
+    codec = codec_of(I64)
+    assert codec.decode_field(codec.encode_field(-5, 1)) == codec.decode_field(codec.encode_field(-5, 0)) == -5
+    assert codec.decode_field(b"\x00") == 0
+    with pytest.raises(ThriftError, match="expected a value of thrift type 10, found type 11"):
+        codec.decode_field(b"\x0b\x00\x01\x00\x00\x00\x00\x00")
