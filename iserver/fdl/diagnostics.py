@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from iserver.fdl.syntax import Position
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
@@ -35,6 +37,30 @@ class Diagnostic:
             return f"{self.file}: line {self.line} char {self.column}: {self.message}"
         mark = "warning: " if self.kind == "warning" else ""
         return f"File {self.file}, Line {self.line}, Column {self.column}: {mark}{self.message}"
+
+
+class Report:
+    """Collects diagnostics while a program is compiled.
+
+    Attributes:
+        diagnostics: Everything said so far.
+    """
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+
+    def error(self, position: Position, message: str) -> None:
+        """Add a semantic error."""
+        self.diagnostics.append(Diagnostic("semantic", position.file, position.line, position.column, message))
+
+    def warning(self, position: Position, message: str) -> None:
+        """Add a warning."""
+        self.diagnostics.append(Diagnostic("warning", position.file, position.line, position.column, message))
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        """The diagnostics that reject the program."""
+        return [item for item in self.diagnostics if item.is_error]
 
 
 class FdlError(ValueError):

@@ -168,6 +168,16 @@ class FieldDefinition:
         return not (self.type.nullable or self.has_default or self.elapsed)
 
 
+IMPRESSION_TIME = ObjectDefinition(
+    "ImpressionTime",
+    (
+        FieldDefinition("impressionId", ScalarType(Scalar.STRING, nullable=False), "impression_id"),
+        FieldDefinition("impressionTime", ScalarType(Scalar.INT, nullable=False), "impression_time"),
+    ),
+)
+"""The built-in type; in the warehouse its `impressionTime` is a timestamp."""
+
+
 # --- definitions --------------------------------------------------------------------------------
 
 

@@ -1,0 +1,61 @@
+"""Names that share one space and may not collide (specification §13.3).
+
+Two names collide when they are the same FDL name or become the same snake_case name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from iserver.fdl.diagnostics import Report
+from iserver.fdl.names import is_java_keyword, snake_case
+from iserver.fdl.syntax import Position
+
+
+class Scope:
+    """The names of one enum, type, event, feature, session or of the whole program."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._names: dict[str, str] = {}
+        self._columns: dict[str, str] = {}
+
+    def reserve(self, names: Iterable[str], owner: str) -> None:
+        """Take names without a position, for example the system columns of a table.
+
+        Args:
+            owner: How messages describe who has the name.
+        """
+        for name in names:
+            self._names[name] = owner
+            self._columns[snake_case(name)] = owner
+
+    def is_free(self, name: str) -> bool:
+        """Whether nothing has this name or its snake_case form."""
+        return name not in self._names and snake_case(name) not in self._columns
+
+    def claim(self, name: str, position: Position, *, imported: bool = False) -> bool:
+        """Take a name, or report why it cannot be taken.
+
+        Args:
+            imported: The name was checked where it was declared, so it is not warned about again.
+        """
+        column = snake_case(name)
+        if not column:
+            self._report.error(position, f"Cannot use the name '{name}': nothing of it is left in snake_case")
+            return False
+        if name in self._names:
+            owner = self._names[name]
+            self._report.error(position, f"Cannot use the name '{name}' because it would conflict with {owner}")
+            return False
+        if column in self._columns:
+            self._report.error(
+                position,
+                f"Cannot use the name '{name}' because its sql identifier '{column}' would conflict with "
+                f"{self._columns[column]}",
+            )
+            return False
+        if not imported and is_java_keyword(name):
+            self._report.warning(position, f"'{name}' is a Java keyword; Java clients cannot be generated")
+        self._names[name] = self._columns[column] = str(position)
+        return True
