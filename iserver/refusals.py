@@ -1,0 +1,22 @@
+"""The reasons for which a request is refused (specification, appendix A). Handlers give them a status."""
+
+from __future__ import annotations
+
+
+class RefusalError(Exception):
+    """A request that changes nothing; the message is what the client reads."""
+
+
+class MalformedError(RefusalError):
+    """The request does not have the shape or the types it must have."""
+
+
+class UnknownError(RefusalError):
+    """The request names a feature, event, field or impression that does not exist."""
+
+
+class SessionGoneError(RefusalError):
+    """There is no active session with these keys."""
+
+    def __init__(self, message: str = "session not found or expired") -> None:
+        super().__init__(message)

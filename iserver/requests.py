@@ -1,0 +1,238 @@
+"""What clients ask for: the bodies of `features`, `signal` and `external` (specification §3.1, §4 and §5).
+
+Members that are not known are ignored everywhere; that is the rule by which clients and servers of
+different age work together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from iserver.refusals import MalformedError
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesRequest:
+    """The body of `features`.
+
+    Attributes:
+        args: Session args, keys included, as they were sent.
+        impression_id: Id of the impression; `None` asks for a cache fill.
+        wanted: Names of features and their args, in order.
+        is_map: Whether the answer has map form (§3.4) or array form (§3.3).
+        wants_flags: Whether the answer has `_flags`.
+    """
+
+    args: Json
+    impression_id: str | None
+    wanted: Sequence[tuple[str, Json]]
+    is_map: bool
+    wants_flags: bool
+
+    @classmethod
+    def parse(cls, body: Json) -> FeaturesRequest:
+        """Read the body.
+
+        Raises:
+            MalformedError: A container has the wrong type, or both forms are used at once.
+        """
+        requests, reqs = body.get("requests"), body.get("reqs")
+        if requests is not None and reqs is not None:
+            raise MalformedError("malformed request: 'requests' and 'reqs' exclude each other")
+        options = body.get("fetchOptions")
+        return cls(
+            args=_object(body, "args"),
+            impression_id=_optional_text(body, "impressionId"),
+            wanted=_entries_of_map(requests) if requests is not None else _entries_of_array(reqs),
+            is_map=requests is not None,
+            wants_flags=isinstance(options, list) and "flags" in options,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mutate:
+    """A new value for a mutable session field (§4.2)."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ShowCached:
+    """A cached copy of a feature was really shown (§4.3).
+
+    Attributes:
+        feature: Name of the feature.
+        impression_id: A real id or a cache-fill id of the record.
+        new_impression_id: The impression to add to it.
+    """
+
+    feature: str
+    impression_id: str
+    new_impression_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignalEvent:
+    """Something happened downstream of an impression, or in the session (§4.1).
+
+    Attributes:
+        feature: `None` for a session event.
+        event: Name of the event.
+        impression_id: The impression it happened on.
+        args: Fields of the event as they were sent.
+    """
+
+    feature: str | None
+    event: str
+    impression_id: str | None
+    args: Json
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRequest:
+    """The body of `signal`; without any of the three kinds it is a keep-alive (§4.4).
+
+    Attributes:
+        id: Session keys, perhaps among other session args.
+        mutate, shown, event: What is signalled; carried out in this order.
+        ignore_missing_impression: Whether an impression that is not on record is no error.
+    """
+
+    id: Json
+    mutate: Mutate | None = None
+    shown: Sequence[ShowCached] = ()
+    event: SignalEvent | None = None
+    ignore_missing_impression: bool = False
+
+    @classmethod
+    def parse(cls, body: Json) -> SignalRequest:
+        """Read the body.
+
+        Raises:
+            MalformedError: Something in it has the wrong type.
+        """
+        kinds = [kind for kind in ("mutate", "impressions", "event") if body.get(kind) is not None]
+        options = body.get("options")
+        return cls(
+            id=_object(body, "id") if kinds or body.get("id") is not None else body,
+            mutate=Mutate(_text(body, "mutate"), body.get("value")) if "mutate" in kinds else None,
+            shown=_shown(_object(body, "impressions")) if "impressions" in kinds else (),
+            event=_event(body) if "event" in kinds else None,
+            ignore_missing_impression=isinstance(options, dict) and options.get("ignore_missing_imp") is True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRequest:
+    """The body of `external`.
+
+    Attributes:
+        id: Session keys.
+        feature: Name of the feature.
+        impression_id: An impression of the record, `None` when the client had none.
+        values: Output values by name.
+    """
+
+    id: Json
+    feature: str
+    impression_id: str | None
+    values: Json
+
+    @classmethod
+    def parse(cls, body: Json) -> ExternalRequest:
+        """Read the body.
+
+        Raises:
+            MalformedError: Something in it has the wrong type, or no value is posted.
+        """
+        values = {name: value for name, value in body.items() if name not in _EXTERNAL_MEMBERS}
+        if not values:
+            raise MalformedError("malformed request: no output value is given")
+        return cls(_object(body, "id"), _text(body, "feature"), _optional_text(body, "impressionId"), values)
+
+
+_EXTERNAL_MEMBERS = frozenset(["id", "feature", "impressionId", "options", "version"])
+
+
+def _entries_of_map(requests: Any) -> list[tuple[str, Json]]:
+    if type(requests) is not dict:
+        raise MalformedError(f"malformed request: expected an object for 'requests', found {kind(requests)}")
+    return [(name, _args(name, args)) for name, args in requests.items()]
+
+
+def _entries_of_array(reqs: Any) -> list[tuple[str, Json]]:
+    if reqs is None:
+        return []
+    if type(reqs) is not list:
+        raise MalformedError(f"malformed request: expected an array for 'reqs', found {kind(reqs)}")
+    entries = []
+    for index, entry in enumerate(reqs):
+        if type(entry) is not dict:
+            raise MalformedError(f"malformed request: expected an object for 'reqs[{index}]', found {kind(entry)}")
+        name = entry.get("name")
+        if type(name) is not str:
+            raise MalformedError(f"malformed request: expected a string for 'reqs[{index}].name', found {kind(name)}")
+        entries.append((name, _args(name, entry.get("args"))))
+    return entries
+
+
+def _args(name: str, args: Any) -> Json:
+    if args is None:
+        return {}
+    if type(args) is not dict:
+        raise MalformedError(f"malformed request: expected an object for the args of '{name}', found {kind(args)}")
+    return args
+
+
+def _shown(impressions: Json) -> list[ShowCached]:
+    shown = []
+    for feature, entry in impressions.items():
+        if type(entry) is not dict:
+            continue
+        known, new = entry.get("impression"), entry.get("newImpression")
+        if type(known) is str and type(new) is str:  # clients send entries without for what they did not show
+            shown.append(ShowCached(feature, known, new))
+    return shown
+
+
+def _event(body: Json) -> SignalEvent:
+    feature = _optional_text(body, "feature")
+    return SignalEvent(
+        feature=None if feature == "session" else feature,
+        event=_text(body, "event"),
+        impression_id=_optional_text(body, "impressionId"),
+        args=_object(body, "args"),
+    )
+
+
+def _object(body: Json, name: str) -> Json:
+    value = body.get(name)
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise MalformedError(f"malformed request: expected an object for '{name}', found {kind(value)}")
+    return value
+
+
+def _text(body: Json, name: str) -> str:
+    value = body.get(name)
+    if type(value) is not str:
+        raise MalformedError(f"malformed request: expected a string for '{name}', found {kind(value)}")
+    return value
+
+
+def _optional_text(body: Json, name: str) -> str | None:
+    return None if body.get(name) is None else _text(body, name)
+
+
+def kind(value: object) -> str:
+    """What a JSON value is called in a message."""
+    if value is None:
+        return "nothing"
+    kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array"}
+    return kinds.get(type(value), "an object")
