@@ -1,0 +1,46 @@
+"""What the rrdb operations need of a store: rows in order of their raw keys. `replicaserver.storage` provides it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Rows(Protocol):
+    """The stored rows of one partition, headers and expired rows included (specification §10.8)."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The stored value of a raw key, None when there is none."""
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The stored values of raw keys, in their order."""
+
+    def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The rows from `start` (inclusive) to `stop` (exclusive, empty for no end), forwards or backwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What every response repeats: whose row it is, and who answered."""
+
+    app_id: int
+    partition_index: int
+    server: str
+
+
+@dataclass(slots=True)
+class Usage:
+    """What an operation has touched, for metrics and capacity units (§11.4).
+
+    Attributes:
+        bytes_: Keys and values, in bytes.
+        rows: Rows looked at.
+        expired: Rows skipped because their time was over.
+        filtered: Rows skipped because a filter did not match.
+    """
+
+    bytes_: int = 0
+    rows: int = 0
+    expired: int = 0
+    filtered: int = 0

@@ -1,0 +1,1 @@
+"""Where the rows of replicas lie: RocksDB, folders, and file providers."""

@@ -1,0 +1,329 @@
+"""The rows of one replica in one RocksDB (specification §10.8, §13.5).
+
+Rows live in the default column family, exactly as the original keeps them, so that its SST files can be ingested and
+ours read elsewhere. What the replica must know of itself - data version, ballot, decree, when it was compacted - lives
+in a second column family and changes in the same write as the rows it belongs to: after a crash either both are
+there or neither.
+
+A write is on disk before `write` returns. Everything here may be called from any thread; `write` one call at a time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from rocksdict import (
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    Checkpoint,
+    ColumnFamily,
+    CompactOptions,
+    DBCompressionType,
+    IngestExternalFileOptions,
+    Options,
+    Rdict,
+    ReadOptions,
+    SstFileWriter,
+    WriteBatch,
+    WriteBufferManager,
+    WriteOptions,
+)
+
+from replicaserver.compaction import DEEPEST, Order
+
+META_FAMILY = "pegasus_meta_cf"
+DATA_VERSION = 1
+"""The layout of values in new stores."""
+
+T = TypeVar("T")
+Row = tuple[bytes, bytes]
+
+_COMPRESSIONS: Mapping[str, Callable[[], DBCompressionType]] = {
+    "none": DBCompressionType.none,
+    "snappy": DBCompressionType.snappy,
+    "lz4": DBCompressionType.lz4,
+    "zstd": DBCompressionType.zstd,
+}
+
+
+class StoreError(Exception):
+    """RocksDB refuses or fails; the text is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """How stores are opened; the names and meanings are RocksDB's.
+
+    Attributes:
+        levels: Number of levels of the LSM tree.
+        write_buffer_bytes: Size of one memtable.
+        compression: One of none, snappy, lz4, zstd.
+        block_cache: Shared by all stores of a process.
+        write_buffers: Bounds the memtables of all stores of a process together; None for no bound.
+    """
+
+    levels: int
+    write_buffer_bytes: int
+    max_write_buffers: int
+    compression: str
+    bloom_bits_per_key: float
+    level_base_bytes: int
+    target_file_bytes: int
+    level0_trigger: int
+    max_open_files: int
+    block_cache: Cache
+    write_buffers: WriteBufferManager | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """What a store knows of its replica.
+
+    Attributes:
+        data_version: The layout of its values.
+        ballot: The configuration under which it was last written.
+        decree: The last decree whose changes are in it.
+        compacted_s: When a manual compaction last finished, unix seconds; 0 never.
+    """
+
+    data_version: int
+    ballot: int
+    decree: int
+    compacted_s: int
+
+
+class Batch:
+    """Changes that are stored together or not at all."""
+
+    __slots__ = ("_store", "put", "remove", "rows")
+
+    def __init__(self, store: RocksStore) -> None:
+        self._store = store  # not its column family: whoever holds that keeps a closed store locked
+        self.rows = WriteBatch(raw_mode=True)
+        self.put: Callable[[bytes, bytes], None] = self.rows.put
+        self.remove: Callable[[bytes], None] = self.rows.delete
+
+    def note(self, name: str, value: int) -> None:
+        """Change what the store knows of its replica."""
+        self.rows.put(name.encode(), b"%d" % value, self._store._meta_handle)
+
+    def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Put and remove rows; None removes."""
+        put, remove = self.put, self.remove
+        for key, stored in changes.items():
+            if stored is None:
+                remove(key)
+            else:
+                put(key, stored)
+
+
+def _guarded(work: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return work(*arguments)
+    except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
+        raise StoreError(str(error)) from error
+
+
+class RocksStore:
+    """One open RocksDB with the rows of one replica; see `replicaserver.rows.Rows`."""
+
+    def __init__(self, path: Path, settings: StoreSettings) -> None:
+        """Open a store, or make it where there is none.
+
+        Raises:
+            StoreError: It cannot be opened: damaged, locked by another process, the disk is full, …
+        """
+        self.path = path
+        self.settings = settings
+        families = {META_FAMILY: _options(settings)}
+        self._db: Rdict = _guarded(Rdict, str(path), _options(settings), families)
+        self._meta: Rdict = _guarded(self._db.get_column_family, META_FAMILY)
+        self._meta_handle: ColumnFamily | None = _guarded(self._db.get_column_family_handle, META_FAMILY)
+        self._synced = WriteOptions()
+        self._synced.sync = True
+        self.get: Callable[[bytes], bytes | None] = self._db.get
+        if self._noted("data_version") is None:
+            batch = self.batch()
+            batch.note("data_version", DATA_VERSION)
+            self.write(batch)
+
+    # -- rows -------------------------------------------------------------------------------------
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The stored values of raw keys, in their order."""
+        return cast(Sequence[bytes | None], self._db.get(cast(Any, keys)))
+
+    def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The rows from `start` (inclusive) to `stop` (exclusive, empty for no end), forwards or backwards."""
+        options = ReadOptions()
+        if stop:
+            options.set_iterate_upper_bound(stop)
+        if not reverse:
+            return cast(Iterator[Row], self._db.items(from_key=start or None, read_opt=options))
+        # the binding takes a lower bound for an upper one, so the start is checked here
+        rows = cast(Iterator[Row], self._db.items(backwards=True, read_opt=options))
+        return takewhile(lambda row: row[0] >= start, rows)
+
+    def batch(self) -> Batch:
+        """An empty batch for `write`."""
+        return Batch(self)
+
+    def write(self, batch: Batch) -> None:
+        """Store a batch; it is on disk when this returns.
+
+        Raises:
+            StoreError: It is not stored.
+        """
+        _guarded(self._db.write, batch.rows, self._synced)
+
+    # -- what it knows of its replica ---------------------------------------------------------------
+
+    def durable(self) -> Durable:
+        """What the store knows of its replica."""
+        return Durable(
+            data_version=self._noted("data_version") or 0,
+            ballot=self._noted("ballot") or 0,
+            decree=self._noted("decree") or 0,
+            compacted_s=self._noted("compacted_s") or 0,
+        )
+
+    def _noted(self, name: str) -> int | None:
+        text = self._meta.get(name.encode())
+        return None if text is None else int(text)
+
+    def noted(self, name: str) -> int:
+        """A number that was noted with `Batch.note`; 0 when there is none."""
+        return self._noted(name) or 0
+
+    # -- long operations; each blocks its thread -------------------------------------------------------
+
+    def compact(self, order: Order) -> None:
+        """Compact everything (specification §9.3).
+
+        Raises:
+            StoreError: It failed, or the store was closed meanwhile.
+        """
+        options = CompactOptions()
+        options.set_exclusive_manual_compaction(False)
+        if order.target_level != DEEPEST:
+            options.set_change_level(True)
+            options.set_target_level(min(order.target_level, self.settings.levels - 1))
+        kind = BottommostLevelCompaction.force() if order.is_forced else BottommostLevelCompaction.skip()
+        options.set_bottommost_level_compaction(kind)
+        _guarded(self._db.compact_range, None, None, options)
+
+    def ingest(self, files: Sequence[Path], *, behind: bool = False) -> None:
+        """Add the rows of SST files; they win over rows that are there, unless they are ingested behind.
+
+        The files are copied or linked, and stay where they are.
+
+        Raises:
+            StoreError: A file is damaged, or not sorted; nothing is added.
+        """
+        options = IngestExternalFileOptions()
+        options.set_move_files(False)
+        options.set_ingest_behind(behind)
+        _guarded(self._db.ingest_external_file, [str(file) for file in files], options)
+
+    def checkpoint(self, folder: Path) -> None:
+        """Make a copy of the store as it is now in a new folder; files are linked where they can be.
+
+        Raises:
+            StoreError: It failed; the folder is gone again.
+        """
+        try:
+            _guarded(lambda: Checkpoint(self._db).create_checkpoint(str(folder)))
+        except StoreError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def flush(self) -> None:
+        """Write memtables to SST files.
+
+        Raises:
+            StoreError: It failed.
+        """
+        _guarded(self._db.flush)
+
+    def set_options(self, options: Mapping[str, str]) -> None:
+        """Change options of RocksDB that may change while it is open.
+
+        Raises:
+            StoreError: It does not know one of them.
+        """
+        _guarded(self._db.set_options, dict(options))
+
+    def close(self) -> None:
+        """Close the store; iterators must be gone."""
+        self._meta_handle = None
+        self._meta.close()
+        self._db.close()
+
+    # -- measures -----------------------------------------------------------------------------------
+
+    def measure(self, name: str) -> int:
+        """An integer property of RocksDB, such as ``estimate-num-keys``; 0 where it has none."""
+        return _guarded(self._db.property_int_value, f"rocksdb.{name}") or 0
+
+    def files(self) -> int:
+        """The number of SST files with rows."""
+        text = _guarded(self._db.property_value, "rocksdb.levelstats") or ""
+        return sum(int(line.split()[1]) for line in text.splitlines()[2:] if line.split())
+
+    def log_bytes(self) -> int:
+        """The size of the write-ahead log."""
+        return sum(file.stat().st_size for file in self.path.glob("*.log"))
+
+
+def _options(settings: StoreSettings) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_num_levels(settings.levels)
+    options.set_write_buffer_size(settings.write_buffer_bytes)
+    options.set_max_write_buffer_number(settings.max_write_buffers)
+    options.set_compression_type(_COMPRESSIONS[settings.compression]())
+    options.set_max_bytes_for_level_base(settings.level_base_bytes)
+    options.set_target_file_size_base(settings.target_file_bytes)
+    options.set_level_zero_file_num_compaction_trigger(settings.level0_trigger)
+    options.set_max_open_files(settings.max_open_files)
+    options.set_keep_log_file_num(4)
+    options.set_max_log_file_size(8 * 1024 * 1024)
+    options.set_max_background_jobs(2)
+    table = BlockBasedOptions()
+    table.set_block_cache(settings.block_cache)
+    if settings.bloom_bits_per_key > 0:
+        table.set_bloom_filter(int(settings.bloom_bits_per_key), False)
+    table.set_format_version(5)
+    options.set_block_based_table_factory(table)
+    if settings.write_buffers is not None:
+        options.set_write_buffer_manager(settings.write_buffers)
+    return options
+
+
+class SstWriter:
+    """Writes rows in the order of their raw keys into an SST file that any replica server ingests.
+
+    Raises:
+        StoreError: The file cannot be written, or a row is out of order.
+    """
+
+    def __init__(self, path: Path, compression: str = "lz4") -> None:
+        options = Options(raw_mode=True)
+        options.set_compression_type(_COMPRESSIONS[compression]())
+        self._writer = SstFileWriter(options)
+        _guarded(self._writer.open, str(path))
+
+    def put(self, key: bytes, stored: bytes) -> None:
+        """Add a row with its stored value."""
+        _guarded(self._writer.__setitem__, key, stored)
+
+    def finish(self) -> None:
+        """Complete the file; one without rows is an error."""
+        _guarded(self._writer.finish)
