@@ -1,8 +1,8 @@
 """Every setting of Pegasus: section, name, type, default and meaning (specification appendix B).
 
 A setting is one line with its name, `*` if it can be changed while running, its type (`b`ool, `i32`, `u32`, `i64`,
-`u64`, `d`ouble, `s`tring) and its default, and one with what it says about itself. Both daemons list all of them, as both have all of
-them in the original, also those that nothing here depends on.
+`u64`, `d`ouble, `s`tring) and its default, and one with what it says about itself. Both daemons list all of them,
+also those that nothing here depends on.
 
 Three lines are ours. `min_live_node_count_for_unfreeze` is 1 (3 in the original) and `mutation_2pc_min_replica_count`
 is 0 (2 in the original), so that one metaserver and one replica server make a cluster; `compat_omit_host_port` is new.

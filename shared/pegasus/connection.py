@@ -1,0 +1,190 @@
+"""Asking a Pegasus server over RPC (specification §10).
+
+`RpcConnection` is one TCP connection with many requests in flight; `RpcConnections` keeps one to each server
+that is asked and opens it again after a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.framing import FramingError, Reply, ReplyReader, encode_request
+from shared.pegasus.structures.base import HostPort
+from shared.pegasus.thrift import Codec, ThriftError, codec_of
+
+__all__ = ["Call", "RpcConnection", "RpcConnections"]
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Call:
+    """An RPC code with the types of its request and response, as `structures` declares them."""
+
+    __slots__ = ("code", "request", "response")
+
+    def __init__(self, code: str, request: Any, response: Any) -> None:
+        self.code = code
+        self.request: Codec[Any] = codec_of(request)
+        self.response: Codec[Any] = codec_of(response)
+
+
+class RpcConnection(asyncio.Protocol):
+    """One connection to a server; `open` makes it.
+
+    Raises from every call:
+        RpcError: The server's error, `ERR_TIMEOUT` when it does not answer in time, `ERR_NETWORK_FAILURE`
+            when it cannot be reached or the connection breaks.
+    """
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._reader = ReplyReader()
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._seqids = itertools.count(1)
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    @classmethod
+    async def open(cls, server: HostPort, timeout_s: float = CONNECT_TIMEOUT_S) -> RpcConnection:
+        """Connect to a server."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, connection = await loop.create_connection(cls, server.host, server.port)
+        except (OSError, TimeoutError) as error:
+            raise RpcError(ErrorCode.ERR_NETWORK_FAILURE, f"cannot connect to {server}: {error}") from error
+        return connection
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can still be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def call(
+        self,
+        call: Call,
+        value: Any,
+        timeout_s: float,
+        *,
+        app_id: int = 0,
+        partition_index: int = 0,
+        partition_hash: int = 0,
+        is_backup_request: bool = False,
+    ) -> Any:
+        """Send a request and return its result."""
+        timeout_ms = max(1, int(timeout_s * 1000))
+        seqid = next(self._seqids) & 0x7FFF_FFFF
+        arguments = call.request.encode_field(value, 1)
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._writable.wait()
+                if self._transport is None or self._transport.is_closing():
+                    raise RpcError(ErrorCode.ERR_NETWORK_FAILURE, "the connection is closed")
+                self._waiting[seqid] = reply
+                self._transport.write(
+                    encode_request(
+                        call.code,
+                        seqid,
+                        arguments,
+                        app_id=app_id,
+                        partition_index=partition_index,
+                        timeout_ms=timeout_ms,
+                        partition_hash=partition_hash,
+                        is_backup_request=is_backup_request,
+                    )
+                )
+                answered = await reply
+        except TimeoutError as error:
+            raise RpcError(ErrorCode.ERR_TIMEOUT, f"no answer to {call.code} within {timeout_s:g} s") from error
+        finally:
+            self._waiting.pop(seqid, None)
+        if answered.error != ErrorCode.ERR_OK:
+            raise RpcError(answered.error, f"{call.code} was refused")
+        try:
+            return call.response.decode_field(answered.result)
+        except ThriftError as error:
+            raise RpcError(ErrorCode.ERR_INVALID_DATA, f"unreadable answer to {call.code}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection; requests in flight fail with ERR_NETWORK_FAILURE."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            replies = self._reader.feed(data)
+        except FramingError:
+            self.close()
+            return
+        for reply in replies:
+            waiting = self._waiting.get(reply.seqid)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._writable.set()
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(
+                    RpcError(ErrorCode.ERR_NETWORK_FAILURE, f"the connection broke{f': {exc}' if exc else ''}")
+                )
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+
+class RpcConnections:
+    """One connection to each server that is asked, opened when needed and again after it broke.
+
+    Args:
+        open: How to connect; the default is `RpcConnection.open`.
+    """
+
+    def __init__(self, open: Callable[[HostPort], Any] = RpcConnection.open) -> None:
+        self._open = open
+        self._connections: dict[HostPort, asyncio.Task[RpcConnection]] = {}
+
+    async def call(self, server: HostPort, call: Call, value: Any, timeout_s: float, **header: Any) -> Any:
+        """Send a request to a server and return its result; see `RpcConnection.call`."""
+        connection = await self._connection(server)
+        return await connection.call(call, value, timeout_s, **header)
+
+    async def _connection(self, server: HostPort) -> RpcConnection:
+        opening = self._connections.get(server)
+        if opening is not None and opening.done() and not _is_usable(opening):
+            opening = None
+        if opening is None:
+            opening = asyncio.ensure_future(self._open(server))
+            self._connections[server] = opening
+        return await asyncio.shield(opening)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        opened, self._connections = self._connections, {}
+        for opening in opened.values():
+            opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError, RpcError):
+                (await opening).close()
+
+
+def _is_usable(opening: asyncio.Task[RpcConnection]) -> bool:
+    return not opening.cancelled() and opening.exception() is None and opening.result().is_open
