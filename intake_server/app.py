@@ -1,0 +1,162 @@
+"""Puts the catalog server together, and lists every route."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+from aiohttp import web
+
+from intake_server.access import Plugin
+from intake_server.drivers.registry import Registry
+from intake_server.handlers.listing import ListingHandlers
+from intake_server.handlers.source import SourceHandlers
+from intake_server.handlers.wire import error_response
+from intake_server.negotiation import Policy
+from intake_server.service.catalogs import Catalogs
+from intake_server.service.guard import Guard
+from intake_server.service.partition_cache import PartitionCache
+from intake_server.service.reads import InFlight, Reads
+from intake_server.service.recipe_book import RecipeBook
+from intake_server.service.sources import Sources
+from intake_server.service.workers import Workers
+from intake_server.settings import Settings
+from intake_server.storage.catalog_files import UnreadableCatalog
+from shared.errors import StartupError
+from shared.metrics import Metrics
+from shared.web import apply_manners, health_routes
+
+log = structlog.get_logger("intake_server")
+_SWEEP_S = 10.0
+
+
+class CatalogServer:
+    """The parts of one running server.
+
+    Args:
+        settings: The operator's settings.
+        plugin: Who may do what.
+        key: The secret that source ids are made with; None makes one up, so that ids end with the process.
+    """
+
+    def __init__(self, settings: Settings, plugin: Plugin, key: bytes | None = None) -> None:
+        self.settings = settings
+        self.metrics = Metrics("intake_server")
+        self.quick = Workers("intake-open", settings.open_threads, settings.queue, max(1, settings.open_threads // 2))
+        self.readers = Workers("intake-read", settings.threads, settings.queue, max(1, settings.threads // 2))
+        self.registry = Registry()
+        self.guard = Guard(plugin, self.quick, hide_denied=settings.hide_denied)
+        self.book = RecipeBook(key or secrets.token_bytes(32), most=settings.max_recipes, idle_s=settings.recipe_idle_s)
+        self.catalogs = Catalogs(settings, self.registry, self.quick, self.book, self.guard, self._import_modules)
+        self.sources = Sources(
+            self.registry, self.quick, self.book, idle_s=settings.idle_s, timeout_s=settings.open_timeout_s
+        )
+        self.reads = Reads(
+            self.readers,
+            self.quick,
+            PartitionCache(settings.cache_bytes, settings.idle_s),
+            InFlight(settings.memory_bytes),
+            max_partition=settings.max_partition,
+            stringify=settings.stringify,
+            timeout_s=settings.read_timeout_s,
+        )
+
+    def _import_modules(self, modules: Sequence[str]) -> None:
+        """Import the driver modules that a catalog file names (§9.1); one that fails is a warning."""
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # noqa: BLE001 - foreign code named by the catalog; the rest still works
+                log.warning("a driver module of the catalog cannot be imported", module=name, reason=repr(error))
+
+    async def start(self) -> None:
+        """Read the catalog for the first time.
+
+        Raises:
+            StartupError: It cannot be read.
+        """
+        try:
+            state = await self.catalogs.root_catalog.look()
+        except UnreadableCatalog as error:
+            raise StartupError(str(error)) from error
+        log.info("serving", catalog=" ".join(self.settings.catalogs), entries=len(state.catalog))
+        if self.settings.list_entries:
+            for name in state.catalog.entries:
+                log.info("entry", name=name)
+
+    async def reload(self) -> None:
+        """Look at the root catalog's files now."""
+        await self.catalogs.root_catalog.look()
+
+    async def sweep(self) -> None:
+        """Close idle sources and drop idle partitions, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.sources.sweep()
+            self.reads.cache.sweep()
+
+    def close(self) -> None:
+        """Close sources and let the threads end."""
+        self.sources.close()
+        self.quick.close()
+        self.readers.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the catalog could be read at least once."""
+        return self.catalogs.root_catalog.last_good is not None
+
+
+def routes(listing: ListingHandlers, source: SourceHandlers, server: CatalogServer) -> list[web.RouteDef]:
+    """Every endpoint of the catalog server."""
+    return [
+        web.get("/v1/info", listing.info, allow_head=False),  # §3.1
+        web.get("/v1/source", listing.source, allow_head=False),  # §3.2
+        web.post("/v1/source", source.post),  # §3.3 to §3.5
+        web.get("/metrics", server.metrics.handler),
+        *health_routes(lambda: server.is_ready),
+    ]
+
+
+def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
+    """The aiohttp application of a server, under a URL prefix."""
+    settings = server.settings
+    listing = ListingHandlers(server.catalogs, server.guard)
+    source = SourceHandlers(
+        server.catalogs,
+        server.sources,
+        server.reads,
+        server.book,
+        server.guard,
+        policy=Policy(settings.pickle, settings.prefer_compression),
+        max_body=settings.max_body,
+        send_timeout_s=settings.send_timeout_s,
+        infos=server.registry.infos,
+    )
+    app = web.Application(client_max_size=settings.max_body + 1)
+    apply_manners(app, error_response=error_response, metrics=server.metrics)
+    table = routes(listing, source, server)
+    app.add_routes([_under(prefix, route) for route in table] if prefix else table)
+    app.cleanup_ctx.append(_life_of(server))
+    return app
+
+
+def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:
+    return web.RouteDef(route.method, f"/{prefix}{route.path}", route.handler, route.kwargs)
+
+
+def _life_of(server: CatalogServer):  # type: ignore[no-untyped-def]
+    async def life(_app: web.Application) -> AsyncIterator[None]:
+        await server.start()
+        sweeping = asyncio.create_task(server.sweep(), name="sweep")
+        yield
+        sweeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeping
+        server.close()
+
+    return life

@@ -1,0 +1,207 @@
+"""The command ``intake_server``: flags to settings, nothing else (specification §5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from intake_server.access import BaseAuth, Plugin, SecretAuth
+from intake_server.app import CatalogServer, make_app
+from intake_server.settings import Settings
+from intake_server.storage.auth import plugin_from, read_keys
+from intake_server.storage.classic_config import config_path, read_config
+from shared import logs
+from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
+from shared.daemon import WebService
+from shared.errors import StartupError
+
+HELP = """Serve catalogs and data sources to intake clients (``intake.open_catalog("intake://host:port")``)."""
+main = daemon_group("intake_server", HELP)
+
+
+class SizeType(click.ParamType[int]):
+    """A number of bytes, with an optional suffix K, M or G."""
+
+    name = "size"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:], 1)
+        digits = text[:-1] if factor > 1 else text
+        if not digits.isdigit() or int(digits) == 0:
+            self.fail(f"{value!r} is not a number of bytes such as 1048576, 512K, 64M or 2G", parameter, context)
+        return int(digits) * factor
+
+
+SIZE = SizeType()
+
+
+@start_command(main, port=5000)
+@click.argument("catalogs", metavar="FILE...", nargs=-1, required=True)
+@option("--flatten/--no-flatten", default=True, help="Several files: one name space, or one nested catalog a file.")
+@option(
+    "--ttl", type=click.FloatRange(min=0), default=60.0, help="Seconds after which catalog files are looked at again."
+)
+@option("--list-entries", is_flag=True, help="Log the names of all entries at start.")
+@click.option("--sys-exit-on-sigterm", is_flag=True, hidden=True, help="Accepted; SIGTERM always ends cleanly.")
+@option("--auth-secret", help="Callers must send this in the header intake-secret.")
+@option(
+    "--api-keys",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML file of API keys and what each may see.",
+)
+@option("--hide-denied", is_flag=True, help="Answer 404 instead of 403 for entries that a caller may not see.")
+@option("--show-args", is_flag=True, help="List the arguments of entries that clients may not open themselves too.")
+@option(
+    "--pickle",
+    is_flag=True,
+    help="Send as pickle what nothing else can carry, to clients that accept it. Unsafe for them.",
+)
+@option(
+    "--prefer",
+    "prefer_compression",
+    type=click.Choice(["none", "snappy", "gzip"]),
+    default="none",
+    help="Compression used whenever the client accepts it.",
+)
+@option("--stringify", is_flag=True, help="Send frame columns of mixed types as text instead of refusing them.")
+@option("--getenv/--no-getenv", default=True, help="Whether catalogs may use env().")
+@option("--env-names", help="The only variables that env() may read, separated by commas.")
+@option("--getshell/--no-getshell", default=False, help="Whether catalogs may run commands with shell().")
+@option("--unconfined-paths", is_flag=True, help="Let parameter values lead out of the paths they are put into.")
+@option(
+    "--allow-override",
+    "overrides",
+    multiple=True,
+    metavar="ENTRY:ARGUMENT",
+    help="Let callers give an argument of an entry (* for all) directly. May be repeated.",
+)
+@option("--max-body", type=SIZE, default="1M", help="Largest request body.")
+@option("--max-partition", type=SIZE, default=2**32 - 1, help="Largest partition, encoded.")
+@option("--threads", type=click.IntRange(1, 256), default=4, help="Partitions read at the same time.")
+@option("--open-threads", type=click.IntRange(1, 256), default=8, help="Opens and catalog loads at the same time.")
+@option(
+    "--queue", type=click.IntRange(0), default=512, help="Requests that may wait for a thread; further ones get 503."
+)
+@option("--cache", "cache_bytes", type=SIZE, default="256M", help="Memory for encoded partitions.")
+@option(
+    "--memory", "memory_bytes", type=SIZE, default="2G", help="Memory for answers being sent; beyond it reads get 503."
+)
+@option(
+    "--idle",
+    "idle_s",
+    type=click.FloatRange(min=1),
+    default=3600.0,
+    help="Seconds after which an unused source is closed; its id stays valid.",
+)
+@option(
+    "--id-lifetime",
+    "recipe_idle_s",
+    type=click.FloatRange(min=1),
+    default=604800.0,
+    help="Seconds that an unused source id is valid.",
+)
+@option("--max-ids", "max_recipes", type=click.IntRange(1), default=100_000, help="Source ids remembered.")
+@option(
+    "--open-timeout", "open_timeout_s", type=click.FloatRange(min=0.1), default=60.0, help="Seconds an open may take."
+)
+@option(
+    "--read-timeout", "read_timeout_s", type=click.FloatRange(min=0.1), default=600.0, help="Seconds a read may take."
+)
+@option(
+    "--send-timeout",
+    "send_timeout_s",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    help="Seconds a client may take no data.",
+)
+def start(**flags: Any) -> None:
+    """Serve catalogs: YAML files, folders, globs or URLs."""
+    context = click.get_current_context()
+    options = ServerOptions.take(flags)
+    logs.configure(options.log_level, options.log_format)
+    classic = read_config(config_path(os.environ))
+    options = _with_classic(options, classic, context)
+    settings = _settings(flags)
+    try:
+        plugin = _plugin(flags, classic)
+    except StartupError as error:
+        click.echo(f"intake_server: {error}", err=True)
+        context.exit(1)
+    require_authentication(options, authenticated=type(plugin) is not BaseAuth, how="--auth-secret or --api-keys")
+    run_daemon("intake_server", options, lambda: _service(settings, plugin, options))
+
+
+def _classic_flags() -> None:
+    """The short and old names of the shared options (§5)."""
+    for parameter in start.params:
+        if parameter.name == "port":
+            parameter.opts.append("-p")
+        elif parameter.name == "host":
+            parameter.opts += ["-a", "--address"]
+
+
+_classic_flags()
+
+
+def _settings(flags: Mapping[str, Any]) -> Settings:
+    values = {name: flags[name] for name in Settings.__slots__ if name in flags}
+    names = flags["env_names"]
+    return Settings(
+        **{
+            **values,
+            "catalogs": tuple(flags["catalogs"]),
+            "ttl_s": flags["ttl"],
+            "confine_paths": not flags["unconfined_paths"],
+            "env_names": None if names is None else frozenset(name.strip() for name in names.split(",")),
+            "overrides": _overrides(flags["overrides"]),
+        }
+    )
+
+
+def _overrides(given: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    collected: dict[str, set[str]] = {}
+    for text in given:
+        entry, _, argument = text.rpartition(":")
+        if not entry or not argument:
+            raise click.UsageError(f"--allow-override {text}: expected ENTRY:ARGUMENT")
+        collected.setdefault(entry, set()).add(argument)
+    return {entry: frozenset(arguments) for entry, arguments in collected.items()}
+
+
+def _plugin(flags: Mapping[str, Any], classic: Mapping[str, Any]) -> Plugin:
+    if flags["auth_secret"] and flags["api_keys"]:
+        raise click.UsageError("--auth-secret and --api-keys exclude each other")
+    if flags["api_keys"]:
+        return read_keys(flags["api_keys"])
+    if flags["auth_secret"]:
+        return SecretAuth(secret=flags["auth_secret"])
+    return plugin_from(classic["auth"]) if classic.get("auth") else BaseAuth()
+
+
+def _with_classic(options: ServerOptions, classic: Mapping[str, Any], context: click.Context) -> ServerOptions:
+    """Take port, address and log level from the classic file where nothing else gives them."""
+
+    def is_open(name: str) -> bool:
+        return context.get_parameter_source(name) is ParameterSource.DEFAULT
+
+    if isinstance(classic.get("port"), int) and is_open("port"):
+        options = replace(options, port=classic["port"])
+    if isinstance(classic.get("address"), str) and is_open("host"):
+        options = replace(options, host=classic["address"])
+    return options
+
+
+def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebService:
+    server = CatalogServer(settings, plugin)
+    if isinstance(plugin, SecretAuth) and plugin.was_generated:
+        click.echo(f"intake_server: the secret for the header {plugin.key} is {plugin.secret}", err=True)
+    return WebService(make_app(server, options.prefix), reload=server.reload, handler_cancellation=True)

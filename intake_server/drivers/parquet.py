@@ -1,0 +1,276 @@
+"""Parquet files as data frames (specification §9.6): one partition a row group.
+
+Files are listed when the entry is opened. Their schemas are unified by name, so files written before a column existed
+and after are one table; folders named ``key=value`` become columns.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
+from intake_server.drivers.files import File, Listing, listing, pinned
+from intake_server.encoding import frames
+from intake_server.encoding.frames import NotAFrame
+
+NAME = "parquet"
+_HIVE = re.compile(r"^([A-Za-z_][\w.-]*)=(.*)$")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+FOOTER_CACHE_BYTES = 64 * 2**20
+
+
+class _Footers:
+    """Parsed footers of files that have not changed since, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._known: OrderedDict[tuple[str, str, str], pq.FileMetaData] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, at: Listing, file: File) -> pq.FileMetaData:
+        key = (type(at.filesystem).__name__, file.path, file.stamp)
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None:
+                self._known.move_to_end(key)
+                return known
+        with _open(at, file) as opened:
+            footer = pq.ParquetFile(opened).metadata
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = footer
+                self._size += footer.serialized_size
+            while self._size > self._limit and len(self._known) > 1:
+                _, oldest = self._known.popitem(last=False)
+                self._size -= oldest.serialized_size
+        return footer
+
+
+_footers = _Footers(FOOTER_CACHE_BYTES)
+
+
+def _open(at: Listing, file: File) -> Any:
+    return pa.OSFile(file.path) if at.is_local else at.filesystem.open(file.path, "rb")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One row group.
+
+    Attributes:
+        file: The position of its file in the listing; -1 for the one empty piece of a table without rows.
+        group: Its position in the file.
+        rows: How many rows it has.
+    """
+
+    file: int
+    group: int
+    rows: int
+
+
+class ParquetSource:
+    """An opened set of Parquet files."""
+
+    def __init__(
+        self,
+        at: Listing,
+        schema: pa.Schema,
+        pieces: Sequence[_Piece],
+        hive: Sequence[Mapping[str, str | None]],
+        again: Any,
+        filters: Any = None,
+    ) -> None:
+        self._at = at
+        self._arrow = schema
+        self._pieces = pieces
+        self._hive = hive
+        self._again = again
+        self._filters = filters
+        self.version = at.version
+        self.pin = at.pin()
+        dtype = frames.dtypes(schema)
+        rows = None if filters is not None else sum(piece.rows for piece in pieces)
+        self.schema = Schema("dataframe", dtype, (rows, len(dtype)), len(pieces))
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The schema of every partition."""
+        return self._arrow
+
+    def is_current(self) -> bool:
+        return self._at.is_current(self._again)
+
+    def stamp(self, partition: Partition | None) -> Any:
+        piece = self._pieces[single_index(partition, len(self._pieces))]
+        return None if piece.file < 0 else self._at.stamp(self._at.files[piece.file])
+
+    def read(self, partition: Partition | None) -> pa.Table:
+        piece = self._pieces[single_index(partition, len(self._pieces))]
+        if piece.file < 0:
+            return self._arrow.empty_table()
+        file = self._at.files[piece.file]
+        try:
+            return self._read(file, piece)
+        except (OSError, pa.ArrowException, NotAFrame, IndexError) as error:
+            raise Unreadable(f"{file.path}: {error}") from error
+
+    def _read(self, file: File, piece: _Piece) -> pa.Table:
+        with _open(self._at, file) as opened:
+            parquet = pq.ParquetFile(opened, pre_buffer=not self._at.is_local)
+            present = set(parquet.schema_arrow.names)
+            wanted = [name for name in self._arrow.names if name in present]
+            table = parquet.read_row_group(piece.group, columns=wanted)
+        rows = table.num_rows
+        values = {name: value for name, value in self._hive[piece.file].items() if name not in present}
+        if values or not table.num_columns:
+            columns = {name: table.column(name) for name in wanted}
+            for name, value in values.items():
+                columns[name] = _constant(value, rows, self._arrow.field(name).type)
+            for field in self._arrow:
+                columns.setdefault(field.name, pa.nulls(rows, field.type))
+            table = pa.table(columns)
+        table = frames.conformed(table, self._arrow)
+        return table if self._filters is None else table.filter(self._filters)
+
+    def close(self) -> None:
+        """Files are open only while they are read."""
+
+
+def _constant(value: str | None, rows: int, kind: pa.DataType) -> Any:
+    return pa.nulls(rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), rows)
+
+
+class ParquetDriver:
+    """Opens Parquet files, folders and globs."""
+
+    container = "dataframe"
+
+    def open(self, arguments: Mapping[str, Any], pin: Any = None) -> ParquetSource:
+        urlpath, storage_options, columns, filters, _engine, declared, _ = take(
+            arguments,
+            NAME,
+            urlpath=...,
+            storage_options=None,
+            columns=None,
+            filters=None,
+            engine=None,
+            schema=None,
+            gather_statistics=None,
+        )
+        again = functools.partial(listing, urlpath, storage_options, ".parquet")
+        at = again() if pin is None else pinned(urlpath, storage_options, pin)
+        if not at.files and not _is_pattern(urlpath) and pin is None:
+            raise Unopenable(f"{urlpath}: there are no Parquet files")
+        footers = [_footer(at, file) for file in at.files]
+        hive = _hive_values([file.path for file in at.files])
+        schema = _schema(footers, hive, declared)
+        if columns is not None:
+            schema = _selected(schema, columns)
+        pieces = [
+            _Piece(position, group, footer.row_group(group).num_rows)
+            for position, footer in enumerate(footers)
+            for group in range(footer.num_row_groups)
+            if footer.row_group(group).num_rows
+        ]
+        return ParquetSource(at, schema, pieces or [_Piece(-1, 0, 0)], hive, again, _expression(filters))
+
+
+def _is_pattern(urlpath: Any) -> bool:
+    return isinstance(urlpath, str) and any(sign in urlpath for sign in "*?[")
+
+
+def _footer(at: Listing, file: File) -> pq.FileMetaData:
+    try:
+        return _footers.get(at, file)
+    except (OSError, pa.ArrowException) as error:
+        raise Unopenable(f"{file.path}: {error}") from error
+
+
+def _hive_values(paths: Sequence[str]) -> list[dict[str, str | None]]:
+    """What the folders of each path say: always text, so that the type does not depend on which folders there are."""
+    return [
+        {
+            match.group(1): None if match.group(2) == _NO_VALUE else unquote(match.group(2))
+            for segment in path.split("/")[:-1]
+            if (match := _HIVE.match(segment))
+        }
+        for path in paths
+    ]
+
+
+def _schema(footers: Sequence[pq.FileMetaData], hive: Sequence[Mapping[str, str | None]], declared: Any) -> pa.Schema:
+    schemas = [footer.schema.to_arrow_schema() for footer in footers]
+    if not schemas and declared:
+        schemas = [_declared(declared)]
+    schema = frames.unified(iter(schemas)) if schemas else pa.schema([])
+    for name in dict.fromkeys(key for values in hive for key in values):
+        if schema.get_field_index(name) < 0:
+            schema = schema.append(pa.field(name, pa.string()))
+    return frames.with_nullable(schema, _with_missing(schema, footers, schemas, hive))
+
+
+def _declared(columns: Any) -> pa.Schema:
+    if not isinstance(columns, Mapping):
+        raise Unopenable("parquet: 'schema' must be a map from columns to Arrow type names")
+    try:
+        return pa.schema([(str(name), pa.type_for_alias(str(kind))) for name, kind in columns.items()])
+    except ValueError as error:
+        raise Unopenable(f"parquet: schema: {error}") from error
+
+
+def _with_missing(
+    schema: pa.Schema,
+    footers: Sequence[pq.FileMetaData],
+    schemas: Sequence[pa.Schema],
+    hive: Sequence[Mapping[str, str | None]],
+) -> set[str]:
+    """The integer and boolean columns that have a missing value anywhere, by the statistics in the footers."""
+    candidates = {field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)}
+    missing = {
+        name
+        for name in candidates
+        for file, values in zip(schemas, hive, strict=False)
+        if file.get_field_index(name) < 0 and values.get(name) is None
+    }
+    for footer in footers:
+        columns = ((n, footer.schema.column(n)) for n in range(footer.num_columns))
+        names = {column.path: n for n, column in columns if column.max_definition_level > 0}
+        for name in (candidates - missing) & names.keys():
+            if any(_may_miss(footer.row_group(group).column(names[name])) for group in range(footer.num_row_groups)):
+                missing.add(name)
+    return missing
+
+
+def _may_miss(column: Any) -> bool:
+    statistics = column.statistics
+    if statistics is None or not statistics.has_null_count:
+        return True
+    return bool(statistics.null_count)
+
+
+def _selected(schema: pa.Schema, columns: Any) -> pa.Schema:
+    names = [columns] if isinstance(columns, str) else list(columns)
+    unknown = [name for name in names if schema.get_field_index(name) < 0]
+    if unknown:
+        raise Unopenable(f"parquet: there is no column {unknown[0]!r}")
+    return pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
+
+
+def _expression(filters: Any) -> Any:
+    if not filters:
+        return None
+    try:
+        return pq.filters_to_expression(filters)
+    except (ValueError, TypeError) as error:
+        raise Unopenable(f"parquet: filters: {error}") from error

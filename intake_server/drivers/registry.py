@@ -1,0 +1,106 @@
+"""Which drivers there are, and what is known of them before they are used (specification §9.6)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from intake_server.descriptions import DriverInfo
+from intake_server.drivers.base import Driver, Unopenable
+
+ALIAS = "alias"
+CATALOG = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class _BuiltIn:
+    """One driver of ours.
+
+    Attributes:
+        name: The name that clients know.
+        container: What it opens; None for an alias, whose target tells.
+        classic: The class of that name in the classic packages; catalogs may mention it too.
+        place: ``module:Class`` of the driver; empty for catalogs and aliases, which are opened by the server itself.
+    """
+
+    name: str
+    container: str | None
+    classic: str
+    place: str = ""
+
+
+_BUILT_IN = (
+    _BuiltIn("csv", "dataframe", "intake.source.csv.CSVSource", "csv:CsvDriver"),
+    _BuiltIn("parquet", "dataframe", "intake_parquet.source.ParquetSource", "parquet:ParquetDriver"),
+    _BuiltIn(ALIAS, None, "intake.source.derived.AliasSource"),
+    _BuiltIn("yaml_file_cat", CATALOG, "intake.catalog.local.YAMLFileCatalog"),
+    _BuiltIn("yaml_files_cat", CATALOG, "intake.catalog.local.YAMLFilesCatalog"),
+    _BuiltIn("catalog", CATALOG, "intake.catalog.base.Catalog"),
+)
+
+
+class Registry:
+    """The drivers that this server has.
+
+    Args:
+        third_party: Finds drivers of other packages by name or dotted class name; None finds none.
+    """
+
+    def __init__(self, third_party: Callable[[str], tuple[DriverInfo, Driver] | None] | None = None) -> None:
+        self._third_party = third_party
+        self._drivers: dict[str, Driver] = {}
+        self._places = {built_in.name: built_in.place for built_in in _BUILT_IN}
+        self._infos: dict[str, DriverInfo] = {}
+        for built_in in _BUILT_IN:
+            info = DriverInfo(built_in.name, built_in.container, built_in.classic)
+            self._infos[built_in.name] = self._infos[built_in.classic] = info
+
+    @property
+    def infos(self) -> Mapping[str, DriverInfo]:
+        """What is known of every driver, by every name under which catalogs may mention it."""
+        return self._infos
+
+    def learn(self, name: str) -> DriverInfo | None:
+        """What is known of a driver, looking for it in other packages if need be; blocks on imports."""
+        known = self._infos.get(name)
+        if known is None and self._third_party is not None:
+            found = self._third_party(name)
+            if found is not None:
+                known, driver = found
+                self._infos[name] = known
+                self._drivers[name] = driver
+        return known
+
+    def add(self, info: DriverInfo, driver: Driver) -> None:
+        """Make a driver of another package known under its name, unless the name is ours."""
+        if info.name not in self._places:
+            self._infos[info.name] = self._infos[info.dotted] = info
+            self._drivers[info.name] = self._drivers[info.dotted] = driver
+
+    def driver(self, name: str) -> Driver:
+        """The driver of a name; blocks on imports.
+
+        Raises:
+            Unopenable: There is none, or what it needs is not installed.
+        """
+        info = self.learn(name)
+        if info is None:
+            raise Unopenable(f"the driver {name!r} is not installed on this server")
+        known = self._drivers.get(name) or self._drivers.get(info.name)
+        if known is None:
+            known = self._drivers[info.name] = _load(info.name, self._places[info.name])
+        return known
+
+
+def _load(name: str, place: str) -> Driver:
+    module, _, class_name = place.partition(":")
+    if not module:
+        raise Unopenable(f"the driver {name!r} does not read data")
+    try:
+        made: Any = getattr(importlib.import_module(f"intake_server.drivers.{module}"), class_name)()
+    except ImportError as error:
+        raise Unopenable(f"the driver {name!r} needs a package that is not installed: {error.name}") from error
+    driver: Driver = made
+    return driver

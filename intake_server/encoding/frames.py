@@ -1,0 +1,227 @@
+"""Data frames as Arrow IPC streams (specification §4.4), and what pandas will make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from intake_server.encoding.parts import Parts
+
+_NUMPY_NAMES = {
+    pa.float16(): "float16",
+    pa.float32(): "float32",
+    pa.float64(): "float64",
+    pa.date32(): "object",
+    pa.date64(): "object",
+}
+
+
+class NotAFrame(Exception):  # noqa: N818 - a property of the data, told to the caller
+    """A frame cannot travel as Arrow; the text says why."""
+
+
+class _Collector:
+    """A file that keeps the buffers written to it instead of copying them."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.pieces: list[Any] = []
+
+    def write(self, piece: Any) -> int:
+        self.pieces.append(piece)
+        return len(piece)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+def encode(table: pa.Table) -> Parts:
+    """One Arrow IPC stream. The table's own buffers are part of it: no column is copied."""
+    collector = _Collector()
+    with pa.ipc.new_stream(pa.PythonFile(collector, mode="w"), table.schema) as writer:
+        writer.write_table(table)
+    return Parts.of(collector.pieces)
+
+
+def decode(data: Any) -> pa.Table:
+    """Read one Arrow IPC stream back."""
+    return pa.ipc.open_stream(data).read_all()
+
+
+def from_pandas(frame: Any) -> pa.Table:
+    """A pandas frame as a table that keeps its index, names, categories and time zones.
+
+    Raises:
+        NotAFrame: Column labels repeat, or a column mixes Python types.
+    """
+    labels = frame.columns
+    if not labels.is_unique:
+        repeated = sorted({str(label) for label in labels[labels.duplicated()]})
+        raise NotAFrame(f"column names repeat: {', '.join(repeated)}")
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise NotAFrame(f"a column mixes types that Arrow cannot carry together: {error}") from error
+
+
+def stringified(frame: Any) -> Any:
+    """A copy in which columns that Arrow cannot carry are text."""
+    fixed = frame.copy(deep=False)
+    for label in frame.columns:
+        try:
+            pa.array(frame[label], from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            fixed[label] = frame[label].map(str, na_action="ignore")
+    return fixed
+
+
+def dtypes(schema: pa.Schema) -> dict[str, str]:
+    """The pandas dtype texts of a schema's columns (§3.3): in column order, without columns that become the index."""
+    index = _index_columns(schema)
+    declared = {column["field_name"]: column for column in (schema.pandas_metadata or {}).get("columns", ())}
+    return {
+        _label(declared.get(field.name), field.name): _dtype(field.type, declared.get(field.name))
+        for field in schema
+        if field.name not in index
+    }
+
+
+def _index_columns(schema: pa.Schema) -> set[str]:
+    metadata = schema.pandas_metadata or {}
+    return {name for name in metadata.get("index_columns", ()) if isinstance(name, str)}
+
+
+def _label(declared: dict[str, Any] | None, name: str) -> str:
+    given = None if declared is None else declared.get("name")
+    return name if given is None else str(given)
+
+
+def _dtype(kind: pa.DataType, declared: dict[str, Any] | None) -> str:
+    numpy_name = (declared or {}).get("numpy_type", "")
+    if numpy_name and (numpy_name[0].isupper() or numpy_name in ("boolean",)):
+        return str(numpy_name)
+    if pa.types.is_dictionary(kind):
+        return "category"
+    if pa.types.is_boolean(kind):
+        return "bool"
+    if pa.types.is_integer(kind):
+        return str(kind)
+    if pa.types.is_timestamp(kind):
+        return f"datetime64[{kind.unit}, {kind.tz}]" if kind.tz else f"datetime64[{kind.unit}]"
+    if pa.types.is_duration(kind):
+        return f"timedelta64[{kind.unit}]"
+    return _NUMPY_NAMES.get(kind, "object")
+
+
+def with_nullable(schema: pa.Schema, nullable: set[str]) -> pa.Schema:
+    """Mark integer and boolean columns that have missing values, so that pandas keeps them exact.
+
+    Without the mark pandas turns such a column into floats or objects, in some partitions only.
+
+    Args:
+        schema: The schema.
+        nullable: Names of columns with missing values somewhere in the data set.
+    """
+    marks = {field.name: mark for field in schema if field.name in nullable and (mark := _nullable_name(field.type))}
+    if not marks:
+        return schema
+    metadata = dict(schema.pandas_metadata or {"index_columns": [], "column_indexes": [], "pandas_version": "2.2.0"})
+    described = {column["field_name"]: column for column in metadata.get("columns", ())}
+    metadata["columns"] = [
+        {
+            "name": field.name,
+            "field_name": field.name,
+            "pandas_type": str(field.type),
+            "numpy_type": str(field.type),
+            "metadata": None,
+            **described.get(field.name, {}),
+            **({"numpy_type": marks[field.name]} if field.name in marks else {}),
+        }
+        for field in schema
+    ]
+    return schema.with_metadata({**(schema.metadata or {}), b"pandas": _json(metadata)})
+
+
+def _nullable_name(kind: pa.DataType) -> str | None:
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_unsigned_integer(kind):
+        return f"UInt{kind.bit_width}"
+    if pa.types.is_integer(kind):
+        return f"Int{kind.bit_width}"
+    return None
+
+
+def _json(value: Any) -> bytes:
+    import json
+
+    return json.dumps(value).encode()
+
+
+def unified(schemas: Iterator[pa.Schema]) -> pa.Schema:
+    """One schema for several files: columns by name in order of first appearance, types widened where they differ.
+
+    Numbers widen to numbers; anything else that differs becomes text.
+    """
+    fields: dict[str, pa.Field] = {}
+    metadata = None
+    for schema in schemas:
+        if metadata is None:
+            metadata = schema.metadata
+        for field in schema:
+            known = fields.get(field.name)
+            fields[field.name] = field if known is None else known.with_type(widened(known.type, field.type))
+    return pa.schema([field.with_nullable(True).remove_metadata() for field in fields.values()], metadata=metadata)
+
+
+def widened(left: pa.DataType, right: pa.DataType) -> pa.DataType:
+    """The smallest type that holds the values of both."""
+    if left == right:
+        return left
+    try:
+        pair = [pa.schema([pa.field("x", kind)]) for kind in (left, right)]
+        return pa.unify_schemas(pair, promote_options="permissive").field("x").type
+    except (pa.ArrowTypeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.string()
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table with exactly the columns of a schema: missing ones are null, others are cast, further ones dropped.
+
+    Raises:
+        NotAFrame: A column's values do not fit the schema's type.
+    """
+    if table.schema.equals(schema, check_metadata=False):
+        return table.replace_schema_metadata(schema.metadata)
+    columns = [_conformed_column(table, field) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _conformed_column(table: pa.Table, field: pa.Field) -> Any:
+    position = table.schema.get_field_index(field.name)
+    if position < 0:
+        return pa.nulls(table.num_rows, field.type)
+    column = table.column(position)
+    if column.type == field.type:
+        return column
+    try:
+        if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(field.type):
+            column = column.cast(column.type.value_type)
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise NotAFrame(f"column {field.name!r}: {error}") from error

@@ -1,0 +1,72 @@
+"""``GET /v1/info`` and ``GET /v1/source``: what there is (specification §3.1, §3.2)."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aiohttp import web
+
+from intake_server.encoding.control import pack
+from intake_server.handlers.wire import SOURCE_ID, tagged_response
+from intake_server.service.catalogs import Catalogs, Located, NoSuchEntry
+from intake_server.service.guard import Guard
+from shared.errors import Problem
+
+_MOST_DIGITS = 15
+
+
+class ListingHandlers:
+    """Lists catalogs and describes entries."""
+
+    def __init__(self, catalogs: Catalogs, guard: Guard) -> None:
+        self._catalogs = catalogs
+        self._guard = guard
+
+    async def info(self, request: web.Request) -> web.Response:
+        """List a catalog, whole or by pages."""
+        caller = await self._guard.connect(request.headers)
+        size = _count(request, "page_size")
+        offset = _count(request, "page_offset") if size is not None else 0
+        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
+        listing = await self._catalogs.listing(view)
+        visible = await self._catalogs.visible(view, caller)
+        page = listing.page(offset or 0, size, caller.audience, visible)
+        return tagged_response(request, page.body, page.etag)
+
+    async def source(self, request: web.Request) -> web.Response:
+        """Describe one entry."""
+        caller = await self._guard.connect(request.headers)
+        names = request.query.getall("name", None)
+        if names is None:
+            raise Problem(400, "the query parameter 'name' is missing", code="missing_name")
+        name = names[-1]
+        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
+        try:
+            located = await self._catalogs.locate(view, name, caller)
+        except NoSuchEntry as error:
+            raise NoSuchEntry("No such entry") from error
+        await self._guard.check(caller, located.steps)
+        body = await self._described(located, name)
+        return tagged_response(request, body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+
+    async def _described(self, located: Located, asked: str) -> bytes:
+        if asked == located.name:
+            listing = await self._catalogs.listing(located.view)
+            packed = listing.entry(located.name)
+        else:
+            packed = pack(self._catalogs.describe(located.view.catalog, located.entry, asked))
+        return b"\x81" + pack("source") + packed
+
+
+def _count(request: web.Request, name: str) -> int | None:
+    """A query parameter that is a number of entries; None when it is absent.
+
+    Raises:
+        Problem: 400, it is something else.
+    """
+    text = request.query.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise Problem(400, f"{name}: expected a whole number, 0 or more, found {text[:40]!r}", code="bad_page")
+    return int(text)

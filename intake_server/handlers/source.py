@@ -1,0 +1,224 @@
+"""``POST /v1/source``: open, read and search (specification §3.3 to §3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from intake_server import descriptions
+from intake_server.encoding.control import pack, plain
+from intake_server.handlers.wire import SOURCE_ID, packed_response, read_message, send_parts
+from intake_server.negotiation import NoCompatibleFormat, Policy, negotiate
+from intake_server.recipes import SearchRecipe
+from intake_server.search import MalformedQuery, Query
+from intake_server.service.catalogs import Catalogs, Located
+from intake_server.service.guard import Caller, Guard
+from intake_server.service.reads import Reads
+from intake_server.service.recipe_book import RecipeBook
+from intake_server.service.sources import Sources
+from shared.errors import Problem
+
+log = structlog.get_logger("intake_server.requests")
+Message = dict[str, Any]
+
+
+class SourceHandlers:
+    """The three actions."""
+
+    def __init__(
+        self,
+        catalogs: Catalogs,
+        sources: Sources,
+        reads: Reads,
+        book: RecipeBook,
+        guard: Guard,
+        *,
+        policy: Policy,
+        max_body: int,
+        send_timeout_s: float,
+        infos: Any,
+    ) -> None:
+        self._catalogs = catalogs
+        self._sources = sources
+        self._reads = reads
+        self._book = book
+        self._guard = guard
+        self._policy = policy
+        self._max_body = max_body
+        self._send_timeout_s = send_timeout_s
+        self._infos = infos
+        self._actions: dict[str, Callable[[web.Request, Message, Caller], Awaitable[web.StreamResponse]]] = {
+            "open": self._open,
+            "read": self._read,
+            "search": self._search,
+        }
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        """Dispatch on ``action``."""
+        caller = await self._guard.connect(request.headers)
+        message = await read_message(request, self._max_body)
+        if "action" not in message:
+            raise Problem(400, "the key 'action' is missing", code="missing_action")
+        action = message["action"]
+        handler = self._actions.get(action) if isinstance(action, str) else None
+        if handler is None:
+            raise Problem(400, f'"{str(action)[:60]}" not a valid source action', code="bad_action")
+        return await handler(request, message, caller)
+
+    async def _open(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
+        name = _name(message)
+        parameters = _optional(message, "parameters", dict, {})
+        available = _optional(message, "available_plugins", list, [])
+        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
+        located = await self._catalogs.locate(view, name, caller)
+        await self._guard.check(caller, located.steps)
+        if located.entry.direct_access != "forbid":
+            answer = await self._open_directly(located, parameters, available)
+            if answer is not None:
+                return packed_response(answer)
+        if self._catalogs.is_catalog(located.entry):
+            return packed_response(await self._open_catalog(located, parameters))
+        return packed_response(await self._open_here(located, parameters, caller))
+
+    async def _open_directly(self, located: Located, parameters: Message, available: list[Any]) -> bytes | None:
+        """The answer with which the client opens the data itself, None when it should not."""
+        entry = located.entry
+        driver = descriptions.offered(entry, self._infos, available)
+        if driver is None:
+            if entry.direct_access == "force":
+                wanted = [choice.driver for choice in entry.drivers]
+                raise Problem(
+                    400, f'client must have plugin "{wanted}" to access source "{located.name}"', code="missing_plugin"
+                )
+            return None
+        resolved = await self._catalogs.resolve(entry, parameters)
+        answer = self._catalogs.describe(located.view.catalog, entry, located.name)
+        plugins = answer["plugin"]
+        names = [driver, *(name for name in plugins if name != driver)] if isinstance(plugins, list) else [driver]
+        arguments = plain({"metadata": resolved.metadata, **resolved.arguments}, otherwise=_Unpackable)
+        if _has_unpackable(arguments):
+            return None
+        return pack({**answer, "plugin": names, "driver": names, "args": arguments})
+
+    async def _open_catalog(self, located: Located, parameters: Message) -> bytes:
+        view = await self._catalogs.enter(located, parameters)
+        resolved_dir = {"catalog_dir": located.entry.scope.directory}
+        metadata = {**located.entry.metadata, **resolved_dir}
+        return pack({"container": "catalog", "source_id": view.id, "metadata": metadata})
+
+    async def _open_here(self, located: Located, parameters: Message, caller: Caller) -> bytes:
+        resolved = await self._catalogs.resolve(located.entry, parameters)
+        target, target_resolved = await self._catalogs.target(located, resolved, caller)
+        if target is not located:
+            if self._catalogs.is_catalog(target.entry):
+                return await self._open_catalog(target, {})
+            return await self._open_target(located, target, target_resolved)
+        opened = await self._sources.open(resolved, located.entry)
+        return self._sources.answer(opened, located.view.id, located.name, resolved.given, located.steps)
+
+    async def _open_target(self, alias: Located, target: Located, resolved: Any) -> bytes:
+        """What an alias stands for, under the alias' own right of access as well as the target's."""
+        opened = await self._sources.open(resolved, target.entry)
+        steps = (*alias.steps[:-1], alias.step, target.step)
+        return self._sources.answer(opened, target.view.id, target.name, resolved.given, steps)
+
+    async def _read(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
+        source_id = message.get("source_id")
+        if not isinstance(source_id, str):
+            raise Problem(
+                400, f"source_id: expected a text, found {type(source_id).__name__}", code="missing_source_id"
+            )
+        form = self._form(message)
+        recipe = self._book.get(source_id)
+        await self._guard.check(caller, recipe.trail)
+        if isinstance(recipe, SearchRecipe) or self._catalogs.is_catalog(recipe.entry):
+            raise Problem(400, "source_id: this is a catalog, which cannot be read", code="not_readable")
+        resolved = await self._catalogs.resolve(recipe.entry, recipe.parameters)
+        opened = await self._sources.reopen(recipe, resolved, recipe.entry)
+        parts = await self._reads.read(opened, _partition(message), form)
+        in_flight = self._reads.in_flight
+        if not in_flight.admit(parts.size):
+            raise Problem(503, "too many bytes are being sent already", code="busy", headers={"Retry-After": "1"})
+        in_flight.add(parts.size)
+        try:
+            return await send_parts(request, parts, self._send_timeout_s, lambda: _log_stall(recipe.name))
+        finally:
+            in_flight.remove(parts.size)
+
+    def _form(self, message: Message) -> Any:
+        formats = _texts(message, "accepted_formats")
+        compressions = _texts(message, "accepted_compression")
+        try:
+            return negotiate(formats, compressions, self._policy)
+        except NoCompatibleFormat as error:
+            raise Problem(400, str(error), code="no_compatible_format") from error
+
+    async def _search(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
+        try:
+            query = Query.parse(message.get("query"))
+        except MalformedQuery as error:
+            raise Problem(400, str(error), code="bad_query") from error
+        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
+        return packed_response(pack({"source_id": await self._catalogs.search(view, query, caller)}))
+
+
+class _Unpackable:
+    """Stands for an argument that cannot travel."""
+
+    def __init__(self, _value: Any) -> None:
+        """What it was does not matter."""
+
+
+def _has_unpackable(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_unpackable(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_unpackable(item) for item in value)
+    return isinstance(value, _Unpackable)
+
+
+def _name(message: Message) -> str | list[str]:
+    name = message.get("name")
+    if isinstance(name, str):
+        return name
+    if isinstance(name, list) and name and all(isinstance(part, str) for part in name):
+        return name
+    raise Problem(400, "name: expected a text or a list of texts", code="missing_name")
+
+
+def _optional(message: Message, key: str, kind: type, default: Any) -> Any:
+    value = message.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, kind):
+        expected = "a map" if kind is dict else "a list"
+        raise Problem(400, f"{key}: expected {expected}, found {type(value).__name__}", code="malformed")
+    return value
+
+
+def _texts(message: Message, key: str) -> list[str] | None:
+    value = _optional(message, key, list, None)
+    return None if value is None else [item for item in value if isinstance(item, str)]
+
+
+def _partition(message: Message) -> Any:
+    """The partition that a message names, as something that can be compared.
+
+    Raises:
+        Problem: 400, it is neither an integer nor a list of integers and texts.
+    """
+    value = message.get("partition")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, list) and all(isinstance(item, (int, str)) and not isinstance(item, bool) for item in value):
+        return tuple(value)
+    raise Problem(
+        400, f"partition: expected an integer or a list of integers, found {value!r:.60}", code="bad_partition"
+    )
+
+
+def _log_stall(entry: str) -> None:
+    log.warning("a client took no data, its answer is given up", entry=entry)

@@ -1,0 +1,483 @@
+"""The catalogs being served: the root, nested ones, and results of searches (specification §3, §9)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import subprocess
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgpack
+import structlog
+
+from intake_server import search
+from intake_server.catalog import Catalog, Entry, Scope, splits
+from intake_server.descriptions import describe
+from intake_server.drivers.base import Unopenable
+from intake_server.drivers.registry import ALIAS, CATALOG, Registry
+from intake_server.encoding.control import pack
+from intake_server.listings import Listing
+from intake_server.parameters import ParameterError
+from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe, Step
+from intake_server.resolution import Resolved, Rules, canonical, resolve
+from intake_server.search import Query
+from intake_server.service.guard import Caller, Guard
+from intake_server.service.live import LiveCatalog, State
+from intake_server.service.nested import catalog_loader
+from intake_server.service.recipe_book import RecipeBook
+from intake_server.service.workers import Busy, TookTooLong, Workers
+from intake_server.settings import Settings
+from intake_server.storage.catalog_files import CatalogPlace, Loaded, UnreadableCatalog, load
+from intake_server.templates import TemplateError, Templates
+from shared.errors import Problem
+
+log = structlog.get_logger("intake_server.catalogs")
+_MOST_NESTED = 1000
+_MOST_HOPS = 8
+_SHELL_TIMEOUT_S = 30
+
+
+class NoSuchEntry(Problem):
+    """404: the catalog has no entry of that name."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(404, message, code="not_found")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A catalog as one request sees it.
+
+    Attributes:
+        id: Its source id, None for the root.
+        state: Its present state.
+        path: The names from the root to it.
+        steps: The way there, for the guard; the catalog's own entry is the last.
+        found: For results of a search: where each result really is.
+    """
+
+    id: str | None
+    state: State
+    path: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    found: Mapping[str, Located] | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog itself."""
+        return self.state.catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An entry and where it is.
+
+    Attributes:
+        entry: The entry.
+        name: Its name in that catalog.
+        view: The catalog that holds it.
+    """
+
+    entry: Entry
+    name: str
+    view: View
+
+    @property
+    def step(self) -> Step:
+        """The entry as the last step of the way to it."""
+        return Step(self.entry, (*self.view.path, self.name), self.view.catalog.metadata)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The whole way to it."""
+        return (*self.view.steps, self.step)
+
+
+class Catalogs:
+    """Finds catalogs and entries for callers.
+
+    Args:
+        settings: The operator's settings.
+        registry: The drivers.
+        workers: Threads for whatever may block.
+        book: The recipes of source ids.
+        guard: Who may do what.
+        import_modules: Imports the driver modules that catalog files name; blocks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        workers: Workers,
+        book: RecipeBook,
+        guard: Guard,
+        import_modules: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._workers = workers
+        self._book = book
+        self._guard = guard
+        self._import_modules = import_modules
+        self.templates = _templates(settings)
+        self.rules = Rules(settings.confine_paths, settings.overrides)
+        self.place = CatalogPlace.of(settings.catalogs, flatten=settings.flatten)
+        self.root_catalog = self._live(lambda before: self._load(self.place, before), name=" ".join(settings.catalogs))
+        self._nested: OrderedDict[bytes, LiveCatalog] = OrderedDict()
+        self._searches: OrderedDict[str, tuple[State, View]] = OrderedDict()
+
+    # Finding catalogs
+
+    async def root(self) -> View:
+        """The published catalog.
+
+        Raises:
+            Problem: 503, it could not be read yet.
+        """
+        state = self.root_catalog.fresh()
+        if state is None:
+            state = await self._current(self.root_catalog)
+        view: View | None = state.derived.get("view")
+        if view is None:
+            view = state.derived["view"] = View(None, state)
+        return view
+
+    async def view(self, source_id: str | None, caller: Caller) -> View:
+        """The catalog that a request is about.
+
+        Args:
+            source_id: The ``source-id`` header, None for the root.
+            caller: Who asks.
+
+        Raises:
+            Problem: 410 unknown id; 400 not a catalog; 403 a step on the way is denied; 503 it cannot be read now.
+        """
+        if source_id is None:
+            return await self.root()
+        recipe = self._book.get(source_id)
+        await self._guard.check(caller, recipe.trail)
+        return await self.by_recipe(source_id, recipe, caller)
+
+    async def by_recipe(self, source_id: str, recipe: AnyRecipe, caller: Caller) -> View:
+        """The catalog of a recipe."""
+        if isinstance(recipe, SearchRecipe):
+            parent = await self.view(recipe.parent, caller)
+            return await self._results(source_id, recipe, parent, caller)
+        if not self.is_catalog(recipe.entry):
+            raise Problem(400, "source-id: this source is not a catalog", code="not_a_catalog")
+        state = await self._current(await self._nested_catalog(recipe.entry, recipe.parameters))
+        return View(source_id, state, recipe.trail[-1].path, recipe.trail)
+
+    async def enter(self, located: Located, parameters: Mapping[str, Any]) -> View:
+        """Open an entry that is a catalog.
+
+        Raises:
+            Problem: 400 a parameter does not fit or the catalog cannot be read; 503 it cannot be read now.
+        """
+        resolved = await self.resolve(located.entry, parameters)
+        state = await self._current(await self._nested_catalog(located.entry, resolved.given))
+        recipe = Recipe(located.view.id, located.name, located.entry, resolved.given, trail=located.steps)
+        return View(self._book.add(recipe), state, (*located.view.path, located.name), located.steps)
+
+    # Finding entries
+
+    async def locate(self, view: View, name: str | Sequence[str], caller: Caller) -> Located:
+        """Find an entry by its name, by a dotted path through nested catalogs, or by a list of names (§9.1).
+
+        Raises:
+            NoSuchEntry: There is none.
+        """
+        found = await self._walk(view, [name] if isinstance(name, str) else list(name), caller, _MOST_HOPS)
+        if found is None:
+            raise NoSuchEntry(f"Catalog has no entry {name!r}")
+        return found
+
+    async def _walk(self, view: View, names: Sequence[str], caller: Caller, hops: int) -> Located | None:
+        head, rest = names[0], names[1:]
+        if not rest and (direct := self._direct(view, head)) is not None:
+            return direct
+        if hops <= 0:
+            return None
+        steps = [(head, list(rest))] if rest else [(first, [then]) for first, then in splits(head)]
+        for first, then in steps:
+            located = self._direct(view, first)
+            if located is None or not self.is_catalog(located.entry):
+                continue
+            await self._guard.check(caller, located.steps)
+            inner = await self.enter(located, {})
+            found = await self._walk(inner, then, caller, hops - 1)
+            if found is not None:
+                return found
+        return None
+
+    def _direct(self, view: View, name: str) -> Located | None:
+        if view.found is not None:
+            return view.found.get(name)
+        entry = view.catalog.entries.get(name)
+        return None if entry is None else Located(entry, name, view)
+
+    async def target(self, located: Located, resolved: Resolved, caller: Caller) -> tuple[Located, Resolved]:
+        """What an alias stands for; anything else stands for itself.
+
+        Raises:
+            Problem: 400, the alias leads nowhere or in a circle.
+        """
+        for _ in range(_MOST_HOPS):
+            if resolved.choice.driver not in (ALIAS, "intake.source.derived.AliasSource"):
+                return located, resolved
+            target = _alias_target(resolved.arguments)
+            found = None if target is None else await self._walk(located.view, [target], caller, _MOST_HOPS)
+            if found is None:
+                raise Problem(400, f"alias {located.name!r}: there is no entry {target!r}", code="unopenable")
+            await self._guard.check(caller, found.steps)
+            located, resolved = found, await self.resolve(found.entry, {})
+        raise Problem(400, f"alias {located.name!r}: too many aliases in a row", code="unopenable")
+
+    async def resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
+        """Resolve an entry's parameters and templates.
+
+        Raises:
+            Problem: 400, a parameter is unknown or does not fit, or the catalog's template cannot be rendered.
+        """
+        try:
+            if not self.templates.runs_commands:
+                return resolve(entry, parameters, self.templates, self.rules, _now)
+            return await self._workers.run(
+                lambda: resolve(entry, parameters, self.templates, self.rules, _now), key=entry.scope.directory
+            )
+        except (ParameterError, TemplateError) as error:
+            raise Problem(400, str(error), code="bad_parameter") from error
+
+    # Listings
+
+    async def listing(self, view: View) -> Listing:
+        """The encoded listing of a catalog; large ones are made in a thread."""
+        known: Listing | None = view.state.derived.get("listing")
+        if known is not None:
+            return known
+        making = view.state.derived.get("making")
+        if making is None:
+            making = asyncio.ensure_future(self._workers.run(lambda: self._describe_all(view), key="listing"))
+            view.state.derived["making"] = making
+        try:
+            listing: Listing = await asyncio.shield(making)
+        finally:
+            if making.done():
+                view.state.derived.pop("making", None)
+        view.state.derived["listing"] = listing
+        return listing
+
+    def _describe_all(self, view: View) -> Listing:
+        packed = [pack(self.describe(view.catalog, entry, name)) for name, entry in view.catalog.entries.items()]
+        return Listing(list(view.catalog.entries), packed, view.catalog.metadata)
+
+    def describe(self, catalog: Catalog, entry: Entry, name: str) -> dict[str, Any]:
+        """The description of an entry; may import drivers, never opens anything."""
+        return describe(
+            entry, name, self._registry.infos, self.container(catalog, entry), show_arguments=self._settings.show_args
+        )
+
+    def container(self, catalog: Catalog, entry: Entry) -> str | None:
+        """What an entry opens as, None when unknown; an alias is what its target is."""
+        for _ in range(_MOST_HOPS):
+            info = next((info for c in entry.drivers if (info := self._registry.learn(c.driver)) is not None), None)
+            if info is None or info.name != ALIAS:
+                return None if info is None else info.container
+            target = catalog.entries.get(_alias_target(entry.arguments) or "")
+            if target is None:
+                return None
+            entry = target
+        return None
+
+    def is_catalog(self, entry: Entry) -> bool:
+        """Whether an entry is a nested catalog."""
+        info = next((info for c in entry.drivers if (info := self._registry.learn(c.driver)) is not None), None)
+        return info is not None and info.container == CATALOG
+
+    async def visible(self, view: View, caller: Caller) -> Sequence[str] | None:
+        """The names of the entries that a caller may see, in order; None for all."""
+        if self._guard.shows_everything:
+            return None
+        key = ("visible", caller.audience)
+        known: Sequence[str] | None = view.state.derived.get(key) if caller.audience is not None else None
+        if known is not None:
+            return known
+        located = [self._direct(view, name) for name in view.catalog.entries]
+        steps = [found.step for found in located if found is not None]
+        allowed = await self._guard.visible(caller, steps)
+        names = tuple(name for name, ok in zip(view.catalog.entries, allowed, strict=True) if ok)
+        if caller.audience is not None:
+            view.state.derived[key] = names
+        return names
+
+    # Search
+
+    async def search(self, view: View, query: Query, caller: Caller) -> str:
+        """Search a catalog.
+
+        Returns:
+            The source id of the results.
+        """
+        recipe = SearchRecipe(view.id, query, view.steps)
+        identifier = self._book.add(recipe)
+        await self._results(identifier, recipe, view, caller)
+        return identifier
+
+    async def _results(self, source_id: str, recipe: SearchRecipe, parent: View, caller: Caller) -> View:
+        key = f"{source_id}:{caller.audience!r}" if caller.audience is not None else None
+        known = self._searches.get(key) if key else None
+        if known is not None and known[0] is parent.state:
+            return known[1]
+        found: dict[str, Located] = {}
+        if recipe.query.words:
+            await self._search_walk(parent, recipe.query.words, recipe.query.depth, "", caller, found)
+        metadata = search.results_metadata(parent.catalog.metadata, recipe.query, parent.catalog.name)
+        catalog = replace(
+            parent.catalog,
+            name=f"{parent.catalog.name}_search",
+            entries={name: located.entry for name, located in found.items()},
+            metadata=metadata,
+        )
+        view = View(source_id, State(catalog), parent.path, parent.steps, found)
+        if key:
+            self._searches[key] = (parent.state, view)
+            while len(self._searches) > _MOST_NESTED:
+                self._searches.popitem(last=False)
+        return view
+
+    async def _search_walk(
+        self, view: View, words: Sequence[str], depth: int, prefix: str, caller: Caller, found: dict[str, Located]
+    ) -> None:
+        visible = await self.visible(view, caller)
+        haystacks = await self._haystacks(view)
+        for name in view.catalog.entries if visible is None else visible:
+            located = self._direct(view, name)
+            if located is None:
+                continue
+            if depth > 1 and self.is_catalog(located.entry):
+                try:
+                    inner = await self.enter(located, {})
+                except Problem as problem:
+                    log.info("search passes over a catalog", catalog=name, reason=problem.message)
+                else:
+                    await self._search_walk(inner, words, depth - 1, f"{prefix}{name}.", caller, found)
+            if search.matches(haystacks[name], words):
+                found[prefix + name] = located
+
+    async def _haystacks(self, view: View) -> dict[str, str]:
+        known: dict[str, str] | None = view.state.derived.get("haystacks")
+        if known is None:
+            entries = view.catalog.entries
+
+            def make() -> dict[str, str]:
+                return {
+                    name: search.haystack(self.describe(view.catalog, entry, entry.name))
+                    for name, entry in entries.items()
+                }
+
+            known = view.state.derived["haystacks"] = await self._workers.run(make, key="listing")
+        return known
+
+    # Loading
+
+    async def _current(self, live: LiveCatalog) -> State:
+        try:
+            return await live.current()
+        except UnreadableCatalog as error:
+            raise Problem(400, str(error), code="unopenable") from error
+        except (Busy, TookTooLong) as error:
+            raise Problem(503, f"the catalog cannot be read now: {error}", headers={"Retry-After": "2"}) from error
+
+    def _live(self, load_it: Callable[[Any], tuple[Catalog, Any]], name: str) -> LiveCatalog:
+        return LiveCatalog(
+            load_it,
+            self._workers,
+            ttl_s=self._settings.ttl_s,
+            wait_s=self._settings.catalog_wait_s,
+            timeout_s=self._settings.open_timeout_s,
+            name=name,
+        )
+
+    def _load(self, place: CatalogPlace, before: Loaded | None) -> tuple[Catalog, Loaded]:
+        loaded = load(place, before)
+        if loaded is not before:
+            for warning in loaded.warnings:
+                log.warning("catalog", warning=warning)
+            self._import_modules(loaded.modules)
+            if before is not None and loaded.catalog.generation == before.catalog.generation:
+                loaded = replace(loaded, catalog=before.catalog)
+        return loaded.catalog, loaded
+
+    async def _nested_catalog(self, entry: Entry, given: Mapping[str, Any]) -> LiveCatalog:
+        packed = msgpack.packb([entry.digest(), canonical(given)], use_bin_type=True)
+        key = hashlib.blake2b(packed, digest_size=16).digest()
+        live = self._nested.get(key)
+        if live is None:
+            resolved = await self.resolve(entry, given)
+            scope = Scope(entry.scope.directory, entry.scope.storage_options, _inherited(entry, resolved))
+            loader = self._loader(entry, resolved, scope)
+            live = self._nested.setdefault(key, self._live(loader, name=f"{entry.scope.directory}:{entry.name}"))
+        self._nested.move_to_end(key)
+        while len(self._nested) > _MOST_NESTED:
+            self._nested.popitem(last=False)
+        return live
+
+    def _loader(self, entry: Entry, resolved: Resolved, scope: Scope) -> Callable[[Any], tuple[Catalog, Any]]:
+        info = self._registry.learn(resolved.choice.driver)
+        try:
+            made = catalog_loader(info.name if info else resolved.choice.driver, entry, resolved, scope)
+        except Unopenable as error:
+            raise Problem(400, str(error), code="unopenable") from error
+        if isinstance(made, CatalogPlace):
+            place = made
+            return lambda before: self._load(place, before)
+        return made
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with catalogs now, one line each."""
+        for live in (self.root_catalog, *self._nested.values()):
+            if live.problem:
+                yield live.problem
+
+
+def _inherited(entry: Entry, resolved: Resolved) -> tuple[Any, ...]:
+    """The catalog-level parameters of a nested catalog: values given at its opening are its entries' defaults."""
+    return tuple(
+        parameter.with_default(resolved.values[parameter.name]) if parameter.name in resolved.given else parameter
+        for parameter in entry.scope.parameters
+    )
+
+
+def _alias_target(arguments: Mapping[str, Any]) -> str | None:
+    target, mapping = arguments.get("target"), arguments.get("mapping")
+    if isinstance(mapping, Mapping):
+        target = mapping.get(target, target)
+    return target if isinstance(target, str) else None
+
+
+def _templates(settings: Settings) -> Templates:
+    environment: Mapping[str, str] | None = None
+    if settings.getenv:
+        allowed = settings.env_names
+        environment = {name: value for name, value in os.environ.items() if allowed is None or name in allowed}
+    return Templates(environment, _run_shell if settings.getshell else None)
+
+
+def _run_shell(command: str) -> str:
+    """What a catalog author's command prints, empty when it fails (§9.4)."""
+    try:
+        done = subprocess.run(command, shell=True, check=True, capture_output=True, timeout=_SHELL_TIMEOUT_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("shell() failed", command=command, reason=str(error))
+        return ""
+    return done.stdout.decode(errors="replace").strip()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,77 @@
+"""How entries that are catalogs become catalogs (specification §9.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from intake_server.catalog import Catalog, Entry, Scope
+from intake_server.drivers.base import Unopenable
+from intake_server.grammar import CatalogError, parse
+from intake_server.resolution import Resolved
+from intake_server.storage.catalog_files import CatalogPlace, UnreadableCatalog
+
+Load = Callable[[Any], tuple[Catalog, Any]]
+
+
+def catalog_loader(driver: str, entry: Entry, resolved: Resolved, scope: Scope) -> Load | CatalogPlace:
+    """What reads a nested catalog: files at a place, or a function.
+
+    Args:
+        driver: Our name of its driver.
+        entry: The entry as written.
+        resolved: Its rendered arguments and metadata.
+        scope: What it inherits.
+
+    Raises:
+        Unopenable: Its arguments are wrong, or there is no such driver.
+    """
+    arguments = resolved.arguments
+    metadata = resolved.metadata
+    if driver == "yaml_file_cat":
+        return _files(arguments, scope, metadata, several=False)
+    if driver == "yaml_files_cat":
+        return _files(arguments, scope, metadata, several=True)
+    if driver == "catalog":
+        return _in_place(entry, scope, metadata)
+    raise Unopenable(f"the driver {driver!r} is not installed on this server")
+
+
+def _files(arguments: Mapping[str, Any], scope: Scope, metadata: Mapping[str, Any], *, several: bool) -> CatalogPlace:
+    path = arguments.get("path") or arguments.get("urlpath")
+    paths = [path] if isinstance(path, str) else path
+    if not isinstance(paths, (list, tuple)) or not paths or not all(isinstance(item, str) for item in paths):
+        raise Unopenable("a catalog of files needs the argument 'path'")
+    if any(item.startswith("intake://") for item in paths):
+        raise Unopenable("catalogs on other servers are not followed")
+    return CatalogPlace(
+        paths=tuple(paths),
+        flatten=bool(arguments.get("flatten", True)),
+        several=several,
+        storage_options=arguments.get("storage_options") or {},
+        parameters=scope.parameters,
+        name=str(arguments.get("name") or ""),
+        metadata=metadata,
+    )
+
+
+def _in_place(entry: Entry, scope: Scope, metadata: Mapping[str, Any]) -> Load:
+    """A catalog whose entries are written in the entry itself."""
+    import yaml
+
+    entries = entry.arguments.get("entries") or {}  # not rendered: the templates in it are its entries' own
+    if not isinstance(entries, dict):
+        raise Unopenable("a catalog needs the argument 'entries' with a map of entries")
+    text = yaml.safe_dump({"sources": entries, "metadata": {}}, sort_keys=False)
+
+    def load(before: Any) -> tuple[Catalog, Any]:
+        if before is not None:
+            return before, before
+        try:
+            catalog = replace(parse(text, scope, entry.name).catalog, metadata=dict(metadata))
+        except CatalogError as error:
+            raise UnreadableCatalog(str(error)) from error
+        return catalog, catalog
+
+    return load

@@ -1,0 +1,151 @@
+"""Reading partitions: encoded once for everybody, kept while it pays, within the memory allowed (§3.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable
+from typing import Any
+
+import structlog
+
+from intake_server.drivers.base import NoSuchPartition, Partition, Unreadable
+from intake_server.encoding import values
+from intake_server.encoding.parts import Parts, TooLarge
+from intake_server.negotiation import Form
+from intake_server.paths import public_reason
+from intake_server.service.partition_cache import PartitionCache
+from intake_server.service.shared_work import SharedWork
+from intake_server.service.sources import OpenSource
+from intake_server.service.workers import Busy, TookTooLong, Workers
+from shared.errors import Problem
+
+log = structlog.get_logger("intake_server.reads")
+STAMP_S = 0.1
+"""How long a file that was just looked at is taken to be unchanged, in seconds."""
+_MOST_STAMPS = 10_000
+
+
+class InFlight:
+    """How many bytes of answers are being sent, against a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.size = 0
+
+    def admit(self, size: int) -> bool:
+        """Whether an answer of this size may be sent now; one alone always may."""
+        return self.size == 0 or self.size + size <= self._limit
+
+    def add(self, size: int) -> None:
+        self.size += size
+
+    def remove(self, size: int) -> None:
+        self.size -= size
+
+
+class Reads:
+    """Reads partitions in threads.
+
+    Args:
+        workers: The threads that read.
+        checkers: Threads for quick looks at files.
+        cache: Encoded partitions.
+        in_flight: Bytes being sent.
+        max_partition: Largest encoded partition, in bytes.
+        stringify: Whether frame columns that Arrow cannot carry become text.
+        timeout_s: How long one read may take, in seconds.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        checkers: Workers,
+        cache: PartitionCache,
+        in_flight: InFlight,
+        *,
+        max_partition: int,
+        stringify: bool,
+        timeout_s: float,
+    ) -> None:
+        self._workers = workers
+        self._checkers = checkers
+        self.cache = cache
+        self.in_flight = in_flight
+        self._max_partition = max_partition
+        self._stringify = stringify
+        self._timeout_s = timeout_s
+        self._reading: SharedWork[Parts] = SharedWork()
+
+    async def read(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+        """The encoded answer to a read.
+
+        Raises:
+            Problem: 400 no such partition; 413 it is too large; 500 it cannot be read; 503 not now.
+        """
+        key = (opened.identity, partition, form, await self._stamp(opened, partition))
+        known = self.cache.get(key)
+        if known is not None:
+            return known
+        return await self._reading.run(key, lambda: self._read(key, opened, partition, form))
+
+    async def _stamp(self, opened: OpenSource, partition: Partition | None) -> Any:
+        """What the partition's file looks like now, as of at most `STAMP_S` ago."""
+        now = time.monotonic()
+        known = opened.stamps.get(partition)
+        if known is not None and now < known[1]:
+            return known[0]
+        try:
+            stamp = await self._checkers.run(
+                lambda: opened.source.stamp(partition), key=opened.key, timeout_s=self._timeout_s
+            )
+        except NoSuchPartition as error:
+            raise Problem(400, str(error), code="no_such_partition") from error
+        except (Busy, TookTooLong) as error:
+            raise _busy(f"the partition cannot be read now: {error}") from error
+        if len(opened.stamps) > _MOST_STAMPS:
+            opened.stamps.clear()
+        opened.stamps[partition] = (stamp, now + STAMP_S)
+        return stamp
+
+    async def _read(self, key: Hashable, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+        if not self.in_flight.admit(0):
+            raise _busy("too many bytes are being sent already")
+        try:
+            parts = await self._workers.run(
+                lambda: self._read_in_thread(opened, partition, form), key=opened.key, timeout_s=self._timeout_s
+            )
+        except NoSuchPartition as error:
+            raise Problem(400, str(error), code="no_such_partition") from error
+        except TooLarge as error:
+            raise Problem(413, str(error), code="too_large") from error
+        except (Unreadable, *values.Unsendable) as error:
+            log.warning("cannot read", entry=opened.name, partition=partition, reason=str(error))
+            raise Problem(500, public_reason(str(error), [opened.directory]), code="unreadable") from error
+        except Busy as error:
+            raise _busy(str(error)) from error
+        except TookTooLong as error:
+            raise _busy(f"the partition cannot be read now: {error}") from error
+        self.cache.put(key, parts)
+        return parts
+
+    def _read_in_thread(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+        schema = opened.source.schema
+        value = _guarded_read(opened, partition)
+        return values.answer(value, schema.container, form, stringify=self._stringify, limit=self._max_partition)
+
+
+def _guarded_read(opened: OpenSource, partition: Partition | None) -> Any:
+    try:
+        return opened.source.read(partition)
+    except (NoSuchPartition, Unreadable):
+        raise
+    except MemoryError as error:
+        raise Unreadable("there is not enough memory to read this partition") from error
+    except Exception as error:
+        # a driver calls libraries that raise what they like; only this partition cannot be read (§3.4)
+        log.warning("a driver failed to read", entry=opened.name, partition=partition, exc_info=error)
+        raise Unreadable(str(error) or type(error).__name__) from error
+
+
+def _busy(reason: str) -> Problem:
+    return Problem(503, reason, code="busy", headers={"Retry-After": "1"})

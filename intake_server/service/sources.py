@@ -1,0 +1,220 @@
+"""Open sources: made on demand, shared by equal recipes, closed when idle (specification §6.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import structlog
+
+from intake_server.catalog import Entry
+from intake_server.drivers.base import Driver, Source, Unopenable
+from intake_server.drivers.registry import Registry
+from intake_server.encoding.control import pack, plain
+from intake_server.paths import public_reason
+from intake_server.recipes import Recipe, Step
+from intake_server.resolution import Resolved
+from intake_server.service.recipe_book import RecipeBook, UnknownId
+from intake_server.service.shared_work import SharedWork
+from intake_server.service.workers import Busy, TookTooLong, Workers
+from shared.errors import Problem
+
+log = structlog.get_logger("intake_server.sources")
+
+
+@dataclass(slots=True, eq=False)
+class OpenSource:
+    """One open source.
+
+    Attributes:
+        key: What it was opened with; equal keys open the same data.
+        name: The entry's name, for messages.
+        directory: The catalog's folder, kept out of messages.
+        source: The driver's source.
+        metadata: The entry's metadata with what the driver adds.
+        answers: Encoded answers to ``open``, by source id.
+        stamps: What the files of partitions looked like, and until when that is taken to be true.
+        used: When it was last used, in seconds of the monotonic clock.
+    """
+
+    key: bytes
+    name: str
+    directory: str
+    source: Source
+    metadata: dict[str, Any]
+    answers: dict[str, bytes] = field(default_factory=dict)
+    stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
+    used: float = 0.0
+
+    @property
+    def identity(self) -> tuple[bytes, str]:
+        """Equal for sources that would read the same data."""
+        return (self.key, self.source.version)
+
+
+class Sources:
+    """Opens sources and keeps them open.
+
+    Args:
+        registry: The drivers.
+        workers: Threads to open them in.
+        book: Where their ids come from.
+        idle_s: How long an unused source stays open, in seconds.
+        timeout_s: How long an open may take, in seconds.
+    """
+
+    def __init__(
+        self, registry: Registry, workers: Workers, book: RecipeBook, *, idle_s: float, timeout_s: float
+    ) -> None:
+        self._registry = registry
+        self._workers = workers
+        self._book = book
+        self._idle_s = idle_s
+        self._timeout_s = timeout_s
+        self._open: OrderedDict[tuple[bytes, str], OpenSource] = OrderedDict()
+        self._newest: dict[bytes, OpenSource] = {}
+        self._opening: SharedWork[OpenSource] = SharedWork()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def open(self, resolved: Resolved, entry: Entry) -> OpenSource:
+        """The source of a resolved entry in its present state: an open one if its data have not changed.
+
+        Raises:
+            Problem: 400 it cannot be opened; 503 not now.
+        """
+        key = source_key(resolved, entry)
+        try:
+            return await self._opening.run(key, lambda: self._open_now(key, resolved, entry))
+        except Unopenable as error:
+            reason = public_reason(str(error), [entry.scope.directory])
+            raise Problem(400, reason, code="unopenable") from error
+        except (Busy, TookTooLong) as error:
+            raise Problem(503, f"the source cannot be opened now: {error}", headers={"Retry-After": "2"}) from error
+
+    async def _open_now(self, key: bytes, resolved: Resolved, entry: Entry) -> OpenSource:
+        known = self._newest.get(key)
+        made = await self._workers.run(
+            lambda: self._open_in_thread(known, key, resolved, entry), key=key, timeout_s=self._timeout_s
+        )
+        self._newest[key] = made
+        self._keep(made)
+        return made
+
+    def _open_in_thread(
+        self, known: OpenSource | None, key: bytes, resolved: Resolved, entry: Entry, pin: Any = None
+    ) -> OpenSource:
+        if known is not None and pin is None and known.source.is_current():
+            return known
+        driver = self._registry.driver(resolved.choice.driver)
+        source = _guarded_open(driver, resolved, pin)
+        metadata = {**resolved.metadata, **source.schema.metadata}
+        return OpenSource(key, entry.name, entry.scope.directory, source, metadata)
+
+    def answer(
+        self, opened: OpenSource, parent: str | None, name: str, given: Mapping[str, Any], steps: tuple[Step, ...]
+    ) -> bytes:
+        """The encoded answer to ``open`` (§3.3), with an id that reads this state of the data."""
+        recipe = Recipe(
+            parent, name, steps[-1].entry, given, version=opened.source.version, trail=steps, pin=opened.source.pin
+        )
+        identifier = self._book.add(recipe)
+        known = opened.answers.get(identifier)
+        if known is None:
+            known = opened.answers[identifier] = pack(open_answer(opened, identifier))
+        return known
+
+    async def reopen(self, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
+        """The source of a recipe in exactly the state that its id names.
+
+        Raises:
+            Problem: 410 that state is gone; 400 it cannot be opened any more; 503 not now.
+        """
+        key = source_key(resolved, entry)
+        known = self._open.get((key, recipe.version))
+        if known is not None:
+            self._keep(known)
+            return known
+        try:
+            made = await self._opening.run(
+                (key, recipe.version), lambda: self._reopen_now(key, recipe, resolved, entry)
+            )
+        except Unopenable as error:
+            raise Problem(410, public_reason(str(error), [entry.scope.directory]), code="gone") from error
+        except (Busy, TookTooLong) as error:
+            raise Problem(503, f"the source cannot be opened now: {error}", headers={"Retry-After": "2"}) from error
+        if made.source.version != recipe.version:
+            raise UnknownId
+        return made
+
+    async def _reopen_now(self, key: bytes, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
+        made = await self._workers.run(
+            lambda: self._open_in_thread(None, key, resolved, entry, recipe.pin), key=key, timeout_s=self._timeout_s
+        )
+        self._keep(made)
+        return made
+
+    def _keep(self, opened: OpenSource) -> None:
+        opened.used = time.monotonic()
+        self._open[opened.identity] = opened
+        self._open.move_to_end(opened.identity)
+
+    def sweep(self) -> None:
+        """Close what was not used for too long; its ids stay valid."""
+        oldest_allowed = time.monotonic() - self._idle_s
+        while self._open:
+            identity, opened = next(iter(self._open.items()))
+            if opened.used >= oldest_allowed:
+                return
+            del self._open[identity]
+            if self._newest.get(opened.key) is opened:
+                del self._newest[opened.key]
+            opened.source.close()
+            log.debug("closed an idle source", entry=opened.name)
+
+    def close(self) -> None:
+        """Close everything."""
+        for opened in self._open.values():
+            opened.source.close()
+        self._open.clear()
+        self._newest.clear()
+
+
+def source_key(resolved: Resolved, entry: Entry) -> bytes:
+    """A fingerprint of everything that decides what is opened."""
+    parts = [resolved.choice.driver, plain(resolved.arguments), plain(resolved.metadata), entry.name]
+    return hashlib.blake2b(msgpack.packb(parts, use_bin_type=True), digest_size=16).digest()
+
+
+def open_answer(opened: OpenSource, identifier: str) -> dict[str, Any]:
+    """The answer to a remote open: the full set of keys, whatever the driver (§3.3)."""
+    schema = opened.source.schema
+    answer: dict[str, Any] = {
+        "dtype": schema.dtype,
+        "shape": None if schema.shape is None else list(schema.shape),
+        "npartitions": max(1, schema.npartitions),
+        "extra_metadata": {},
+        "container": schema.container,
+        "source_id": identifier,
+        "metadata": opened.metadata,
+    }
+    if schema.chunks is not None:
+        answer["chunks"] = [list(axis) for axis in schema.chunks]
+    return answer
+
+
+def _guarded_open(driver: Driver, resolved: Resolved, pin: Any) -> Source:
+    try:
+        return driver.open(resolved.arguments, pin)
+    except (Unopenable, MemoryError):
+        raise
+    except Exception as error:
+        # a driver calls libraries that raise what they like; this source alone cannot be opened (§3.3)
+        log.warning("a driver failed to open", driver=resolved.choice.driver, exc_info=error)
+        raise Unopenable(str(error) or type(error).__name__) from error

@@ -1,0 +1,1 @@
+"""Where catalogs and recipes are kept: files and the recipe database."""
