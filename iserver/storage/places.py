@@ -1,0 +1,189 @@
+"""Where the warehouse's files are: a local folder, or anything that fsspec has a URL for.
+
+A place puts a finished local file under its final name in one step: readers see the whole file or none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import fsspec
+
+from shared.errors import StartupError
+
+WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
+"""Protocols of object stores: a put becomes visible whole, so no temporary name is needed."""
+
+
+WRITE_TEST = "_write_test"
+
+
+class Place(Protocol):
+    """A folder for files that never change."""
+
+    location: str
+
+    def stage(self, name: str) -> Path:
+        """An empty local folder to build files in; what an earlier attempt left there is gone."""
+
+    def publish(self, staged: Path, path: str) -> None:
+        """Put a file from the stage under its final path, replacing what is there."""
+
+    def settle(self) -> None:
+        """Return when everything published survives a crash of the machine."""
+
+    def unstage(self, name: str) -> None:
+        """Remove a stage."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Create or replace a small file at once; it survives a crash when this returns."""
+
+    def read(self, path: str) -> bytes | None:
+        """The content of a small file, `None` when there is none."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+
+
+def open_place(location: str) -> Place:
+    """The place for a path or URL.
+
+    Raises:
+        StartupError: Nothing can be written there.
+    """
+    place: Place
+    if "://" not in location or location.startswith("file://"):
+        place = LocalPlace(Path(location.removeprefix("file://")))
+    else:
+        place = RemotePlace(location)
+    try:
+        place.write(WRITE_TEST, b"iserver writes and removes this file at every start\n")
+        place.remove(WRITE_TEST)
+    except Exception as error:  # drivers raise whatever their libraries raise
+        raise StartupError(f"cannot write to the warehouse {location}: {error}") from error
+    return place
+
+
+class LocalPlace:
+    """A folder on this machine. Files appear by rename, after their content is on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.location = str(self.root)
+        self._changed: set[Path] = set()
+
+    def stage(self, name: str) -> Path:
+        folder = self.root / ".staging" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def unstage(self, name: str) -> None:
+        shutil.rmtree(self.root / ".staging" / name, ignore_errors=True)
+
+    def publish(self, staged: Path, path: str) -> None:
+        target = self.root / path
+        with staged.open("rb") as file:
+            os.fsync(file.fileno())
+        self._make_folder(target.parent)
+        staged.replace(target)
+        self._changed.add(target.parent)
+
+    def settle(self) -> None:
+        changed, self._changed = self._changed, set()
+        for folder in changed:
+            _sync_folder(folder)
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self.root / path
+        self._make_folder(target.parent)
+        temporary = target.with_name(f".{target.name}.tmp")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+        self._changed.add(target.parent)
+        self.settle()
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            return (self.root / path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink()
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create a folder and remember every folder whose list of names that changed."""
+        missing = [item for item in (folder, *folder.parents) if not item.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._changed.update(item.parent for item in missing)
+
+
+class RemotePlace:
+    """A URL that fsspec can open. Files are built locally and uploaded whole."""
+
+    def __init__(self, url: str) -> None:
+        self.location = url.rstrip("/")
+        self._files, self._root = fsspec.url_to_fs(self.location)
+        protocols = self._files.protocol
+        self._puts_whole = not WHOLE_PUTS.isdisjoint({protocols} if isinstance(protocols, str) else protocols)
+        self._stages: dict[str, tempfile.TemporaryDirectory[str]] = {}
+
+    def stage(self, name: str) -> Path:
+        self.unstage(name)
+        folder = self._stages[name] = tempfile.TemporaryDirectory(prefix="iserver-warehouse-")
+        return Path(folder.name)
+
+    def unstage(self, name: str) -> None:
+        folder = self._stages.pop(name, None)
+        if folder is not None:
+            folder.cleanup()
+
+    def publish(self, staged: Path, path: str) -> None:
+        target = self._path(path)
+        if self._puts_whole:
+            self._files.put_file(str(staged), target)
+            return
+        self._files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        self._files.put_file(str(staged), f"{target}.tmp")
+        self._files.mv(f"{target}.tmp", target)
+
+    def settle(self) -> None:
+        """Nothing to do: an upload returns when the store has the file."""
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self._path(path)
+        if self._puts_whole:
+            self._files.pipe_file(target, data)
+            return
+        self._files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        self._files.pipe_file(f"{target}.tmp", data)
+        self._files.mv(f"{target}.tmp", target)
+
+    def read(self, path: str) -> bytes | None:
+        try:
+            content: bytes = self._files.cat_file(self._path(path))
+        except FileNotFoundError:
+            return None
+        return content
+
+    def remove(self, path: str) -> None:
+        self._files.rm_file(self._path(path))
+
+    def _path(self, path: str) -> str:
+        return f"{self._root.rstrip('/')}/{path}"
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

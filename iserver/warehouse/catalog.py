@@ -1,0 +1,73 @@
+"""`catalog.yml`: the document that lets any Intake client open the warehouse's tables by name (specification §12).
+
+Entries of tables that an earlier program had are kept: their files are still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from iserver.warehouse.tables import Table
+
+PARTITIONS = "ds=*/hh=*"
+
+
+def catalog_text(
+    tables: Sequence[Table],
+    metadata: Sequence[Table],
+    schemas: Mapping[str, str],
+    suffix: str,
+    previous: str | None,
+) -> str:
+    """The catalog as YAML.
+
+    Args:
+        tables: The partitioned tables of the program in force.
+        metadata: The unpartitioned tables of JSON lines.
+        schemas: Identifies the columns of each partitioned table.
+        suffix: How names of data files end, `parquet` or `orc`.
+        previous: The catalog in place, if there is one.
+    """
+    sources: dict[str, Any] = dict(_sources(previous))
+    sources.update({table.name: _data_entry(table, schemas[table.name], suffix) for table in tables})
+    sources.update({table.name: _metadata_entry(table) for table in metadata})
+    document = {
+        "metadata": {
+            "version": 1,
+            "description": "Sessions and impressions recorded by iserver; times are UTC",
+        },
+        "sources": sources,
+    }
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _sources(previous: str | None) -> Mapping[str, Any]:
+    document = yaml.safe_load(previous) if previous else None
+    sources = document.get("sources") if isinstance(document, dict) else None
+    return sources if isinstance(sources, dict) else {}
+
+
+def _data_entry(table: Table, schema: str, suffix: str) -> dict[str, Any]:
+    # Two slashes in a row where CATALOG_DIR ends with one: local readers accept it, remote ones have none there.
+    return {
+        "description": table.comment,
+        "driver": suffix,
+        "args": {"urlpath": f"{{{{ CATALOG_DIR }}}}/tables/{table.name}/{PARTITIONS}/*.{suffix}"},
+        "metadata": {
+            "feature": table.feature,
+            "schema": schema,
+            "partitioned_by": ["ds", "hh"],
+            "fields": {column.name: column.comment for column in table.columns if column.comment},
+        },
+    }
+
+
+def _metadata_entry(table: Table) -> dict[str, Any]:
+    return {
+        "description": table.comment,
+        "driver": "jsonl",
+        "args": {"urlpath": f"{{{{ CATALOG_DIR }}}}/tables/{table.name}/{table.name}.json"},
+    }
