@@ -89,10 +89,12 @@ class ParquetSource:
         pieces: Sequence[_Piece],
         hive: Sequence[Mapping[str, str | None]],
         again: Any,
-        filters: Any = None,
+        needed: pa.Schema,
+        filters: Any,
     ) -> None:
         self._at = at
         self._arrow = schema
+        self._needed = needed
         self._pieces = pieces
         self._hive = hive
         self._again = again
@@ -129,19 +131,14 @@ class ParquetSource:
         with _open(self._at, file) as opened:
             parquet = pq.ParquetFile(opened, pre_buffer=not self._at.is_local)
             present = set(parquet.schema_arrow.names)
-            wanted = [name for name in self._arrow.names if name in present]
-            table = parquet.read_row_group(piece.group, columns=wanted)
-        rows = table.num_rows
-        values = {name: value for name, value in self._hive[piece.file].items() if name not in present}
-        if values or not table.num_columns:
-            columns = {name: table.column(name) for name in wanted}
-            for name, value in values.items():
-                columns[name] = _constant(value, rows, self._arrow.field(name).type)
-            for field in self._arrow:
-                columns.setdefault(field.name, pa.nulls(rows, field.type))
-            table = pa.table(columns)
-        table = frames.conformed(table, self._arrow)
-        return table if self._filters is None else table.filter(self._filters)
+            table = parquet.read_row_group(piece.group, columns=[n for n in self._needed.names if n in present])
+        for name, value in self._hive[piece.file].items():
+            if name not in present and self._needed.get_field_index(name) >= 0:
+                table = table.append_column(name, _constant(value, piece.rows, self._needed.field(name).type))
+        table = frames.conformed(table, self._needed, piece.rows)
+        if self._filters is not None:
+            table = table.filter(self._filters)
+        return table if self._needed is self._arrow else frames.conformed(table, self._arrow)
 
     def close(self) -> None:
         """Files are open only while they are read."""
@@ -175,15 +172,15 @@ class ParquetDriver:
         footers = [_footer(at, file) for file in at.files]
         hive = _hive_values([file.path for file in at.files])
         schema = _schema(footers, hive, declared)
-        if columns is not None:
-            schema = _selected(schema, columns)
+        selected = schema if columns is None else _selected(schema, columns)
+        needed = selected if columns is None else _selected(schema, _filtered(filters, selected.names))
         pieces = [
             _Piece(position, group, footer.row_group(group).num_rows)
             for position, footer in enumerate(footers)
             for group in range(footer.num_row_groups)
             if footer.row_group(group).num_rows
         ]
-        return ParquetSource(at, schema, pieces or [_Piece(-1, 0, 0)], hive, again, _expression(filters))
+        return ParquetSource(at, selected, pieces or [_Piece(-1, 0, 0)], hive, again, needed, _expression(filters))
 
 
 def _is_pattern(urlpath: Any) -> bool:
@@ -265,6 +262,16 @@ def _selected(schema: pa.Schema, columns: Any) -> pa.Schema:
     if unknown:
         raise Unopenable(f"parquet: there is no column {unknown[0]!r}")
     return pa.schema([schema.field(name) for name in names], metadata=schema.metadata)
+
+
+def _filtered(filters: Any, names: Sequence[str]) -> list[str]:
+    """Column names, with those that filters look at."""
+    terms = [term for group in filters or () for term in ([group] if _is_term(group) else group)]
+    return list(dict.fromkeys([*names, *(term[0] for term in terms if _is_term(term))]))
+
+
+def _is_term(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str)
 
 
 def _expression(filters: Any) -> Any:

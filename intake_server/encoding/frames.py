@@ -200,22 +200,28 @@ def widened(left: pa.DataType, right: pa.DataType) -> pa.DataType:
         return pa.string()
 
 
-def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def conformed(table: pa.Table, schema: pa.Schema, rows: int | None = None) -> pa.Table:
     """A table with exactly the columns of a schema: missing ones are null, others are cast, further ones dropped.
+
+    Args:
+        table: The table.
+        schema: The columns wanted.
+        rows: How many rows there are, for a table without columns; None: as many as the table has.
 
     Raises:
         NotAFrame: A column's values do not fit the schema's type.
     """
     if table.schema.equals(schema, check_metadata=False):
         return table.replace_schema_metadata(schema.metadata)
-    columns = [_conformed_column(table, field) for field in schema]
+    count = table.num_rows if rows is None else rows
+    columns = [_conformed_column(table, field, count) for field in schema]
     return pa.table(columns, schema=schema)
 
 
-def _conformed_column(table: pa.Table, field: pa.Field) -> Any:
+def _conformed_column(table: pa.Table, field: pa.Field, rows: int) -> Any:
     position = table.schema.get_field_index(field.name)
     if position < 0:
-        return pa.nulls(table.num_rows, field.type)
+        return pa.nulls(rows, field.type)
     column = table.column(position)
     if column.type == field.type:
         return column

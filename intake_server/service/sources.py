@@ -178,6 +178,11 @@ class Sources:
             opened.source.close()
             log.debug("closed an idle source", entry=opened.name)
 
+    def forget_stamps(self) -> None:
+        """Look at every file again before its next read."""
+        for opened in self._open.values():
+            opened.stamps.clear()
+
     def close(self) -> None:
         """Close everything."""
         for opened in self._open.values():
