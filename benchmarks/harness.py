@@ -80,7 +80,7 @@ def python_environment(name: str, requirements: Sequence[str]) -> Path:
         say(f"making the environment of {name} in {folder}")
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements], check=True
+            [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *requirements], check=True
         )
         (folder / "complete").touch()
     return python

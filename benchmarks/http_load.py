@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from typing import cast
 from urllib.parse import urlsplit
 
 _RECEIVE_BYTES = 1 << 20
@@ -162,8 +163,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.reader = AnswerReader()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class does not derive from it
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio passes it
         return self._buffer
