@@ -62,7 +62,7 @@ def finish(session: Session, end_ms: int) -> FinishedSession:
 
 def _history(session: Session, name: str, end_ms: int) -> tuple[HistoryEntry, ...]:
     entries = session.history(name)
-    ends = [start_ms for start_ms, _ in entries[1:]] + [end_ms]
+    ends = [*(start_ms for start_ms, _ in entries), end_ms][1:]
     return tuple(
         HistoryEntry(start_ms, until_ms, value) for (start_ms, value), until_ms in zip(entries, ends, strict=True)
     )

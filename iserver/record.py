@@ -84,6 +84,10 @@ class Record:
             self._ids = {impression.id for impression in self.impressions}
         return impression_id in self._ids
 
+    def time_of(self, impression_id: str) -> int:
+        """When an impression on record happened."""
+        return next(item.time_ms for item in reversed(self.impressions) if item.id == impression_id)
+
     def add(self, impression: Impression) -> None:
         """Append an impression."""
         self.impressions.append(impression)

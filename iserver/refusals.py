@@ -20,3 +20,15 @@ class SessionGoneError(RefusalError):
 
     def __init__(self, message: str = "session not found or expired") -> None:
         super().__init__(message)
+
+
+class NotStoredError(RefusalError):
+    """The change was understood but could not be made durable; nothing of the request is acknowledged."""
+
+
+class InvalidConfigurationError(Exception):
+    """The configuration that was fetched is refused; the one in force stays."""
+
+
+class UnreachableError(Exception):
+    """The configuration could not be fetched; the one in force stays."""

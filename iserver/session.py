@@ -140,6 +140,16 @@ class Session:
         """Records that answer requests, oldest first."""
         return list(self._memo.values())
 
+    @property
+    def open_record_count(self) -> int:
+        """How many records answer requests."""
+        return len(self._memo)
+
+    @property
+    def oldest_open_record(self) -> Record:
+        """The first of `open_records`; there must be one."""
+        return next(iter(self._memo.values()))
+
     def record_showing(self, feature: str, impression_id: str) -> Record | None:
         """The most recent record of a feature that holds an impression, by a real id or a cache-fill id (§4.1)."""
         if self._by_impression is None:
@@ -265,6 +275,11 @@ class Session:
         self._do({}, ["retire", end_ms])
 
     # --- changes ----------------------------------------------------------------------------------
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there are changes to take."""
+        return bool(self._unsaved)
 
     def take_changes(self) -> list[Change]:
         """The changes since this was last called."""

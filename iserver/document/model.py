@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from iserver.fdl.model import JsonValue, SourceFile
 
@@ -112,7 +112,7 @@ class Environment:
 class Settings:
     """Limits of sessions."""
 
-    session_timeout_s: int = 1800
+    session_timeout_s: float = 1800
     max_session_s: int | None = None
     max_memo_records: int = 2000
 
@@ -196,7 +196,6 @@ class Experiment:
     salt: str | None = None
     start_ms: int | None = None
     finish_ms: int | None = None
-    extra: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +219,11 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole configuration document, references not yet resolved."""
+    """A whole configuration document, references not yet resolved.
+
+    Attributes:
+        raw: The JSON object it was read from, for the metadata tables.
+    """
 
     revision: str
     environment: Environment
@@ -231,3 +234,4 @@ class Document:
     experiments: tuple[Experiment, ...] = ()
     devices: tuple[Device, ...] = ()
     metrics: tuple[JsonValue, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

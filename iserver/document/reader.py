@@ -66,6 +66,7 @@ def read_document(text: bytes | str) -> Document:
         experiments=tuple(_experiment(item) for item in root.list("experiments")),
         devices=tuple(_device(item) for item in qa.list("devices")) if qa else (),
         metrics=tuple(item.value for item in root.list("metrics")),
+        raw=root.entries(),
     )
 
 
@@ -209,13 +210,7 @@ def _experiment(node: Node) -> Experiment:
         salt=node.optional("salt", _text, None),
         start_ms=node.optional("startTs", Node.integer, None),
         finish_ms=node.optional("finishTs", Node.integer, None),
-        extra={name: value for name, value in node.entries().items() if name not in _EXPERIMENT_MEMBERS},
     )
-
-
-_EXPERIMENT_MEMBERS = frozenset(
-    ("id", "name", "variants", "description", "state", "audienceId", "percent", "salt", "startTs", "finishTs")
-)
 
 
 def _variant(node: Node) -> Variant:

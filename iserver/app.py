@@ -1,0 +1,284 @@
+"""The composition root: builds the parts of an iserver, wires them, and lists every route."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+
+from iserver.document import Document
+from iserver.handlers.devices import DeviceHandlers
+from iserver.handlers.operators import OperatorHandlers
+from iserver.handlers.paths import forgive_paths
+from iserver.handlers.refusals import error_response
+from iserver.handlers.visitors import VisitorHandlers
+from iserver.metrics import measure
+from iserver.refusals import InvalidConfigurationError, UnreachableError
+from iserver.server import ImpressionServer
+from iserver.settings import MAX_BODY_BYTES, ServerSettings
+from iserver.storage.etl import Etl
+from iserver.storage.journal import Journal
+from iserver.storage.sources import FileSource, Loader, ServerSource, Source
+from iserver.streams import HEARTBEAT_S, Streams
+from iserver.synchronising import Synchroniser
+from iserver.upkeep import SWEEP_S, Upkeep
+from shared.daemon import WebService
+from shared.errors import StartupError
+from shared.metrics import Metrics
+from shared.web import Cors, apply_manners, health_routes
+
+if TYPE_CHECKING:
+    from iserver.storage.warehouse import Warehouse
+
+log = structlog.get_logger("iserver.app")
+
+
+def wall_clock_ms() -> int:
+    """Epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def random_id() -> str:
+    """A fresh UUID."""
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """An iserver that is ready to serve."""
+
+    server: ImpressionServer
+    streams: Streams
+    journal: Journal
+    etl: Etl
+    loader: Loader
+    synchroniser: Synchroniser
+    metrics: Metrics
+    upkeep: Upkeep
+
+    async def flush_to_warehouse(self) -> int:
+        """Retire every session and write all that is finished (§7).
+
+        Returns:
+            How many sessions were written.
+
+        Raises:
+            NotStoredError: The journal cannot be written.
+            OSError: The warehouse cannot be written; the sessions stay in the journal.
+        """
+        await self.server.retire_all()
+        return await self.run_etl()
+
+    async def run_etl(self) -> int:
+        """Write all that is finished."""
+        return await self.etl.run(self.server.configuration)
+
+    async def close(self) -> None:
+        """Retire every session, write what is finished, and let go of everything (§11.6)."""
+        await self.upkeep.stop()
+        try:
+            await self.flush_to_warehouse()
+        except OSError as error:
+            log.error("sessions wait in the journal for the next start", reason=str(error))
+        await self.journal.close()
+        await self.loader.close()
+
+
+async def open_parts(
+    settings: ServerSettings,
+    *,
+    clock_ms: Callable[[], int] = wall_clock_ms,
+    new_id: Callable[[], str] = random_id,
+) -> Parts:
+    """Build an iserver: load the configuration, test the storage, and replay the journal.
+
+    Raises:
+        StartupError: It cannot be built; the text says why.
+    """
+    loader = Loader(
+        _source(settings),
+        settings.fdl_files,
+        environment_id=settings.environment,
+        lenient=settings.lenient_config,
+        adjust=lambda document: _adjusted(document, settings),
+    )
+    try:
+        configuration = await loader.load()
+    except (UnreachableError, InvalidConfigurationError) as error:
+        await loader.close()
+        raise StartupError(str(error)) from error
+    location = (
+        settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
+    )
+    journal = await Journal.open(settings.data_dir / "journal.sqlite", keeps_changes=settings.journal)
+    await asyncio.to_thread(_test_write, location)
+    sessions = await journal.load()
+    await journal.keep_definition(configuration.definition)
+    streams = Streams()
+    server = ImpressionServer(
+        configuration,
+        journal,
+        streams=streams,
+        clock_ms=clock_ms,
+        new_id=new_id,
+        logs_sessions=not settings.nolog,
+    )
+    server.adopt(sessions)
+    etl = Etl(journal, lambda: _open_warehouse(location, settings), clock_ms=clock_ms, new_id=new_id)
+    synchroniser = Synchroniser(loader, server)
+    metrics = measure(server, journal, etl, streams, synchroniser)
+    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep())
+
+
+def _source(settings: ServerSettings) -> Source | None:
+    if settings.config_file is not None:
+        return FileSource(settings.config_file)
+    if settings.config_server is not None and settings.environment is not None and settings.token is not None:
+        cache = settings.data_dir / "config-cache.json"
+        return ServerSource(settings.config_server, settings.environment, settings.token, cache)
+    return None
+
+
+def _adjusted(document: Document, settings: ServerSettings) -> Document:
+    """The document with what the command line overrides."""
+    if settings.session_timeout_s is None:
+        return document
+    return replace(document, settings=replace(document.settings, session_timeout_s=settings.session_timeout_s))
+
+
+def _test_write(location: str) -> None:
+    from iserver.storage.places import open_place  # needs fsspec, which takes its time to import
+
+    open_place(location)
+
+
+def _open_warehouse(location: str, settings: ServerSettings) -> Warehouse:
+    from iserver.storage.warehouse import Warehouse  # needs pyarrow, which takes its time to import
+
+    return Warehouse.open(location, settings.table_format)
+
+
+# --- HTTP -----------------------------------------------------------------------------------------
+
+
+def make_app(
+    parts: Parts, settings: ServerSettings, *, is_draining: Callable[[], bool] = lambda: False
+) -> web.Application:
+    """The HTTP application of an iserver; closing it closes the parts."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.router.add_routes(routes(parts, settings, is_draining))
+    keys = parts.server.configuration.definition.keys
+    origins = frozenset(settings.cors_origins) or None
+    headers = ("content-type", *(f"x-causal-{key.lower()}" for key in keys))
+    apply_manners(
+        app,
+        error_response=error_response,
+        cors=Cors(origins=origins, default_headers=headers),
+        metrics=parts.metrics,
+    )
+    app.middlewares.append(forgive_paths)
+
+    async def on_shutdown(_app: web.Application) -> None:
+        parts.streams.close()
+
+    async def on_cleanup(_app: web.Application) -> None:
+        await parts.close()
+
+    app.on_shutdown.append(on_shutdown)
+    app.on_cleanup.append(on_cleanup)
+    return app
+
+
+def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], bool]) -> list[web.RouteDef]:
+    """Every endpoint, in the order of the specification (§2)."""
+    visitors = VisitorHandlers(parts.server, max_body_bytes=MAX_BODY_BYTES, is_draining=is_draining)
+    devices = DeviceHandlers(parts.server, parts.streams)
+    operators = OperatorHandlers(
+        parts.synchroniser,
+        parts.flush_to_warehouse,
+        token=settings.token,
+        cmd_token=settings.cmd_token,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    under = f"/{settings.prefix}" if settings.prefix else ""
+    table = [
+        web.post(f"{under}/features", visitors.features),  # §3
+        web.post(f"{under}/feature", visitors.features),  # §3, the vendor page's name
+        web.post(f"{under}/signal", visitors.signal),  # §4
+        web.post(f"{under}/external", visitors.external),  # §5
+        web.get(f"{under}/session", visitors.session),  # §6
+        web.get(f"{under}/nsessions", visitors.session_count),  # §6
+        web.get(f"{under}/sse", devices.events, allow_head=False),  # §8
+        web.get(f"{under}/sync", operators.sync, allow_head=False),  # §9
+        web.post(f"{under}/sync", operators.sync),  # §9
+        web.get("/metrics", parts.metrics.handler),  # §15
+        *health_routes(lambda: not is_draining()),  # §6
+    ]
+    if settings.enable_cmd:
+        table.append(web.post(f"{under}/cmd", operators.command))  # §7
+    return table
+
+
+# --- life cycle -----------------------------------------------------------------------------------
+
+
+class Daemon:
+    """An iserver from start to drain (`shared.daemon.Service`)."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._is_draining = False
+        self._parts: Parts | None = None
+        self._web: WebService | None = None
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        """Build the parts, serve, and begin with what is done unasked."""
+        self._parts = parts = await open_parts(self._settings)
+        app = make_app(parts, self._settings, is_draining=lambda: self._is_draining)
+        self._web = WebService(app, reload=self._reload, before_drain=self._before_drain)
+        await self._web.start(sockets, tls)
+        start_upkeep(parts, self._settings)
+
+    async def drain(self) -> None:
+        """Serve on for `--drain-seconds`, then retire all sessions, upload, and close."""
+        if self._web is not None:
+            await self._web.drain()
+
+    async def reload(self) -> None:
+        """Load the configuration again."""
+        if self._web is not None:
+            await self._web.reload()
+
+    async def _reload(self) -> None:
+        assert self._parts is not None
+        try:
+            await self._parts.synchroniser.sync()
+        except (UnreachableError, InvalidConfigurationError) as error:
+            raise StartupError(str(error)) from error
+
+    async def _before_drain(self) -> None:
+        self._is_draining = True
+        await asyncio.sleep(self._settings.drain_s)
+
+
+def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
+    """Start everything that is done unasked."""
+    upkeep = parts.upkeep
+
+    async def beat() -> None:
+        parts.streams.beat()
+
+    upkeep.soon("preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
+    upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
+    upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
+    upkeep.every(HEARTBEAT_S, "heartbeat", beat)
+    if settings.config_server is not None:
+        upkeep.every(settings.sync_interval_s, "sync", parts.synchroniser.sync)

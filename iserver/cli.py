@@ -1,0 +1,149 @@
+"""The command `iserver`: flags to settings, nothing else (specification §14)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from iserver.fdl_commands import check_command, ddl_command, format_command
+from iserver.settings import ServerSettings, TableFormat
+from shared.cli import ServerOptions, apply_settings_file, daemon_group, option, run_daemon, start_command
+
+HELP = "Decide which features visitors see, and record what happened: a Causal impression server."
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+main = daemon_group("iserver", HELP)
+for command in (check_command, format_command, ddl_command):
+    main.add_command(command)
+
+
+def _check_environment(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else str(uuid.UUID(value))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a UUID") from None
+
+
+@start_command(main, port=3004, prefix="iserver")
+@option("--fdl", "fdl_files", type=FILE, multiple=True, help="FDL file, instead of the configuration's; repeatable.")
+@option("--token", help="Authorises against the configuration server, and callers of sync.")
+@option("--environment", callback=_check_environment, help="UUID of the environment to serve.")
+@option("--config-server", metavar="URL", help="Where the configuration comes from.")
+@option(
+    "--sync-interval",
+    "sync_interval_s",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+    help="Seconds between two questions to the configuration server.",
+)
+@option(
+    "--lenient-config",
+    is_flag=True,
+    help="Leave out what names missing features, instead of refusing the configuration.",
+)
+@option(
+    "--warehouse",
+    metavar="URL",
+    help="Folder or URL of the tables; by default the configuration's, else in --data-dir.",
+)
+@option(
+    "--table-format", type=click.Choice(get_args(TableFormat)), default="parquet", help="What the tables consist of."
+)
+@option(
+    "--etl-interval",
+    "etl_interval_s",
+    type=click.FloatRange(min=0.1),
+    default=3600.0,
+    help="Seconds between two times that finished sessions are written to the tables.",
+)
+@option("--nolog", is_flag=True, help="Write nothing to the tables.")
+@option(
+    "--session-timeout",
+    "session_timeout_s",
+    type=click.FloatRange(min=0.1),
+    help="Seconds of inactivity after which a session ends; overrides the configuration (1800).",
+)
+@option("--journal", type=click.Choice(["on", "off"]), default="on", help="Keep active sessions on disk.")
+@option("--enable-cmd", is_flag=True, help="Serve cmd, which can end all sessions.")
+@option("--cmd-token", help="What callers of cmd must show.")
+@option(
+    "--cors-origins", multiple=True, metavar="ORIGIN", help="Browser pages that may call; by default all. Repeatable."
+)
+@option(
+    "--drain-seconds",
+    "drain_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Seconds to go on serving after SIGTERM, while nsessions says 503.",
+)
+def start(**flags: Any) -> None:
+    """Serve features and record impressions."""
+    options = ServerOptions.take(flags)
+    settings = ServerSettings(
+        data_dir=options.data_dir,
+        prefix=options.prefix,
+        config_file=flags.pop("config"),
+        fdl_files=tuple(flags.pop("fdl_files")),
+        cors_origins=tuple(flags.pop("cors_origins")),
+        journal=flags.pop("journal") == "on",
+        **flags,
+    )
+    _require_configuration(settings)
+
+    def build() -> Any:
+        from iserver.app import Daemon  # after the flags are known to be right: it takes a moment to import
+
+        return Daemon(settings)
+
+    run_daemon("iserver", options, build)
+
+
+def _require_configuration(settings: ServerSettings) -> None:
+    """Refuse to start without anything to serve."""
+    if settings.config_server is not None:
+        if settings.token is None or settings.environment is None:
+            raise click.UsageError("--config-server needs --token and --environment")
+    elif settings.config_file is None and not settings.fdl_files:
+        raise click.UsageError(
+            "nothing to serve: give --fdl FILE, --config FILE.json, "
+            "or --config-server URL with --token and --environment"
+        )
+
+
+def _take_config(ctx: click.Context, _parameter: click.Parameter, paths: Sequence[Path]) -> Path | None:
+    """Apply the TOML files, and return the JSON document."""
+    documents = []
+    for path in paths:
+        if path.suffix == ".json":
+            documents.append(path)
+        elif ctx.resilient_parsing:
+            continue
+        elif path.suffix == ".toml":
+            apply_settings_file(ctx, path)
+        else:
+            raise click.BadParameter(f"{path}: expected a settings file *.toml or a configuration document *.json")
+    if len(documents) > 1:
+        raise click.BadParameter(f"one configuration document is enough, found {len(documents)}")
+    return documents[0] if documents else None
+
+
+def _let_config_take_documents() -> None:
+    """Here `--config` also names the configuration document, besides the settings file of every daemon."""
+    config = click.Option(
+        ["--config"],
+        type=FILE,
+        multiple=True,
+        is_eager=True,
+        callback=_take_config,
+        show_envvar=True,
+        help="TOML file of settings, or JSON configuration document, told apart by suffix; repeatable.",
+    )
+    start.params = [config if parameter.name == "config" else parameter for parameter in start.params]
+
+
+_let_config_take_documents()

@@ -1,0 +1,1 @@
+"""The running example: a small shop, as FDL and as a configuration document."""

@@ -1,0 +1,256 @@
+"""The impression server itself: what its HTTP edge calls, and what ends sessions and changes configurations.
+
+It knows no HTTP, no files and no clock. Time, ids and storage are given to it. Everything between two
+`await`s happens at once for all other requests; what is awaited is storage, and plugins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from iserver.answers import features_answer, session_details, session_object
+from iserver.configuration import Configuration
+from iserver.definitions import Definition
+from iserver.document.model import Settings
+from iserver.finished import FinishedSession
+from iserver.finishing import finish
+from iserver.flushes import Flush, flushes
+from iserver.refusals import NotStoredError, RefusalError, UnknownError
+from iserver.requests import ExternalRequest, FeaturesRequest, SignalRequest
+from iserver.session import Session
+from iserver.sessions import Sessions
+from iserver.signals import apply_external, apply_signal, session_of
+from iserver.streams import Streams, flush_cache, flush_features
+from iserver.visits import NewId, Origin, Visit, enter
+
+log = structlog.get_logger("iserver.server")
+
+Json = Mapping[str, Any]
+
+CHUNK = 256
+"""How many sessions are ended at once, so that requests need not wait for long."""
+
+
+class Journal(Protocol):
+    """Where sessions are durable."""
+
+    def store(self, *sessions: Session) -> Awaitable[None]:
+        """Store the changes of sessions; they are taken before this returns.
+
+        Raises:
+            NotStoredError: They are not durable.
+        """
+
+    async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
+        """Move sessions from the running to the finished.
+
+        Raises:
+            NotStoredError: They are as they were.
+        """
+
+    async def keep_definition(self, definition: Definition) -> None:
+        """Store the FDL of a definition before the first session uses it."""
+
+
+class ImpressionServer:
+    """One running impression server.
+
+    Attributes:
+        configuration: The configuration in force; replaced as a whole by `apply`.
+        sessions: The active sessions.
+        logs_sessions: Whether finished sessions go to the warehouse (`--nolog` says no).
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        journal: Journal,
+        *,
+        streams: Streams,
+        clock_ms: Callable[[], int],
+        new_id: NewId,
+        logs_sessions: bool = True,
+    ) -> None:
+        self.configuration = configuration
+        timeout_ms, max_length_ms = limits_ms(configuration.settings)
+        self.sessions = Sessions(timeout_ms=timeout_ms, max_length_ms=max_length_ms)
+        self.logs_sessions = logs_sessions
+        self._journal = journal
+        self._streams = streams
+        self._clock_ms = clock_ms
+        self._new_id = new_id
+        self._retired: deque[Session] = deque()
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def features(self, body: Json, origin: Origin) -> bytes:
+        """Answer `features` (§3). The impressions are durable when this returns.
+
+        Raises:
+            RefusalError: Nothing was done.
+        """
+        request, configuration, now_ms = FeaturesRequest.parse(body), self.configuration, self._clock_ms()
+        entry = enter(self.sessions, configuration, request.args, origin, now_ms=now_ms, new_id=self._new_id)
+        self._retired.extend(entry.retired)
+        visit = Visit(configuration, entry.session, request, now_ms=now_ms, new_id=self._new_id)
+        visit.look_up()
+        visit.evaluate()
+        stored = self._journal.store(entry.session, *entry.retired)
+        answer = features_answer(visit)  # while the disk is at work
+        await stored
+        return answer
+
+    async def signal(self, body: Json) -> None:
+        """Carry out `signal` (§4), durably.
+
+        Raises:
+            RefusalError: What was carried out before the refusal is durable too.
+        """
+        request, now_ms = SignalRequest.parse(body), self._clock_ms()
+        session = session_of(self.sessions, self.configuration.definition, request.id, now_ms)
+        try:
+            apply_signal(self.configuration, session, request, now_ms=now_ms, new_id=self._new_id)
+        except RefusalError:
+            if session.has_changes:
+                await self._journal.store(session)
+            raise
+        await self._journal.store(session)
+
+    async def external(self, body: Json) -> None:
+        """Carry out `external` (§5), durably.
+
+        Raises:
+            RefusalError: Nothing was done.
+        """
+        request, now_ms = ExternalRequest.parse(body), self._clock_ms()
+        session = session_of(self.sessions, self.configuration.definition, request.id, now_ms)
+        kept = apply_external(self.configuration, session, request, now_ms=now_ms)
+        if kept:
+            log.debug("external value ignored, the first one wins", session=session.id, outputs=kept)
+        await self._journal.store(session)
+
+    def session(self, persistent_id: str, *, with_details: bool = False) -> dict[str, Any]:
+        """The session object of a device's active session (§6).
+
+        Raises:
+            UnknownError: There is none.
+        """
+        session = self.sessions.by_persistent_id(persistent_id, self._clock_ms())
+        if session is None:
+            raise UnknownError(f"no active session for '{persistent_id}'")
+        answer = session_object(session, self.configuration)
+        return {**answer, **session_details(session)} if with_details else answer
+
+    # --- ends of sessions -------------------------------------------------------------------------
+
+    @property
+    def retired_count(self) -> int:
+        """Sessions that are over and still in memory."""
+        return len(self._retired)
+
+    def adopt(self, sessions: Sequence[Session]) -> None:
+        """Take over sessions that an earlier process left in the journal."""
+        for session in sessions:
+            if session.end_ms is not None:
+                self._retired.append(session)
+            elif (displaced := self.sessions.add(session)) is not None:
+                self._retired.append(displaced)
+
+    async def sweep(self) -> int:
+        """Retire up to `CHUNK` expired sessions and store up to as many retired ones.
+
+        Returns:
+            How many sessions were stored; when it is not 0 there may be more to do.
+
+        Raises:
+            NotStoredError: The sessions stay retired and are stored by a later call.
+        """
+        self._retired.extend(self.sessions.expire(self._clock_ms(), CHUNK))
+        chunk = [self._retired.popleft() for _ in range(min(CHUNK, len(self._retired)))]
+        if chunk:
+            try:
+                await self._journal.finish(chunk, [item for item in map(self._finished, chunk) if item])
+            except NotStoredError:
+                self._retired.extendleft(reversed(chunk))
+                raise
+        return len(chunk)
+
+    async def sweep_all(self) -> None:
+        """Retire and store everything that is over by now.
+
+        Raises:
+            NotStoredError: As `sweep`.
+        """
+        while await self.sweep() or self.sessions.has_due(self._clock_ms()):
+            pass
+
+    async def retire_all(self) -> None:
+        """End every active session now (§7, §11.6).
+
+        Raises:
+            NotStoredError: As `sweep`.
+        """
+        now_ms = self._clock_ms()
+        active = list(self.sessions)
+        for start in range(0, len(active), CHUNK):
+            chunk = [session for session in active[start : start + CHUNK] if self.sessions.holds(session)]
+            for session in chunk:
+                if self.sessions.is_alive(session, now_ms):
+                    session.retire(now_ms)
+                self.sessions.remove(session)
+            self._retired.extend(chunk)
+            await self._journal.store(*chunk)
+        await self.sweep_all()
+
+    def _finished(self, session: Session) -> FinishedSession | None:
+        if session.no_log or not self.logs_sessions:
+            return None
+        return finish(session, self.sessions.expiry_ms(session))
+
+    # --- configuration ----------------------------------------------------------------------------
+
+    def last_flush_ms(self, device: str) -> int:
+        """What `features` told a device as `lastFlushTime`; 0 when it has no session (§8)."""
+        session = self.sessions.by_persistent_id(device, self._clock_ms())
+        return 0 if session is None else session.last_flush_ms
+
+    async def apply(self, configuration: Configuration) -> None:
+        """Put a configuration in force; requests under way go on with the old one (§9.4).
+
+        Registered devices are told what to drop. All other sessions keep their memoized outputs.
+        """
+        await self._journal.keep_definition(configuration.definition)
+        old, self.configuration = self.configuration, configuration
+        timeout_ms, max_length_ms = limits_ms(configuration.settings)
+        if (timeout_ms, max_length_ms) != (self.sessions.timeout_ms, self.sessions.max_length_ms):
+            self.sessions.timeout_ms, self.sessions.max_length_ms = timeout_ms, max_length_ms
+            self.sessions.reschedule()
+        for flush in flushes(old, configuration):
+            await self._flush(flush)
+
+    async def _flush(self, flush: Flush) -> None:
+        now_ms = self._clock_ms()
+        session = self.sessions.by_persistent_id(flush.device, now_ms)
+        if session is not None:
+            if flush.features is None:
+                session.flush(now_ms)
+            else:
+                session.close(record for record in session.open_records if record.feature in flush.features)
+            await self._journal.store(session)
+        if flush.features is None:
+            last_flush_ms = now_ms if session is None else session.last_flush_ms
+            self._streams.tell(flush.device, flush_cache(last_flush_ms))
+        else:
+            self._streams.tell(flush.device, flush_features(flush.features))
+        if flush.device not in self.configuration.devices:
+            self._streams.dismiss(flush.device)
+
+
+def limits_ms(settings: Settings) -> tuple[int, int | None]:
+    """Session timeout and greatest length in milliseconds."""
+    longest = settings.max_session_s
+    return round(settings.session_timeout_s * 1000), None if longest is None else longest * 1000

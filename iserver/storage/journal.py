@@ -1,0 +1,272 @@
+"""The journal: every acknowledged change of every session, in one SQLite file (specification §11.6).
+
+    changes      what happened to sessions that are not logged yet, one row a request
+    finished     sessions that are over, waiting for the warehouse
+    batches      ranges of `finished` that are being written to the warehouse under a fixed id
+    definitions  the FDL that sessions and records were created under
+
+A session moves from `changes` to `finished` in one transaction, and leaves `finished` only when its batch is
+in the warehouse. A crash at any point repeats the same batch with the same rows, so that each session is
+logged exactly once. A session with many rows in `changes` is rewritten as one snapshot, which bounds the file
+by the state of the active sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import aiosqlite
+import orjson
+import structlog
+
+from iserver.definitions import Definition
+from iserver.fdl import SourceFile, compile_program
+from iserver.finished import FinishedSession
+from iserver.refusals import NotStoredError
+from iserver.session import Session
+from shared.database import GroupCommitWriter, Statement, open_database
+
+log = structlog.get_logger("iserver.journal")
+
+MIGRATIONS = [
+    """
+    CREATE TABLE changes (row INTEGER PRIMARY KEY, session TEXT NOT NULL, changes BLOB NOT NULL);
+    CREATE TABLE finished (row INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
+    CREATE TABLE batches (id TEXT PRIMARY KEY, first_row INTEGER NOT NULL, last_row INTEGER NOT NULL);
+    CREATE TABLE definitions (fingerprint TEXT PRIMARY KEY, sources BLOB NOT NULL);
+    """
+]
+
+INSERT_CHANGES = "INSERT INTO changes (row, session, changes) VALUES (?, ?, ?)"
+DELETE_CHANGES = "DELETE FROM changes WHERE row = ?"
+INSERT_FINISHED = "INSERT INTO finished (data) VALUES (?)"
+
+MAX_ROWS_A_SESSION = 64
+"""A session with more rows is rewritten as one snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Finished sessions on their way to the warehouse.
+
+    Attributes:
+        id: Names the batch for ever: the warehouse recognises a repetition by it.
+        first_row, last_row: Its rows in `finished`.
+    """
+
+    id: str
+    first_row: int
+    last_row: int
+
+
+class Journal:
+    """The journal of one server; open it with `Journal.open`."""
+
+    def __init__(
+        self, path: Path, connection: aiosqlite.Connection, writer: GroupCommitWriter, *, keeps_changes: bool
+    ) -> None:
+        self._path = path
+        self._connection = connection
+        self._writer = writer
+        self._keeps_changes = keeps_changes
+        self._rows = count(1)
+        self._unsound: set[str] = set()
+        self._definitions: dict[str, Definition] = {}
+        self.waiting = 0
+
+    @classmethod
+    async def open(cls, path: Path, *, keeps_changes: bool = True) -> Journal:
+        """Open or create the journal file.
+
+        Args:
+            path: The SQLite file.
+            keeps_changes: Whether active sessions are stored at all; finished ones always are.
+
+        Raises:
+            StartupError: The file cannot be used.
+        """
+        connection = await open_database(path, MIGRATIONS)
+        writer = GroupCommitWriter(path)
+        await writer.start()
+        journal = cls(path, connection, writer, keeps_changes=keeps_changes)
+        async with connection.execute("SELECT count(*) FROM finished") as cursor:
+            row = await cursor.fetchone()
+        journal.waiting = row[0] if row else 0
+        return journal
+
+    async def close(self) -> None:
+        """Store what is waiting, then close the file."""
+        await self._writer.close()
+        await self._connection.close()
+
+    # --- definitions ------------------------------------------------------------------------------
+
+    async def keep_definition(self, definition: Definition) -> None:
+        """Store the FDL sources of a definition before the first session uses it."""
+        if definition.fingerprint not in self._definitions:
+            sources = [[source.name, source.text] for source in definition.program.sources]
+            await self._writer.write(
+                "INSERT OR IGNORE INTO definitions (fingerprint, sources) VALUES (?, ?)",
+                [(definition.fingerprint, orjson.dumps(sources))],
+            )
+            self._definitions[definition.fingerprint] = definition
+
+    @property
+    def definitions(self) -> Mapping[str, Definition]:
+        """Every definition that sessions in the journal may refer to, by fingerprint."""
+        return self._definitions
+
+    # --- running sessions -------------------------------------------------------------------------
+
+    async def load(self) -> list[Session]:
+        """Rebuild every session that is not logged yet, in the order in which they were first stored."""
+        sessions = await asyncio.to_thread(self._load)
+        if sessions:
+            log.info("sessions replayed", sessions=len(sessions))
+        return sessions
+
+    def _load(self) -> list[Session]:
+        with sqlite3.connect(self._path) as connection:
+            for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
+                files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
+                self._definitions[fingerprint] = Definition(compile_program(files))
+            sessions: dict[str, Session] = {}
+            last_row = 0
+            rows = connection.execute("SELECT row, session, changes FROM changes ORDER BY row")
+            for last_row, session_id, changes in rows:
+                session = sessions.get(session_id)
+                if session is None:
+                    session = sessions[session_id] = Session(session_id)
+                for change in orjson.loads(changes):
+                    session.apply(change, self._definitions)
+                session.journal_rows.append(last_row)
+        connection.close()
+        self._rows = count(last_row + 1)
+        return list(sessions.values())
+
+    def store(self, *sessions: Session) -> Awaitable[None]:
+        """Store the changes of sessions, together, in the order of the calls.
+
+        The changes are taken when this is called; await the result before acknowledging them.
+
+        Raises:
+            NotStoredError: They could not be stored. The next call for these sessions stores them whole.
+        """
+        statements: list[Statement] = []
+        for session in sessions:
+            if self._keeps_changes:
+                self._add_changes(session, statements)
+            else:
+                session.take_changes()
+        return self._stored(self._writer.submit(statements) if statements else None, sessions)
+
+    async def _stored(self, commit: asyncio.Future[None] | None, sessions: Sequence[Session]) -> None:
+        if commit is None:
+            return
+        try:
+            await commit
+        except sqlite3.Error as error:
+            self._unsound.update(session.id for session in sessions)
+            raise NotStoredError(f"cannot store changes: {error}") from error
+        if self._unsound and any(session.id in self._unsound for session in sessions):
+            raise NotStoredError("cannot store changes: an earlier change of the session is not stored")
+
+    def _add_changes(self, session: Session, statements: list[Statement]) -> None:
+        changes = session.take_changes()
+        rows = session.journal_rows
+        if len(rows) >= MAX_ROWS_A_SESSION or session.id in self._unsound:
+            self._unsound.discard(session.id)
+            statements.append((DELETE_CHANGES, [(row,) for row in rows]))
+            changes = list(session.describe())
+            rows.clear()
+        if not changes:
+            return
+        row = next(self._rows)
+        rows.append(row)
+        statements.append((INSERT_CHANGES, [(row, session.id, orjson.dumps(changes))]))
+
+    # --- finished sessions ------------------------------------------------------------------------
+
+    async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
+        """Move sessions from the running to the finished, in one transaction.
+
+        Args:
+            sessions: Sessions that are over.
+            finished: What is to be logged of them; those that are not to be logged are left out.
+
+        Raises:
+            NotStoredError: They could not be stored; they are as they were.
+        """
+        statements: list[Statement] = [
+            (INSERT_FINISHED, [(item.to_json(),) for item in finished]),
+            (DELETE_CHANGES, [(row,) for session in sessions for row in session.journal_rows]),
+        ]
+        try:
+            await self._writer.submit([(sql, rows) for sql, rows in statements if rows])
+        except sqlite3.Error as error:
+            raise NotStoredError(f"cannot store finished sessions: {error}") from error
+        self.waiting += len(finished)
+        self._unsound.difference_update(session.id for session in sessions)
+
+    async def next_batch(self, new_id: str, limit: int) -> Batch | None:
+        """The batch to write to the warehouse: one that was interrupted, else a new one.
+
+        Args:
+            new_id: Id for a new batch.
+            limit: The most sessions in a new batch.
+
+        Returns:
+            The batch, stored before this returns; `None` when no session is waiting.
+        """
+        async with self._connection.execute("SELECT id, first_row, last_row FROM batches") as cursor:
+            interrupted = await cursor.fetchone()
+        if interrupted is not None:
+            return Batch(*interrupted)
+        query = "SELECT min(row), max(row) FROM (SELECT row FROM finished ORDER BY row LIMIT ?)"
+        async with self._connection.execute(query, (limit,)) as cursor:
+            row = await cursor.fetchone()
+        if row is None or row[0] is None:
+            return None
+        batch = Batch(new_id, row[0], row[1])
+        await self._writer.write(
+            "INSERT INTO batches (id, first_row, last_row) VALUES (?, ?, ?)",
+            [(batch.id, batch.first_row, batch.last_row)],
+        )
+        return batch
+
+    def read_batch(self, batch: Batch) -> Iterator[FinishedSession]:
+        """The sessions of a batch, one at a time. Blocks: call it in a thread."""
+        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            rows: Iterable[tuple[bytes]] = connection.execute(
+                "SELECT data FROM finished WHERE row BETWEEN ? AND ? ORDER BY row",
+                (batch.first_row, batch.last_row),
+            )
+            for (data,) in rows:
+                yield FinishedSession.from_json(data)
+        finally:
+            connection.close()
+
+    async def close_batch(self, batch: Batch) -> int:
+        """Forget the sessions of a batch: they are in the warehouse.
+
+        Returns:
+            How many they were.
+        """
+        rows = (batch.first_row, batch.last_row)
+        async with self._connection.execute("SELECT count(*) FROM finished WHERE row BETWEEN ? AND ?", rows) as cursor:
+            found = await cursor.fetchone()
+        await self._writer.submit(
+            [
+                ("DELETE FROM finished WHERE row BETWEEN ? AND ?", [rows]),
+                ("DELETE FROM batches WHERE id = ?", [(batch.id,)]),
+            ]
+        )
+        sessions = int(found[0]) if found else 0
+        self.waiting -= sessions
+        return sessions

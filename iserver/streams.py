@@ -1,0 +1,106 @@
+"""Server-sent events: what registered devices are told while they are connected (specification §8).
+
+A connection is a queue of encoded events. However many there are, one task writes the heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+OPENING = b"retry: 5000\n\n"
+HEARTBEAT = b":\n\n"
+HEARTBEAT_S = 15.0
+
+MAX_WAITING = 64
+"""A connection that lets so many events wait is closed; the client comes back and asks `hello`."""
+
+
+def hello(last_flush_ms: int) -> bytes:
+    """The first event: equal to what `features` told, so that a client keeps its cache."""
+    return f"event: hello\ndata: {last_flush_ms}\n\n".encode()
+
+
+def flush_cache(last_flush_ms: int) -> bytes:
+    """Drop everything."""
+    return f"event: flushcache\ndata: {last_flush_ms}\n\n".encode()
+
+
+def flush_features(features: Sequence[str]) -> bytes:
+    """Drop these features."""
+    return f"event: flushfeatures\ndata: {' '.join(features)}\n\n".encode()
+
+
+class Stream:
+    """One connection of one device."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_WAITING)
+
+    def send(self, event: bytes) -> None:
+        """Queue an event; a connection that cannot keep up ends."""
+        try:
+            self._waiting.put_nowait(event)
+        except asyncio.QueueFull:
+            self.end()
+
+    def end(self) -> None:
+        """Let the connection end, whatever still waits."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(None)
+
+    async def next(self) -> bytes | None:
+        """The next event, `None` at the end."""
+        return await self._waiting.get()
+
+
+class Streams:
+    """Every open connection, by device."""
+
+    def __init__(self) -> None:
+        self._streams: defaultdict[str, set[Stream]] = defaultdict(set)
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self._streams.values()))
+
+    def __iter__(self) -> Iterator[Stream]:
+        return (stream for streams in list(self._streams.values()) for stream in list(streams))
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[Stream]:
+        """A connection of a device, for as long as the context lasts."""
+        stream = Stream()
+        self._streams[device].add(stream)
+        if self._is_closed:
+            stream.end()
+        try:
+            yield stream
+        finally:
+            self._streams[device].discard(stream)
+            if not self._streams[device]:
+                del self._streams[device]
+
+    def tell(self, device: str, event: bytes) -> None:
+        """Send an event to every connection of a device."""
+        for stream in list(self._streams.get(device, ())):
+            stream.send(event)
+
+    def beat(self) -> None:
+        """Send the heartbeat to everybody."""
+        for stream in self:
+            stream.send(HEARTBEAT)
+
+    def dismiss(self, device: str) -> None:
+        """End the connections of a device that is not registered any more."""
+        for stream in list(self._streams.get(device, ())):
+            stream.end()
+
+    def close(self) -> None:
+        """End all connections, also those that are still to come."""
+        self._is_closed = True
+        for stream in self:
+            stream.end()

@@ -1,0 +1,55 @@
+"""What an iserver does unasked: sweeping, ETL, polling, heartbeats (specification §8, §9.2, §11, §12)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from iserver.refusals import InvalidConfigurationError, NotStoredError, UnreachableError
+from shared.errors import StartupError
+
+log = structlog.get_logger("iserver.upkeep")
+
+SWEEP_S = 0.5
+
+Chore = Callable[[], Awaitable[object]]
+
+
+class Upkeep:
+    """Repeats chores until it is stopped. A chore that fails is logged; its next time comes anyway."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    def every(self, interval_s: float, name: str, chore: Chore) -> None:
+        """Start repeating a chore, the first time after one interval."""
+        self._tasks.append(asyncio.create_task(self._repeat(interval_s, name, chore), name=name))
+
+    def soon(self, name: str, chore: Chore) -> None:
+        """Do a chore once, in the background."""
+        self._tasks.append(asyncio.create_task(self._do(name, chore), name=name))
+
+    async def stop(self) -> None:
+        """Begin no chore any more, and wait for those under way."""
+        self._stopping.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _repeat(self, interval_s: float, name: str, chore: Chore) -> None:
+        while not await self._stops_within(interval_s):
+            await self._do(name, chore)
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
+    async def _do(self, name: str, chore: Chore) -> None:
+        try:
+            await chore()
+        except (OSError, NotStoredError, UnreachableError, InvalidConfigurationError, StartupError) as error:
+            log.error("chore failed", chore=name, reason=str(error))
