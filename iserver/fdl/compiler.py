@@ -90,12 +90,16 @@ class _Compiler:
         return [item for item in self.definitions if isinstance(item, kind)]
 
     def namespace(self) -> str | None:
-        """The first file's namespace that is stated; it becomes the package of generated code."""
-        stated = [document.namespace for document in self.documents if document.namespace]
-        for node in stated:
-            if not is_package_name(node.value):
-                self.report.error(node.position, f"The namespace '{node.value}' is not a package name")
-        return stated[0].value if stated else None
+        """The namespace becomes the package of generated code; only the first file can state it."""
+        for document in self.documents[1:]:
+            if document.namespace is not None:
+                self.report.error(document.namespace.position, "Only the first file can have a namespace")
+        node = self.documents[0].namespace if self.documents else None
+        if node is None:
+            return None
+        if not is_package_name(node.value):
+            self.report.error(node.position, f"The namespace '{node.value}' is not a package name")
+        return str(node.value)
 
     def claim_names(self) -> None:
         scope = Scope(self.report)

@@ -88,7 +88,9 @@ def read_directives(directives: Sequence[DirectiveNode], place: Place, type_: Ty
     marks = Marks()
     for directive in directives:
         allowed = ALLOWED.get(directive.name)
-        if allowed is None:
+        if place is Place.SESSION and place not in (allowed or ()):
+            report.warning(directive.position, f"The session ignores '@{directive.name}'")
+        elif allowed is None:
             report.error(directive.position, f"Unknown directive '@{directive.name}'")
         elif place not in allowed:
             report.error(directive.position, f"@{directive.name} does not apply to {place.value}")

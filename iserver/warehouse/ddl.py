@@ -253,6 +253,8 @@ def _redshift_metadata_column(column: Column) -> str:
 
 
 def _snowflake_type(column: Column) -> str:
+    if column.is_history:
+        return "variant"
     match column.type:
         case Primitive.STRING:
             return "varchar"

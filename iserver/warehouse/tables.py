@@ -110,12 +110,14 @@ class Column:
     Attributes:
         length: The longest text, in characters, where `@hint(length: …)` says so.
         comment: Description and deprecation, for people.
+        is_history: Whether it keeps the values of a mutable.
     """
 
     name: str
     type: ColumnType
     comment: str | None = None
     length: int | None = None
+    is_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +188,8 @@ def _column(item: FieldDefinition) -> Column:
 
 
 def _history(item: FieldDefinition) -> Column:
-    return Column(history_column(item), history_type(item.type), f"Every value of {item.column}")
-
-
-def history_column(item: FieldDefinition) -> str:
-    """The name of the column with a mutable's history."""
-    return f"{item.column}_history"
+    comment = f"Every value of {item.column}"
+    return Column(f"{item.column}_history", history_type(item.type), comment, is_history=True)
 
 
 def _event_column(event: EventDefinition) -> Column:
