@@ -66,6 +66,11 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The metaserver no longer counts this replica among the members of its partition."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unanswered:
     """A proposal got no answer; it may have been made durable all the same."""
 
@@ -97,7 +102,7 @@ class LeaseHeld:
     """The metaserver acknowledges beacons."""
 
 
-Message = Assign | Granted | Observed | Unanswered | Write | Logged | LogFailed | LeaseLost | LeaseHeld
+Message = Assign | Granted | Observed | Forgotten | Unanswered | Write | Logged | LogFailed | LeaseLost | LeaseHeld
 
 # -- effects ----------------------------------------------------------------------------------------
 
@@ -217,6 +222,10 @@ class Replica:
                 return self._adopt(configuration)
             case Observed(configuration):
                 return self._observe(configuration)
+            case Forgotten():
+                if self.status is not PartitionStatus.ERROR:
+                    self.status = PartitionStatus.INACTIVE
+                return []
             case Unanswered():
                 self._proposed = None
                 return []
@@ -255,8 +264,10 @@ class Replica:
     def _assign(self, configuration: Configuration) -> list[Effect]:
         if configuration.ballot < self.ballot or self.status is PartitionStatus.ERROR:
             return []
-        if configuration.primary not in (None, self.node) or self.is_primary:
+        if configuration.primary not in (None, self.node) or self.status is PartitionStatus.PRIMARY:
             return []
+        if configuration.last_committed_decree > self.last_prepared:
+            return []  # writes that were acknowledged are not here: somebody else must be found
         return self._propose(configuration, is_restart=False)
 
     def _observe(self, configuration: Configuration) -> list[Effect]:

@@ -2,6 +2,7 @@
 
 A `Draft` gathers the changes of several operations over the rows that are stored, so that a later operation
 sees what an earlier one will have written. Nothing is stored here; what is decided is what will be.
+An operation raises `ValueError`, and changes nothing, when a key in its request cannot be one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from replicaserver.checks import INT64, CheckError, parse_int64, passes
 from replicaserver.rows import Identity, Rows
 from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import HEADER_SIZES, encode_key, encode_value, value_expire
+from shared.pegasus.keys import HEADER_SIZES, encode_key, encode_value, is_key, value_expire
 from shared.pegasus.structures.rrdb import (
     CheckAndMutateRequest,
     CheckAndMutateResponse,
@@ -74,6 +75,14 @@ class Draft:
         """Remove a raw key, whether it is there or not."""
         self.changes[key] = None
 
+    def exchange(self, key: bytes, seen: bytes, stored: bytes | None) -> bool:
+        """Change a stored value, or remove it, if it is still the one that was seen; whether it is."""
+        present = self.changes[key] if key in self.changes else self.rows.get(key)
+        if present != seen:
+            return False
+        self.changes[key] = stored
+        return True
+
     def stored(self, key: bytes) -> bytes | None:
         """The stored value as it will be, None when absent or expired."""
         found = self.changes[key] if key in self.changes else self.rows.get(key)
@@ -90,6 +99,7 @@ class Draft:
 
 def put(draft: Draft, request: UpdateRequest, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
     """Store a row."""
+    _check_key(request.key)
     draft.put(request.key, request.value, draft.expiry(request.expire_ts_seconds))
     cost.written = len(request.key) + len(request.value)
     return UpdateResponse(RocksdbError.OK, who.app_id, who.partition_index, decree, who.server)
@@ -97,6 +107,7 @@ def put(draft: Draft, request: UpdateRequest, who: Identity, decree: int, cost: 
 
 def remove(draft: Draft, key: bytes, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
     """Remove a row; one that is absent is fine."""
+    _check_key(key)
     draft.remove(key)
     cost.written = len(key)
     return UpdateResponse(RocksdbError.OK, who.app_id, who.partition_index, decree, who.server)
@@ -132,6 +143,7 @@ def incr(draft: Draft, request: IncrRequest, who: Identity, decree: int, cost: C
     def answer(error: RocksdbError, value: int) -> IncrResponse:
         return IncrResponse(error, value, who.app_id, who.partition_index, decree, who.server)
 
+    _check_key(request.key)
     stored = draft.stored(request.key)
     data = b"" if stored is None else stored[HEADER_SIZES[draft.data_version] :]
     cost.read = len(request.key) + len(data)
@@ -228,6 +240,11 @@ def _check(
         return RocksdbError.INVALID_ARGUMENT, value
     change()
     return RocksdbError.OK, value
+
+
+def _check_key(raw: bytes) -> None:
+    if not is_key(raw):
+        raise ValueError("a raw key is shorter than it promises")
 
 
 def capacity_units(size_bytes: int, unit_bytes: int) -> int:

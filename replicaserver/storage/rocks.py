@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -170,6 +170,14 @@ class RocksStore:
         rows = cast(Iterator[Row], self._db.items(backwards=True, read_opt=options))
         return takewhile(lambda row: row[0] >= start, rows)
 
+    def read(self, start: bytes, count: int) -> list[Row]:
+        """The first rows from `start` on.
+
+        Raises:
+            StoreError: They cannot be read, or the store is closed.
+        """
+        return _guarded(lambda: list(islice(self.scan(start, b""), count)))
+
     def batch(self) -> Batch:
         """An empty batch for `write`."""
         return Batch(self)
@@ -258,6 +266,10 @@ class RocksStore:
             StoreError: It does not know one of them.
         """
         _guarded(self._db.set_options, dict(options))
+
+    def interrupt(self) -> None:
+        """End flushes and compactions early, because the store is about to be closed."""
+        _guarded(self._db.cancel_all_background, False)
 
     def close(self) -> None:
         """Close the store; iterators must be gone."""

@@ -61,6 +61,11 @@ def decode_key(raw: bytes) -> tuple[bytes, bytes]:
     return raw[2:end], raw[end:]
 
 
+def is_key(raw: bytes) -> bool:
+    """Whether bytes are a raw key: as long as their own length prefix says, at least."""
+    return len(raw) >= 2 and len(raw) - 2 >= raw[0] << 8 | raw[1]
+
+
 def next_prefix(prefix: bytes) -> bytes:
     """The smallest key after every key that starts with `prefix`; empty when there is none.
 

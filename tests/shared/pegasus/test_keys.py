@@ -59,6 +59,15 @@ def test_a_key_shorter_than_it_promises_is_refused(raw: bytes) -> None:
         keys.decode_key(raw)
 
 
+@given(st.binary(max_size=5))
+def test_bytes_are_a_key_when_they_can_be_taken_apart(raw: bytes) -> None:
+    if keys.is_key(raw):
+        assert keys.encode_key(*keys.decode_key(raw)) == raw
+    else:
+        with pytest.raises(ValueError, match="raw key"):
+            keys.decode_key(raw)
+
+
 def test_the_longest_hash_key_has_65534_bytes() -> None:
     assert keys.decode_key(keys.encode_key(b"h" * 65534, b"s"))[1] == b"s"
     with pytest.raises(ValueError, match="at most 65534"):

@@ -1,0 +1,345 @@
+"""The node and its metaservers: signs of life, what it shall serve, and changes it asks for (specification §13.3).
+
+The lease is counted from when an acknowledged beacon was sent. When it is lost, every replica stops serving before
+the metaserver may make another primary; when it is back, the node asks what it shall serve before it serves again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+import structlog
+
+from replicaserver.node.node import Node
+from replicaserver.node.partition import Partition
+from replicaserver.replica import (
+    Assign,
+    Configuration,
+    Effect,
+    Forgotten,
+    Granted,
+    LeaseHeld,
+    LeaseLost,
+    Message,
+    Observed,
+    Propose,
+    Unanswered,
+)
+from replicaserver.storage.rocks import StoreError
+from shared.pegasus.connection import Call, RpcConnections
+from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.structures.failure_detector import BeaconAck, BeaconMessage
+from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration
+from shared.pegasus.structures.meta_admin import (
+    ConfigSyncRequest,
+    ConfigSyncResponse,
+    ConfigType,
+    ReplicaServerInfo,
+    UpdateConfigurationRequest,
+    UpdateConfigurationResponse,
+)
+
+log = structlog.get_logger("replicaserver.meta_link")
+
+BEACON = Call("RPC_FD_FAILURE_DETECTOR_PING", BeaconMessage, BeaconAck)
+CONFIG_SYNC = Call("RPC_CM_CONFIG_SYNC", ConfigSyncRequest, ConfigSyncResponse)
+UPDATE = Call("RPC_CM_UPDATE_PARTITION_CONFIGURATION", UpdateConfigurationRequest, UpdateConfigurationResponse)
+TIMEOUT_S = 5.0
+
+
+class MetaLink:
+    """Keeps a node and the leading metaserver in touch.
+
+    Args:
+        node: The replicas.
+        metas: Where metaservers are; the leader is found by asking them.
+        start_time_ms: When this process started; tells a restart from silence.
+    """
+
+    def __init__(self, node: Node, metas: Sequence[HostPort], start_time_ms: int) -> None:
+        self._node = node
+        self._metas = list(metas)
+        self._leader: HostPort | None = None
+        self._start_time_ms = start_time_ms
+        self._flags = node.around.flags
+        self._connections = RpcConnections()
+        self._acked_s = time.monotonic()
+        self._has_lease = True
+        self._is_synced = False
+        self._wanted = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._failed_beacons = node.around.registry.server().counter("beacon_failed_count")
+        self._changed_s: dict[Gpid, float] = {}
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the leader has said what this node shall serve, and still acknowledges it."""
+        return self._is_synced and self._has_lease
+
+    def start(self) -> None:
+        """Begin to beat and to ask."""
+        self._spawn(self._beat(), "beacons")
+        self._spawn(self._sync_regularly(), "config sync")
+        self._flags.on_change("config_sync_interval_ms", self._wanted.set)
+
+    async def close(self) -> None:
+        """Stop; what is under way is given up."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._connections.close()
+
+    def sync_soon(self) -> None:
+        """Ask what to serve without waiting for the next time."""
+        self._wanted.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- beacons ------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            sent_s = time.monotonic()
+            await self._beacon()
+            await asyncio.sleep(max(0.0, sent_s + self._flags.integer("fd_beacon_interval_seconds") - time.monotonic()))
+
+    async def _beacon(self) -> None:
+        sent_s = time.monotonic()
+        interval_s = self._flags.integer("fd_beacon_interval_seconds")
+        acked = False
+        for meta in [self._leader, *self._metas] if self._leader else list(self._metas):
+            assert meta is not None
+            try:
+                ack: BeaconAck = await self._connections.call(meta, BEACON, self._message(meta), interval_s)
+            except RpcError as error:
+                log.debug("beacon not acknowledged", meta=str(meta), reason=str(error))
+                continue
+            if ack.is_master and ack.allowed:
+                acked = True
+                self._leader = meta
+                break
+            leader = ack.hp_primary_node or ack.primary_node
+            if leader and leader not in self._metas:
+                self._metas.append(leader)
+        if acked:
+            await self._acknowledged(sent_s)
+        else:
+            self._leader = None
+            self._failed_beacons.value += 1
+            self._look_at_lease()
+
+    def _message(self, meta: HostPort) -> BeaconMessage:
+        node = self._node.around.node
+        return BeaconMessage(int(time.time() * 1000), node, meta, self._start_time_ms, node, meta)
+
+    async def _acknowledged(self, sent_s: float) -> None:
+        self._acked_s = sent_s
+        if self._has_lease:
+            if not self._is_synced:
+                self._wanted.set()
+            return
+        log.info("the metaserver acknowledges this node again")
+        if await self._sync():
+            self._has_lease = True
+            self._tell_all(LeaseHeld())
+
+    def _look_at_lease(self) -> None:
+        lease_s = self._flags.integer("fd_lease_seconds")
+        if self._has_lease and time.monotonic() - self._acked_s >= lease_s:
+            log.error("no metaserver has acknowledged this node, it stops serving", seconds=lease_s)
+            self._has_lease = False
+            self._tell_all(LeaseLost())
+
+    def _tell_all(self, message: Message) -> None:
+        for partition in tuple(self._node.partitions.values()):
+            partition.step(message)
+
+    # -- what to serve --------------------------------------------------------------------------------
+
+    async def _sync_regularly(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._flags.integer("config_sync_interval_ms") / 1000):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            if self._leader is not None and not self._flags.boolean("config_sync_disabled"):
+                await self._sync()
+
+    async def _sync(self) -> bool:
+        """Ask the leader what to serve, and do it; whether it has answered."""
+        leader, asked_s = self._leader, time.monotonic()
+        if leader is None:
+            return False
+        node = self._node.around.node
+        capacity = sum(disk.measure()[0] for disk in self._node.disks) >> 20
+        request = ConfigSyncRequest(node, self._node.report(), ReplicaServerInfo({}, capacity), node)
+        try:
+            answer: ConfigSyncResponse = await self._connections.call(leader, CONFIG_SYNC, request, TIMEOUT_S)
+        except RpcError as error:
+            log.warning("the metaserver does not say what to serve", meta=str(leader), reason=str(error))
+            return False
+        if answer.err != ErrorCode.ERR_OK:
+            log.info("the metaserver does not say what to serve", meta=str(leader), reason=answer.err)
+            return False
+        await self._take(answer, asked_s)
+        self._is_synced = True
+        return True
+
+    async def _take(self, answer: ConfigSyncResponse, asked_s: float) -> None:
+        named = set()
+        for wanted in answer.partitions:
+            gpid = wanted.config.pid
+            named.add(gpid)
+            partition = self._node.partitions.get(gpid)
+            if partition is None:
+                self._missing(wanted)
+                continue
+            await self._node.describe(partition, wanted.info)
+            self._handle(partition, partition.step(Observed(configuration(wanted.config))))
+        unwanted = {info.pid for info in answer.gc_replicas or ()}
+        for partition in tuple(self._node.partitions.values()):
+            if partition.gpid in unwanted:
+                await self._node.remove(partition.gpid)
+            elif partition.gpid not in named and self._changed_s.get(partition.gpid, 0.0) < asked_s:
+                partition.step(Forgotten())
+
+    def _missing(self, wanted: UpdateConfigurationRequest) -> None:
+        """The metaserver thinks that a replica is here that is not: its data is lost, and the metaserver must know."""
+        if wanted.config.primary_node() == self._node.around.node:
+            log.error("a replica that should be here is lost", gpid=str(wanted.config.pid))
+            lost = configuration(wanted.config)
+            change = Configuration(
+                lost.ballot + 1, None, lost.secondaries, lost.max_replica_count, lost.last_committed_decree
+            )
+            request = self._update(wanted.info, wanted.config.pid, change, ConfigType.DOWNGRADE_TO_INACTIVE)
+            self._spawn(self._send_update(request), f"lose {wanted.config.pid}")
+
+    # -- proposals ------------------------------------------------------------------------------------
+
+    async def proposed(self, request: UpdateConfigurationRequest) -> None:
+        """Do what the metaserver proposes.
+
+        Raises:
+            RpcError: It cannot be done here.
+        """
+        gpid = request.config.pid
+        try:
+            type = ConfigType(request.type)
+        except ValueError as error:
+            raise RpcError(ErrorCode.ERR_INVALID_PARAMETERS, f"no proposal has the type {request.type}") from error
+        partition = self._node.partitions.get(gpid)
+        match type:
+            case ConfigType.ASSIGN_PRIMARY | ConfigType.UPGRADE_TO_PRIMARY:
+                partition = await self._opened(gpid, request, partition)
+                self._handle(partition, partition.step(Assign(configuration(request.config))))
+            case ConfigType.DOWNGRADE_TO_INACTIVE | ConfigType.REMOVE | ConfigType.DOWNGRADE_TO_SECONDARY:
+                await self._leave(request, type)
+            case _:
+                raise RpcError(ErrorCode.ERR_NOT_IMPLEMENTED, f"{type.name}: there are no secondaries yet")
+
+    async def _opened(self, gpid: Gpid, request: UpdateConfigurationRequest, partition: Partition | None) -> Partition:
+        if partition is not None:
+            await self._node.describe(partition, request.info)
+            return partition
+        if request.config.last_committed_decree > 0:
+            raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"{gpid} has been written, and is not here")
+        self._changed_s[gpid] = time.monotonic()
+        try:
+            return await self._node.create(gpid, request.info)
+        except StoreError as error:
+            log.error("a replica cannot be made", gpid=str(gpid), reason=str(error))
+            raise RpcError(ErrorCode.ERR_LOCAL_APP_FAILURE, str(error)) from error
+
+    async def _leave(self, request: UpdateConfigurationRequest, type: ConfigType) -> None:
+        """Take this node out of a configuration, as its primary."""
+        partition = self._node.partitions.get(request.config.pid)
+        me = self._node.around.node
+        if partition is None or not partition.core.is_primary or (request.hp_node or request.node) != me:
+            raise RpcError(ErrorCode.ERR_INVALID_STATE, "not the primary here")
+        held = partition.core.configuration
+        partition.step(Forgotten())
+        await partition.rounds.drained()
+        without = Configuration(
+            held.ballot + 1, None, held.secondaries, held.max_replica_count, partition.core.last_committed
+        )
+        answer = await self._send_update(self._update(request.info, partition.gpid, without, type))
+        if answer is not None:
+            partition.step(Observed(answer))
+
+    def _handle(self, partition: Partition, effects: Iterable[Effect]) -> None:
+        self._changed_s[partition.gpid] = time.monotonic()
+        for effect in effects:
+            if isinstance(effect, Propose):
+                self._spawn(self._propose(partition, effect), f"propose {partition.gpid}")
+
+    async def _propose(self, partition: Partition, proposal: Propose) -> None:
+        if proposal.is_restart:
+            type = ConfigType.PRIMARY_FORCE_UPDATE_BALLOT
+        elif proposal.configuration.secondaries:
+            type = ConfigType.UPGRADE_TO_PRIMARY
+        else:
+            type = ConfigType.ASSIGN_PRIMARY
+        request = self._update(partition.app, partition.gpid, proposal.configuration, type)
+        answer = await self._send_update(request)
+        if answer is None:
+            partition.step(Unanswered())
+        elif answer == proposal.configuration or answer.ballot == proposal.configuration.ballot:
+            partition.step(Granted(answer))
+        else:
+            partition.step(Observed(answer))
+        self._changed_s[partition.gpid] = time.monotonic()
+
+    def _update(self, app: AppInfo, gpid: Gpid, wanted: Configuration, type: ConfigType) -> UpdateConfigurationRequest:
+        me = self._node.around.node
+        return UpdateConfigurationRequest(app, wire(gpid, wanted), type, me, me, None, me)
+
+    async def _send_update(self, request: UpdateConfigurationRequest) -> Configuration | None:
+        """Ask for a change; the configuration that is in force now, None without an answer."""
+        gpid, leader = request.config.pid, self._leader
+        if leader is None:
+            return None
+        try:
+            answer: UpdateConfigurationResponse = await self._connections.call(leader, UPDATE, request, TIMEOUT_S)
+        except RpcError as error:
+            log.warning("a change of configuration is not answered", gpid=str(gpid), reason=str(error))
+            return None
+        if answer.err == ErrorCode.ERR_OK:
+            log.info("configuration changed", gpid=str(gpid), ballot=answer.config.ballot)
+            return configuration(answer.config)
+        log.info("a change of configuration is refused", gpid=str(gpid), reason=answer.err)
+        return configuration(answer.config) if answer.err == ErrorCode.ERR_INVALID_VERSION else None
+
+
+def configuration(config: PartitionConfiguration) -> Configuration:
+    """A configuration as the core knows it."""
+    return Configuration(
+        config.ballot,
+        config.primary_node() or None,
+        tuple(config.secondary_nodes()),
+        config.max_replica_count,
+        config.last_committed_decree,
+    )
+
+
+def wire(gpid: Gpid, config: Configuration) -> PartitionConfiguration:
+    """A configuration as it travels."""
+    primary = config.primary or HostPort("", 0)
+    return PartitionConfiguration(
+        pid=gpid,
+        ballot=config.ballot,
+        max_replica_count=config.max_replica_count,
+        primary=primary,
+        secondaries=config.secondaries,
+        last_committed_decree=config.last_committed_decree,
+        hp_primary=primary,
+        hp_secondaries=config.secondaries,
+    )

@@ -1,0 +1,59 @@
+"""Passes over all rows of a replica, in slices that let clients go first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from replicaserver.node.partition import Partition
+from replicaserver.rewriting import Exchange, Pass
+from replicaserver.storage.rocks import Batch, RocksStore
+from replicaserver.writes import Draft
+
+SLICE_ROWS = 2000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a pass has done so far."""
+
+    rows: int = 0
+    changed: int = 0
+
+
+async def rewrite(partition: Partition, work: Pass, pause_s: float, tell: Callable[[Outcome], None]) -> Outcome:
+    """Take a pass over all rows of a replica.
+
+    Args:
+        partition: The replica; it keeps serving.
+        work: What changes.
+        pause_s: Seconds between two slices.
+        tell: Called after every slice.
+    """
+    loop, outcome, start = asyncio.get_running_loop(), Outcome(), b""
+    while True:
+        slice_ = loop.run_in_executor(partition.around.workers, _read, partition.store, start, work)
+        rows, exchanges, following = await slice_
+        outcome.rows += rows
+        if exchanges:
+            outcome.changed += await partition.rounds.own(_exchanging(exchanges))
+        tell(outcome)
+        if following is None:
+            return outcome
+        start = following
+        await asyncio.sleep(pause_s)
+
+
+def _read(store: RocksStore, start: bytes, work: Pass) -> tuple[int, list[Exchange], bytes | None]:
+    """How many rows a slice has, which of them change, and where the next slice begins."""
+    rows = store.read(start, SLICE_ROWS + 1)
+    following = rows.pop()[0] if len(rows) > SLICE_ROWS else None
+    return len(rows), work.exchanges(rows), following
+
+
+def _exchanging(exchanges: list[Exchange]) -> Callable[[Draft, Batch], int]:
+    def exchange(draft: Draft, _batch: Batch) -> int:
+        return sum(draft.exchange(*one) for one in exchanges)
+
+    return exchange

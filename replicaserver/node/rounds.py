@@ -1,0 +1,196 @@
+"""Writes of one partition, taken together in rounds: decide all that wait, store them with one synced write, answer.
+
+While one round is on its way to the disk, the next gathers. Within a round every operation sees what those before it
+will have written; between rounds everything that was answered is on disk and visible. A round that cannot be stored
+fails all its writes, and the replica with them: none of them was acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import structlog
+
+from replicaserver.replica import Log, Logged, Refuse, Replica, Write
+from replicaserver.rows import Identity
+from replicaserver.storage.group_commit import GroupCommit
+from replicaserver.storage.rocks import Batch, RocksStore, StoreError
+from replicaserver.writes import Cost, Draft
+from shared.pegasus.errors import ErrorCode, RpcError
+
+log = structlog.get_logger("replicaserver.rounds")
+
+MAX_ROUND_WRITES = 2000
+MAX_ROUND_BYTES = 8 * 1024 * 1024
+MAX_WAITING = 50_000
+
+T = TypeVar("T")
+Operation = Callable[[Draft, Any, Identity, int, Cost], Any]
+Account = Callable[["Waiting", Any], None]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A write that is not answered yet.
+
+    Attributes:
+        operation: Decides what is written; see `replicaserver.writes`.
+        shares_decree: Whether it may have the same decree as its neighbours.
+        account: Told about the answer, for metrics; None for work of our own, which has no decree.
+    """
+
+    operation: Operation
+    request: Any
+    shares_decree: bool
+    account: Account | None
+    future: asyncio.Future[Any]
+    started_ns: int
+    cost: Cost
+
+
+class Rounds:
+    """The writes of one partition.
+
+    Args:
+        core: Gives out decrees.
+        store: Where rows go.
+        commits: Puts batches on disk.
+        who: What responses repeat.
+        draft: Makes the draft of a round, with the time as it is then.
+        failed: Called when a round could not be stored.
+    """
+
+    def __init__(
+        self,
+        core: Replica,
+        store: RocksStore,
+        commits: GroupCommit,
+        who: Identity,
+        draft: Callable[[], Draft],
+        failed: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._store = store
+        self._commits = commits
+        self._who = who
+        self._draft = draft
+        self._failed = failed
+        self._queue: deque[Waiting] = deque()
+        self._is_writing = False
+        self._idle: list[asyncio.Future[None]] = []
+        self._loop = asyncio.get_running_loop()
+
+    def submit(
+        self, operation: Operation, request: Any, account: Account, *, shares_decree: bool
+    ) -> asyncio.Future[Any]:
+        """Take a write of a client; the future has the response once it is on disk.
+
+        Raises:
+            RpcError: ERR_CAPACITY_EXCEEDED when too many wait already.
+        """
+        if len(self._queue) >= MAX_WAITING:
+            raise RpcError(ErrorCode.ERR_CAPACITY_EXCEEDED, "too many writes are waiting")
+        future = self._loop.create_future()
+        self._add(Waiting(operation, request, shares_decree, account, future, time.perf_counter_ns(), Cost()))
+        return future
+
+    def own(self, work: Callable[[Draft, Batch], T]) -> asyncio.Future[T]:
+        """Take work of our own, which has no decree; when the future is done it is on disk."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._add(Waiting(cast(Operation, work), None, True, None, future, 0, Cost()))
+        return future
+
+    async def drained(self) -> None:
+        """Wait until nothing is queued and nothing is on its way to the disk."""
+        while self._queue or self._is_writing:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    def _add(self, waiting: Waiting) -> None:
+        self._queue.append(waiting)
+        if not self._is_writing:
+            self._is_writing = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        draft = self._draft()
+        batch = self._store.batch()
+        answers: list[tuple[Waiting, Any]] = []
+        decree = shared = 0
+        size = 0
+        while self._queue and len(answers) < MAX_ROUND_WRITES and size < MAX_ROUND_BYTES:
+            waiting = self._queue[0]
+            if waiting.account is None:
+                self._queue.popleft()
+                answers.append((waiting, cast(Any, waiting.operation)(draft, batch)))
+                continue
+            if not (shared and waiting.shares_decree):
+                if not self._core.has_room:
+                    break
+                given = self._give_decree(waiting)
+                if not given:
+                    continue
+                decree = given
+                shared = decree if waiting.shares_decree else 0
+            self._queue.popleft()
+            try:
+                response = waiting.operation(draft, waiting.request, self._who, decree, waiting.cost)
+            except ValueError as error:  # a key that cannot be; nothing of the write is in the draft yet
+                _fail(waiting, RpcError(ErrorCode.ERR_INVALID_PARAMETERS, str(error)))
+                continue
+            size += waiting.cost.written
+            answers.append((waiting, response))
+        if not (answers or decree):
+            self._finish()
+            return
+        batch.apply(draft.changes)
+        if decree:
+            batch.note("decree", decree)
+        self._commits.submit(self._store, batch, lambda error: self._stored(answers, decree, error))
+
+    def _give_decree(self, waiting: Waiting) -> int:
+        """The decree of the write at the head of the queue; 0 when it was refused, and is off the queue."""
+        match self._core.step(Write()):
+            case [Log(decree)]:
+                return decree
+            case [Refuse(error)]:
+                self._queue.popleft()
+                _fail(waiting, RpcError(error))
+        return 0
+
+    def _stored(self, answers: list[tuple[Waiting, Any]], decree: int, error: StoreError | None) -> None:
+        if error is not None:
+            log.error("a write failed, the replica takes no more", store=str(self._store.path), reason=str(error))
+            self._failed()
+            for waiting, _ in answers:
+                _fail(waiting, RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error)))
+        else:
+            if decree:
+                self._core.step(Logged(decree))
+            for waiting, response in answers:
+                if waiting.account is not None:
+                    waiting.account(waiting, response)
+                if not waiting.future.done():
+                    waiting.future.set_result(response)
+        if self._queue:
+            self._begin()
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._is_writing = False
+        waiters, self._idle = self._idle, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+def _fail(waiting: Waiting, error: RpcError) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(error)

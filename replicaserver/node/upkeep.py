@@ -1,0 +1,71 @@
+"""What a node does without being asked: it sweeps expired rows, watches its disks, and deletes what is left over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from replicaserver.node import passes
+from replicaserver.node.node import Node
+from replicaserver.rewriting import Pass
+from replicaserver.storage.rocks import StoreError
+from shared.pegasus.errors import RpcError
+from shared.pegasus.keys import EPOCH
+
+log = structlog.get_logger("replicaserver.upkeep")
+
+SWEEP_PAUSE_S = 60.0
+"""Seconds between two sweeps over all replicas."""
+SLICE_PAUSE_S = 0.1
+"""Seconds between two slices of a sweep: it reads at most 20,000 rows a second."""
+
+
+class Upkeep:
+    """The regular work on a node's replicas."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin the regular work."""
+        flags = self._node.around.flags
+        for name, work, interval_s in (
+            ("sweep", self.sweep, lambda: SWEEP_PAUSE_S),
+            ("disks", self._node.look_at_disks, lambda: min(10, flags.integer("disk_stat_interval_seconds"))),
+            ("left-overs", self._node.delete_left_overs, lambda: flags.integer("gc_interval_ms") / 1000),
+            ("scanners", self._forget_scanners, lambda: 30),
+        ):
+            self._tasks.append(asyncio.create_task(_regularly(work, interval_s), name=name))
+
+    async def close(self) -> None:
+        """Stop; a sweep under way is given up."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Remove the expired rows of every replica, a slice at a time."""
+        for partition in tuple(self._node.partitions.values()):
+            if partition.core.is_primary:
+                work = Pass(partition.data_version, int(self._node.around.unix_s()) - EPOCH)
+                outcome = await passes.rewrite(partition, work, SLICE_PAUSE_S, lambda _outcome: None)
+                if outcome.changed:
+                    log.info(
+                        "expired rows removed", gpid=str(partition.gpid), removed=outcome.changed, rows=outcome.rows
+                    )
+
+    async def _forget_scanners(self) -> None:
+        for partition in self._node.partitions.values():
+            partition.scans.sweep(self._node.around.unix_s())
+
+
+async def _regularly(work: Callable[[], Awaitable[None]], interval_s: Callable[[], float]) -> None:
+    while True:
+        try:
+            await work()
+        except (StoreError, RpcError, OSError) as error:
+            log.warning("regular work failed, and is tried again", reason=str(error))
+        await asyncio.sleep(interval_s())
