@@ -1,0 +1,369 @@
+"""The composition root: builds the parts of a gateway, wires them, and lists every route."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from gateway.access import Access, Credential, Rights
+from gateway.channel_file import ChannelFileError, Declared, parse_channel_file
+from gateway.declarations import ApiKeys
+from gateway.handlers.answers import error_answer, redirect_to, with_slash, without_slash
+from gateway.handlers.controls import Controls
+from gateway.handlers.documents import Documents
+from gateway.handlers.events import Events
+from gateway.handlers.listings import Listings
+from gateway.handlers.login import Login
+from gateway.handlers.lookups import Lookups
+from gateway.handlers.staging import Staging
+from gateway.handlers.states import States
+from gateway.handlers.stream import Stream, send_heartbeats
+from gateway.handlers.ticks import Ticks
+from gateway.handlers.utility import Outputs, Utility
+from gateway.hosting import Host
+from gateway.imports import FileImporter
+from gateway.modules.demo import demo_file
+from gateway.observing import measure
+from gateway.runtime import Gateway, build_gateway
+from gateway.storage.columns import Selector
+from gateway.storage.journal import SqliteJournal
+from shared.auth import equal, generate_key
+from shared.daemon import WebService
+from shared.errors import StartupError
+from shared.metrics import Metrics
+from shared.web import Cors, apply_manners, health_routes
+
+log = structlog.get_logger("gateway.app")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a gateway is started.
+
+    Attributes:
+        channel_file: The channel file; None runs the demo.
+        overrides: Settings put over the file's, such as ``server.title=Prices``.
+        journal: Where the journal is, or None.
+        environment: Where ``${ENV:NAME}`` looks.
+    """
+
+    channel_file: Path | None = None
+    overrides: tuple[str, ...] = ()
+    journal: Path | None = None
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+def utc_now() -> datetime:
+    """The current time, aware UTC."""
+    return datetime.now(UTC)
+
+
+def read_declared(settings: Settings) -> Declared:
+    """Read the channel file.
+
+    Raises:
+        StartupError: It cannot be read, or something in it is wrong.
+    """
+    path = settings.channel_file
+    try:
+        text = demo_file() if path is None else path.read_text(encoding="utf-8")
+        name = "demo.yml" if path is None else str(path)
+        importer = FileImporter(Path.cwd() if path is None else path.parent)
+        return parse_channel_file(text, name, settings.environment, importer, settings.overrides)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StartupError(f"cannot read {path}: {reason}") from error
+    except ChannelFileError as error:
+        raise StartupError(str(error)) from error
+
+
+def access_of(options: ApiKeys | None) -> Access:
+    """The keys of a channel file; a section without keys gets a fresh one, which is logged."""
+    if options is None:
+        return Access([], equal)
+    credentials = []
+    for number, given in enumerate(options.keys, start=1):
+        if isinstance(given, str):
+            credentials.append(Credential(given, Rights(name=f"key {number}")))
+        else:
+            channels = None if given.channels is None else frozenset(given.channels)
+            rights = Rights(given.name or f"key {number}", given.read_only, channels)
+            credentials.append(Credential(given.key, rights))
+    if not credentials:
+        key = generate_key()
+        log.warning("no API key is configured: this one was generated", key=key)
+        credentials.append(Credential(key, Rights(name="generated")))
+    return Access(credentials, equal, options.trusted_networks)
+
+
+def stop_process() -> None:
+    """End this process as SIGTERM does, once the current answer is on its way."""
+    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+
+
+@dataclass
+class Parts:
+    """A gateway that is ready to serve."""
+
+    gateway: Gateway
+    app: web.Application
+    stream: Stream
+    events: Events
+
+
+def build(
+    declared: Declared,
+    *,
+    folder: Path | None = None,
+    journal: Path | None = None,
+    now: Callable[[], datetime] = utc_now,
+    epoch_ns: int | None = None,
+    shut_down: Callable[[], None] = stop_process,
+) -> Parts:
+    """Build an application from a channel file.
+
+    Args:
+        declared: The file.
+        folder: Where its module files are.
+        journal: Where the journal is, or None.
+        now: The clock.
+        epoch_ns: Where ids begin; the epoch in nanoseconds by default.
+        shut_down: Ends the process.
+
+    Raises:
+        StartupError: Structs contradict themselves, or a module cannot be connected.
+    """
+    access = access_of(declared.options.auth.api_key)
+    try:
+        gateway = build_gateway(
+            declared,
+            access,
+            now=now,
+            epoch_ns=time.time_ns() if epoch_ns is None else epoch_ns,
+            shut_down=shut_down,
+        )
+    except ValueError as error:
+        raise StartupError(str(error)) from error
+    selector = Selector()
+    listings = Listings(gateway)
+    stream, events = Stream(gateway, listings), Events(gateway)
+    app = web.Application(client_max_size=declared.options.server.max_body)
+    metrics = Metrics("gateway")
+    measure(metrics, gateway)
+    cors = _cors(declared)
+    apply_manners(app, error_response=error_answer, cors=cors, metrics=metrics)
+    if not access.is_open:
+        _guard(app, gateway, declared.options.auth.api_key or ApiKeys())
+    app.add_routes(routes(gateway, selector, listings, stream, events, metrics))
+    host = Host(gateway, app.router, folder or Path.cwd())
+    host.connect(declared.options.modules)
+    _live(app, gateway, host, selector, journal)
+    return Parts(gateway, app, stream, events)
+
+
+def routes(
+    gateway: Gateway, selector: Selector, listings: Listings, stream: Stream, events: Events, metrics: Metrics
+) -> list[web.RouteDef]:
+    """Every endpoint of the gateway, in the order of the specification (§2, §5, §6, §8.5)."""
+    mounts, options = gateway.mounts, gateway.declared.options
+    base, root = mounts.base, options.server.root_path
+    ticks, states, lookups = Ticks(gateway), States(gateway, selector), Lookups(gateway)
+    staging, utility, documents = Staging(gateway), Utility(gateway), Documents(gateway)
+    to_slash, from_slash = redirect_to(root, with_slash), redirect_to(root, without_slash)
+
+    def group(name: str, listing: Callable[[web.Request], object]) -> list[web.RouteDef]:
+        return [
+            _get(f"{base}/{name}/", listing),
+            _get(f"{base}/{name}", to_slash),
+        ]
+
+    table = [_get(mounts.api_root, listings.versions)]  # §0.1
+    if mounts.last is not None:  # §2.2
+        table += [
+            *group("last", listings.last),
+            _get(f"{base}/last/{{channel}}", ticks.last),
+            _get(f"{base}/last/{{channel}}/", from_slash),
+            _get(f"{base}/last/{{channel}}/{{key:.+}}", ticks.last_key),
+        ]
+    if mounts.next is not None:  # §2.3
+        table += [
+            *group("next", listings.next),
+            _get(f"{base}/next/{{channel}}", ticks.next),
+            _get(f"{base}/next/{{channel}}/", from_slash),
+            _get(f"{base}/next/{{channel}}/{{key:.+}}", ticks.next_key),
+        ]
+    if mounts.states is not None:  # §2.4, §3
+        table += [
+            *group("state", listings.state),
+            _get(f"{base}/state/{{alias}}", states.state),
+            _get(f"{base}/state/{{alias}}/", from_slash),
+            _get(f"{base}/state/{{alias}}/{{key:.+}}", states.state_key),
+        ]
+    if mounts.send is not None:  # §2.5
+        table += [
+            *group("send", listings.send),
+            web.post(f"{base}/send/{{channel}}", ticks.send),
+            web.post(f"{base}/send/{{channel}}/", from_slash),
+            web.post(f"{base}/send/{{channel}}/{{key:.+}}", ticks.send_key),
+        ]
+    if mounts.lookup is not None:  # §2.6
+        table += [
+            *group("lookup", listings.lookup),
+            _get(f"{base}/lookup/id/{{id:.+}}", lookups.lookup_any),
+            _get(f"{base}/lookup/{{channel}}", to_slash),
+            _get(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
+            web.post(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
+        ]
+    if mounts.controls:  # §2.7
+        table += [*group("controls", listings.controls), *_control_routes(gateway)]
+    if mounts.stage:  # §2.8
+        table += [
+            *group("stage", listings.stage),
+            _get(f"{base}/stage/{{channel}}", staging.pending),
+            web.post(f"{base}/stage/{{channel}}", staging.add),
+            web.delete(f"{base}/stage/{{channel}}", staging.remove),
+            web.patch(f"{base}/stage/{{channel}}", staging.release),
+            web.put(f"{base}/stage/{{channel}}", staging.contents),
+        ]
+    table += _utility_routes(gateway, utility, documents)  # §2.9
+    table += [
+        _get(base + mounts.stream_path, stream.stream),  # §4
+        _get(f"{base}/sse", events.events),
+        _get("/openapi.json", documents.openapi),  # §5
+        _get("/asyncapi.json", documents.asyncapi),
+        _get("/docs", documents.docs),
+        _get("/redoc", documents.redoc),
+        _get("/", _to(f"{root}/docs")),
+        _get("/static/{name}", documents.static),
+        _get("/favicon.ico", documents.favicon),
+        _get("/ui-config", documents.ui_config),
+    ]
+    if not gateway.access.is_open:  # §6
+        login = Login(gateway, options.auth.api_key or ApiKeys())
+        table += [
+            _get(f"{base}/auth/login", login.log_in),
+            _get(f"{base}/auth/logout", login.log_out),
+            _get("/login", login.login_page),
+            _get("/logout", login.logout_page),
+        ]
+    return [*table, *health_routes(lambda: True), _get("/metrics", metrics.handler)]  # §8.5
+
+
+def _control_routes(gateway: Gateway) -> list[web.RouteDef]:
+    controls, base = Controls(gateway), gateway.mounts.base
+    known = {
+        "heartbeat": _get(f"{base}/controls/heartbeat", controls.heartbeat),
+        "stats": _get(f"{base}/controls/stats", controls.stats),
+        "shutdown": web.post(f"{base}/controls/shutdown", controls.shutdown),
+    }
+    return [route for name, route in known.items() if name in gateway.mounts.controls]
+
+
+def _utility_routes(gateway: Gateway, utility: Utility, documents: Documents) -> list[web.RouteDef]:
+    options, base = gateway.declared.options, gateway.mounts.base
+    table: list[web.RouteDef] = []
+    if options.fields:
+        table += [_get(f"{base}/field", utility.fields), _get(f"{base}/field/{{name}}", utility.field)]
+    if options.graph:
+        table += [_get(f"{base}/channels_graph", utility.graph), _get("/channels_graph", documents.graph)]
+    if options.outputs:
+        outputs = Outputs(Path(options.outputs), options.server.root_path)
+        table += [
+            _get("/outputs/_tree", outputs.tree),
+            _get("/outputs/_chunk", outputs.chunk),
+            _get("/outputs", outputs.browse),
+            _get("/outputs/{path:.*}", outputs.browse),
+        ]
+    return table
+
+
+def _get(path: str, handler: Callable[[web.Request], object]) -> web.RouteDef:
+    return web.get(path, handler, allow_head=False)  # type: ignore[arg-type]
+
+
+def _to(location: str) -> Callable[[web.Request], object]:
+    async def redirect(_request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": location})
+
+    return redirect
+
+
+def _guard(app: web.Application, gateway: Gateway, options: ApiKeys) -> None:
+    public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config", "/favicon.ico", "/static/favicon.png"}
+    if not options.protect_docs:
+        public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", "/"}
+
+    def is_public(request: web.Request) -> bool:
+        if request.path in public:
+            return True
+        handler = request.match_info.handler
+        return getattr(handler, "__name__", "") == "redirect" and request.path != "/"
+
+    login = Login(gateway, options)
+    app.middlewares.append(login.middleware(is_public))
+
+
+def _cors(declared: Declared) -> Cors | None:
+    origins = declared.options.server.cors_origins
+    if not origins:
+        return None
+    return Cors(
+        origins=None if "*" in origins else frozenset(origin.rstrip("/") for origin in origins),
+        methods=("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"),
+        credentials=True,
+        max_age_s=600,
+    )
+
+
+def _live(app: web.Application, gateway: Gateway, host: Host, selector: Selector, journal: Path | None) -> None:
+    """What happens at the start, in order, and at the end, in reverse."""
+
+    async def life(_app: web.Application):  # type: ignore[no-untyped-def]
+        kept = None if journal is None else SqliteJournal(journal, gateway.engine, gateway.ids)
+        if kept is not None:
+            await kept.open()
+            gateway.pipeline.journal = kept
+        await host.start()
+        beat = asyncio.create_task(send_heartbeats(gateway), name="heartbeats")
+        _tune_garbage_collector()
+        yield
+        beat.cancel()
+        await host.stop()
+        if kept is not None:
+            await kept.close()
+        await selector.close()
+
+    app.cleanup_ctx.append(life)
+
+
+def _tune_garbage_collector() -> None:
+    """Keep full collections away from what lives as long as the process: they were the reference's freezes (§9)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def service(settings: Settings, declared: Declared) -> WebService:
+    """A gateway as the daemon's service."""
+    folder = None if settings.channel_file is None else settings.channel_file.resolve().parent
+    parts = build(declared, folder=folder, journal=settings.journal)
+
+    async def say_goodbye() -> None:
+        for channel in parts.gateway.engine.channels:
+            for waiters in (channel.waiters, *(feed.waiters for feed in channel.feeds)):
+                for waiter in list(waiters):
+                    waiter(b"[]")
+        await parts.events.close()
+        await parts.stream.close()
+
+    return WebService(parts.app, before_drain=say_goodbye, handler_cancellation=True)

@@ -1,0 +1,452 @@
+"""Reading a channel file: text to declarations, with the line of everything that is wrong (specification §8.2)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gateway.channels import CONTROLS, HEARTBEAT, ChannelSpec, StateSpec
+from gateway.declarations import NAME, ChannelFile, ChannelOptions, Enum, FieldOptions, StateOptions, Struct
+from gateway.fields import EnumSpec, FieldType, LiteralOf, Nullable, Scalar, parse_type
+from gateway.query import Columns
+from gateway.structs import ABSENT, FieldSpec, Limits, StructSpec
+
+Location: TypeAlias = tuple[str | int, ...]
+_VARIABLE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+CONTROLS_STRUCT: Final = StructSpec(
+    "Controls",
+    (
+        FieldSpec("name", Scalar("str"), default="none"),
+        FieldSpec("status", Scalar("str"), default="none"),
+        FieldSpec("data", Scalar("object"), default={}),
+        FieldSpec("data_str", Scalar("str"), default=""),
+    ),
+    python_type="csp_gateway.utils.web.controls.Controls",
+    lookup=False,
+)
+
+
+class ChannelFileError(Exception):
+    """Something in a channel file is wrong; the text is ``file:line: where: what``."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A channel file that was read and holds together.
+
+    Attributes:
+        options: Its sections.
+        enums: The enumerations.
+        structs: The structs, with the built-in `Controls` last.
+        channels: The channels in order, with the built-in ``controls`` last.
+    """
+
+    options: ChannelFile
+    enums: tuple[EnumSpec, ...]
+    structs: tuple[StructSpec, ...]
+    channels: tuple[ChannelSpec, ...]
+
+
+class Importer:
+    """Fetches what a channel file refers to; the default can fetch nothing."""
+
+    def json_schema(self, path: str) -> Mapping[str, Any]:
+        """The JSON Schema in a file."""
+        raise ValueError(f"cannot read {path}: no files here")
+
+    def model(self, path: str) -> type[BaseModel]:
+        """The pydantic model ``module:Class``."""
+        raise ValueError(f"cannot import {path}: no imports here")
+
+
+def parse_channel_file(
+    text: str,
+    name: str,
+    environment: Mapping[str, str],
+    importer: Importer | None = None,
+    overrides: Iterable[str] = (),
+) -> Declared:
+    """Read a channel file.
+
+    Args:
+        text: YAML or JSON, or TOML when the name ends so.
+        name: The file's name, for messages.
+        environment: Where ``${ENV:NAME}`` looks.
+        importer: Fetches JSON schemas and pydantic models.
+        overrides: Settings of the form ``server.port=8001``, put over the file's.
+
+    Raises:
+        ChannelFileError: The first thing that is wrong.
+    """
+    source = _Source(text, name)
+    value = _interpolate(source, environment)
+    for override in overrides:
+        _override(value, override, name)
+    options = _validate(value, source)
+    return _Reader(options, source, importer or Importer()).read()
+
+
+class _Source:
+    """A parsed text that knows the line of every value."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.name = name
+        self._lines: dict[Location, int] = {}
+        if name.endswith(".toml"):
+            try:
+                self.value: Any = tomllib.loads(text)
+            except tomllib.TOMLDecodeError as error:
+                raise ChannelFileError(f"{name}: {error}") from None
+            return
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.value = {} if node is None else self._read(node, (), yaml.SafeLoader(""))
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            line = mark.line + 1 if mark else 1
+            raise ChannelFileError(f"{name}:{line}: {error.problem or error.context}") from None
+        except yaml.YAMLError as error:
+            raise ChannelFileError(f"{name}: {error}") from None
+
+    def error(self, location: Location, message: str) -> ChannelFileError:
+        """An error at a place in the file."""
+        line = None
+        for length in range(len(location), -1, -1):
+            line = self._lines.get(location[:length])
+            if line is not None:
+                break
+        where = ".".join(str(step) for step in location)
+        at = f"{self.name}:{line}" if line is not None else self.name
+        return ChannelFileError(f"{at}: {where}: {message}" if where else f"{at}: {message}")
+
+    def _read(self, node: yaml.Node, at: Location, loader: yaml.SafeLoader) -> Any:
+        self._lines.setdefault(at, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            loader.flatten_mapping(node)
+            members: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                key = loader.construct_object(key_node)
+                key = key if isinstance(key, (str, int)) and not isinstance(key, bool) else str(key_node.value)
+                if key in members:
+                    raise self.error((*at, key), "is given twice")
+                self._lines[(*at, key)] = key_node.start_mark.line + 1
+                members[key] = self._read(value_node, (*at, key), loader)
+            return members
+        if isinstance(node, yaml.SequenceNode):
+            return [self._read(item, (*at, number), loader) for number, item in enumerate(node.value)]
+        value = loader.construct_object(node)
+        if isinstance(value, (str, int, float, bool)) or value is None:
+            return value
+        return node.value  # a date or a time: as it is written
+
+
+def _interpolate(source: _Source, environment: Mapping[str, str]) -> Any:
+    def walk(value: Any, at: Location) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(item, (*at, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [walk(item, (*at, number)) for number, item in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+
+        def replace(found: re.Match[str]) -> str:
+            known = environment.get(found.group(1), found.group(2))
+            if known is None:
+                raise source.error(at, f"the environment variable {found.group(1)} is not set")
+            return known
+
+        return _VARIABLE.sub(replace, value)
+
+    return walk(source.value, ())
+
+
+def _override(value: Any, override: str, name: str) -> None:
+    path, equals, text = override.partition("=")
+    steps: list[Any] = [int(step) if step.isdigit() else step for step in path.split(".")]
+    if not equals or not path:
+        raise ChannelFileError(f"{name}: --set {override}: expected section.option=value")
+    at = value
+    for step in steps[:-1]:
+        if isinstance(step, int) and isinstance(at, list) and step < len(at):
+            at = at[step]
+        elif isinstance(at, dict):
+            at = at.setdefault(step, {})
+        else:
+            raise ChannelFileError(f"{name}: --set {override}: there is no {step!r}")
+    if isinstance(at, dict) or (isinstance(at, list) and isinstance(steps[-1], int) and steps[-1] < len(at)):
+        at[steps[-1]] = yaml.safe_load(text)
+    else:
+        raise ChannelFileError(f"{name}: --set {override}: there is no {steps[-1]!r}")
+
+
+def _validate(value: Any, source: _Source) -> ChannelFile:
+    if not isinstance(value, dict):
+        raise source.error((), "expected sections such as 'channels:'")
+    try:
+        return ChannelFile.model_validate(value)
+    except ValidationError as error:
+        first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+        location = _clean(first["loc"], value)
+        message = str(first["msg"]).removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "is no option here" + _did_you_mean(str(location[-1]), _siblings(location))
+        elif first["type"] == "missing":
+            message = "is missing"
+        elif first["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]}, found {json.dumps(first['input'], default=str)}"
+        raise source.error(location, message) from None
+
+
+def _clean(location: Location, value: Any) -> Location:
+    """Leave out the labels of union branches that pydantic puts between the steps of a location."""
+    steps: list[str | int] = []
+    at = value
+    for number, step in enumerate(location):
+        is_last = number == len(location) - 1
+        inside = (isinstance(at, dict) and step in at) or (
+            isinstance(at, list) and isinstance(step, int) and step < len(at)
+        )
+        if inside:
+            at = at[step]
+            steps.append(step)
+        elif is_last and isinstance(at, dict) and isinstance(step, str) and NAME.fullmatch(step):
+            steps.append(step)
+    return tuple(steps)
+
+
+def _siblings(location: Location) -> list[str]:
+    model: type[BaseModel] | None = ChannelFile
+    kinds: dict[str, type[BaseModel]] = {
+        "structs": Struct,
+        "channels": ChannelOptions,
+        "enums": Enum,
+        "state": StateOptions,
+        "fields": FieldOptions,
+    }
+    for step in location[:-1]:
+        if model is None or not isinstance(step, str):
+            continue
+        field = model.model_fields.get(step)
+        annotation = None if field is None else field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+        elif step in kinds:
+            model = kinds[step]
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class _Reader:
+    """Turns the sections into specs and checks that they hold together."""
+
+    def __init__(self, options: ChannelFile, source: _Source, importer: Importer) -> None:
+        self._options = options
+        self._source = source
+        self._importer = importer
+
+    def read(self) -> Declared:
+        options = self._options
+        enums = tuple(self._enum(name, enum) for name, enum in options.enums.items())
+        structs = tuple(self._struct(name, struct) for name, struct in options.structs.items())
+        structs = (*structs, *([] if "Controls" in options.structs else [CONTROLS_STRUCT]))
+        specs = {spec.name: spec for spec in structs}
+        by_name = {spec.name: spec for spec in enums}
+        channels = [
+            self._channel(name, channel, specs, by_name)
+            for name, channel in options.channels.items()
+            if name != CONTROLS
+        ]
+        if options.controls or CONTROLS in options.channels:
+            channels.append(ChannelSpec(CONTROLS, "Controls", sendable=True))
+        self._check_names(channels)
+        self._check_states(channels, specs, by_name)
+        self._check_selections({channel.name for channel in channels})
+        return Declared(options, enums, structs, tuple(channels))
+
+    def _enum(self, name: str, enum: Enum) -> EnumSpec:
+        self._check_name(("enums", name), name)
+        for member in enum.members:
+            if not NAME.fullmatch(member):
+                raise self._source.error(("enums", name, "members", member), "is not a name")
+        return EnumSpec(name, dict(enum.members), enum.wire)
+
+    def _struct(self, name: str, struct: Struct) -> StructSpec:
+        where: Location = ("structs", name)
+        self._check_name(where, name)
+        if name in self._options.enums:
+            raise self._source.error(where, "is also the name of an enumeration")
+        given = [struct.fields is not None, struct.json_schema is not None, struct.pydantic is not None]
+        if sum(given) != 1:
+            raise self._source.error(where, "expected exactly one of 'fields', 'schema' and 'pydantic'")
+        model = None
+        try:
+            if struct.pydantic is not None:
+                from gateway.imports import fields_of_model
+
+                model = self._importer.model(struct.pydantic)
+                fields = fields_of_model(model)
+            elif struct.json_schema is not None:
+                from gateway.imports import fields_of_schema
+
+                fields = fields_of_schema(self._importer.json_schema(struct.json_schema))
+            else:
+                fields = tuple(self._field(name, *item) for item in (struct.fields or {}).items())
+        except ValueError as error:
+            raise self._source.error(where, str(error)) from None
+        if struct.implicit and struct.pydantic is None:
+            for field in fields:
+                if field.name in ("id", "timestamp"):
+                    raise self._source.error((*where, "fields", field.name), "every struct has this member already")
+        return StructSpec(name, fields, struct.implicit, struct.python_type, struct.lookup, model)
+
+    def _field(self, struct: str, name: str, given: str | FieldOptions) -> FieldSpec:
+        where: Location = ("structs", struct, "fields", name)
+        self._check_name(where, name)
+        if isinstance(given, str):
+            text, equals, written = given.partition("=")
+            try:
+                value: Any = json.loads(written) if equals else ABSENT
+            except json.JSONDecodeError:
+                raise self._source.error(where, f"the default {written.strip()!r} is not JSON") from None
+            return FieldSpec(name, self._type(text.strip(), where), default=value)
+        if (given.type is None) == (given.literal is None):
+            raise self._source.error(where, "expected either 'type' or 'literal'")
+        declared: FieldType = (
+            LiteralOf(tuple(given.literal)) if given.literal is not None else self._type(given.type or "", where)
+        )
+        default: Any = given.default if "default" in given.model_fields_set else ABSENT
+        limits = Limits(given.ge, given.gt, given.le, given.lt, given.min_length, given.max_length, given.pattern)
+        return FieldSpec(name, declared, default, given.default_now, limits, given.message)
+
+    def _type(self, text: str, where: Location) -> FieldType:
+        try:
+            return parse_type(text, list(self._options.enums), list(self._options.structs))
+        except ValueError as error:
+            known = [*self._options.enums, *self._options.structs]
+            raise self._source.error(where, f"{error}{_did_you_mean(text, known)}") from None
+
+    def _channel(
+        self, name: str, channel: ChannelOptions, structs: Mapping[str, StructSpec], enums: Mapping[str, EnumSpec]
+    ) -> ChannelSpec:
+        where: Location = ("channels", name)
+        self._check_name(where, name)
+        if channel.type not in structs:
+            hint = _did_you_mean(channel.type, structs)
+            raise self._source.error((*where, "type"), f"{channel.type!r} is not a declared struct{hint}")
+        keys, key_enum = self._keys(name, channel, enums)
+        return ChannelSpec(
+            name=name,
+            struct=channel.type,
+            is_list=channel.is_list,
+            keys=keys,
+            key_enum=key_enum,
+            sendable=channel.send,
+            staged=channel.stage,
+            states=self._states(name, channel),
+            conflatable=channel.conflatable,
+            policy=channel.policy,
+        )
+
+    def _keys(
+        self, name: str, channel: ChannelOptions, enums: Mapping[str, EnumSpec]
+    ) -> tuple[tuple[str, ...] | None, str | None]:
+        where: Location = ("channels", name, "keys")
+        if channel.keys is None:
+            return None, None
+        if isinstance(channel.keys, str):
+            if channel.keys not in enums:
+                hint = _did_you_mean(channel.keys, enums)
+                raise self._source.error(where, f"{channel.keys!r} is not a declared enumeration{hint}")
+            return tuple(enums[channel.keys].members), channel.keys
+        if not channel.keys:
+            raise self._source.error(where, "a basket needs at least one key")
+        for key in channel.keys:
+            if not key:
+                raise self._source.error(where, "a key is empty")
+            if channel.keys.count(key) > 1:
+                raise self._source.error(where, f"the key {key!r} is given twice")
+        return tuple(channel.keys), None
+
+    def _states(self, name: str, channel: ChannelOptions) -> tuple[StateSpec, ...]:
+        given = channel.state
+        if given is False:
+            return ()
+        options = [StateOptions()] if given is True else given if isinstance(given, list) else [given]
+        defaults = self._options.state
+        return tuple(
+            StateSpec(
+                alias=item.alias or name,
+                keyby=tuple(item.keyby),
+                max_keys=item.max_keys if item.max_keys is not None else defaults.max_keys,
+                evict=item.evict if "evict" in item.model_fields_set else defaults.evict,
+            )
+            for item in options
+        )
+
+    def _check_name(self, where: Location, name: str) -> None:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise self._source.error(where, f"{name!r} is not a name (letters, digits and _)")
+
+    def _check_names(self, channels: Iterable[ChannelSpec]) -> None:
+        dashed: dict[str, str] = {}
+        for channel in channels:
+            where: Location = ("channels", channel.name)
+            if channel.name in ("id", HEARTBEAT):
+                raise self._source.error(where, f"the name {channel.name!r} is taken by the gateway itself")
+            alias = channel.name.replace("_", "-")
+            if alias in dashed:
+                raise self._source.error(where, f"answers under the same path {alias!r} as {dashed[alias]!r}")
+            dashed[alias] = channel.name
+
+    def _check_states(
+        self,
+        channels: Iterable[ChannelSpec],
+        structs: Mapping[str, StructSpec],
+        enums: Mapping[str, EnumSpec],
+    ) -> None:
+        aliases: dict[str, str] = {}
+        for channel in channels:
+            columns = Columns(structs[channel.struct], structs, enums)
+            for state in channel.states:
+                where: Location = ("channels", channel.name, "state")
+                if state.alias in aliases:
+                    raise self._source.error(where, f"the alias {state.alias!r} belongs to {aliases[state.alias]!r}")
+                self._check_name(where, state.alias)
+                aliases[state.alias] = channel.name
+                for path in state.keyby:
+                    if not columns.has(path):
+                        names = [field.name for field in structs[channel.struct].fields] + ["id", "timestamp"]
+                        hint = _did_you_mean(path, names)
+                        raise self._source.error(where, f"keyby {path!r} is not a field of {channel.struct}{hint}")
+
+    def _check_selections(self, channels: set[str]) -> None:
+        options = self._options
+        lists: list[tuple[Location, list[str]]] = [(("stream", "include"), options.stream.include or [])]
+        for group in ("last", "next", "send", "state", "lookup", "stage"):
+            selection = getattr(options.rest, group)
+            if selection is not False and group != "state":
+                lists.append((("rest", group, "include"), selection.include or []))
+                lists.append((("rest", group, "exclude"), selection.exclude))
+        for where, names in lists:
+            for number, name in enumerate(names):
+                if name.partition("/")[0] not in channels and name != HEARTBEAT:
+                    hint = _did_you_mean(name, channels)
+                    raise self._source.error((*where, number), f"{name!r} is not a channel{hint}")
+
+
+def nullable(declared: FieldType) -> FieldType:
+    """The same type, with null."""
+    return declared if isinstance(declared, Nullable) else Nullable(declared)

@@ -1,0 +1,108 @@
+"""The `gateway` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.app import Settings, read_declared, service
+from shared.cli import (
+    ServerOptions,
+    daemon_group,
+    option,
+    require_authentication,
+    run_daemon,
+    server_options,
+    start_command,
+)
+from shared.errors import StartupError
+
+main = daemon_group(
+    "gateway",
+    "The csp-gateway channel server: typed channels over REST, WebSocket and server-sent events.\n\n"
+    "Not there yet: the Redis bus between gateways, the page at /, the Perspective routes, and authentication other "
+    "than API keys.",
+)
+
+_JOURNAL = option(
+    "--journal", is_flag=True, help="Keep last values, states and ids in DATA_DIR/gateway.db across restarts."
+)
+_SET = click.option("--set", "overrides", multiple=True, metavar="SECTION.OPTION=VALUE", help="Override the file.")
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+
+
+@start_command(main, port=8000)
+@option("--channels", type=click.Path(path_type=Path), help="Channel file; the demo without one.")
+@_JOURNAL
+@_SET
+def start(channels: Path | None, journal: bool, overrides: tuple[str, ...], **flags: Any) -> None:
+    """Serve a channel file, or the demo."""
+    _serve(channels, journal, overrides, flags)
+
+
+@main.command("run")
+@server_options(port=8000)
+@_JOURNAL
+@_SET
+@_FILE
+def run(file: Path, journal: bool, overrides: tuple[str, ...], **flags: Any) -> None:
+    """Serve the channel file FILE."""
+    _serve(file, journal, overrides, flags)
+
+
+@main.command("check")
+@_SET
+@_FILE
+def check(file: Path, overrides: tuple[str, ...]) -> None:
+    """Read the channel file FILE and print its routes; say what is wrong with it, and where."""
+    from gateway.app import build
+
+    try:
+        declared = read_declared(Settings(file, overrides))
+        parts = build(declared, folder=file.resolve().parent)
+    except StartupError as error:
+        raise click.ClickException(str(error)) from error
+    for line in route_table(parts):
+        click.echo(line)
+
+
+def route_table(parts: Any) -> list[str]:
+    """Method and path of every concrete route, as the OpenAPI document has them."""
+    from gateway.handlers.documents import Documents
+
+    lines = []
+    for path, operations in Documents(parts.gateway).openapi_document()["paths"].items():
+        lines += [f"{method.upper():6} {path}" for method in operations]
+    return lines
+
+
+def _serve(file: Path | None, journal: bool, overrides: tuple[str, ...], flags: dict[str, Any]) -> None:
+    options = ServerOptions.take(flags)
+    context = click.get_current_context()
+    prefix = (f"server.api_prefix={options.prefix}",) if options.prefix else ()
+    settings = Settings(file, (*overrides, *prefix), options.data_dir / "gateway.db" if journal else None)
+    try:
+        declared = read_declared(settings)
+    except StartupError as error:
+        click.echo(f"gateway: {error}", err=True)
+        context.exit(1)
+    options = _with_file(options, declared.options.server.bind, declared.options.server.port)
+    api_key = declared.options.auth.api_key
+    require_authentication(options, authenticated=api_key is not None, how="auth.api_key in the channel file")
+    path = declared.options.server.root_path
+    run_daemon("gateway", options, lambda: service(settings, declared), listener=options.listener(path))
+
+
+def _with_file(options: ServerOptions, bind: str | None, port: int | None) -> ServerOptions:
+    """The file's address, where the command line, the environment and ``--config`` say nothing."""
+    from dataclasses import replace
+
+    source = click.get_current_context().get_parameter_source
+    default = click.core.ParameterSource.DEFAULT
+    if bind is not None and source("host") is default:
+        options = replace(options, host=bind)
+    if port is not None and source("port") is default:
+        options = replace(options, port=port)
+    return options

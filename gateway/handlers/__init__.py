@@ -1,0 +1,1 @@
+"""Handlers: the HTTP and WebSocket edges of the gateway."""

@@ -1,0 +1,102 @@
+"""The form of answers: JSON that is always JSON, errors that always have a ``detail`` (specification §0, §2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.access import EVERYTHING, Rights
+from gateway.channels import Channel, Feed
+from gateway.invalid import Invalid
+from gateway.records import Record, encode, encode_list
+from shared.errors import Problem
+from shared.web import JSON
+
+RIGHTS = web.RequestKey("gateway.rights", Rights)
+_JSON_HEADERS: dict[str, str] = {hdrs.CONTENT_TYPE: JSON}
+
+
+class Refused(Problem):
+    """An answer whose ``detail`` is more than a text, or that has further members."""
+
+    def __init__(self, status: int, detail: Any, more: Mapping[str, Any] | None = None) -> None:
+        super().__init__(status, str(detail))
+        self.detail = detail
+        self.more = dict(more or {})
+
+
+def json_bytes(body: bytes, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A successful answer from JSON that is already text."""
+    return web.Response(body=body, headers=_JSON_HEADERS if headers is None else {**headers, **_JSON_HEADERS})
+
+
+def json_value(value: Any) -> web.Response:
+    """A successful answer from a value."""
+    return web.Response(body=encode(value), headers=_JSON_HEADERS)
+
+
+def records_answer(records: Sequence[Record]) -> web.Response:
+    """A successful answer with records."""
+    return web.Response(body=encode_list(records), headers=_JSON_HEADERS)
+
+
+def error_answer(_request: web.Request, problem: Problem) -> web.Response:
+    """Any answer other than success: an object with ``detail``."""
+    body: dict[str, Any] = {"detail": problem.message}
+    if isinstance(problem, Refused):
+        body = {"detail": problem.detail, **problem.more}
+    return web.Response(body=encode(body), status=problem.status, headers={**problem.headers, hdrs.CONTENT_TYPE: JSON})
+
+
+def unprocessable(invalid: Invalid) -> Refused:
+    """What is wrong with an input, as a 422."""
+    return Refused(422, invalid.errors)
+
+
+def unauthorized(message: str) -> Refused:
+    """No valid credential, or one without the right."""
+    return Refused(403, message, {"status_code": 403})
+
+
+def rights_of(request: web.Request) -> Rights:
+    """What the caller may do."""
+    rights: Rights = request.get(RIGHTS, EVERYTHING)
+    return rights
+
+
+def redirect_to(root_path: str, target: Callable[[str], str]) -> Callable[[web.Request], Any]:
+    """A handler that answers 307 to another path, the query string kept (§0)."""
+
+    async def redirect(request: web.Request) -> web.Response:
+        path = root_path + target(request.rel_url.raw_path)
+        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+        location = f"{request.scheme}://{request.host}{path}{query}"
+        return web.Response(status=307, headers={hdrs.LOCATION: location})
+
+    return redirect
+
+
+def with_slash(path: str) -> str:
+    """The path with a slash at its end."""
+    return path + "/"
+
+
+def without_slash(path: str) -> str:
+    """The path without slashes at its end."""
+    return path.rstrip("/")
+
+
+def require_provided(channel: Channel, path: str) -> None:
+    """Refuse channels that nothing can tick."""
+    if not channel.is_provided:
+        raise Problem(404, f"Channel not found: {path}")
+
+
+def feed_at(channel: Channel, key: str) -> Feed:
+    """The feed of a basket's key in a path."""
+    feed = channel.feed(key) if channel.is_basket else None
+    if feed is None:
+        raise Problem(404, f"Channel not found: {channel.name}/{key}" if channel.is_basket else "Not Found")
+    return feed

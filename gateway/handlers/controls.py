@@ -1,0 +1,84 @@
+"""``controls`` (specification §2.7)."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import resource
+import socket
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+from aiohttp import web
+
+from gateway.channels import CONTROLS
+from gateway.handlers.answers import json_bytes, rights_of, unauthorized
+from gateway.records import encode
+from gateway.runtime import Gateway
+from shared.errors import Problem
+
+
+class Controls:
+    """The control routes."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+
+    async def heartbeat(self, _request: web.Request) -> web.Response:
+        """``GET /controls/heartbeat``: answers what the engine made of it, which proves that it lives."""
+        return await self._tick({"name": "heartbeat"})
+
+    async def stats(self, _request: web.Request) -> web.Response:
+        """``GET /controls/stats``"""
+        now = datetime.now(UTC)
+        data = self._system(now) | {"gateway": self._gateway.summary()}
+        text = encode(data | {"now": now.isoformat()}).decode()
+        return await self._tick({"name": "stats", "status": "ok", "data": data, "data_str": text})
+
+    async def shutdown(self, request: web.Request) -> web.Response:
+        """``POST /controls/shutdown``: answers, then the process ends cleanly."""
+        rights = rights_of(request)
+        if rights.read_only or rights.is_limited:
+            raise unauthorized("unauthorized")
+        answer = await self._tick({"name": "shutdown", "status": "ok"})
+        self._gateway.shut_down()
+        return answer
+
+    async def _tick(self, value: dict[str, Any]) -> web.Response:
+        engine = self._gateway.engine
+        record = engine.types["Controls"].take_one(value)
+        feed = engine.channels[CONTROLS].feeds[0]
+        pending = self._gateway.pipeline.submit([(feed, [record])])
+        if pending is not None:
+            await pending
+        for tick in reversed(feed.recent):
+            if tick.has_id(record.id):
+                return json_bytes(tick.encoded)
+        raise Problem(503, "the engine does not tick")
+
+    def _system(self, now: datetime) -> dict[str, Any]:
+        memory = psutil.virtual_memory()
+        most_threads = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+        return {
+            "cpu": self._process.cpu_percent(),
+            "memory": memory.percent,
+            "memory-total": round(memory.available * 100 / memory.total, 2),
+            "pid": os.getpid(),
+            "active_threads": threading.active_count(),
+            "max_threads": "unlimited" if most_threads == resource.RLIM_INFINITY else most_threads,
+            "now": now,
+            "csp-now": self._gateway.now().replace(tzinfo=None),
+            "host": socket.gethostname(),
+            "user": _user(),
+        }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this user, as in containers
+        return str(os.getuid())

@@ -1,0 +1,160 @@
+"""The documents and the pages that show them (specification §5): everything local, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import html
+import json
+import mimetypes
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from gateway.asyncapi import asyncapi_document
+from gateway.handlers.answers import json_bytes, json_value
+from gateway.openapi import OpenApi
+from gateway.records import encode
+from gateway.runtime import Gateway
+from gateway.schemas import Schemas
+from shared.errors import Problem
+
+_ASSETS = {
+    "swagger-ui.css": "swagger_ui/swagger-ui.css",
+    "swagger-ui-bundle.js": "swagger_ui/swagger-ui-bundle.js",
+    "redoc.standalone.js": "redoc_ui/redoc.standalone.js",
+}
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="{root}/static/favicon.png">"""
+_SWAGGER = (
+    _HEAD
+    + """
+<link rel="stylesheet" href="{root}/static/swagger-ui.css"></head>
+<body><div id="docs"></div><script src="{root}/static/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({{url: {spec}, dom_id: "#docs", deepLinking: true, validatorUrl: null}})</script>
+</body></html>"""
+)
+_REDOC = (
+    _HEAD
+    + """
+<style>body{{margin:0}}</style></head>
+<body><div id="docs"></div><script src="{root}/static/redoc.standalone.js"></script>
+<script>Redoc.init({spec}, {{disableGoogleFont: true}}, document.getElementById("docs"))</script>
+</body></html>"""
+)
+_GRAPH = (
+    _HEAD
+    + """
+<style>body{{font:15px system-ui;margin:2rem}}td,th{{padding:.3rem .8rem;text-align:left;border-bottom:1px solid #ccc}}
+code{{background:#8882;padding:0 .3em;border-radius:3px}}</style></head><body><h1>Channels</h1>
+<p>Who provides each channel, and who reads it.</p>
+<table><thead><tr><th>provided by<th>channel<th>read by</tr></thead><tbody>{rows}</tbody></table></body></html>"""
+)
+
+
+class Documents:
+    """``/openapi.json``, ``/asyncapi.json``, ``/docs``, ``/redoc``, ``/channels_graph`` and their assets."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._root = gateway.declared.options.server.root_path
+        self._openapi: bytes | None = None
+        spec = find_spec("aiohttp_swagger3")
+        self._vendor = Path(next(iter(spec.submodule_search_locations or ()))) if spec else None
+
+    async def openapi(self, _request: web.Request) -> web.Response:
+        """``GET /openapi.json``"""
+        if self._openapi is None:
+            self._openapi = encode(self.openapi_document())
+        return json_bytes(self._openapi)
+
+    def openapi_document(self) -> dict[str, Any]:
+        """The OpenAPI document as a value."""
+        declared, key = self._gateway.declared, self._gateway.declared.options.auth.api_key
+        key_name = None if self._gateway.access.is_open or key is None else key.name
+        return OpenApi(declared, self._gateway.mounts, self._schemas(), key_name).document()
+
+    async def asyncapi(self, _request: web.Request) -> web.Response:
+        """``GET /asyncapi.json``"""
+        return json_value(asyncapi_document(self._gateway.declared, self._gateway.mounts, self._schemas()))
+
+    async def docs(self, request: web.Request) -> web.Response:
+        """``GET /docs``: Swagger UI."""
+        return self._page(_SWAGGER, request)
+
+    async def redoc(self, request: web.Request) -> web.Response:
+        """``GET /redoc``: ReDoc."""
+        return self._page(_REDOC, request)
+
+    async def graph(self, _request: web.Request) -> web.Response:
+        """``GET /channels_graph``: who provides and who reads each channel, as a table."""
+        rows = []
+        for channel in self._gateway.engine.channels:
+            cells = [_names(channel.setters), f"<code>{html.escape(channel.name)}</code>", _names(channel.getters)]
+            rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        text = _GRAPH.format(title="Channels", root=html.escape(self._root), rows="".join(rows))
+        return web.Response(text=text, content_type="text/html")
+
+    async def static(self, request: web.Request) -> web.StreamResponse:
+        """``GET /static/{name}``"""
+        name = request.match_info["name"]
+        if name == "favicon.png":
+            return self._favicon()
+        if name not in _ASSETS or self._vendor is None:
+            raise Problem(404, "Not Found")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {hdrs.CONTENT_TYPE: kind, hdrs.CACHE_CONTROL: "public, max-age=604800"}
+        return web.FileResponse(self._vendor / _ASSETS[name], headers=headers)
+
+    async def favicon(self, _request: web.Request) -> web.Response:
+        """``GET /favicon.ico``"""
+        return self._favicon()
+
+    async def ui_config(self, _request: web.Request) -> web.Response:
+        """``GET /ui-config``: what browser user interfaces ask for first."""
+        server = self._gateway.declared.options.server
+        return json_value(
+            {
+                "title": server.title,
+                "description": server.description,
+                "headerLogo": "",
+                "footerLogo": "",
+                "customCss": [],
+                "customJs": [],
+                "basePath": self._root,
+            }
+        )
+
+    def _favicon(self) -> web.Response:
+        body = files("gateway").joinpath("assets/favicon.png").read_bytes()
+        return web.Response(body=body, content_type="image/png", headers={hdrs.CACHE_CONTROL: "public, max-age=604800"})
+
+    def _schemas(self) -> Schemas:
+        declared = self._gateway.declared
+        return Schemas(declared.structs, declared.enums, self._defaults())
+
+    def _defaults(self) -> dict[tuple[str, str], Any]:
+        """What absent members become, as printed: read off an empty struct of every type."""
+        found: dict[tuple[str, str], Any] = {}
+        for spec in self._gateway.declared.structs:
+            if spec.model is not None:
+                continue
+            printed = json.loads(self._gateway.engine.types[spec.name].take_one({}).encoded)
+            for field in spec.fields:
+                if field.has_default and field.default_now != "tick" and field.name in printed:
+                    found[spec.name, field.name] = printed[field.name]
+        return found
+
+    def _page(self, template: str, request: web.Request) -> web.Response:
+        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+        url = json.dumps(f"{self._root}/openapi.json{query}").replace("<", "\\u003c")
+        title = html.escape(self._gateway.declared.options.server.title)
+        text = template.format(title=title, root=html.escape(self._root), spec=url)
+        return web.Response(text=text, content_type="text/html")
+
+
+def _names(names: list[str]) -> str:
+    return "<br>".join(html.escape(name) for name in names)

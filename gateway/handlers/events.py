@@ -1,0 +1,120 @@
+"""The stream as server-sent events, for clients that cannot use WebSockets (specification §4.3's messages)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from aiohttp import hdrs, web
+
+from gateway.channels import HEARTBEAT, Feed
+from gateway.handlers.answers import Refused, rights_of, unauthorized
+from gateway.handlers.stream import WRITE_BYTES
+from gateway.outbox import Form, Outbox
+from gateway.runtime import Gateway
+from shared.errors import Problem
+
+log = structlog.get_logger("gateway.stream")
+_KEEP_ALIVE_S = 15.0
+
+
+class Events:
+    """``GET /sse?channel=…``: every parameter ``channel`` is a channel, or ``basket/key``."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._open: set[asyncio.Event] = set()
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Send the ticks of the named feeds until the client goes away."""
+        feeds, wants_heartbeat = self._feeds(request)
+        wake = asyncio.Event()
+        outbox = Outbox(self._gateway.queue_limits, wake.set, wake.set, Form.EVENT)
+        self._open.add(wake)
+        self._gateway.stream_stats.connections[outbox] = None
+        try:
+            _send_missed(outbox, feeds, request.headers.get("Last-Event-ID") or request.query.get("after"))
+            for feed in feeds:
+                feed.subscribers[outbox] = None
+            if wants_heartbeat:
+                self._gateway.heartbeats[outbox] = None
+            return await self._write(request, outbox, wake)
+        finally:
+            for feed in feeds:
+                feed.subscribers.pop(outbox, None)
+            self._gateway.heartbeats.pop(outbox, None)
+            self._gateway.stream_stats.connections.pop(outbox, None)
+            self._gateway.stream_stats.dropped += outbox.dropped
+            self._open.discard(wake)
+
+    async def close(self) -> None:
+        """End every answer."""
+        for outbox in list(self._gateway.stream_stats.connections):
+            if outbox.form is Form.EVENT:
+                outbox.close()
+        for wake in list(self._open):
+            wake.set()
+
+    async def _write(self, request: web.Request, outbox: Outbox, wake: asyncio.Event) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={
+                hdrs.CONTENT_TYPE: "text/event-stream",
+                hdrs.CACHE_CONTROL: "no-cache",
+                "X-Accel-Buffering": "no",
+            }
+        )
+        await response.prepare(request)
+        await response.write(b"retry: 1000\n\n")
+        while not outbox.is_closed:
+            try:
+                async with asyncio.timeout(_KEEP_ALIVE_S):
+                    await wake.wait()
+            except TimeoutError:
+                await response.write(b": keep-alive\n\n")
+                continue
+            wake.clear()
+            outbox.is_stalled = True
+            while len(outbox):
+                await response.write(outbox.take(WRITE_BYTES))
+            outbox.is_stalled = False
+            outbox.is_awake = False
+        if len(self._open) and not outbox.bytes:
+            log.debug("event stream ended", peer=request.remote)
+        return response
+
+    def _feeds(self, request: web.Request) -> tuple[list[Feed], bool]:
+        names = request.query.getall("channel", [])
+        if not names:
+            missing = {"type": "missing", "loc": ["query", "channel"], "msg": "Field required", "input": None}
+            raise Refused(422, [missing])
+        rules, rights = self._gateway.stream_rules, rights_of(request)
+        feeds: dict[Feed, None] = {}
+        wants_heartbeat = False
+        for name in names:
+            if name == HEARTBEAT:
+                wants_heartbeat = True
+                continue
+            channel_name, slash, key = name.partition("/")
+            channel = self._gateway.engine.channels.at(channel_name)
+            if channel is None or not rules.takes(channel.name):
+                raise Problem(404, f"Channel not found: {name}")
+            if not rights.may_read(channel.name):
+                raise unauthorized("unauthorized")
+            found = [channel.feed(key)] if slash else list(channel.feeds)
+            for feed in found:
+                if feed is None:
+                    raise Problem(404, f"Channel not found: {name}")
+                feeds[feed] = None
+        return list(feeds), wants_heartbeat
+
+
+def _send_missed(outbox: Outbox, feeds: Sequence[Feed], after: str | None) -> None:
+    if after is None:
+        return
+    known = [tick.number for feed in feeds for tick in feed.recent if tick.has_id(after)]
+    if not known:
+        return
+    missed = [tick for feed in feeds for tick in feed.recent if tick.number > known[-1]]
+    for tick in sorted(missed, key=lambda tick: tick.number):
+        outbox.deliver(tick)

@@ -1,0 +1,120 @@
+"""API keys at the door (specification §6.1): who passes, and the login and logout routes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.declarations import ApiKeys
+from gateway.handlers.answers import RIGHTS, unauthorized
+from gateway.runtime import Gateway
+from shared.auth import bearer_token
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font:16px system-ui;display:grid;place-items:center;min-height:90vh}}form{{display:grid;gap:.8rem}}</style>
+</head><body><form method="get" action="{action}"><h1>{title}</h1>{message}{fields}
+<button type="submit">{button}</button></form></body></html>"""
+
+
+class Login:
+    """The door: credentials, cookies and the pages to enter them.
+
+    Args:
+        gateway: The gateway.
+        options: Its API key section.
+    """
+
+    def __init__(self, gateway: Gateway, options: ApiKeys) -> None:
+        self._gateway = gateway
+        self._options = options
+        self._root = gateway.declared.options.server.root_path
+        self._base = gateway.mounts.base
+        self._api = gateway.mounts.api_root
+
+    def middleware(self, is_public: Callable[[web.Request], bool]) -> Middleware:
+        """Let through who carries a valid key.
+
+        Args:
+            is_public: Whether a matched route needs no key.
+        """
+
+        @web.middleware
+        async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+            rights = self._gateway.access.identify(self._candidates(request), request.remote)
+            if rights is not None:
+                request[RIGHTS] = rights
+                return await handler(request)
+            if request.match_info.http_exception is not None or is_public(request):
+                return await handler(request)
+            if request.path == self._api or request.path.startswith(self._api + "/"):
+                raise unauthorized(self._options.message)
+            if request.path.endswith(".json"):
+                raise unauthorized(self._options.message)
+            return self._login_page(403)
+
+        return door
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        """``GET /auth/login``: a valid key becomes a cookie."""
+        access, name = self._gateway.access, self._options.name
+        key = next((each for each in self._candidates(request) if access.is_valid(each)), None)
+        if key is None:
+            raise unauthorized(self._options.message)
+        response = web.Response(status=307, headers={hdrs.LOCATION: f"{self._root}/"})
+        response.set_cookie(
+            name,
+            key,
+            max_age=int(self._options.cookie_max_age),
+            domain=self._options.cookie_domain,
+            httponly=True,
+            samesite="lax",
+            secure=request.secure,
+        )
+        return response
+
+    async def log_out(self, request: web.Request) -> web.Response:
+        """``GET /auth/logout``: forget the cookie."""
+        response = web.Response(status=307, headers={hdrs.LOCATION: f"{self._root}/login"})
+        response.del_cookie(
+            self._options.name, domain=self._options.cookie_domain, httponly=True, samesite="lax", secure=request.secure
+        )
+        return response
+
+    async def login_page(self, request: web.Request) -> web.Response:
+        """``GET /login``: a form; with a key in the query it goes straight on."""
+        name = self._options.name
+        if name in request.query:
+            target = f"{self._root}{self._base}/auth/login?{request.rel_url.raw_query_string}"
+            return web.Response(status=307, headers={hdrs.LOCATION: target})
+        return self._login_page(200, error=request.query.get("error"))
+
+    async def logout_page(self, _request: web.Request) -> web.Response:
+        """``GET /logout``: a form with one button."""
+        return self._page("Log out", "logout", "", "Log out", 200)
+
+    def _candidates(self, request: web.Request) -> list[str | None]:
+        name = self._options.name
+        given: list[str | None] = [
+            request.query.get(name),
+            request.headers.get(name),
+            request.cookies.get(name),
+        ]
+        if hdrs.AUTHORIZATION in request.headers:
+            given.append(bearer_token(request))
+        return given
+
+    def _login_page(self, status: int, error: str | None = None) -> web.Response:
+        message = f"<p role=alert>{html.escape(error)}</p>" if error else ""
+        name = html.escape(self._options.name)
+        field = f'<label>Key <input type="password" name="{name}" autocomplete="current-password" autofocus></label>'
+        return self._page("Log in", "login", message + field, "Log in", status)
+
+    def _page(self, title: str, action: str, fields: str, button: str, status: int) -> web.Response:
+        target = f"{self._root}{self._base}/auth/{action}"
+        text = _PAGE.format(title=title, action=target, message="", fields=fields, button=button)
+        return web.Response(text=text, content_type="text/html", status=status)

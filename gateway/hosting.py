@@ -1,0 +1,122 @@
+"""Finding, connecting, starting and stopping modules (specification §8.4)."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from gateway.declarations import ModuleOptions
+from gateway.module import Module, ModuleGateway
+from gateway.runtime import Gateway
+from shared.errors import StartupError
+
+log = structlog.get_logger("gateway.modules")
+
+BUILT_IN = {
+    "demo": "gateway.modules.demo:Demo",
+    "timer": "gateway.modules.timer:Timer",
+    "initialize": "gateway.modules.initialize:Initialize",
+}
+
+
+class Host:
+    """The modules of one gateway.
+
+    Args:
+        gateway: The gateway.
+        router: Where modules may add routes.
+        folder: Where relative ``file.py:Class`` paths begin.
+    """
+
+    def __init__(self, gateway: Gateway, router: web.UrlDispatcher, folder: Path) -> None:
+        self._gateway = gateway
+        self._router = router
+        self._folder = folder
+        self._modules: list[tuple[Module, ModuleGateway]] = []
+
+    def connect(self, declared: Sequence[ModuleOptions]) -> None:
+        """Make the modules and let them declare what they read and write.
+
+        Raises:
+            StartupError: One cannot be found, made or connected, or needs a channel that nobody provides.
+        """
+        for options in declared:
+            module, name = self._make(options)
+            names = {gw.name for _, gw in self._modules}
+            unique = name if name not in names else f"{name}_{len(self._modules) + 1}"
+            gw = ModuleGateway(unique, self._gateway.engine, self._gateway.pipeline, self._router)
+            try:
+                module.connect(gw)
+            except (KeyError, ValueError, TypeError) as error:
+                text = error.args[0] if error.args else error
+                raise StartupError(f"module {name}: {text}") from error
+            self._modules.append((module, gw))
+        for module, gw in self._modules:
+            for channel in module.requires:
+                found = self._gateway.engine.channels.get(channel)
+                if found is None or not found.is_provided:
+                    raise StartupError(f"module {gw.name} needs the channel {channel!r}, which nothing provides")
+
+    async def start(self) -> None:
+        """Start every module, in the order of the file.
+
+        Raises:
+            StartupError: A module failed to start.
+        """
+        for module, gw in self._modules:
+            try:
+                await gw.run(module)
+            except Exception as error:
+                raise StartupError(f"module {gw.name} did not start: {error}") from error
+
+    async def stop(self) -> None:
+        """Stop every module, the last first."""
+        for module, gw in reversed(self._modules):
+            await gw.end(module)
+
+    def _make(self, options: ModuleOptions) -> tuple[Module, str]:
+        try:
+            factory = load_class(BUILT_IN.get(options.use, options.use), self._folder)
+        except (ImportError, AttributeError, OSError, SyntaxError, ValueError) as error:
+            close = difflib.get_close_matches(options.use, BUILT_IN, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise StartupError(f"module {options.use!r}: {error}{hint}") from error
+        name = options.name or str(getattr(factory, "__name__", options.use))
+        try:
+            module = factory(**options.arguments)
+        except (TypeError, ValueError) as error:
+            raise StartupError(f"module {name}: {error}") from error
+        for method in ("connect", "start", "stop"):
+            if not callable(getattr(module, method, None)):
+                raise StartupError(f"module {name}: it has no method {method!r}")
+        return module, name
+
+
+def load_class(path: str, folder: Path) -> Any:
+    """The object that ``module:Name`` or ``file.py:Name`` means.
+
+    Raises:
+        ImportError, AttributeError, OSError, SyntaxError, ValueError: It cannot be had.
+    """
+    where, colon, name = path.rpartition(":")
+    if not colon:
+        raise ValueError(f"{path!r} is no built-in module; expected 'module:Class' or 'file.py:Class'")
+    if not where.endswith(".py"):
+        return getattr(importlib.import_module(where), name)
+    file = (folder / where).resolve()
+    module_name = f"gateway_module_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ImportError(f"there is no file {file}")
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = loaded
+    spec.loader.exec_module(loaded)
+    return getattr(loaded, name)

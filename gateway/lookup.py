@@ -1,0 +1,158 @@
+"""Finding a record by its id (specification §2.6), in bounded memory (§8.3).
+
+Records are kept as their printed bytes, one behind the other, in blocks of a few thousand. Ids given by the gateway
+grow, so a block finds them by bisection in an array of eight-byte numbers; only ids that clients made up need an
+entry of their own. A million small records therefore cost little more than their text.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.records import Record
+
+_BLOCK: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class LookupLimits:
+    """How much is kept for each struct type.
+
+    Attributes:
+        max_items: Number of records.
+        max_bytes: Size of their printed text.
+        ttl_s: Age in seconds beyond which a record is not found any more, or None.
+    """
+
+    max_items: int = 100_000
+    max_bytes: int = 256 * 2**20
+    ttl_s: float | None = None
+
+
+class _Block:
+    """Up to `_BLOCK` records in the order in which they came."""
+
+    __slots__ = ("ends", "first", "numbers", "odd", "positions", "sealed_at", "text")
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.ends = array("L")
+        self.numbers = array("Q")
+        self.positions = array("H")
+        self.odd: list[str] = []
+        self.first = 0
+        self.sealed_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self.ends) - self.first
+
+    def start(self, position: int) -> int:
+        return self.ends[position - 1] if position else 0
+
+    def get(self, position: int) -> bytes:
+        return bytes(self.text[self.start(position) : self.ends[position]])
+
+    def find(self, number: int) -> bytes | None:
+        at = bisect_left(self.numbers, number)
+        if at == len(self.numbers) or self.numbers[at] != number or self.positions[at] < self.first:
+            return None
+        return self.get(self.positions[at])
+
+
+class LookupCache:
+    """The records of one struct type, the oldest forgotten first."""
+
+    def __init__(self, limits: LookupLimits) -> None:
+        self.limits = limits
+        self._blocks: deque[_Block] = deque([_Block()])
+        self._dropped_blocks = 0
+        self._odd: dict[str, tuple[int, int]] = {}
+        self.items = 0
+        self.size_bytes = 0
+
+    def add(self, record: Record, now: float) -> None:
+        """Keep a record that ticked or was staged.
+
+        Args:
+            record: The record; one whose id is not a string is not kept, as nothing could find it.
+            now: Seconds on any steadily growing clock.
+        """
+        record_id = record.values.get("id")
+        if not isinstance(record_id, str):
+            return
+        block = self._blocks[-1]
+        if len(block.ends) == _BLOCK:
+            block = _Block()
+            self._blocks.append(block)
+        position = len(block.ends)
+        encoded = record.encoded
+        block.text += encoded
+        block.ends.append(len(block.text))
+        block.sealed_at = now
+        number = _generated_number(record_id)
+        if number is not None and (not block.numbers or number > block.numbers[-1]):
+            block.numbers.append(number)
+            block.positions.append(position)
+            if self._odd:
+                self._odd.pop(record_id, None)
+        else:
+            self._odd[record_id] = (self._dropped_blocks + len(self._blocks) - 1, position)
+            block.odd.append(record_id)
+        self.items += 1
+        self.size_bytes += len(encoded)
+        self._shrink(now)
+
+    def find(self, record_id: str, now: float) -> bytes | None:
+        """The printed record of that id, the newest if there were several; None when it is not kept."""
+        self._shrink(now)
+        place = self._odd.get(record_id)
+        if place is not None:
+            block = self._blocks[place[0] - self._dropped_blocks]
+            return block.get(place[1]) if place[1] >= block.first else None
+        number = _generated_number(record_id)
+        if number is None:
+            return None
+        for block in reversed(self._blocks):
+            if block.numbers and block.numbers[0] <= number <= block.numbers[-1]:
+                found = block.find(number)
+                if found is not None:
+                    return found
+        return None
+
+    def _shrink(self, now: float) -> None:
+        limits = self.limits
+        while self.items > limits.max_items or self.size_bytes > limits.max_bytes:
+            self._forget_oldest()
+        if limits.ttl_s is not None:
+            while self._blocks and len(self._blocks[0]) and self._blocks[0].sealed_at < now - limits.ttl_s:
+                self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        block = self._blocks[0]
+        start = block.start(block.first)
+        self.size_bytes -= block.ends[block.first] - start
+        self.items -= 1
+        block.first += 1
+        if block.first == len(block.ends):
+            self._drop_block()
+
+    def _drop_block(self) -> None:
+        block = self._blocks.popleft()
+        for record_id in block.odd:
+            place = self._odd.get(record_id)
+            if place is not None and place[0] == self._dropped_blocks:
+                del self._odd[record_id]
+        self._dropped_blocks += 1
+        if not self._blocks:
+            self._blocks.append(_Block())
+
+
+def _generated_number(record_id: str) -> int | None:
+    if record_id.isdecimal() and record_id.isascii() and len(record_id) < 20 and record_id[0] != "0":
+        number = int(record_id)
+        return number if number < 2**63 else None
+    return None

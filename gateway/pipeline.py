@@ -1,0 +1,62 @@
+"""How ticks reach the engine: at once, or through a journal or a bus that must agree first (specification §2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from gateway.channels import Feed
+from gateway.engine import Change, Engine
+from gateway.records import Record
+
+
+class Journal(Protocol):
+    """Makes applied ticks durable."""
+
+    def commit(self) -> Awaitable[None] | None:
+        """What to await until every tick applied so far is durable; None when there is nothing to wait for."""
+
+
+class Bus(Protocol):
+    """Orders the ticks of several gateways; applies its own and theirs to the engine."""
+
+    def publish(self, groups: Sequence[Sequence[Change]]) -> Awaitable[None]:
+        """Hand over groups of simultaneous ticks, to be applied in that order; done when they have been."""
+
+
+class Pipeline:
+    """The one way in for ticks of clients and modules.
+
+    Args:
+        engine: The engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.journal: Journal | None = None
+        self.bus: Bus | None = None
+
+    def submit(self, changes: Sequence[Change]) -> Awaitable[None] | None:
+        """Tick feeds one after the other.
+
+        Returns:
+            None when all is done, else what to await until the ticks may be acknowledged.
+        """
+        if self.bus is not None:
+            return self.bus.publish([[change] for change in changes]) if changes else None
+        for change in changes:
+            self._engine.apply((change,))
+        return None if self.journal is None or not changes else self.journal.commit()
+
+    def submit_together(self, changes: Sequence[Change]) -> Awaitable[None] | None:
+        """Tick several feeds at the same moment, as a whole basket is."""
+        if not changes:
+            return None
+        if self.bus is not None:
+            return self.bus.publish([changes])
+        self._engine.apply(changes)
+        return None if self.journal is None else self.journal.commit()
+
+    def tick(self, feed: Feed, records: Sequence[Record]) -> Awaitable[None] | None:
+        """Tick one feed with records that are one tick."""
+        return self.submit_together([(feed, records)])

@@ -1,0 +1,1 @@
+"""Adapters that put the core's data into DuckDB columns, SQLite and Redis."""
