@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.framing import FramingError, Reply, ReplyReader, encode_request
@@ -114,6 +114,13 @@ class RpcConnection(asyncio.Protocol):
         except ThriftError as error:
             raise RpcError(ErrorCode.ERR_INVALID_DATA, f"unreadable answer to {call.code}: {error}") from error
 
+    def tell(self, call: Call, value: Any) -> None:
+        """Send a request whose answer, if there is any, does not matter."""
+        if self._transport is None or self._transport.is_closing():
+            raise RpcError(ErrorCode.ERR_NETWORK_FAILURE, "the connection is closed")
+        seqid = next(self._seqids) & 0x7FFF_FFFF
+        self._transport.write(encode_request(call.code, seqid, call.request.encode_field(value, 1)))
+
     def close(self) -> None:
         """Close the connection; requests in flight fail with ERR_NETWORK_FAILURE."""
         if self._transport is not None:
@@ -122,8 +129,7 @@ class RpcConnection(asyncio.Protocol):
     # asyncio calls these
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -167,6 +173,10 @@ class RpcConnections:
         """Send a request to a server and return its result; see `RpcConnection.call`."""
         connection = await self._connection(server)
         return await connection.call(call, value, timeout_s, **header)
+
+    async def tell(self, server: HostPort, call: Call, value: Any) -> None:
+        """Send a request to a server without waiting for an answer; see `RpcConnection.tell`."""
+        (await self._connection(server)).tell(call, value)
 
     async def _connection(self, server: HostPort) -> RpcConnection:
         opening = self._connections.get(server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shared.pegasus.call_help import HELP
 from shared.pegasus.http import HttpRequest, Response
 from shared.pegasus.printer import Table, tables
 
@@ -27,21 +28,21 @@ class Route:
     help: str | None
 
 
-def route(path: str, handler: Handler, help: str | None = None) -> Route:
-    """A call under `path`, which is written with its leading slash."""
-    return Route(path.strip("/"), handler, help)
+def route(path: str, handler: Handler) -> Route:
+    """A call under `path`, which is written with its leading slash; what it says of itself is in `call_help`."""
+    return Route(path.strip("/"), handler, HELP.get(path))
 
 
 class Router:
-    """Finds the handler of a request, exactly and case-sensitively."""
+    """Finds the handler of a request, exactly and case-sensitively; answers `/` itself, with the list of calls."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes: Mapping[str, Route] = {route.path: route for route in routes}
+        self._routes: Mapping[str, Route] = {route.path: route for route in [*routes, route("/", self.index)]}
         listed = ((f"/{path}", route.help) for path, route in sorted(self._routes.items()))
         self._index = tables(Table().add_all((path, text) for path, text in listed if text is not None))
 
     def index(self, _request: HttpRequest) -> Response:
-        """The list of all calls: the handler of `/` (§4.1)."""
+        """All calls that the original has too, by path (§4.1)."""
         return Response(self._index)
 
     def find(self, request: HttpRequest) -> Handler:

@@ -73,7 +73,7 @@ async def parts():
 @pytest.fixture
 async def served(parts):
     routes = [
-        route("/echo", parts.echo, "Echo test"),
+        route("/echo", parts.echo),
         route("/slow", parts.slow_page),
         route("/problem", parts.problem),
         route("/bug", parts.bug),

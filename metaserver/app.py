@@ -1,0 +1,207 @@
+"""The metaserver, put together: every HTTP call and every RPC in one table each, and the daemon's life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaserver.handlers.http import MetaRoutes
+from metaserver.handlers.replica_servers import CONFIG_PROPOSAL, ReplicaServerRpcs
+from metaserver.handlers.rpc import MetaRpcs
+from metaserver.leadership import Leadership
+from metaserver.measure import Measurements
+from metaserver.service import MetaService
+from metaserver.storage.sqlite import SqliteStore
+from metaserver.tables import NewTable
+from shared.pegasus import metric_keeper
+from shared.pegasus.common_routes import CommonRoutes
+from shared.pegasus.connection import RpcConnections
+from shared.pegasus.flags import Flags
+from shared.pegasus.introspection import Introspection
+from shared.pegasus.metrics import Identity, Registry
+from shared.pegasus.pprof import Pprof
+from shared.pegasus.routes import Route, Router, route
+from shared.pegasus.rpc import Rpc
+from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures import meta_admin as admin
+from shared.pegasus.structures.base import HostPort
+from shared.pegasus.structures.meta_admin import UpdateConfigurationRequest
+
+__all__ = ["Metaserver", "Settings", "http_routes", "rpc_table"]
+
+FIRST_TABLES = {"stat": 4, "temp": 8}
+
+
+def http_routes(common: CommonRoutes, process: Introspection, meta: MetaRoutes) -> list[Route]:
+    """Every HTTP call of the metaserver, in the order of the API page; `/` lists them (§4, §5)."""
+    return [
+        route("/config", common.config),  # §4.5
+        route("/configs", common.configs),  # §4.4
+        route("/envs/list", meta.list_envs),  # §5.12
+        route("/meta/app", meta.app),  # §5.4
+        route("/meta/app/duplication", meta.duplication),  # §5.7
+        route("/meta/app/query_bulk_load", meta.query_bulk_load),  # §5.9
+        route("/meta/app/start_bulk_load", meta.start_bulk_load),  # §5.8
+        route("/meta/app/start_compaction", meta.start_compaction),  # §5.10
+        route("/meta/app/usage_scenario", meta.usage_scenario),  # §5.11
+        route("/meta/app_envs", meta.app_envs),  # §5.5
+        route("/meta/apps", meta.apps),  # §5.3
+        route("/meta/backup_policy", meta.backup_policy),  # §5.6
+        route("/meta/cluster", meta.cluster),  # §5.1
+        route("/meta/nodes", meta.nodes),  # §5.2
+        route("/metrics", process.metrics),  # §7
+        route("/pprof/cmdline", process.cmdline),  # §8.2
+        route("/pprof/growth", process.growth),  # §8.4
+        route("/pprof/heap", process.heap),  # §8.3
+        route("/pprof/profile", process.profile),  # §8.5
+        route("/pprof/symbol", process.symbol),  # §8.1
+        route("/recentStartTime", common.recent_start_time),  # §4.3
+        route("/updateConfig", common.update_config),  # §4.6
+        route("/version", common.version),  # §4.2
+        # additions
+        route("/healthz", process.healthz),
+        route("/readyz", process.readyz),
+        route("/metrics/prometheus", process.prometheus),
+    ]
+
+
+def rpc_table(service: MetaService, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
+    """Every RPC of the metaserver (§12); any other code is answered with ERR_HANDLER_NOT_FOUND."""
+    meta = MetaRpcs(service, is_compat)
+    replicas = ReplicaServerRpcs(service)
+    public: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
+        "LIST_APPS": (admin.ListAppsRequest, admin.ListAppsResponse, meta.list_apps),
+        "CREATE_APP": (admin.CreateAppRequest, admin.CreateAppResponse, meta.create_app),
+        "DROP_APP": (admin.DropAppRequest, admin.DropAppResponse, meta.drop_app),
+        "RECALL_APP": (admin.RecallAppRequest, admin.RecallAppResponse, meta.recall_app),
+        "RENAME_APP": (admin.RenameAppRequest, admin.RenameAppResponse, meta.rename_app),
+        "UPDATE_APP_ENV": (admin.UpdateAppEnvRequest, admin.UpdateAppEnvResponse, meta.update_app_env),
+        "GET_MAX_REPLICA_COUNT": (
+            admin.GetMaxReplicaCountRequest,
+            admin.GetMaxReplicaCountResponse,
+            meta.get_max_replica_count,
+        ),
+        "SET_MAX_REPLICA_COUNT": (
+            admin.SetMaxReplicaCountRequest,
+            admin.SetMaxReplicaCountResponse,
+            meta.set_max_replica_count,
+        ),
+        "GET_ATOMIC_IDEMPOTENT": (
+            admin.GetAtomicIdempotentRequest,
+            admin.GetAtomicIdempotentResponse,
+            meta.get_atomic_idempotent,
+        ),
+        "SET_ATOMIC_IDEMPOTENT": (
+            admin.SetAtomicIdempotentRequest,
+            admin.SetAtomicIdempotentResponse,
+            meta.set_atomic_idempotent,
+        ),
+        "LIST_NODES": (admin.ListNodesRequest, admin.ListNodesResponse, meta.list_nodes),
+        "CLUSTER_INFO": (admin.ClusterInfoRequest, admin.ClusterInfoResponse, meta.cluster_info),
+        "PROPOSE_BALANCER": (admin.BalancerRequest, admin.BalancerResponse, meta.propose_balancer),
+        "DDD_DIAGNOSE": (admin.DddDiagnoseRequest, admin.DddDiagnoseResponse, meta.ddd_diagnose),
+        "START_MANUAL_COMPACT": (
+            admin.StartManualCompactRequest,
+            admin.StartManualCompactResponse,
+            meta.start_manual_compact,
+        ),
+        "QUERY_MANUAL_COMPACT_STATUS": (
+            admin.QueryManualCompactRequest,
+            admin.QueryManualCompactResponse,
+            meta.query_manual_compact,
+        ),
+    }
+    return {
+        **{f"RPC_CM_{name}": meta.leading(*signature) for name, signature in public.items()},
+        "RPC_CM_QUERY_PARTITION_CONFIG_BY_INDEX": meta.query_config(),
+        "RPC_CM_CONTROL_META": meta.control_meta(),
+        "RPC_CLI_CLI_CALL": meta.command(),
+        # from replica servers
+        "RPC_FD_FAILURE_DETECTOR_PING": replicas.beacon(),
+        "RPC_CM_CONFIG_SYNC": replicas.config_sync(),
+        "RPC_CM_UPDATE_PARTITION_CONFIGURATION": replicas.update_configuration(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says.
+
+    Attributes:
+        flags: Settings of the original, by name, that differ from their defaults.
+        advertise: Address under which others reach this metaserver, when it is not the one it listens on.
+        first_tables: Tables that the first start creates, with their numbers of partitions.
+        first_replicas: Replicas that those tables shall have.
+    """
+
+    data_dir: Path
+    flags: Mapping[str, str]
+    advertise: str | None
+    first_tables: Mapping[str, int]
+    first_replicas: int
+
+
+class Metaserver:
+    """The daemon: opens the store, serves, watches, drains."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.flags = Flags(settings.flags)
+        self._advertised = HostPort.parse(settings.advertise) if settings.advertise else None
+        self._resources = contextlib.AsyncExitStack()
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        leadership = Leadership.alone(self._advertised or HostPort(*sockets[0].getsockname()[:2]))
+        connections = RpcConnections()
+        self._resources.push_async_callback(connections.close)
+
+        async def send(node: HostPort, request: UpdateConfigurationRequest) -> None:
+            await connections.tell(node, CONFIG_PROPOSAL, request)
+
+        store = await SqliteStore.open(self.settings.data_dir / "metaserver.db")
+        service = MetaService(store, self.flags, leadership, send)
+        self._resources.push_async_callback(service.close)
+        replicas = self.settings.first_replicas
+        await service.start(NewTable(name, count, replicas) for name, count in self.settings.first_tables.items())
+
+        server = PegasusServer(self._router(service, leadership), self._rpcs(service))
+        self._resources.push_async_callback(server.drain)
+        await server.start(sockets, tls)
+        self._server = server
+
+    def _router(self, service: MetaService, leadership: Leadership) -> Router | None:
+        if not self.flags.boolean("enable_http_server"):
+            return None
+        registry = Registry("meta")
+        keeper = asyncio.create_task(
+            metric_keeper.keep(
+                registry,
+                lambda: self.flags.integer("counter_computation_interval_seconds"),
+                lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
+            ),
+            name="metric keeper",
+        )
+        self._resources.callback(keeper.cancel)
+        pprof = Pprof(os.environ)
+        self._resources.callback(pprof.close)
+        Measurements(registry, service, lambda: len(self._server.connections), time.monotonic)
+        identity = Identity(self.flags.text("cluster_name"), "meta", socket.gethostname(), leadership.this.port)
+        process = Introspection(registry, pprof, lambda: identity, lambda: leadership.is_leader)
+        return Router(http_routes(CommonRoutes(self.flags, time.time()), process, MetaRoutes(service)))
+
+    def _rpcs(self, service: MetaService) -> dict[str, Rpc[Any, Any]]:
+        return rpc_table(service, is_compat=self.flags.boolean("compat_omit_host_port"))
+
+    async def drain(self) -> None:
+        await self._resources.aclose()
+
+    async def reload(self) -> None:
+        """Nothing of a metaserver is read again while it runs; its settings change over `/updateConfig`."""

@@ -1,0 +1,45 @@
+"""The command `metaserver`: the daemon, and what an operator does with a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from metaserver.app import FIRST_TABLES, Metaserver, Settings
+from shared.cli import ServerOptions, daemon_group, option, run_daemon, start_command
+from shared.pegasus.flag_options import flag_options, take_flags
+
+HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
+
+Not there yet: several metaservers with a leader, replication to secondaries, bulk load, cold backup,
+duplication, partition split.
+"""
+
+main = daemon_group("metaserver", HELP)
+
+
+@start_command(main, port=34601)
+@flag_options
+@option("--advertise", metavar="HOST:PORT", help="Address under which others reach this metaserver.")
+@option("--no-first-tables", is_flag=True, help="Do not create the tables stat and temp on the first start.")
+@option(
+    "--first-table-replicas",
+    type=click.IntRange(1, 15),
+    default=1,
+    help="Replicas of the tables stat and temp; the original's development cluster has 3.",
+)
+def start(**arguments: Any) -> None:
+    """Serve the metadata of a cluster over HTTP and Pegasus RPC, on one port."""
+    options = ServerOptions.take(arguments)
+    run_daemon("metaserver", options, lambda: Metaserver(_settings(options, arguments)))
+
+
+def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
+    return Settings(
+        data_dir=options.data_dir,
+        flags=take_flags(arguments),
+        advertise=arguments["advertise"],
+        first_tables={} if arguments["no_first_tables"] else FIRST_TABLES,
+        first_replicas=arguments["first_table_replicas"],
+    )

@@ -1,0 +1,138 @@
+"""How the members of a partition change (specification §13.2, §13.3).
+
+A change is proposed with a ballot one above the stored one; whoever comes second is told what is in force.
+The next members are computed here from what the change is meant to do, never copied from the proposal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from metaserver.metadata import Change, Metadata, Partition, Refused, Table
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.structures.meta_admin import ConfigType
+from shared.pegasus.structures.metadata import ReplicaInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A change of members that a replica server asks to be made.
+
+    Attributes:
+        node: The member that the change is about.
+        ballot: The ballot of the new configuration.
+        last_committed_decree: What the sender has committed.
+    """
+
+    gpid: Gpid
+    type: ConfigType
+    node: HostPort
+    ballot: int
+    last_committed_decree: int
+
+
+def decide(metadata: Metadata, proposed: Proposed) -> Change:
+    """The change that a proposal makes.
+
+    Raises:
+        Refused: ERR_APP_NOT_EXIST, ERR_APP_DROPPED, ERR_INVALID_VERSION when the ballot is not the next one,
+            ERR_INVALID_PARAMETERS when the members do not allow it.
+    """
+    found = metadata.partition(proposed.gpid)
+    if found is None:
+        raise Refused(ErrorCode.ERR_APP_NOT_EXIST)
+    table, partition = found
+    if not table.is_served():
+        raise Refused(ErrorCode.ERR_APP_DROPPED)
+    if proposed.ballot != partition.ballot + 1:
+        raise Refused(ErrorCode.ERR_INVALID_VERSION)
+    changed = _next(partition, proposed.type, proposed.node)
+    decree = max(partition.last_committed_decree, proposed.last_committed_decree)
+    changed = replace(changed, last_committed_decree=decree)
+    return Change(_completed(table, proposed.gpid, changed), {proposed.gpid: changed})
+
+
+def _next(partition: Partition, type: ConfigType, node: HostPort) -> Partition:
+    match type:
+        case ConfigType.ASSIGN_PRIMARY if node and not partition.members():
+            if partition.last_drops and node not in partition.last_drops:
+                raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{node} never held the partition")
+            return partition.with_primary(node)
+        case ConfigType.UPGRADE_TO_PRIMARY if not partition.primary and node in partition.secondaries:
+            return partition.with_primary(node)
+        case ConfigType.PRIMARY_FORCE_UPDATE_BALLOT if node and node == partition.primary:
+            return replace(partition, ballot=partition.ballot + 1)
+        case ConfigType.UPGRADE_TO_SECONDARY if partition.primary and node and node not in partition.members():
+            return partition.with_secondary(node)
+        case ConfigType.DOWNGRADE_TO_SECONDARY if node and node == partition.primary:
+            return partition.with_secondary(node)
+        case ConfigType.DOWNGRADE_TO_INACTIVE | ConfigType.REMOVE if node in partition.members():
+            return partition.without(node)
+        case _:
+            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{type.name} {node} does not fit the configuration")
+
+
+def _completed(table: Table, gpid: Gpid, changed: Partition) -> dict[int, Table]:
+    """The table in service, if this was the last partition that had no primary (§1)."""
+    if table.status == AppStatus.AVAILABLE or not changed.primary:
+        return {}
+    if all(other.primary for index, other in enumerate(table.partitions) if index != gpid.partition_index):
+        return {table.app_id: replace(table, status=AppStatus.AVAILABLE)}
+    return {}
+
+
+def bury(metadata: Metadata, dead: Iterable[HostPort]) -> Change:
+    """The change that takes dead servers out of every configuration that nobody else will change.
+
+    A dead primary is taken out here. A dead secondary is taken out by its primary, which knows what it has
+    acknowledged; only where there is no primary is it taken out here.
+    """
+    gone = frozenset(dead)
+    changed: dict[Gpid, Partition] = {}
+    for table in metadata.served():
+        for gpid, partition in table:
+            after = partition.without(partition.primary) if partition.primary in gone else partition
+            if not after.primary:
+                for node in gone.intersection(after.secondaries):
+                    after = after.without(node)
+            if after is not partition:
+                changed[gpid] = after
+    return Change(partitions=changed)
+
+
+def lost_secondaries(metadata: Metadata, dead: Iterable[HostPort]) -> list[tuple[Gpid, HostPort]]:
+    """The dead secondaries that a living primary shall take out of its configuration."""
+    gone = frozenset(dead)
+    return [
+        (gpid, node)
+        for table in metadata.served()
+        for gpid, partition in table
+        if partition.primary and partition.primary not in gone
+        for node in partition.secondaries
+        if node in gone
+    ]
+
+
+def assigned(metadata: Metadata, node: HostPort) -> list[tuple[Table, Gpid, Partition]]:
+    """The partitions that a server shall serve."""
+    return [
+        (table, gpid, partition)
+        for table in metadata.served()
+        for gpid, partition in table
+        if node == partition.primary or node in partition.secondaries
+    ]
+
+
+def garbage(metadata: Metadata, stored: Iterable[ReplicaInfo], now_s: float) -> list[ReplicaInfo]:
+    """The replicas that a server may delete: their table is unknown, or dropped and past recall."""
+    found = []
+    for info in stored:
+        table = metadata.tables.get(info.pid.app_id)
+        if (table is None and info.pid.app_id <= metadata.last_app_id) or (
+            table is not None and table.status == AppStatus.DROPPED and table.expire_second <= now_s
+        ):
+            found.append(info)
+    return found

@@ -1,0 +1,1 @@
+"""The edges of the metaserver: HTTP calls and RPCs. They parse, ask the service, encode."""

@@ -1,0 +1,348 @@
+"""The calls under `/meta` and `/envs` (specification §5)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from metaserver import env_rules, health, tables
+from metaserver.metadata import APP_TYPE, Change, Refused, Table
+from metaserver.service import MetaService
+from shared.errors import Problem
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.http import HttpRequest, InvalidParameters, Response, parse_json_object
+from shared.pegasus.printer import Table as Printed
+from shared.pegasus.printer import sorted_json
+from shared.pegasus.printer import tables as print_tables
+from shared.pegasus.structures.base import HostPort
+from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.structures.meta_admin import MetaFunctionLevel
+
+__all__ = ["MetaRoutes"]
+
+COMPACTION_BODY: Mapping[str, str | int] = {
+    "app_name": "",
+    "type": "",
+    "target_level": -1,
+    "bottommost_level_compaction": "",
+    "max_concurrent_running_count": 0,
+    "trigger_time": "",
+}
+USAGE_BODY: Mapping[str, str | int] = {"app_name": "", "scenario": ""}
+NO_BALANCE_OPERATIONS = {"copy_pri": 0, "copy_sec": 0, "move_pri": 0, "total": 0}
+
+
+@dataclass(frozen=True)
+class MetaRoutes:
+    """Handlers of the metaserver's own calls."""
+
+    service: MetaService
+
+    # leadership (§2.6)
+
+    def _redirect(self, request: HttpRequest) -> Response | None:
+        """The answer of a metaserver that is not the leader; None when it is."""
+        leadership = self.service.leadership
+        if leadership.is_leader:
+            return None
+        leader = str(leadership.leader) if leadership.leader else "invalid host_port"
+        arguments = "&".join(f"{name}={value}" for name, value in sorted(request.args.items()))
+        location = f"http://{leader}/{request.path}{'?' if arguments else ''}{arguments}"
+        return Response(status=307, location=location.replace("\0", "").replace("\r", "").replace("\n", ""))
+
+    # the cluster (§5.1, §5.2)
+
+    def cluster(self, request: HttpRequest) -> Response:
+        """The cluster in one table (§5.1)."""
+        return self._redirect(request) or Response(print_tables(Printed().add_all(self.cluster_info().items())))
+
+    def cluster_info(self) -> dict[str, str]:
+        """What is said about the cluster, in order."""
+        service = self.service
+        loads = health.loads(service.metadata.available())
+        alive = {node: load for node, load in loads.items() if service.nodes.is_alive(node) and load.total}
+        dead = [load for node, load in loads.items() if not service.nodes.is_alive(node)]
+        primaries = health.deviation(
+            [load.primaries for load in alive.values()], is_sample=any(load.primaries for load in dead)
+        )
+        totals = health.deviation([load.total for load in alive.values()], is_sample=any(load.total for load in dead))
+        return {
+            "meta_servers": ",".join(map(str, service.leadership.servers)),
+            "primary_meta_server": str(service.leadership.leader),
+            "zookeeper_hosts": service.flags.text("hosts_list"),
+            "zookeeper_root": "/" + "/".join(part for part in service.flags.text("cluster_root").split("/") if part),
+            "meta_function_level": level_name(service.current_level()),
+            "balance_operation_count": orjson.dumps(NO_BALANCE_OPERATIONS, option=orjson.OPT_INDENT_2).decode(),
+            "primary_replica_count_stddev": f"{primaries:.2f}",
+            "total_replica_count_stddev": f"{totals:.2f}",
+        }
+
+    def nodes(self, request: HttpRequest) -> Response:
+        """The replica servers (§5.2)."""
+        if not request.args.keys() <= {"detail"}:
+            return Response(status=400)
+        return self._redirect(request) or self._nodes("detail" in request.args)
+
+    def _nodes(self, is_detailed: bool) -> Response:
+        nodes = self.service.nodes
+        loads = health.loads(self.service.metadata.available())
+        counts = ["replica_count", "primary_count", "secondary_count"] if is_detailed else []
+        details = Printed("details", "address", ["status", *counts])
+        for node in sorted(nodes.known):
+            load = loads.get(node, health.Load())
+            shown = [load.total, load.primaries, load.secondaries] if is_detailed else []
+            details.add(str(node), "ALIVE" if nodes.is_alive(node) else "UNALIVE", *shown)
+        alive = len(nodes.alive())
+        summary = Printed("summary").add_all(
+            [
+                ("total_node_count", len(nodes.known)),
+                ("alive_node_count", alive),
+                ("unalive_node_count", len(nodes.known) - alive),
+            ]
+        )
+        return Response(print_tables(details, summary))
+
+    # tables (§5.3 to §5.5)
+
+    def apps(self, request: HttpRequest) -> Response:
+        """All tables in service (§5.3)."""
+        if not request.args.keys() <= {"detail"}:
+            return Response(status=400)
+        return self._redirect(request) or self._apps("detail" in request.args)
+
+    def _apps(self, is_detailed: bool) -> Response:
+        listed = self.service.metadata.available()
+        general = Printed("general_info", "app_id", _GENERAL_COLUMNS)
+        for table in listed:
+            general.add(table.app_id, *_general(table))
+        summary = Printed("summary").add_all([("total_app_count", len(listed))])
+        if not (is_detailed and listed):
+            return Response(print_tables(general, summary))
+        healthy = Printed("healthy_info", "app_id", _HEALTH_COLUMNS)
+        states = [health.health(table) for table in listed]
+        for table, state in zip(listed, states, strict=True):
+            counts = (state.fully_healthy, state.unhealthy, state.write_unhealthy, state.read_unhealthy)
+            healthy.add(table.app_id, table.name, table.partition_count, *counts)
+        summary.add_all(
+            [
+                ("fully_healthy_app_count", sum(not state.unhealthy for state in states)),
+                ("unhealthy_app_count", sum(state.unhealthy > 0 for state in states)),
+                ("write_unhealthy_app_count", sum(state.write_unhealthy > 0 for state in states)),
+                ("read_unhealthy_app_count", sum(state.read_unhealthy > 0 for state in states)),
+            ]
+        )
+        return Response(print_tables(general, healthy, summary))
+
+    def app(self, request: HttpRequest) -> Response:
+        """One table (§5.4)."""
+        if not request.args.keys() <= {"name", "detail"}:
+            return Response(status=400)
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        name = request.args.get("name", "")
+        if not name:
+            raise Problem(400, "app name shouldn't be empty")
+        table = self.service.metadata.named(name)
+        if table is None:
+            raise Problem(404, f'table not found: "{name}"')
+        if table.status != AppStatus.AVAILABLE:
+            is_dropping = table.status == AppStatus.DROPPING
+            raise Problem(500, ErrorCode.ERR_BUSY_DROPPING if is_dropping else ErrorCode.ERR_BUSY_CREATING)
+        general = Printed("general").add_all(
+            [
+                ("app_name", table.name),
+                ("app_id", table.app_id),
+                ("partition_count", table.partition_count),
+                ("max_replica_count", table.max_replica_count),
+            ]
+        )
+        details = _details(table) if "detail" in request.args else ()
+        return Response(print_tables(general, *details))
+
+    def app_envs(self, request: HttpRequest) -> Response:
+        """The environment variables of a table (§5.5)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        name = request.args.get("name", "")
+        if not name:
+            raise Problem(400, "app name shouldn't be empty")
+        table = self.service.metadata.named(name)
+        envs = table.envs if table is not None else {}
+        return Response(print_tables(Printed().add_all(sorted(envs.items()))))
+
+    def list_envs(self, _request: HttpRequest) -> Response:
+        """All environment variables that there are (§5.12)."""
+        return Response(sorted_json(env_rules.listing(), indent=True))
+
+    # duplication (§5.7)
+
+    def duplication(self, request: HttpRequest) -> Response:
+        """The duplications of a table: none can be made, so it has none (§5.7)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        if not self.service.flags.boolean("duplication_enabled"):
+            raise Problem(404, "duplication is not enabled [FLAGS_duplication_enabled=false]")
+        if "name" not in request.args:
+            raise Problem(400, "name should not be empty")
+        if self.service.metadata.named(request.args["name"]) is None:
+            raise Problem(404, ErrorCode.ERR_APP_NOT_EXIST)
+        return Response(sorted_json(None))
+
+    # bulk load and backup (§5.6, §5.8, §5.9)
+
+    def start_bulk_load(self, request: HttpRequest) -> Response:
+        """Refused: bulk load is off (§5.8)."""
+        return self._redirect(request) or Response.text("bulk load is not enabled", 404)
+
+    def query_bulk_load(self, request: HttpRequest) -> Response:
+        """Refused: bulk load is off (§5.9)."""
+        return self._redirect(request) or Response.text("bulk load is not enabled", 404)
+
+    def backup_policy(self, request: HttpRequest) -> Response:
+        """Refused: cold backup is off (§5.6)."""
+        return self._redirect(request) or Response.text("cold_backup_disabled", 404)
+
+    # changes by environment variables (§5.10, §5.11)
+
+    async def start_compaction(self, request: HttpRequest) -> Response:
+        """Start a manual compaction, or set its times of day (§5.10)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        body = _json_body(request, COMPACTION_BODY)
+        _require(body["app_name"] != "", "app_name should not be empty")
+        _require(body["type"] in ("once", "periodic"), "type should ony be 'once' or 'periodic'")
+        _require(body["target_level"] >= -1, "target_level should be >= -1")
+        bottommost = body["bottommost_level_compaction"]
+        _require(bottommost in ("skip", "force"), "bottommost_level_compaction should ony be 'skip' or 'force'")
+        _require(body["max_concurrent_running_count"] >= 0, "max_running_count should be >= 0")
+        is_periodic = body["type"] == "periodic"
+        _require(
+            not is_periodic or body["trigger_time"] != "", "trigger_time should not be empty when type is periodic"
+        )
+        prefix = f"manual_compact.{body['type']}"
+        envs = {
+            f"{prefix}.target_level": str(body["target_level"]),
+            f"{prefix}.bottommost_level_compaction": bottommost,
+            f"{prefix}.trigger_time": body["trigger_time"] if is_periodic else str(int(self.service.wall_clock())),
+        }
+        if body["max_concurrent_running_count"] > 0:
+            envs["manual_compact.max_concurrent_running_count"] = str(body["max_concurrent_running_count"])
+        return await self._set_envs(body["app_name"], envs)
+
+    async def usage_scenario(self, request: HttpRequest) -> Response:
+        """Tune a table for loading or for normal use (§5.11)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        body = _json_body(request, USAGE_BODY)
+        _require(body["app_name"] != "", "app_name should not be empty")
+        _require(body["scenario"] in ("normal", "bulk_load"), "scenario should ony be 'normal' or 'bulk_load'")
+        return await self._set_envs(body["app_name"], {"rocksdb.usage_scenario": body["scenario"]})
+
+    async def _set_envs(self, app_name: str, envs: Mapping[str, str]) -> Response:
+        def decide() -> tuple[Change, None]:
+            return tables.set_envs(self.service.metadata, app_name, list(envs), list(envs.values())), None
+
+        error, hint = await outcome(self.service, decide)
+        return Response(print_tables(Printed().add_all([("error", error), ("hint_message", hint)])))
+
+
+async def outcome(service: MetaService, decide: Callable[[], tuple[Change, None]]) -> tuple[str, str]:
+    """Carry out a change; the error's name and the hint that say how it went."""
+    try:
+        await service.change(decide)
+    except Refused as refused:
+        return refused.code, refused.hint
+    return ErrorCode.ERR_OK, ""
+
+
+def level_name(level: MetaFunctionLevel) -> str:
+    """A function level as it is written."""
+    return level.name.lower()
+
+
+def _json_body(request: HttpRequest, defaults: Mapping[str, str | int]) -> dict[str, Any]:
+    try:
+        return parse_json_object(request.body, defaults)
+    except InvalidParameters as error:
+        raise Problem(400, str(error)) from error
+
+
+def _require(is_right: bool, message: str) -> None:
+    if not is_right:
+        raise Problem(400, message)
+
+
+# -- rows -----------------------------------------------------------------------------------------
+
+_GENERAL_COLUMNS = [
+    "status",
+    "app_name",
+    "app_type",
+    "partition_count",
+    "replica_count",
+    "is_stateful",
+    "create_time",
+    "drop_time",
+    "drop_expire",
+    "envs_count",
+]
+_HEALTH_COLUMNS = ["app_name", "partition_count", "fully_healthy", "unhealthy", "write_unhealthy", "read_unhealthy"]
+
+
+def _general(table: Table) -> list[str | int | bool]:
+    return [
+        table.status.name,
+        table.name,
+        APP_TYPE,
+        table.partition_count,
+        table.max_replica_count,
+        True,
+        _when(table.create_second),
+        _when(table.drop_second),
+        _when(table.expire_second),
+        len(table.envs),
+    ]
+
+
+def _when(second: int) -> str:
+    """A time of the server's time zone, `-` for none."""
+    return time.strftime("%Y-%m-%d %H:%M:%S.000", time.localtime(second)) if second else "-"
+
+
+def _details(table: Table) -> tuple[Printed, Printed, Printed]:
+    """The further tables of `/meta/app?detail`: partitions, nodes and health."""
+    replicas = Printed("replicas", "pidx", ["ballot", "replica_count", "primary", "secondaries"])
+    for gpid, partition in table:
+        replicas.add(
+            gpid.partition_index,
+            partition.ballot,
+            f"{len(partition.members())}/{table.max_replica_count}",
+            str(partition.primary) if partition.primary else "-",
+            f"[{','.join(map(str, partition.secondaries))}]",
+        )
+    loads: dict[HostPort, health.Load] = health.loads([table])
+    nodes = Printed("nodes", "node", ["primary", "secondary", "total"])
+    for node, load in sorted(loads.items()):
+        nodes.add(str(node), load.primaries, load.secondaries, load.total)
+    primaries = sum(load.primaries for load in loads.values())
+    secondaries = sum(load.secondaries for load in loads.values())
+    nodes.add("total", primaries, secondaries, primaries + secondaries)
+    state = health.health(table)
+    healthy = Printed("healthy").add_all(
+        [
+            ("fully_healthy_partition_count", state.fully_healthy),
+            ("unhealthy_partition_count", state.unhealthy),
+            ("write_unhealthy_partition_count", state.write_unhealthy),
+            ("read_unhealthy_partition_count", state.read_unhealthy),
+        ]
+    )
+    return replicas, nodes, healthy

@@ -1,0 +1,111 @@
+"""What replica servers tell the metaserver, and what it tells them (specification §13.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaserver import configurations, messages
+from metaserver.handlers.rpc import unavailable
+from metaserver.metadata import Refused
+from metaserver.service import MetaService
+from shared.pegasus.connection import Call
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.framing import Request
+from shared.pegasus.rpc import Rpc, rpc
+from shared.pegasus.structures.failure_detector import BeaconAck, BeaconMessage
+from shared.pegasus.structures.meta_admin import (
+    ConfigSyncRequest,
+    ConfigSyncResponse,
+    ConfigType,
+    MetaFunctionLevel,
+    UpdateConfigurationRequest,
+    UpdateConfigurationResponse,
+)
+
+__all__ = ["CONFIG_PROPOSAL", "ReplicaServerRpcs"]
+
+CONFIG_PROPOSAL = Call("RPC_CONFIG_PROPOSAL", UpdateConfigurationRequest, UpdateConfigurationResponse)
+
+
+@dataclass(frozen=True)
+class ReplicaServerRpcs:
+    """Functions behind the RPC codes of replica servers; their answers always name nodes in both forms."""
+
+    service: MetaService
+
+    def beacon(self) -> Rpc[BeaconMessage, BeaconAck]:
+        """A sign of life of a replica server."""
+
+        def answer(beacon: BeaconMessage, _request: Request) -> BeaconAck:
+            leadership = self.service.leadership
+            if leadership.is_leader:
+                node = beacon.hp_from_node or beacon.from_node
+                self.service.beacon(node, beacon.from_node or node, beacon.start_time or 0)
+            return BeaconAck(
+                time=beacon.time,
+                this_node=leadership.this,
+                primary_node=leadership.leader,
+                is_master=leadership.is_leader,
+                allowed=True,
+                hp_this_node=leadership.this,
+                hp_primary_node=leadership.leader,
+            )
+
+        return rpc(BeaconMessage, BeaconAck, answer)
+
+    def config_sync(self) -> Rpc[ConfigSyncRequest, ConfigSyncResponse]:
+        """What a server holds; answered with what it shall serve and what it may delete."""
+        return rpc(ConfigSyncRequest, ConfigSyncResponse, self._config_sync)
+
+    def _config_sync(self, request: ConfigSyncRequest, _request: Request) -> ConfigSyncResponse:
+        service = self.service
+        refusal = unavailable(service)
+        if refusal is not None:
+            return ConfigSyncResponse(err=refusal)
+        node = request.hp_node or request.node
+        if request.stored_replicas is not None:
+            service.report(node, request.stored_replicas)
+        listed = configurations.assigned(service.metadata, node)
+        partitions = [
+            messages.proposal(service.nodes, table, gpid, partition, ConfigType.INVALID, node)
+            for table, gpid, partition in listed
+        ]
+        stored, now = request.stored_replicas or (), service.wall_clock()
+        is_steady = service.current_level() >= MetaFunctionLevel.STEADY
+        garbage = configurations.garbage(service.metadata, stored, now) if is_steady else []
+        return ConfigSyncResponse(partitions=partitions, gc_replicas=garbage)
+
+    def update_configuration(self) -> Rpc[UpdateConfigurationRequest, UpdateConfigurationResponse]:
+        """A change of a partition's members; answered, once durable, with the configuration in force (§13.2)."""
+        return rpc(UpdateConfigurationRequest, UpdateConfigurationResponse, self._update_configuration)
+
+    async def _update_configuration(
+        self, request: UpdateConfigurationRequest, _request: Request
+    ) -> UpdateConfigurationResponse:
+        service = self.service
+        refusal = unavailable(service)
+        if refusal is not None:
+            return UpdateConfigurationResponse(refusal)
+        if request.type not in list(ConfigType):
+            return UpdateConfigurationResponse(ErrorCode.ERR_INVALID_PARAMETERS)
+        proposed = configurations.Proposed(
+            gpid=request.config.pid,
+            type=ConfigType(request.type),
+            node=request.hp_node or request.node,
+            ballot=request.config.ballot,
+            last_committed_decree=request.config.last_committed_decree,
+        )
+        error: str = ErrorCode.ERR_OK
+        try:
+            if service.level <= MetaFunctionLevel.BLIND:
+                raise Refused(ErrorCode.ERR_STATE_FREEZED)
+            await service.change(lambda: (configurations.decide(service.metadata, proposed), None))
+        except Refused as refused:
+            error = refused.code
+        found = service.metadata.partition(proposed.gpid)
+        if found is None:
+            return UpdateConfigurationResponse(error)
+        table, partition = found
+        return UpdateConfigurationResponse(
+            error, messages.configuration(service.nodes, table, proposed.gpid, partition)
+        )

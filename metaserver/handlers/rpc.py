@@ -1,0 +1,369 @@
+"""The RPCs of clients and operators: routing, tables, nodes (specification §12)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from metaserver import messages, tables
+from metaserver.handlers.http import MetaRoutes
+from metaserver.metadata import Change, Refused, Table
+from metaserver.placement import Action
+from metaserver.service import MetaService
+from shared.pegasus.common_routes import PEGASUS_VERSION
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.framing import Request
+from shared.pegasus.rpc import Rpc, rpc
+from shared.pegasus.structures.base import Gpid
+from shared.pegasus.structures.command import Command
+from shared.pegasus.structures.layer2 import AppStatus, PartitionConfiguration, QueryCfgRequest, QueryCfgResponse
+from shared.pegasus.structures.meta_admin import (
+    AppEnvOperation,
+    BalancerRequest,
+    BalancerResponse,
+    ClusterInfoRequest,
+    ClusterInfoResponse,
+    ConfigType,
+    CreateAppRequest,
+    CreateAppResponse,
+    DddDiagnoseRequest,
+    DddDiagnoseResponse,
+    DddNodeInfo,
+    DddPartitionInfo,
+    DropAppRequest,
+    DropAppResponse,
+    GetAtomicIdempotentRequest,
+    GetAtomicIdempotentResponse,
+    GetMaxReplicaCountRequest,
+    GetMaxReplicaCountResponse,
+    ListAppsRequest,
+    ListAppsResponse,
+    ListNodesRequest,
+    ListNodesResponse,
+    MetaControlRequest,
+    MetaControlResponse,
+    MetaFunctionLevel,
+    NodeInfo,
+    NodeStatus,
+    QueryManualCompactRequest,
+    QueryManualCompactResponse,
+    RecallAppRequest,
+    RecallAppResponse,
+    RenameAppRequest,
+    RenameAppResponse,
+    SetAtomicIdempotentRequest,
+    SetAtomicIdempotentResponse,
+    SetMaxReplicaCountRequest,
+    SetMaxReplicaCountResponse,
+    StartManualCompactRequest,
+    StartManualCompactResponse,
+    UpdateAppEnvRequest,
+    UpdateAppEnvResponse,
+)
+from shared.pegasus.structures.metadata import ManualCompactionStatus
+
+__all__ = ["MetaRpcs", "unavailable"]
+
+
+def unavailable(service: MetaService) -> str | None:
+    """Why this metaserver does not answer for the cluster; None when it does (§12.1)."""
+    if not service.leadership.is_leader:
+        return ErrorCode.ERR_FORWARD_TO_OTHERS
+    return ErrorCode.ERR_SERVICE_NOT_ACTIVE if service.level == MetaFunctionLevel.STOPPED else None
+
+
+@dataclass(frozen=True)
+class MetaRpcs:
+    """Functions behind the RPC codes.
+
+    Attributes:
+        is_compat: Leave host_port members out of answers to clients (§10.5).
+    """
+
+    service: MetaService
+    is_compat: bool = False
+
+    def leading(self, request: Any, response: Any, function: Callable[[Any], Any | Awaitable[Any]]) -> Rpc[Any, Any]:
+        """An RPC that only the leader answers, and that says in its response how it went (§12.1)."""
+        words = {field.name for field in fields(response)} & {"hint_message", "hint_msg"}
+
+        async def answer(value: Any, _request: Request) -> Any:
+            refusal = unavailable(self.service)
+            if refusal is not None:
+                return response(err=refusal)
+            try:
+                answered = function(value)
+                return await answered if inspect.isawaitable(answered) else answered
+            except Refused as refused:
+                return response(err=refused.code, **dict.fromkeys(words, refused.hint))
+
+        return rpc(request, response, answer, compat=self.is_compat)
+
+    # routing (§12.2)
+
+    def query_config(self) -> Rpc[QueryCfgRequest, QueryCfgResponse]:
+        """Who holds the partitions of a table; on another than the leader, who leads."""
+        return rpc(QueryCfgRequest, QueryCfgResponse, self._query_config, compat=self.is_compat)
+
+    def _query_config(self, query: QueryCfgRequest, _request: Request) -> QueryCfgResponse:
+        refusal = unavailable(self.service)
+        if refusal == ErrorCode.ERR_FORWARD_TO_OTHERS:
+            leader = self.service.leadership.leader
+            return QueryCfgResponse(err=refusal, partitions=[PartitionConfiguration(primary=leader, hp_primary=leader)])
+        if refusal is not None:
+            return QueryCfgResponse(err=refusal)
+        table = self.service.metadata.named(query.app_name)
+        if table is None:
+            return QueryCfgResponse(err=ErrorCode.ERR_OBJECT_NOT_FOUND)
+        if table.status in (AppStatus.CREATING, AppStatus.RECALLING):
+            return QueryCfgResponse(err=ErrorCode.ERR_BUSY_CREATING)
+        if table.status == AppStatus.DROPPING:
+            return QueryCfgResponse(err=ErrorCode.ERR_BUSY_DROPPING)
+        listed = tables.partitions_of(table, query.partition_indices)
+        nodes = self.service.nodes
+        return QueryCfgResponse(
+            app_id=table.app_id,
+            partition_count=table.partition_count,
+            is_stateful=True,
+            partitions=[messages.configuration(nodes, table, gpid, partition) for gpid, partition in listed],
+        )
+
+    # tables (§12.3)
+
+    async def create_app(self, request: CreateAppRequest) -> CreateAppResponse:
+        options, service = request.options, self.service
+        wanted = tables.NewTable(
+            name=request.app_name,
+            partition_count=options.partition_count,
+            replica_count=options.replica_count,
+            envs=options.envs,
+            success_if_exist=options.success_if_exist,
+            app_type=options.app_type,
+            is_stateful=options.is_stateful,
+            atomic_idempotent=bool(options.atomic_idempotent),
+        )
+        app_id = await service.change(
+            lambda: tables.create(service.metadata, wanted, service.limits(), int(service.wall_clock()))
+        )
+        return CreateAppResponse(appid=app_id)
+
+    async def drop_app(self, request: DropAppRequest) -> DropAppResponse:
+        options, service = request.options, self.service
+        hold_s = options.reserve_seconds or 0
+        if hold_s <= 0:
+            hold_s = service.flags.integer("hold_seconds_for_dropped_app")
+        await service.change(
+            lambda: (
+                tables.drop(
+                    service.metadata,
+                    request.app_name,
+                    hold_s,
+                    int(service.wall_clock()),
+                    success_if_not_exist=options.success_if_not_exist,
+                ),
+                None,
+            )
+        )
+        return DropAppResponse()
+
+    async def recall_app(self, request: RecallAppRequest) -> RecallAppResponse:
+        service = self.service
+        table = await service.change(
+            lambda: tables.recall(service.metadata, request.app_id, request.new_app_name, int(service.wall_clock()))
+        )
+        return RecallAppResponse(info=messages.app_info(table))
+
+    async def rename_app(self, request: RenameAppRequest) -> RenameAppResponse:
+        await self._change(lambda: tables.rename(self.service.metadata, request.old_app_name, request.new_app_name))
+        return RenameAppResponse()
+
+    def list_apps(self, request: ListAppsRequest) -> ListAppsResponse:
+        listed = tables.matching(self.service.metadata, request.status, request.app_name_pattern, request.match_type)
+        return ListAppsResponse(infos=[messages.app_info(table) for table in listed])
+
+    def get_max_replica_count(self, request: GetMaxReplicaCountRequest) -> GetMaxReplicaCountResponse:
+        table = tables.in_service(self.service.metadata, request.app_name)
+        return GetMaxReplicaCountResponse(max_replica_count=table.max_replica_count)
+
+    async def set_max_replica_count(self, request: SetMaxReplicaCountRequest) -> SetMaxReplicaCountResponse:
+        service = self.service
+
+        def decide() -> tuple[Change, int]:
+            old = tables.in_service(service.metadata, request.app_name).max_replica_count
+            limits, count = service.limits(), request.max_replica_count
+            return tables.set_max_replica_count(service.metadata, request.app_name, count, limits), old
+
+        return SetMaxReplicaCountResponse(old_max_replica_count=await service.change(decide))
+
+    def get_atomic_idempotent(self, request: GetAtomicIdempotentRequest) -> GetAtomicIdempotentResponse:
+        table = tables.in_service(self.service.metadata, request.app_name)
+        return GetAtomicIdempotentResponse(atomic_idempotent=table.atomic_idempotent)
+
+    async def set_atomic_idempotent(self, request: SetAtomicIdempotentRequest) -> SetAtomicIdempotentResponse:
+        service = self.service
+
+        def decide() -> tuple[Change, bool]:
+            old = tables.in_service(service.metadata, request.app_name).atomic_idempotent
+            return tables.set_atomic_idempotent(service.metadata, request.app_name, request.atomic_idempotent), old
+
+        return SetAtomicIdempotentResponse(old_atomic_idempotent=await service.change(decide))
+
+    async def _change(self, decide: Callable[[], Change]) -> None:
+        await self.service.change(lambda: (decide(), None))
+
+    # environment variables (§12.4)
+
+    async def update_app_env(self, request: UpdateAppEnvRequest) -> UpdateAppEnvResponse:
+        metadata, name = self.service.metadata, request.app_name
+        keys, values = request.keys or (), request.values or ()
+        match request.op:
+            case AppEnvOperation.SET:
+                await self._change(lambda: tables.set_envs(metadata, name, keys, values))
+                return UpdateAppEnvResponse()
+            case AppEnvOperation.DEL:
+                hint = await self.service.change(lambda: tables.delete_envs(metadata, name, keys))
+            case AppEnvOperation.CLEAR:
+                hint = await self.service.change(lambda: tables.clear_envs(metadata, name, request.clear_prefix))
+            case _:
+                raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no operation {request.op}")
+        return UpdateAppEnvResponse(hint_message=hint)
+
+    # the cluster (§12.5)
+
+    def list_nodes(self, request: ListNodesRequest) -> ListNodesResponse:
+        nodes = self.service.nodes
+        infos = []
+        for name in sorted(nodes.known):
+            status = NodeStatus.ALIVE if nodes.is_alive(name) else NodeStatus.UNALIVE
+            if request.status in (NodeStatus.INVALID, status):
+                infos.append(NodeInfo(status, nodes.address(name), name))
+        return ListNodesResponse(infos=infos)
+
+    def cluster_info(self, _request: ClusterInfoRequest) -> ClusterInfoResponse:
+        info = MetaRoutes(self.service).cluster_info()
+        info["balance_operation_count"] = "move_pri=0,copy_pri=0,copy_sec=0,total=0"
+        info["cluster_name"] = self.service.flags.text("cluster_name")
+        return ClusterInfoResponse(keys=list(info), values=list(info.values()))
+
+    def control_meta(self) -> Rpc[MetaControlRequest, MetaControlResponse]:
+        """Query or set the function level; answered at every level."""
+
+        def control(request: MetaControlRequest, _request: Request) -> MetaControlResponse:
+            service = self.service
+            if not service.leadership.is_leader:
+                return MetaControlResponse(err=ErrorCode.ERR_FORWARD_TO_OTHERS)
+            old = service.level
+            if request.level != MetaFunctionLevel.INVALID:
+                if request.level not in list(MetaFunctionLevel):
+                    return MetaControlResponse(ErrorCode.ERR_INVALID_PARAMETERS, old)
+                service.set_level(MetaFunctionLevel(request.level))
+            return MetaControlResponse(old_level=old)
+
+        return rpc(MetaControlRequest, MetaControlResponse, control)
+
+    def propose_balancer(self, request: BalancerRequest) -> BalancerResponse:
+        service = self.service
+        found = service.metadata.partition(request.gpid)
+        if found is None or not found[0].is_served():
+            raise Refused(ErrorCode.ERR_APP_NOT_EXIST)
+        if service.level < MetaFunctionLevel.STEADY and not request.force:
+            raise Refused(ErrorCode.ERR_INVALID_STATE)
+        if not request.action_list or any(action.type not in list(ConfigType) for action in request.action_list):
+            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+        for action in request.action_list:
+            target, node = action.hp_target or action.target, action.hp_node or action.node
+            service.propose(Action(request.gpid, ConfigType(action.type), target, node))
+        return BalancerResponse()
+
+    def ddd_diagnose(self, request: DddDiagnoseRequest) -> DddDiagnoseResponse:
+        listed = []
+        for gpid, reason in sorted(self.service.diagnoses.items()):
+            app_id, index = request.pid
+            is_wanted = app_id <= 0 or (app_id == gpid.app_id and index in (-1, gpid.partition_index))
+            found = self.service.metadata.partition(gpid)
+            if found is not None and is_wanted:
+                table, partition = found
+                dropped = [self._dropped(gpid, node) for node in partition.last_drops]
+                configuration = messages.configuration(self.service.nodes, table, gpid, partition)
+                listed.append(DddPartitionInfo(configuration, dropped, reason))
+        return DddDiagnoseResponse(partitions=listed)
+
+    def _dropped(self, gpid: Gpid, name: Any) -> DddNodeInfo:
+        node = self.service.nodes.known.get(name)
+        info = DddNodeInfo(node=self.service.nodes.address(name), hp_node=name)
+        if node is not None:
+            info.is_alive = node.is_alive
+            info.is_collected = node.stored is not None
+            stored = (node.stored or {}).get(gpid)
+            if stored is not None:
+                info.ballot = stored.ballot
+                info.last_committed_decree = stored.last_committed_decree
+                info.last_prepared_decree = stored.last_prepared_decree
+        return info
+
+    def command(self) -> Rpc[Command, str]:
+        """Remote commands of the shell, as text (§12.5)."""
+        commands = _commands(self.service)
+
+        def run(command: Command, _request: Request) -> str:
+            function = commands.get(command.cmd)
+            return f"unknown command '{command.cmd}'" if function is None else function(list(command.arguments))
+
+        return rpc(Command, str, run)
+
+    # manual compaction (§12.6)
+
+    async def start_manual_compact(self, request: StartManualCompactRequest) -> StartManualCompactResponse:
+        trigger = request.trigger_time or 0
+        envs = {"manual_compact.once.trigger_time": str(trigger if trigger > 0 else int(self.service.wall_clock()))}
+        if request.target_level is not None:
+            envs["manual_compact.once.target_level"] = str(request.target_level)
+        if request.bottommost is not None:
+            envs["manual_compact.once.bottommost_level_compaction"] = "force" if request.bottommost else "skip"
+        if request.max_running_count is not None and request.max_running_count > 0:
+            envs["manual_compact.max_concurrent_running_count"] = str(request.max_running_count)
+        table = tables.in_service(self.service.metadata, request.app_name)
+        if table.envs.get("manual_compact.disabled") == "true":
+            raise Refused(ErrorCode.ERR_OPERATION_DISABLED, "manual compaction is disabled for this table")
+        await self._change(
+            lambda: tables.set_envs(self.service.metadata, request.app_name, list(envs), list(envs.values()))
+        )
+        return StartManualCompactResponse()
+
+    def query_manual_compact(self, request: QueryManualCompactRequest) -> QueryManualCompactResponse:
+        table = tables.in_service(self.service.metadata, request.app_name)
+        states = list(self._compaction_states(table))
+        busy = (ManualCompactionStatus.QUEUING, ManualCompactionStatus.RUNNING)
+        if not any(state in busy or state == ManualCompactionStatus.FINISHED for state in states):
+            raise Refused(
+                ErrorCode.ERR_INVALID_STATE, f"table '{table.name}' has not been compacted since the last report"
+            )
+        finished = sum(state not in busy for state in states)
+        return QueryManualCompactResponse(progress=finished * 100 // len(states))
+
+    def _compaction_states(self, table: Table) -> Iterable[int]:
+        """What the members of every partition reported last; IDLE where nothing was."""
+        for gpid, partition in table:
+            for member in partition.members():
+                node = self.service.nodes.known.get(member)
+                stored = None if node is None else (node.stored or {}).get(gpid)
+                yield (stored.manual_compact_status or 0) if stored is not None else 0
+
+
+def _commands(service: MetaService) -> dict[str, Callable[[list[str]], str]]:
+    """The remote commands of a metaserver (§12.5)."""
+
+    def assign_delay(arguments: list[str]) -> str:
+        return (
+            f"{service.flags.integer('replica_assign_delay_ms_for_dropouts')}" if not arguments else "ERR: not mutable"
+        )
+
+    known: dict[str, Callable[[list[str]], str]] = {
+        "server-info": lambda _arguments: f"Pegasus Meta Server {PEGASUS_VERSION}",
+        "meta.lb.get_balance_operation_count": lambda _arguments: "move_pri=0,copy_pri=0,copy_sec=0,total=0",
+        "meta.lb.assign_delay_ms": assign_delay,
+    }
+    known["help"] = lambda _arguments: "\n".join(sorted(known))
+    return known

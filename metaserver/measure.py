@@ -1,0 +1,75 @@
+"""The metrics of a metaserver that are measured when they are asked for (specification §7.6, appendix A)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from metaserver import health
+from metaserver.service import MetaService
+from shared.pegasus.metrics import Registry
+from shared.pegasus.structures.base import Gpid
+
+__all__ = ["Measurements"]
+
+TABLE_GAUGES = (
+    "dead_partitions",
+    "healthy_partitions",
+    "unreadable_partitions",
+    "unwritable_partitions",
+    "writable_ill_partitions",
+)
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+class Measurements:
+    """Sets the metrics from the state of the metaserver.
+
+    Args:
+        sessions: How many connections are open.
+        clock: The clock by which retired entities disappear.
+    """
+
+    def __init__(
+        self, registry: Registry, service: MetaService, sessions: Callable[[], int], clock: Callable[[], float]
+    ) -> None:
+        self._registry = registry
+        self._service = service
+        self._sessions = sessions
+        self._clock = clock
+        self._known: set[Gpid] = set()
+        registry.before_query.append(self.measure)
+
+    def measure(self) -> None:
+        """Bring every metric up to date."""
+        server, nodes = self._registry.server(), self._service.nodes
+        alive = len(nodes.alive())
+        server.gauge("alive_replica_servers").value = alive
+        server.gauge("unalive_replica_servers").value = len(nodes.known) - alive
+        server.counter("replica_server_disconnections").value = nodes.disconnections
+        server.gauge("network_server_sessions").value = self._sessions()
+        virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
+        server.gauge("virtual_mem_usage_mb").value = int(int(virtual) * _PAGE_MB)
+        server.gauge("resident_mem_usage_mb").value = int(int(resident) * _PAGE_MB)
+        self._measure_tables()
+
+    def _measure_tables(self) -> None:
+        service = self._service
+        configured = service.flags.integer("mutation_2pc_min_replica_count")
+        seen: set[Gpid] = set()
+        for table in service.metadata.available():
+            required = health.required_members(table, configured)
+            states = [health.gauge(table, partition, required) for partition in table.partitions]
+            entity = self._registry.table(table.app_id)
+            for name in TABLE_GAUGES:
+                entity.gauge(name).value = states.count(name)
+            for gpid, _ in table:
+                seen.add(gpid)
+                changes = self._registry.partition(*gpid).counter("partition_configuration_changes")
+                changes.value = service.changes.get(gpid, 0)
+        for gpid in self._known - seen:
+            self._registry.retire(self._registry.partition(*gpid), self._clock())
+            if gpid.partition_index == 0:
+                self._registry.retire(self._registry.table(gpid.app_id), self._clock())
+        self._known = seen

@@ -1,0 +1,194 @@
+"""What a metaserver knows for good: tables, and who holds each of their partitions (specification §1).
+
+Plain values that are never changed in place. Every decision of the core is a `Change`; the daemon first
+makes it durable and only then applies it, so what anyone can see is always on the disk. Nothing here
+knows how it is stored, what time it is, or which servers are alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.structures.layer2 import AppStatus
+
+APP_TYPE = "pegasus"
+MAX_LAST_DROPS = 8
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure of the program
+    """A request that the core declines.
+
+    Attributes:
+        code: The error's name.
+        hint: Further words for the answers that have room for them.
+    """
+
+    def __init__(self, code: str, hint: str = "") -> None:
+        super().__init__(f"{code}: {hint}" if hint else str(code))
+        self.code = code
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The configuration of one partition.
+
+    Attributes:
+        ballot: Grows by one with every change of the members.
+        primary: The node that takes writes, or `NO_NODE`.
+        secondaries: The nodes that hold a complete copy beside it.
+        last_drops: Nodes that were members, the latest last.
+        last_committed_decree: The highest committed decree that a configuration change reported.
+    """
+
+    ballot: int = 0
+    primary: HostPort = NO_NODE
+    secondaries: tuple[HostPort, ...] = ()
+    last_drops: tuple[HostPort, ...] = ()
+    last_committed_decree: int = 0
+
+    def members(self) -> tuple[HostPort, ...]:
+        """Primary and secondaries."""
+        return (self.primary, *self.secondaries) if self.primary else self.secondaries
+
+    def without(self, node: HostPort) -> Partition:
+        """The next configuration, in which `node` is no member but remembered as dropped."""
+        return replace(
+            self,
+            ballot=self.ballot + 1,
+            primary=NO_NODE if self.primary == node else self.primary,
+            secondaries=tuple(other for other in self.secondaries if other != node),
+            last_drops=(*(other for other in self.last_drops if other != node), node)[-MAX_LAST_DROPS:],
+        )
+
+    def with_primary(self, node: HostPort) -> Partition:
+        """The next configuration, in which `node` is the primary."""
+        return replace(
+            self,
+            ballot=self.ballot + 1,
+            primary=node,
+            secondaries=tuple(other for other in self.secondaries if other != node),
+            last_drops=tuple(other for other in self.last_drops if other != node),
+        )
+
+    def with_secondary(self, node: HostPort) -> Partition:
+        """The next configuration, in which `node` is a secondary."""
+        return replace(
+            self,
+            ballot=self.ballot + 1,
+            primary=NO_NODE if self.primary == node else self.primary,
+            secondaries=(*(other for other in self.secondaries if other != node), node),
+            last_drops=tuple(other for other in self.last_drops if other != node),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table, called an app on the wire.
+
+    Attributes:
+        app_id: Never reused.
+        partitions: By index.
+        envs: Validated settings of the table (§9).
+        create_second: Unix seconds, as the other times; 0 = unset.
+        expire_second: When a dropped table is gone for good.
+    """
+
+    app_id: int
+    name: str
+    status: AppStatus
+    max_replica_count: int
+    partitions: tuple[Partition, ...]
+    envs: Mapping[str, str] = field(default_factory=dict)
+    create_second: int = 0
+    drop_second: int = 0
+    expire_second: int = 0
+    atomic_idempotent: bool = False
+
+    @property
+    def partition_count(self) -> int:
+        """Number of partitions."""
+        return len(self.partitions)
+
+    def is_served(self) -> bool:
+        """Whether replica servers shall hold its partitions open."""
+        return self.status in (AppStatus.AVAILABLE, AppStatus.CREATING, AppStatus.RECALLING)
+
+    def __iter__(self) -> Iterator[tuple[Gpid, Partition]]:
+        """Its partitions with their names."""
+        return ((Gpid(self.app_id, index), partition) for index, partition in enumerate(self.partitions))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction makes different.
+
+    Attributes:
+        tables: New or changed tables. A new one brings its partitions; of a known one they are ignored.
+        partitions: Changed partitions of known tables.
+        forgotten: Tables that are gone for good.
+    """
+
+    tables: Mapping[int, Table] = field(default_factory=dict)
+    partitions: Mapping[Gpid, Partition] = field(default_factory=dict)
+    forgotten: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.partitions or self.forgotten)
+
+    @classmethod
+    def of_table(cls, table: Table, partitions: Mapping[Gpid, Partition] | None = None) -> Change:
+        """A change of one table."""
+        return cls(tables={table.app_id: table}, partitions=partitions or {})
+
+
+@dataclass
+class Metadata:
+    """All tables.
+
+    Attributes:
+        last_app_id: The highest id that was ever given to a table.
+    """
+
+    tables: dict[int, Table] = field(default_factory=dict)
+    last_app_id: int = 0
+
+    def apply(self, change: Change) -> None:
+        """Make a durable change visible."""
+        for app_id, table in change.tables.items():
+            known = self.tables.get(app_id)
+            self.tables[app_id] = table if known is None else replace(table, partitions=known.partitions)
+            self.last_app_id = max(self.last_app_id, app_id)
+        by_table: dict[int, dict[int, Partition]] = {}
+        for (app_id, index), partition in change.partitions.items():
+            by_table.setdefault(app_id, {})[index] = partition
+        for app_id, changed in by_table.items():
+            table = self.tables[app_id]
+            merged = tuple(changed.get(index, old) for index, old in enumerate(table.partitions))
+            self.tables[app_id] = replace(table, partitions=merged)
+        for app_id in change.forgotten:
+            del self.tables[app_id]
+
+    def named(self, name: str) -> Table | None:
+        """The table that has this name now; dropped ones have none."""
+        for table in self.tables.values():
+            if table.name == name and table.status != AppStatus.DROPPED:
+                return table
+        return None
+
+    def partition(self, gpid: Gpid) -> tuple[Table, Partition] | None:
+        """A partition and its table."""
+        table = self.tables.get(gpid.app_id)
+        if table is None or not 0 <= gpid.partition_index < table.partition_count:
+            return None
+        return table, table.partitions[gpid.partition_index]
+
+    def available(self) -> list[Table]:
+        """The tables that are in service, by id."""
+        return [table for _, table in sorted(self.tables.items()) if table.status == AppStatus.AVAILABLE]
+
+    def served(self) -> Iterable[Table]:
+        """The tables whose partitions shall be held open."""
+        return (table for table in self.tables.values() if table.is_served())

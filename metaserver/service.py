@@ -1,0 +1,238 @@
+"""The metaserver at work: the one place where decisions of the core meet the disk, the clock and the network.
+
+A request becomes a change by a function of the core, the change becomes durable, and only then is it
+visible and answered. Changes happen one after the other; whatever changed, the placement is looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+
+from metaserver import configurations, messages, placement, tables
+from metaserver.leadership import Leadership
+from metaserver.metadata import Change, Metadata, Partition
+from metaserver.nodes import Nodes
+from metaserver.storage import MetadataStore
+from shared.pegasus.errors import RpcError
+from shared.pegasus.flags import Flags
+from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.structures.meta_admin import ConfigType, MetaFunctionLevel, UpdateConfigurationRequest
+
+__all__ = ["MetaService"]
+
+log = structlog.get_logger("metaserver")
+
+R = TypeVar("R")
+Send = Callable[[HostPort, UpdateConfigurationRequest], Awaitable[None]]
+
+PROPOSAL_TIMEOUT_S = 10.0
+TICK_S = 1.0
+
+
+class MetaService:
+    """The state of a metaserver and everything that changes it.
+
+    Args:
+        store: Where metadata is kept.
+        flags: The settings of the process.
+        leadership: Who leads.
+        send: Delivers a proposal to a replica server; raises `RpcError` when it cannot.
+        adds_secondaries: Whether replica servers can make secondaries.
+        clock: Seconds that never jump, for liveness.
+        wall_clock: Unix seconds, for times that are kept.
+
+    Attributes:
+        level: The function level that was set (§1).
+        changes: How often each partition's configuration has changed in this process's life.
+    """
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        flags: Flags,
+        leadership: Leadership,
+        send: Send,
+        *,
+        adds_secondaries: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.flags = flags
+        self.leadership = leadership
+        self.metadata = Metadata()
+        self.nodes = Nodes()
+        self.level = MetaFunctionLevel[flags.text("meta_function_level_on_start").upper()]
+        self.changes: dict[Gpid, int] = {}
+        self.diagnoses: dict[Gpid, str] = {}
+        self.wall_clock = wall_clock
+        self._clock = clock
+        self._store = store
+        self._send = send
+        self._adds_secondaries = adds_secondaries
+        self._lock = asyncio.Lock()
+        self._pending: dict[Gpid, float] = {}
+        self._dropped_since: dict[Gpid, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.Task[None] | None = None
+
+    # life
+
+    async def start(self, first_tables: Iterable[tables.NewTable] = ()) -> None:
+        """Load what is known, create the first tables of an empty cluster, and begin to watch."""
+        self.metadata = await self._store.load()
+        if self.metadata.last_app_id == 0:
+            wanted = list(first_tables)
+            await self.change(lambda: (tables.first_tables(wanted, int(self.wall_clock())), None))
+        members = {node for table in self.metadata.served() for _, p in table for node in p.members()}
+        self.nodes.expect(members, self._clock())
+        self._ticking = asyncio.create_task(self._watch(), name="metaserver watch")
+
+    async def close(self) -> None:
+        """Finish the change under way, then close the store."""
+        tasks = [task for task in (self._ticking, *self._tasks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        async with self._lock:
+            await self._store.close()
+
+    # changes
+
+    async def change(self, decide: Callable[[], tuple[Change, R]]) -> R:
+        """Carry out what `decide` decides: durable first, visible after.
+
+        Args:
+            decide: Looks at the state and returns a change with the answer to give, or raises `Refused`.
+        """
+        async with self._lock:
+            change, answer = decide()
+            if change:
+                await asyncio.shield(self._commit(change))
+        if change:
+            self.cure()
+        return answer
+
+    async def _commit(self, change: Change) -> None:
+        await self._store.commit(change)
+        self.metadata.apply(change)
+        for gpid in change.partitions:
+            self.changes[gpid] = self.changes.get(gpid, 0) + 1
+            self._pending.pop(gpid, None)
+            log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
+
+    def _shown(self, gpid: Gpid) -> str:
+        _, partition = self.metadata.partition(gpid) or (None, Partition())
+        members = ", ".join(map(str, partition.secondaries))
+        return f"ballot {partition.ballot}, primary {partition.primary or 'none'}, secondaries [{members}]"
+
+    # liveness
+
+    def limits(self) -> tables.Limits:
+        """What the cluster allows at this moment."""
+        return tables.Limits(
+            is_frozen=self.current_level() <= MetaFunctionLevel.FREEZED,
+            alive_nodes=len(self.nodes.alive()),
+            min_replica_count=self.flags.integer("min_allowed_replica_count"),
+            max_replica_count=self.flags.integer("max_allowed_replica_count"),
+        )
+
+    def current_level(self) -> MetaFunctionLevel:
+        """The function level in force: the one that was set, or frozen while too many servers are missing."""
+        frozen = self.nodes.is_frozen(
+            self.flags.integer("min_live_node_count_for_unfreeze"),
+            self.flags.integer("node_live_percentage_threshold_for_update"),
+        )
+        return min(self.level, MetaFunctionLevel.FREEZED) if frozen else self.level
+
+    def set_level(self, level: MetaFunctionLevel) -> None:
+        """Set the function level, until the process ends."""
+        log.info("function level set", level=level.name.lower(), before=self.level.name.lower())
+        self.level = level
+        self.cure()
+
+    def beacon(self, node: HostPort, address: HostPort, start_time: int) -> None:
+        """Note a sign of life of a replica server."""
+        if self.nodes.beacon(node, address, start_time, self._clock()):
+            log.info("replica server is up", node=str(node))
+            self.cure()
+
+    def report(self, node: HostPort, stored: Iterable[Any]) -> None:
+        """Note which replicas a server holds."""
+        self.nodes.report(node, stored)
+        self.cure()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Find servers that fell silent and tables that expired, and repair what can be repaired."""
+        dead = self.nodes.expire(self._clock(), self.flags.integer("fd_grace_seconds"))
+        for node in dead:
+            log.warning("replica server is dead", node=str(node))
+        if self.level > MetaFunctionLevel.BLIND:
+            silent = {node for node, state in self.nodes.known.items() if not state.is_alive}
+            await self.change(lambda: (configurations.bury(self.metadata, silent), None))
+        await self.change(lambda: (tables.expired(self.metadata, self.wall_clock()), None))
+        self.cure()
+
+    # placement
+
+    def cure(self) -> None:
+        """Ask replica servers for what would repair partitions (§13.4)."""
+        if self.current_level() < MetaFunctionLevel.STEADY:
+            return
+        now = self._clock()
+        self._pending = {gpid: since for gpid, since in self._pending.items() if now - since < PROPOSAL_TIMEOUT_S}
+        actions, diagnoses = placement.cure(
+            self.metadata,
+            self.nodes,
+            self._pending.keys(),
+            adds_secondaries=self._adds_secondaries,
+            may_add=self._may_add,
+        )
+        self.diagnoses = {diagnosis.gpid: diagnosis.reason for diagnosis in diagnoses}
+        dead = {node for node, state in self.nodes.known.items() if not state.is_alive}
+        for gpid, node in configurations.lost_secondaries(self.metadata, dead):
+            if gpid not in self._pending:
+                _, partition = self.metadata.partition(gpid) or (None, Partition())
+                actions.append(placement.Action(gpid, ConfigType.DOWNGRADE_TO_INACTIVE, partition.primary, node))
+        for action in actions:
+            self.propose(action)
+
+    def propose(self, action: placement.Action) -> None:
+        """Send a proposal to the replica server that shall carry it out."""
+        self._pending[action.gpid] = self._clock()
+        task = asyncio.create_task(self._propose(action), name=f"propose {action.type.name} {action.gpid}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _propose(self, action: placement.Action) -> None:
+        found = self.metadata.partition(action.gpid)
+        if found is None:
+            return
+        table, partition = found
+        request = messages.proposal(self.nodes, table, action.gpid, partition, action.type, action.node)
+        try:
+            await self._send(action.target, request)
+        except RpcError as error:
+            log.info("proposal not delivered", node=str(action.target), reason=str(error))
+
+    def _may_add(self, gpid: Gpid, partition: Partition) -> bool:
+        """Whether a partition has waited long enough for a dropped member to come back."""
+        found = self.metadata.partition(gpid)
+        if found is None or found[0].status != AppStatus.AVAILABLE:
+            return False
+        since = self._dropped_since.setdefault(gpid, self._clock())
+        waited_ms = (self._clock() - since) * 1000
+        return not partition.last_drops or waited_ms >= self.flags.integer("replica_assign_delay_ms_for_dropouts")

@@ -1,0 +1,20 @@
+"""Where metadata is kept: one small protocol, SQLite first."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from metaserver.metadata import Change, Metadata
+
+
+class MetadataStore(Protocol):
+    """Keeps metadata; what `commit` has returned for survives any crash."""
+
+    async def load(self) -> Metadata:
+        """Everything that was committed."""
+
+    async def commit(self, change: Change) -> None:
+        """Make a change durable, wholly or not at all."""
+
+    async def close(self) -> None:
+        """Finish what is under way, then close."""
