@@ -34,6 +34,13 @@ class _BuiltIn:
 _BUILT_IN = (
     _BuiltIn("csv", "dataframe", "intake.source.csv.CSVSource", "csv:CsvDriver"),
     _BuiltIn("parquet", "dataframe", "intake_parquet.source.ParquetSource", "parquet:ParquetDriver"),
+    _BuiltIn("textfiles", "python", "intake.source.textfiles.TextFilesSource", "textfiles:TextFilesDriver"),
+    _BuiltIn("json", "python", "intake.source.jsonfiles.JSONFileSource", "jsonfiles:JsonDriver"),
+    _BuiltIn("jsonl", "python", "intake.source.jsonfiles.JSONLinesFileSource", "jsonfiles:JsonLinesDriver"),
+    _BuiltIn("numpy", "ndarray", "intake.source.npy.NPySource", "npy:NumpyDriver"),
+    _BuiltIn("ndzarr", "ndarray", "intake.source.zarr.ZarrArraySource", "ndzarr:ZarrDriver"),
+    _BuiltIn("delta", "dataframe", "intake_server.drivers.delta.DeltaDriver", "delta:DeltaDriver"),
+    _BuiltIn("zarr_cat", CATALOG, "intake.catalog.zarr.ZarrGroupCatalog"),
     _BuiltIn(ALIAS, None, "intake.source.derived.AliasSource"),
     _BuiltIn("yaml_file_cat", CATALOG, "intake.catalog.local.YAMLFileCatalog"),
     _BuiltIn("yaml_files_cat", CATALOG, "intake.catalog.local.YAMLFilesCatalog"),

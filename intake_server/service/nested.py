@@ -35,6 +35,8 @@ def catalog_loader(driver: str, entry: Entry, resolved: Resolved, scope: Scope) 
         return _files(arguments, scope, metadata, several=True)
     if driver == "catalog":
         return _in_place(entry, scope, metadata)
+    if driver == "zarr_cat":
+        return _zarr_group(entry, resolved, scope)
     raise Unopenable(f"the driver {driver!r} is not installed on this server")
 
 
@@ -54,6 +56,25 @@ def _files(arguments: Mapping[str, Any], scope: Scope, metadata: Mapping[str, An
         name=str(arguments.get("name") or ""),
         metadata=metadata,
     )
+
+
+def _zarr_group(entry: Entry, resolved: Resolved, scope: Scope) -> Load:
+    try:
+        from intake_server.drivers.zarr_groups import UnreadableGroup, group_loader
+    except ImportError as error:
+        raise Unopenable(f"the driver 'zarr_cat' needs a package that is not installed: {error.name}") from error
+    read = group_loader(resolved.arguments, scope, resolved.metadata, entry.name)
+
+    def load(before: Any) -> tuple[Catalog, Any]:
+        try:
+            catalog = read(before)
+        except UnreadableGroup as error:
+            raise UnreadableCatalog(str(error)) from error
+        if before is not None and before.generation == catalog.generation:
+            return before, before
+        return catalog, catalog
+
+    return load
 
 
 def _in_place(entry: Entry, scope: Scope, metadata: Mapping[str, Any]) -> Load:
