@@ -91,7 +91,7 @@ class Definition:
         return self._session_arguments.read(given)
 
     def read_given_session_args(self, given: Mapping[str, Any]) -> dict[str, JsonValue]:
-        """The declared args among those a client sent for a session that exists; null is the same as absent.
+        """The declared args among those a client sent; null is the same as absent, for every key too.
 
         Raises:
             InvalidValueError: A value has the wrong type.
@@ -99,7 +99,7 @@ class Definition:
         result: dict[str, JsonValue] = {}
         for name, value in given.items():
             read = self._session_readers.get(name)
-            if read is not None:
+            if read is not None and not (value is None and name in self.keys):
                 checked = read(value)
                 if checked is not None:
                     result[name] = checked

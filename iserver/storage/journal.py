@@ -70,7 +70,7 @@ class Journal:
     def __init__(
         self, path: Path, connection: aiosqlite.Connection, writer: GroupCommitWriter, *, keeps_changes: bool
     ) -> None:
-        self._path = path
+        self.path = path
         self._connection = connection
         self._writer = writer
         self._keeps_changes = keeps_changes
@@ -131,7 +131,7 @@ class Journal:
         return sessions
 
     def _load(self) -> list[Session]:
-        with sqlite3.connect(self._path) as connection:
+        with sqlite3.connect(self.path) as connection:
             for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
                 files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
                 self._definitions[fingerprint] = Definition(compile_program(files))
@@ -241,7 +241,7 @@ class Journal:
 
     def read_batch(self, batch: Batch) -> Iterator[FinishedSession]:
         """The sessions of a batch, one at a time. Blocks: call it in a thread."""
-        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             rows: Iterable[tuple[bytes]] = connection.execute(
                 "SELECT data FROM finished WHERE row BETWEEN ? AND ? ORDER BY row",

@@ -1,0 +1,140 @@
+"""A whole iserver in process, with the running example, a clock in the test's hand and ids that can be foretold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+
+from iserver.app import Parts, make_app, open_parts
+from iserver.settings import ServerSettings
+
+EXAMPLE = Path(str(resources.files("iserver.example")))
+START_MS = 1_700_000_000_000
+
+
+class Clock:
+    """The time, as the test says."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def advance(self, *, minutes: float = 0, seconds: float = 0, ms: int = 0) -> None:
+        self.now_ms += round(minutes * 60_000 + seconds * 1000) + ms
+
+
+class Ids:
+    """Ids in the order in which they are needed: those that the test asks for, then id-1, id-2, …"""
+
+    def __init__(self) -> None:
+        self._asked: list[str] = []
+        self._others: Iterator[str] = (f"id-{number}" for number in itertools.count(1))
+
+    def next_are(self, *ids: str) -> None:
+        self._asked += ids
+
+    def __call__(self) -> str:
+        return self._asked.pop(0) if self._asked else next(self._others)
+
+
+class Iserver:
+    """An iserver and a client for it; paths are relative to its prefix."""
+
+    def __init__(self, parts: Parts, client: TestClient[Any, Any], clock: Clock, ids: Ids, prefix: str) -> None:
+        self.parts = parts
+        self.client = client
+        self.clock = clock
+        self.ids = ids
+        self.prefix = f"/{prefix}" if prefix else ""
+
+    @property
+    def server(self) -> Any:
+        return self.parts.server
+
+    async def post(self, path: str, body: Any, **options: Any) -> ClientResponse:
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.client.post(f"{self.prefix}/{path}", data=data, **options)
+
+    async def get(self, path: str, **options: Any) -> ClientResponse:
+        return await self.client.get(f"{self.prefix}/{path}", **options)
+
+    async def features(
+        self, requests: Any, *, impression: str | None = "imp-1", args: dict[str, Any] | None = None, **more: Any
+    ) -> Any:
+        """The answer to a features request of dev-1, in the form of `requests`."""
+        form = "requests" if isinstance(requests, dict) else "reqs"
+        body = {"args": args or {"deviceId": "dev-1"}, "impressionId": impression, form: requests, **more}
+        answer = await self.post("features", body)
+        assert answer.status == 200, await answer.text()
+        return orjson.loads(await answer.read())
+
+    async def signal(self, **body: Any) -> int:
+        """The status of a signal of dev-1."""
+        return (await self.post("signal", {"id": {"deviceId": "dev-1"}, **body})).status
+
+    def finished(self) -> list[Any]:
+        """The sessions that wait for the warehouse."""
+        import sqlite3
+
+        from iserver.finished import FinishedSession
+
+        with sqlite3.connect(self.parts.journal.path) as connection:
+            return [FinishedSession.from_json(data) for (data,) in connection.execute("SELECT data FROM finished")]
+
+
+OpenIserver = Callable[..., Awaitable[Iserver]]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ids() -> Ids:
+    return Ids()
+
+
+@asynccontextmanager
+async def running(settings: ServerSettings, clock: Clock, ids: Ids) -> AsyncIterator[Iserver]:
+    """An iserver for as long as the context lasts; it ends by draining."""
+    parts = await open_parts(settings, clock_ms=clock, new_id=ids)
+    async with TestClient(TestServer(make_app(parts, settings))) as client:
+        yield Iserver(parts, client, clock, ids, settings.prefix)
+
+
+@pytest.fixture
+async def open_iserver(tmp_path: Path, clock: Clock, ids: Ids) -> AsyncIterator[OpenIserver]:
+    """Starts iservers with other settings than the usual ones; all end with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changes: Any) -> Iserver:
+            settings = ServerSettings(data_dir=tmp_path / "data", config_file=EXAMPLE / "shop.json", enable_cmd=True)
+            return await stack.enter_async_context(running(replace(settings, **changes), clock, ids))
+
+        yield start
+
+
+@pytest.fixture
+async def iserver(open_iserver: OpenIserver) -> Iserver:
+    """The running example, as the specification configures it (§9.3)."""
+    return await open_iserver()
+
+
+@pytest.fixture
+def shop() -> dict[str, Any]:
+    """The configuration document of the running example, to be changed at will."""
+    document: dict[str, Any] = orjson.loads((EXAMPLE / "shop.json").read_bytes())
+    return document

@@ -1,0 +1,62 @@
+"""`session`, `nsessions`, health and metrics (specification §6 and §15)."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+
+async def test_a_session_is_shown_by_its_persistent_key(iserver):
+    answer = await iserver.features({}, args={"deviceId": "dev 1/é", "channel": "email"})
+    shown = await iserver.get("session", params={"id": "dev 1/é"})
+    assert orjson.loads(await shown.read()) == answer["session"]
+    assert shown.headers["Content-Type"] == "application/json; charset=utf-8"
+
+
+async def test_looking_at_a_session_is_no_activity(iserver):
+    await iserver.features({})
+    iserver.clock.advance(minutes=20)
+    assert (await iserver.get("session?id=dev-1")).status == 200
+    iserver.clock.advance(minutes=10)
+    assert (await iserver.get("session?id=dev-1")).status == 404
+
+
+async def test_details_show_what_clients_are_not_told(iserver):
+    await iserver.features({"RatingBox": {"product": "p"}}, args={"deviceId": "dev-1", "channel": "paid", "userId": "u"})
+    answer = orjson.loads(await (await iserver.get("session?id=dev-1&detail=1")).read())
+    assert answer["audiences"] == ["aud-paid"]
+    assert len(answer["variants"]) == 1
+    assert answer["histories"] == {"userId": [{"startTime": 1_700_000_000_000, "value": "u"}]}
+
+
+@pytest.mark.parametrize(("query", "status"), [("", 400), ("?id=", 400), ("?id=dev-9", 404)])
+async def test_a_session_that_is_not_named_or_not_there(iserver, query, status):
+    answer = await iserver.get(f"session{query}")
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+async def test_nsessions_is_a_bare_number(iserver):
+    assert await (await iserver.get("nsessions")).text() == "0"
+    await iserver.features({})
+    assert await (await iserver.get("nsessions")).text() == "1"
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("OPTIONS", 204), ("POST", 405)])
+async def test_nsessions_serves_health_checks(iserver, method, status):
+    answer = await iserver.client.request(method, "/iserver/nsessions")
+    assert answer.status == status
+
+
+async def test_health_is_outside_the_prefix(iserver):
+    assert (await iserver.client.get("/healthz")).status == 200
+    assert (await iserver.client.get("/readyz")).status == 200
+
+
+async def test_metrics_name_the_vendors_gauges(iserver):
+    await iserver.features({}, args={"deviceId": "dev-1", "arrivalId": "arr-1"})
+    text = await (await iserver.client.get("/metrics")).text()
+    assert "causal_iserver_sessions_active 1.0" in text
+    assert "causal_iserver_sessions_by_user 1.0" in text
+    assert "causal_iserver_sessions_retired 0.0" in text
+    assert 'iserver_request_seconds_count{route="/iserver/features",status="200"} 1.0' in text
