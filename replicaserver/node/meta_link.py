@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -58,13 +58,17 @@ class MetaLink:
         node: The replicas.
         metas: Where metaservers are; the leader is found by asking them.
         start_time_ms: When this process started; tells a restart from silence.
+        described: Called with every replica whose table the metaserver has described.
     """
 
-    def __init__(self, node: Node, metas: Sequence[HostPort], start_time_ms: int) -> None:
+    def __init__(
+        self, node: Node, metas: Sequence[HostPort], start_time_ms: int, described: Callable[[Partition], None]
+    ) -> None:
         self._node = node
         self._metas = list(metas)
         self._leader: HostPort | None = None
         self._start_time_ms = start_time_ms
+        self._described = described
         self._flags = node.around.flags
         self._connections = RpcConnections()
         self._acked_s = time.monotonic()
@@ -205,6 +209,7 @@ class MetaLink:
                 continue
             await self._node.describe(partition, wanted.info)
             self._handle(partition, partition.step(Observed(configuration(wanted.config))))
+            self._described(partition)
         unwanted = {info.pid for info in answer.gc_replicas or ()}
         for partition in tuple(self._node.partitions.values()):
             if partition.gpid in unwanted:

@@ -53,14 +53,12 @@ class Node:
         around: What replicas share.
         disks: Where replicas lie.
         store_settings: How their stores are opened.
-        on_open: Called with every replica that has been opened.
         partitions: The open ones, by table id and index.
     """
 
     around: Surroundings
     disks: Sequence[DataFolder]
     store_settings: StoreSettings
-    on_open: Callable[[Partition], None]
     partitions: dict[tuple[int, int], Partition] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     _locks: dict[Gpid, asyncio.Lock] = field(default_factory=dict)
@@ -114,7 +112,6 @@ class Node:
             self.counts.opening -= 1
         partition = Partition(gpid, app, store, self.around, disk.tag)
         self.partitions[gpid] = partition
-        self.on_open(partition)
         log.debug("replica opened", gpid=str(gpid), decree=partition.core.last_committed, ballot=partition.core.ballot)
         return partition
 

@@ -1,0 +1,198 @@
+"""The replica server, put together: every HTTP call and every RPC in one table each, and the daemon's life."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rocksdict import Cache, WriteBufferManager
+
+from replicaserver.handlers.admin import AdminHandlers
+from replicaserver.handlers.http import ReplicaRoutes
+from replicaserver.handlers.rrdb import RrdbHandlers
+from replicaserver.node.compactor import Compactor
+from replicaserver.node.measure import Measurements
+from replicaserver.node.meta_link import MetaLink
+from replicaserver.node.node import Node
+from replicaserver.node.partition import Surroundings
+from replicaserver.node.upkeep import Upkeep
+from replicaserver.storage.folders import parse_data_folders
+from replicaserver.storage.group_commit import GroupCommit
+from replicaserver.storage.rocks import StoreSettings
+from shared.errors import StartupError
+from shared.pegasus import metric_keeper
+from shared.pegasus.common_routes import CommonRoutes
+from shared.pegasus.flags import Flags
+from shared.pegasus.introspection import Introspection
+from shared.pegasus.metrics import Identity, Registry
+from shared.pegasus.pprof import Pprof
+from shared.pegasus.routes import Route, Router, route
+from shared.pegasus.rpc import Rpc
+from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures.base import HostPort
+
+COMMIT_THREADS = 4
+WORKER_THREADS = 4
+SWITCH_INTERVAL_S = 0.001
+"""A worker that comes back from the disk waits at most this long for the event loop."""
+
+
+def http_routes(common: CommonRoutes, process: Introspection, replica: ReplicaRoutes) -> list[Route]:
+    """Every HTTP call of the replica server, in the order of the API page (§4, §6)."""
+    return [
+        route("/config", common.config),
+        route("/configs", common.configs),
+        route("/metrics", process.metrics),
+        route("/pprof/cmdline", process.cmdline),
+        route("/pprof/growth", process.growth),
+        route("/pprof/heap", process.heap),
+        route("/pprof/profile", process.profile),
+        route("/pprof/symbol", process.symbol),
+        route("/recentStartTime", common.recent_start_time),
+        route("/replica/data_version", replica.data_version),
+        route("/replica/duplication", replica.duplication),
+        route("/replica/manual_compaction", replica.manual_compaction),
+        route("/updateConfig", common.update_config),
+        route("/version", common.version),
+        route("/healthz", process.healthz),
+        route("/readyz", process.readyz),
+        route("/metrics/prometheus", process.prometheus),
+    ]
+
+
+def rpc_table(data: RrdbHandlers, admin: AdminHandlers, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
+    """Every RPC of the replica server (§11, §12.7); any other code is answered with ERR_HANDLER_NOT_FOUND."""
+    return {**data.rpcs(), **admin.rpcs(is_compat=is_compat)}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says.
+
+    Attributes:
+        data_dir: Where replicas lie, unless the setting ``data_dirs`` says otherwise.
+        metas: Where metaservers are.
+        advertise: Address under which others reach this node, when it is not the one it listens on.
+        flags: Settings of the original, by name, that differ from their defaults.
+        block_cache_mb: Memory for blocks of all stores together.
+        write_buffers_mb: Memory for memtables of all stores together.
+    """
+
+    data_dir: Path
+    metas: Sequence[HostPort]
+    advertise: HostPort | None
+    flags: Mapping[str, str]
+    block_cache_mb: int
+    write_buffers_mb: int
+
+
+class ReplicaServer:
+    """The daemon: opens its replicas, serves, keeps in touch with the metaserver, drains."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.flags = Flags(settings.flags)
+        self.registry = Registry("replica")
+        self.resources = contextlib.AsyncExitStack()
+        self.node: Node
+        self.link: MetaLink
+        self.compactor: Compactor
+        self._server: PegasusServer
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        started_s = time.time()
+        address = self.settings.advertise or HostPort(*sockets[0].getsockname()[:2])
+        self._open_parts(address)
+        self.resources.push_async_callback(self.node.close_all)
+        await self.node.open_all()
+        await self.node.look_at_disks()
+        self.resources.push_async_callback(self.compactor.close)
+
+        self.link = MetaLink(self.node, self.settings.metas, int(started_s * 1000), self.compactor.consider)
+        data = RrdbHandlers(self.node.partitions)
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started_s))
+        admin = AdminHandlers(self.node, self.link, started)
+        is_compat = self.flags.boolean("compat_omit_host_port")
+        self._server = PegasusServer(self._router(started_s, address), rpc_table(data, admin, is_compat=is_compat))
+        self.resources.push_async_callback(self._server.drain)
+        await self._server.start(sockets, tls)
+
+        upkeep = Upkeep(self.node)
+        upkeep.start()
+        self.resources.push_async_callback(upkeep.close)
+        self.link.start()
+        self.resources.push_async_callback(self.link.close)
+
+    def _open_parts(self, address: HostPort) -> None:
+        workers = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="worker")
+        self.resources.callback(workers.shutdown)
+        commits = GroupCommit(COMMIT_THREADS)
+        self.resources.callback(commits.close)
+        around = Surroundings(address, self.flags, self.registry, commits, workers, time.time)
+        try:
+            disks = parse_data_folders(self.flags.text("data_dirs"), self.settings.data_dir / "replica" / "reps")
+            for disk in disks:
+                disk.path.mkdir(parents=True, exist_ok=True)
+                if not os.access(disk.path, os.W_OK | os.X_OK):
+                    raise PermissionError(13, "no permission to write", str(disk.path))
+        except ValueError as error:
+            raise StartupError(str(error)) from error
+        except OSError as error:
+            raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
+        self.compactor = Compactor()
+        self.node = Node(around, disks, store_settings(self.settings, self.flags))
+
+    def _router(self, started_s: float, address: HostPort) -> Router | None:
+        if not self.flags.boolean("enable_http_server"):
+            return None
+        keeper = asyncio.create_task(
+            metric_keeper.keep(
+                self.registry,
+                lambda: self.flags.integer("counter_computation_interval_seconds"),
+                lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
+            ),
+            name="metric keeper",
+        )
+        self.resources.callback(keeper.cancel)
+        pprof = Pprof(os.environ)
+        self.resources.callback(pprof.close)
+        Measurements(self.node, lambda: len(self._server.connections))
+        identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
+        process = Introspection(self.registry, pprof, lambda: identity, lambda: self.link.is_synced)
+        return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))
+
+    async def drain(self) -> None:
+        await self.resources.aclose()
+
+    async def reload(self) -> None:
+        """Nothing of a replica server is read again while it runs; its settings change over `/updateConfig`."""
+
+
+def store_settings(settings: Settings, flags: Flags) -> StoreSettings:
+    """How stores are opened, from the settings of the original and the memory that the command line allows."""
+    return StoreSettings(
+        levels=flags.integer("rocksdb_num_levels"),
+        write_buffer_bytes=flags.integer("rocksdb_write_buffer_size"),
+        max_write_buffers=flags.integer("rocksdb_max_write_buffer_number"),
+        compression=flags.text("rocksdb_compression_type"),
+        bloom_bits_per_key=(
+            0.0 if flags.boolean("rocksdb_disable_bloom_filter") else flags.number("rocksdb_bloom_filter_bits_per_key")
+        ),
+        level_base_bytes=flags.integer("rocksdb_max_bytes_for_level_base"),
+        target_file_bytes=flags.integer("rocksdb_target_file_size_base"),
+        level0_trigger=flags.integer("rocksdb_level0_file_num_compaction_trigger"),
+        max_open_files=flags.integer("rocksdb_max_open_files"),
+        block_cache=Cache(settings.block_cache_mb << 20),
+        write_buffers=WriteBufferManager(settings.write_buffers_mb << 20, False),
+    )

@@ -1,0 +1,68 @@
+"""The command `replicaserver`: flags to settings, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from replicaserver.app import ReplicaServer, Settings
+from shared.cli import ServerOptions, daemon_group, option, run_daemon, start_command
+from shared.pegasus.flag_options import flag_options, take_flags
+from shared.pegasus.structures.base import HostPort
+
+HELP = """Hold partitions of the tables of a Pegasus cluster, each in a RocksDB of its own.
+
+Not there yet: replication to secondaries, bulk load, cold backup and restore, duplication to other clusters,
+partition split, hotkey detection, moving replicas between disks.
+"""
+
+main = daemon_group("replicaserver", HELP)
+
+
+def _addresses(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> list[HostPort]:
+    try:
+        return [HostPort.parse(item) for item in (value or "").split(",") if item.strip()]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@start_command(main, port=34801)
+@option(
+    "--meta",
+    "metas",
+    metavar="HOST:PORT[,...]",
+    default="127.0.0.1:34601",
+    callback=_addresses,
+    help="Where metaservers are.",
+)
+@option("--advertise", metavar="HOST:PORT", callback=_addresses, help="Address under which others reach this node.")
+@option(
+    "--block-cache-mb",
+    type=click.IntRange(1),
+    default=256,
+    help="Memory for blocks of all stores together, in MiB; rocksdb_block_cache_capacity is listed, and not used.",
+)
+@option(
+    "--write-buffers-mb",
+    type=click.IntRange(8),
+    default=256,
+    help="Memory for rows that are not in files yet, of all stores together, in MiB.",
+)
+@flag_options
+def start(**arguments: Any) -> None:
+    """Serve replicas over HTTP and Pegasus RPC, on one port."""
+    options = ServerOptions.take(arguments)
+    run_daemon("replicaserver", options, lambda: ReplicaServer(_settings(options, arguments)))
+
+
+def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
+    advertise = arguments["advertise"]
+    return Settings(
+        data_dir=options.data_dir,
+        metas=arguments["metas"],
+        advertise=advertise[0] if advertise else None,
+        flags=take_flags(arguments),
+        block_cache_mb=arguments["block_cache_mb"],
+        write_buffers_mb=arguments["write_buffers_mb"],
+    )

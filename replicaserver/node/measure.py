@@ -1,0 +1,84 @@
+"""The metrics of a replica server that are measured when they are asked for (specification appendix A)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from replicaserver.node.node import Node
+from replicaserver.node.partition import Partition
+from shared.pegasus.structures.metadata import ManualCompactionStatus, PartitionStatus
+
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+_MB = 1 << 20
+_ROLES = {
+    "primary_replicas": PartitionStatus.PRIMARY,
+    "secondary_replicas": PartitionStatus.SECONDARY,
+    "learning_replicas": PartitionStatus.POTENTIAL_SECONDARY,
+    "inactive_replicas": PartitionStatus.INACTIVE,
+    "splitting_replicas": PartitionStatus.PARTITION_SPLIT,
+    "error_replicas": PartitionStatus.ERROR,
+}
+
+
+class Measurements:
+    """Sets the metrics from the state of the node.
+
+    Args:
+        node: The replicas.
+        sessions: How many connections are open.
+    """
+
+    def __init__(self, node: Node, sessions: Callable[[], int]) -> None:
+        self._node = node
+        self._sessions = sessions
+        node.around.registry.before_query.append(self.measure)
+
+    def measure(self) -> None:
+        """Bring every metric up to date."""
+        self._measure_server()
+        for disk in self._node.disks:
+            attributes = {"tag": disk.tag, "data_dir": str(disk.path)}
+            entity = self._node.around.registry.entity("disk", f"disk@{disk.tag}", attributes)
+            total, free = disk.measure()
+            entity.gauge("disk_capacity_total_mb").value = total // _MB
+            entity.gauge("disk_capacity_avail_mb").value = free // _MB
+        for partition in self._node.partitions.values():
+            _measure_replica(partition)
+
+    def _measure_server(self) -> None:
+        node, server = self._node, self._node.around.registry.server()
+        roles = Counter(partition.core.status for partition in node.partitions.values())
+        for name, role in _ROLES.items():
+            server.gauge(name).value = roles[role]
+        counts = node.counts
+        server.gauge("total_replicas").value = len(node.partitions)
+        server.gauge("opening_replicas").value = counts.opening
+        server.gauge("closing_replicas").value = counts.closing
+        server.counter("replica_removed_dirs").value = counts.removed_folders
+        server.counter("moved_garbage_replicas").value = counts.moved_garbage
+        server.counter("moved_error_replicas").value = counts.moved_errors
+        server.gauge("replica_garbage_dirs").value = sum(len(disk.left_over("gar")) for disk in node.disks)
+        server.gauge("replica_error_dirs").value = sum(len(disk.left_over("err")) for disk in node.disks)
+        server.gauge("network_server_sessions").value = self._sessions()
+        server.gauge("rdb_block_cache_mem_usage_bytes").value = node.store_settings.block_cache.get_usage()
+        buffers = node.store_settings.write_buffers
+        server.gauge("rdb_wbm_total_mem_usage_bytes").value = buffers.get_usage() if buffers else 0
+        virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
+        server.gauge("virtual_mem_usage_mb").value = int(int(virtual) * _PAGE_MB)
+        server.gauge("resident_mem_usage_mb").value = int(int(resident) * _PAGE_MB)
+
+
+def _measure_replica(partition: Partition) -> None:
+    gauge, store = partition.metrics.gauge, partition.store
+    gauge("rdb_estimated_keys").value = store.measure("estimate-num-keys")
+    gauge("rdb_total_sst_size_mb").value = store.measure("total-sst-files-size") // _MB
+    gauge("rdb_total_sst_files").value = store.files()
+    gauge("rdb_memtable_mem_usage_bytes").value = store.measure("cur-size-all-mem-tables")
+    gauge("rdb_index_and_filter_blocks_mem_usage_bytes").value = store.measure("estimate-table-readers-mem")
+    gauge("private_log_size_mb").value = store.log_bytes() // _MB
+    status = partition.compaction.status
+    gauge("rdb_manual_compact_queued_tasks").value = int(status is ManualCompactionStatus.QUEUING)
+    gauge("rdb_manual_compact_running_tasks").value = int(status is ManualCompactionStatus.RUNNING)
