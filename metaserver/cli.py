@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from metaserver.app import FIRST_TABLES, Metaserver, Settings
-from shared.cli import ServerOptions, daemon_group, option, run_daemon, start_command
+from metaserver.commands import COMMANDS
+from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
 from shared.pegasus.flag_options import flag_options, take_flags
 
 HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
@@ -17,6 +18,8 @@ duplication, partition split.
 """
 
 main = daemon_group("metaserver", HELP)
+for command in COMMANDS:
+    main.add_command(command)
 
 
 @start_command(main, port=34601)
@@ -32,6 +35,9 @@ main = daemon_group("metaserver", HELP)
 def start(**arguments: Any) -> None:
     """Serve the metadata of a cluster over HTTP and Pegasus RPC, on one port."""
     options = ServerOptions.take(arguments)
+    require_authentication(options, authenticated=False, how="a loopback address")
+    if options.prefix:
+        raise click.UsageError("--prefix: the paths of Pegasus are fixed, they cannot have a prefix")
     run_daemon("metaserver", options, lambda: Metaserver(_settings(options, arguments)))
 
 

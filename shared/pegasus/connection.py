@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.errors import ErrorCode, RpcError, UnreachableError
 from shared.pegasus.framing import FramingError, Reply, ReplyReader, encode_request
 from shared.pegasus.structures.base import HostPort
 from shared.pegasus.thrift import Codec, ThriftError, codec_of
@@ -60,7 +60,7 @@ class RpcConnection(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(cls, server.host, server.port)
         except (OSError, TimeoutError) as error:
-            raise RpcError(ErrorCode.ERR_NETWORK_FAILURE, f"cannot connect to {server}: {error}") from error
+            raise UnreachableError(f"cannot connect to {server}: {error}") from error
         return connection
 
     @property
@@ -88,7 +88,7 @@ class RpcConnection(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 await self._writable.wait()
                 if self._transport is None or self._transport.is_closing():
-                    raise RpcError(ErrorCode.ERR_NETWORK_FAILURE, "the connection is closed")
+                    raise UnreachableError("the connection is closed")
                 self._waiting[seqid] = reply
                 self._transport.write(
                     encode_request(
@@ -117,7 +117,7 @@ class RpcConnection(asyncio.Protocol):
     def tell(self, call: Call, value: Any) -> None:
         """Send a request whose answer, if there is any, does not matter."""
         if self._transport is None or self._transport.is_closing():
-            raise RpcError(ErrorCode.ERR_NETWORK_FAILURE, "the connection is closed")
+            raise UnreachableError("the connection is closed")
         seqid = next(self._seqids) & 0x7FFF_FFFF
         self._transport.write(encode_request(call.code, seqid, call.request.encode_field(value, 1)))
 

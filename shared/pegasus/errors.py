@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-__all__ = ["ErrorCode", "RocksdbError", "RpcError"]
+__all__ = ["ErrorCode", "RocksdbError", "RpcError", "UnreachableError"]
 
 
 class ErrorCode(StrEnum):
@@ -130,3 +130,10 @@ class RpcError(Exception):
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(f"{code}: {message}" if message else str(code))
         self.code = code
+
+
+class UnreachableError(RpcError):
+    """The request was certainly not carried out: there was no connection to send it over."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.ERR_NETWORK_FAILURE, message)

@@ -1,0 +1,256 @@
+"""What an operator does with a cluster, by command (specification §12.3 to §12.5).
+
+Everything goes over the admin RPCs, so the commands work with an Apache Pegasus cluster as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import click
+import orjson
+
+from shared.cli import option
+from shared.pegasus import calls
+from shared.pegasus.client import PegasusClient
+from shared.pegasus.connection import Call
+from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.structures.base import HostPort
+from shared.pegasus.structures.layer2 import AppInfo, AppStatus
+from shared.pegasus.structures.meta_admin import (
+    AppEnvOperation,
+    CreateAppOptions,
+    CreateAppRequest,
+    DropAppOptions,
+    DropAppRequest,
+    ListAppsRequest,
+    ListNodesRequest,
+    MetaControlRequest,
+    MetaFunctionLevel,
+    NodeStatus,
+    RecallAppRequest,
+    RenameAppRequest,
+    UpdateAppEnvRequest,
+)
+
+__all__ = ["COMMANDS"]
+
+LEVELS = [level.name.lower() for level in MetaFunctionLevel if level != MetaFunctionLevel.INVALID]
+STATUSES = [status.name.lower() for status in AppStatus if status != AppStatus.INVALID]
+Row = dict[str, Any]
+
+
+# -- how commands ask and answer ------------------------------------------------------------------
+
+
+def _servers(_ctx: click.Context, _parameter: click.Parameter, value: str) -> list[HostPort]:
+    try:
+        return [HostPort.parse(server) for server in value.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _pairs(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"'{value}' is not of the form NAME=VALUE")
+    return dict(value.split("=", 1) for value in values)
+
+
+def _command(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, list[Row]]]], click.Command]:
+    """Make a function that asks a cluster a command: it returns rows, which are printed as a table or as JSON."""
+
+    def decorate(function: Callable[..., Coroutine[Any, Any, list[Row]]]) -> click.Command:
+        def run(meta: list[HostPort], timeout_s: float, as_json: bool, **arguments: Any) -> None:
+            rows = asyncio.run(_asked(function, meta, timeout_s, arguments))
+            click.echo(orjson.dumps(rows).decode() if as_json else _table(rows))
+
+        run.__doc__ = function.__doc__
+        run.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+        for add in (
+            option("--json", "as_json", is_flag=True, help="Print JSON."),
+            option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=30.0, help="Seconds to wait."),
+            option("--meta", default="127.0.0.1:34601", callback=_servers, help="Metaservers, HOST:PORT[,…]."),
+        ):
+            run = add(run)
+        return click.command(name)(run)
+
+    return decorate
+
+
+async def _asked(
+    function: Callable[..., Awaitable[list[Row]]], meta: list[HostPort], timeout_s: float, arguments: dict[str, Any]
+) -> list[Row]:
+    async with PegasusClient(meta, timeout_s=timeout_s) as client:
+        try:
+            return await function(client, **arguments)
+        except RpcError as error:
+            raise click.ClickException(str(error)) from error
+
+
+async def _admin(client: PegasusClient, call: Call, request: Any) -> Any:
+    """The response to an admin request.
+
+    Raises:
+        RpcError: The cluster declined it.
+    """
+    response = await client.meta.call(call, request)
+    if response.err != ErrorCode.ERR_OK:
+        raise RpcError(response.err, getattr(response, "hint_message", "") or "")
+    return response
+
+
+def _table(rows: list[Row]) -> str:
+    """Rows in columns, with a head."""
+    if not rows:
+        return "nothing"
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
+# -- tables ---------------------------------------------------------------------------------------
+
+
+@_command("create-table")
+@click.argument("name")
+@option("--partitions", type=click.IntRange(min=1), default=8, help="Number of partitions.")
+@option("--replicas", type=click.IntRange(min=1), default=3, help="Replicas of each partition.")
+@option("--env", "envs", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Table setting; repeatable.")
+@option("--if-missing", is_flag=True, help="Accept an existing table that is just like this.")
+async def create_table(
+    client: PegasusClient, name: str, partitions: int, replicas: int, envs: dict[str, str], if_missing: bool
+) -> list[Row]:
+    """Create a table and wait until it is served."""
+    options = CreateAppOptions(partitions, replicas, if_missing, "pegasus", True, envs)
+    response = await _admin(client, calls.CREATE_APP, CreateAppRequest(name, options))
+    await client.table(name)
+    return [{"app_id": response.appid, "name": name, "partitions": partitions, "replicas": replicas}]
+
+
+@_command("drop-table")
+@click.argument("name")
+@option("--reserve-seconds", type=click.IntRange(min=1), help="How long it can be recalled; by default 7 days.")
+async def drop_table(client: PegasusClient, name: str, reserve_seconds: int | None) -> list[Row]:
+    """Drop a table. Its data is kept for a while, see recall-table."""
+    table = await _named(client, name)
+    options = DropAppOptions(reserve_seconds=reserve_seconds)
+    await _admin(client, calls.DROP_APP, DropAppRequest(name, options))
+    return [{"app_id": table.app_id, "name": name, "status": "dropped"}]
+
+
+@_command("recall-table")
+@click.argument("app_id", type=int)
+@option("--name", default="", help="New name; by default the old one.")
+async def recall_table(client: PegasusClient, app_id: int, name: str) -> list[Row]:
+    """Bring a dropped table back, by its id (list-tables --status dropped)."""
+    response = await _admin(client, calls.RECALL_APP, RecallAppRequest(app_id, name))
+    return [_shown(response.info)]
+
+
+@_command("rename-table")
+@click.argument("old_name")
+@click.argument("new_name")
+async def rename_table(client: PegasusClient, old_name: str, new_name: str) -> list[Row]:
+    """Give a table another name."""
+    await _admin(client, calls.RENAME_APP, RenameAppRequest(old_name, new_name))
+    return [_shown(await _named(client, new_name))]
+
+
+@_command("list-tables")
+@option("--status", type=click.Choice(["all", *STATUSES]), default="available", help="Which tables to list.")
+async def list_tables(client: PegasusClient, status: str) -> list[Row]:
+    """List tables."""
+    wanted = AppStatus.INVALID if status == "all" else AppStatus[status.upper()]
+    response = await _admin(client, calls.LIST_APPS, ListAppsRequest(wanted))
+    return [_shown(info) for info in response.infos]
+
+
+@_command("set-envs")
+@click.argument("name")
+@click.argument("envs", nargs=-1, callback=_pairs, metavar="[NAME=VALUE]…")
+@option("--delete", "deleted", multiple=True, metavar="NAME", help="Delete this variable; repeatable.")
+@option("--clear", "prefix", metavar="PREFIX", help="Delete the variables under a prefix, or all if it is empty.")
+async def set_envs(
+    client: PegasusClient, name: str, envs: dict[str, str], deleted: tuple[str, ...], prefix: str | None
+) -> list[Row]:
+    """Set, delete or clear environment variables of a table, and list those it then has."""
+    requests = []
+    if prefix is not None:
+        requests.append(UpdateAppEnvRequest(name, AppEnvOperation.CLEAR, clear_prefix=prefix))
+    if deleted:
+        requests.append(UpdateAppEnvRequest(name, AppEnvOperation.DEL, keys=deleted))
+    if envs:
+        requests.append(UpdateAppEnvRequest(name, AppEnvOperation.SET, list(envs), list(envs.values())))
+    for request in requests:
+        await _admin(client, calls.UPDATE_APP_ENV, request)
+    table = await _named(client, name)
+    return [{"name": key, "value": value} for key, value in sorted(table.envs.items())]
+
+
+async def _named(client: PegasusClient, name: str) -> AppInfo:
+    response = await _admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.INVALID))
+    for info in response.infos:
+        if info.app_name == name and info.status != AppStatus.DROPPED:
+            found: AppInfo = info
+            return found
+    raise RpcError(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{name}'")
+
+
+def _shown(info: AppInfo) -> Row:
+    return {
+        "app_id": info.app_id,
+        "name": info.app_name,
+        "status": AppStatus(info.status).name.lower(),
+        "partitions": info.partition_count,
+        "replicas": info.max_replica_count,
+        "created": _when(info.create_second),
+        "dropped": _when(info.drop_second),
+        "expires": _when(info.expire_second),
+        "envs": len(info.envs),
+    }
+
+
+def _when(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)) if second > 0 else "-"
+
+
+# -- the cluster ----------------------------------------------------------------------------------
+
+
+@_command("nodes")
+async def nodes(client: PegasusClient) -> list[Row]:
+    """List the replica servers, with the replicas they hold."""
+    listed = await _admin(client, calls.LIST_NODES, ListNodesRequest(NodeStatus.INVALID))
+    infos = (await _admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.AVAILABLE))).infos
+    counts: dict[HostPort, list[int]] = {}
+    for info in infos:
+        for partition in (await client.meta.routing(info.app_name)).partitions:
+            if primary := partition.primary_node():
+                counts.setdefault(primary, [0, 0])[0] += 1
+            for secondary in partition.secondary_nodes():
+                counts.setdefault(secondary, [0, 0])[1] += 1
+    rows = []
+    for node in listed.infos:
+        name = node.hp_node or node.node
+        primaries, secondaries = counts.get(name, [0, 0])
+        status = NodeStatus(node.status).name.lower()
+        rows.append({"node": str(name), "status": status, "primaries": primaries, "secondaries": secondaries})
+    return rows
+
+
+@_command("level")
+@click.argument("level", type=click.Choice(LEVELS), required=False)
+async def level(client: PegasusClient, level: str | None) -> list[Row]:
+    """Show the function level, or set it."""
+    wanted = MetaFunctionLevel.INVALID if level is None else MetaFunctionLevel[level.upper()]
+    response = await _admin(client, calls.CONTROL_META, MetaControlRequest(wanted))
+    before = MetaFunctionLevel(response.old_level).name.lower()
+    return [{"level": level or before, "before": before}]
+
+
+COMMANDS = [create_table, drop_table, recall_table, rename_table, list_tables, set_envs, nodes, level]
