@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -78,6 +79,13 @@ class Served:
 
     async def search(self, text: str, *more: Any, **extra: Any) -> str:
         return (await self.post({"action": "search", "query": [[text, *more], {}]}, **extra)).value["source_id"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks run until something is true."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - the condition is looked at, nothing tells when it changes
+            await asyncio.sleep(0)
 
 
 Serve = Callable[..., Awaitable[Served]]
