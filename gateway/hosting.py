@@ -60,7 +60,7 @@ class Host:
                 raise StartupError(f"module {name}: {text}") from error
             self._modules.append((module, gw))
         for module, gw in self._modules:
-            for channel in module.requires:
+            for channel in getattr(module, "requires", ()):
                 found = self._gateway.engine.channels.get(channel)
                 if found is None or not found.is_provided:
                     raise StartupError(f"module {gw.name} needs the channel {channel!r}, which nothing provides")

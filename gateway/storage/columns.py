@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
-
-import duckdb
-import pyarrow as pa
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.query import (
     Column,
@@ -29,19 +27,31 @@ from gateway.query import (
 from gateway.records import Record
 from gateway.states import State
 
+if TYPE_CHECKING:  # both take long to load, and small gateways need neither
+    import duckdb
+    import pyarrow as pa
+
 _BLOCK: Final = 4096
 SCAN_UP_TO: Final = 1500
 
-_ARROW_TYPES: Final[dict[Kind, pa.DataType]] = {
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "bool": pa.bool_(),
-    "text": pa.string(),
-    "moment": pa.timestamp("us"),
-    "time": pa.time64("us"),
-    "duration": pa.int64(),
-    "enum": pa.string(),
-}
+
+@cache
+def _arrow_type(kind: Kind) -> pa.DataType:
+    import pyarrow as pa
+
+    types: dict[Kind, pa.DataType] = {
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "text": pa.string(),
+        "moment": pa.timestamp("us"),
+        "time": pa.time64("us"),
+        "duration": pa.int64(),
+        "enum": pa.string(),
+    }
+    return types[kind]
+
+
 _OPERATORS: Final = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
@@ -87,6 +97,8 @@ class Selector:
         update: tuple[Sequence[Record | None], set[int]] | None,
         predicates: Sequence[Predicate],
     ) -> set[int] | None:
+        import duckdb
+
         if self._connection is None:
             self._connection = duckdb.connect(config={"threads": 1})
         if update is not None:
@@ -103,10 +115,12 @@ class _Store:
         self.has_picture = False
         self._rows: Sequence[Record | None] = ()
         self._blocks: dict[Column, list[pa.Array | None]] = {}
-        self._slots: pa.Array = pa.array([], pa.int64())
+        self._slots: pa.Array | None = None
 
     def update(self, rows: Sequence[Record | None], changed: set[int]) -> None:
         """Take a new picture; only blocks with changed rows are built again."""
+        import pyarrow as pa
+
         count = -(-len(rows) // _BLOCK)
         stale = {slot // _BLOCK for slot in changed}
         if len(rows) != len(self._rows):
@@ -122,6 +136,9 @@ class _Store:
 
     def ask(self, connection: duckdb.DuckDBPyConnection, predicates: Sequence[Predicate]) -> set[int] | None:
         """The slots whose rows pass; None when a column holds what Arrow cannot."""
+        import duckdb
+        import pyarrow as pa
+
         columns = columns_of(predicates)
         names = {column: f"c{number}" for number, column in enumerate(columns)}
         try:
@@ -152,9 +169,11 @@ class _Store:
         return [block for block in blocks if block is not None]
 
     def _build(self, column: Column, number: int) -> pa.Array:
+        import pyarrow as pa
+
         rows = self._rows[number * _BLOCK : (number + 1) * _BLOCK]
         values = [None if record is None else column.value(record) for record in rows]
-        return pa.array(values, _ARROW_TYPES[column.kind])
+        return pa.array(values, _arrow_type(column.kind))
 
 
 def _clause(predicate: Predicate, names: dict[Column, str]) -> tuple[str, list[Any]]:
