@@ -26,6 +26,7 @@ from iserver.server import ImpressionServer
 from iserver.settings import MAX_BODY_BYTES, ServerSettings
 from iserver.storage.etl import Etl
 from iserver.storage.journal import Journal
+from iserver.storage.places import open_place
 from iserver.storage.sources import FileSource, Loader, ServerSource, Source
 from iserver.streams import HEARTBEAT_S, Streams
 from iserver.synchronising import Synchroniser
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from iserver.storage.warehouse import Warehouse
 
 log = structlog.get_logger("iserver.app")
+
+PREPARE_AFTER_S = 1.0
+"""The warehouse's libraries take their time to load, so the first requests go before."""
 
 
 def wall_clock_ms() -> int:
@@ -119,7 +123,7 @@ async def open_parts(
         settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
     )
     journal = await Journal.open(settings.data_dir / "journal.sqlite", keeps_changes=settings.journal)
-    await asyncio.to_thread(_test_write, location)
+    await asyncio.to_thread(open_place, location)
     sessions = await journal.load()
     await journal.keep_definition(configuration.definition)
     streams = Streams()
@@ -152,12 +156,6 @@ def _adjusted(document: Document, settings: ServerSettings) -> Document:
     if settings.session_timeout_s is None:
         return document
     return replace(document, settings=replace(document.settings, session_timeout_s=settings.session_timeout_s))
-
-
-def _test_write(location: str) -> None:
-    from iserver.storage.places import open_place  # needs fsspec, which takes its time to import
-
-    open_place(location)
 
 
 def _open_warehouse(location: str, settings: ServerSettings) -> Warehouse:
@@ -276,7 +274,7 @@ def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
     async def beat() -> None:
         parts.streams.beat()
 
-    upkeep.soon("preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
+    upkeep.once(PREPARE_AFTER_S, "preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
     upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
     upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
     upkeep.every(HEARTBEAT_S, "heartbeat", beat)

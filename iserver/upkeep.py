@@ -28,9 +28,9 @@ class Upkeep:
         """Start repeating a chore, the first time after one interval."""
         self._tasks.append(asyncio.create_task(self._repeat(interval_s, name, chore), name=name))
 
-    def soon(self, name: str, chore: Chore) -> None:
-        """Do a chore once, in the background."""
-        self._tasks.append(asyncio.create_task(self._do(name, chore), name=name))
+    def once(self, delay_s: float, name: str, chore: Chore) -> None:
+        """Do a chore once, after a delay."""
+        self._tasks.append(asyncio.create_task(self._later(delay_s, name, chore), name=name))
 
     async def stop(self) -> None:
         """Begin no chore any more, and wait for those under way."""
@@ -39,6 +39,10 @@ class Upkeep:
 
     async def _repeat(self, interval_s: float, name: str, chore: Chore) -> None:
         while not await self._stops_within(interval_s):
+            await self._do(name, chore)
+
+    async def _later(self, delay_s: float, name: str, chore: Chore) -> None:
+        if not await self._stops_within(delay_s):
             await self._do(name, chore)
 
     async def _stops_within(self, seconds: float) -> bool:

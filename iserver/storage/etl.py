@@ -83,8 +83,8 @@ class Etl:
         """
         async with self._running:
             started, sessions = time.monotonic(), 0
-            await asyncio.to_thread(self._prepare, configuration)
             while (batch := await self._journal.next_batch(self._new_id(), self._batch_sessions)) is not None:
+                await asyncio.to_thread(self._prepare, configuration)
                 self.rows += await asyncio.to_thread(self._write, batch)
                 sessions += await self._journal.close_batch(batch)
                 self.seconds = time.monotonic() - started

@@ -11,8 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-import fsspec
-
 from shared.errors import StartupError
 
 WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "memory"})
@@ -131,6 +129,8 @@ class RemotePlace:
 
     def __init__(self, url: str) -> None:
         self.location = url.rstrip("/")
+        import fsspec  # large, and a local warehouse does without
+
         self._files, self._root = fsspec.url_to_fs(self.location)
         protocols = self._files.protocol
         self._puts_whole = not WHOLE_PUTS.isdisjoint({protocols} if isinstance(protocols, str) else protocols)

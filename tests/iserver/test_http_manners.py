@@ -30,7 +30,10 @@ async def test_origins_can_be_limited(open_iserver, origin, allowed):
 
 @pytest.mark.parametrize("path", ["features", "signal", "nothing/at/all", ""])
 async def test_a_preflight_is_answered_on_every_path(iserver, path):
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-causal-deviceid"}
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-causal-deviceid",
+    }
     answer = await iserver.client.options(f"/iserver/{path}", headers={**ORIGIN, **asked})
     assert answer.status == 204
     assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST, OPTIONS"
@@ -52,7 +55,12 @@ async def test_an_unknown_path_is_not_found(iserver, path):
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("GET", "features", "POST"), ("PUT", "//signal/", "POST"), ("POST", "session", "GET,HEAD"), ("POST", "sse", "GET")],
+    [
+        ("GET", "features", "POST"),
+        ("PUT", "//signal/", "POST"),
+        ("POST", "session", "GET,HEAD"),
+        ("POST", "sse", "GET"),
+    ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(iserver, method, path, allow):
     answer = await iserver.client.request(method, f"/iserver/{path}")

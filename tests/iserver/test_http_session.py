@@ -22,7 +22,9 @@ async def test_looking_at_a_session_is_no_activity(iserver):
 
 
 async def test_details_show_what_clients_are_not_told(iserver):
-    await iserver.features({"RatingBox": {"product": "p"}}, args={"deviceId": "dev-1", "channel": "paid", "userId": "u"})
+    await iserver.features(
+        {"RatingBox": {"product": "p"}}, args={"deviceId": "dev-1", "channel": "paid", "userId": "u"}
+    )
     answer = orjson.loads(await (await iserver.get("session?id=dev-1&detail=1")).read())
     assert answer["audiences"] == ["aud-paid"]
     assert len(answer["variants"]) == 1

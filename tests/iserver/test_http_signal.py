@@ -66,9 +66,7 @@ async def test_a_feature_that_was_switched_off_still_takes_events(iserver, open_
     shop["features"]["RatingBox"]["gate"] = {"active": False}
     await iserver.server.apply(configured(shop))
     assert (await shown(iserver, impression="imp-2"))["RatingBox"] == "OFF"
-    assert (
-        await iserver.signal(feature="RatingBox", event="Rating", impressionId="imp-1", args={"stars": 4}) == 200
-    )
+    assert await iserver.signal(feature="RatingBox", event="Rating", impressionId="imp-1", args={"stars": 4}) == 200
 
 
 def configured(shop):
@@ -90,7 +88,11 @@ def configured(shop):
         ({"event": "Nothing"}, 404, "session: unknown event 'Nothing'"),
         ({"feature": "RatingBox", "event": "Rating", "impressionId": "imp-9"}, 404, "impression 'imp-9' not found"),
         ({"feature": "RatingBox", "event": "Rating", "impressionId": None}, 404, "impression '' not found"),
-        ({"feature": "RatingBox", "event": "Rating", "impressionId": "imp-1"}, 400, "missing required argument 'stars'"),
+        (
+            {"feature": "RatingBox", "event": "Rating", "impressionId": "imp-1"},
+            400,
+            "missing required argument 'stars'",
+        ),
         (
             {"feature": "RatingBox", "event": "Rating", "impressionId": "imp-1", "args": {"stars": 4.0}},
             400,
