@@ -41,7 +41,7 @@ from shared.pegasus.rpc import Rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.base import HostPort
 
-COMMIT_THREADS = 4
+COMMIT_THREADS = 8
 WORKER_THREADS = 4
 SWITCH_INTERVAL_S = 0.001
 """A worker that comes back from the disk waits at most this long for the event loop."""

@@ -1,9 +1,9 @@
 """`/pprof/*` for a Python process: what google-pprof and `go tool pprof` expect of a native one (specification §8).
 
 Python functions get synthetic addresses, 16 bytes apart, in a stretch of the address space that nothing is mapped to;
-profiles carry those addresses, and `/pprof/symbol` gives their names back (§8.6). CPU time is found by sampling the
-stacks of all threads and charging each the CPU time that it has used since the sample before; memory is
-counted by tracemalloc.
+profiles carry those addresses, and `/pprof/symbol` gives their names back (§8.6). CPU time is found by a signal for
+every 10 ms that the process uses: the stacks of all threads are then charged what each has used since the signal
+before. Memory is counted by tracemalloc.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import array
 import asyncio
 import os
 import re
+import signal
 import sys
 import sysconfig
 import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from functools import lru_cache
@@ -85,7 +86,7 @@ class Symbols:
 
 
 class CpuSampler:
-    """Counts which stacks use CPU time; a sample every `PERIOD_US`.
+    """Counts which stacks use CPU time.
 
     A thread is charged the CPU time that it used since its last sample, so one that waits costs nothing.
     """
@@ -95,19 +96,18 @@ class CpuSampler:
         self._spent_ns: dict[int, int] = {}
         self.counts: Counter[Stack] = Counter()
 
-    def run(self, seconds: float, stop: threading.Event) -> None:
-        """Sample for some seconds, or until told to stop."""
-        end = time.monotonic() + seconds
-        self.sample()
-        while (left := end - time.monotonic()) > 0 and not stop.wait(min(left, PERIOD_US / 1e6)):
-            self.sample()
+    def sample(self, interrupted: FrameType | None = None) -> None:
+        """Take one sample of every thread.
 
-    def sample(self) -> None:
-        """Take one sample of every thread but the caller's."""
+        Args:
+            interrupted: Where the calling thread was when a signal interrupted it; None leaves it out.
+        """
+        frames = sys._current_frames()
         own = threading.get_ident()
-        for thread, frame in sys._current_frames().items():
-            if thread == own:
-                continue
+        del frames[own]
+        if interrupted is not None:
+            frames[own] = interrupted
+        for thread, frame in frames.items():
             try:
                 now_ns = time.clock_gettime_ns(time.pthread_getcpuclockid(thread))
             except OSError:  # the thread ended meanwhile
@@ -131,6 +131,8 @@ class CpuSampler:
 @lru_cache(maxsize=4096)
 def module_of(filename: str) -> str:
     """The dotted name of a source file's module, as far as its path tells."""
+    if filename.startswith("<"):
+        return filename.strip("<>").replace(" ", "_")
     path = filename
     for root in _ROOTS:
         if path.startswith(root):
@@ -208,14 +210,14 @@ class Pprof:
         """Live objects, or with ``seconds`` those allocated meanwhile (§8.3)."""
         seconds = _unsigned(arguments.get("seconds"))
         if seconds is not None:
-            return await self._alone(self._allocations, seconds)
+            return await self._alone(self._in_thread(self._allocations, seconds))
         if not self._counts_always:
             return Answer(500, NO_SAMPLING.encode())
-        return await self._alone(self._live)
+        return await self._alone(self._in_thread(self._live))
 
     async def growth(self) -> Answer:
         """The allocations that took address space of their own (§8.4)."""
-        return await self._alone(self._growth)
+        return await self._alone(self._in_thread(self._growth))
 
     async def profile(self, target: str) -> Answer:
         """A CPU profile (§8.5).
@@ -225,22 +227,38 @@ class Pprof:
         """
         found = re.search(r"[?&]seconds=([^&#]*)", target)
         seconds = 60 if found is None else _unsigned(found[1]) or 0
-        return await self._alone(self._cpu, seconds)
+        return await self._alone(self._cpu(seconds))
 
-    async def _alone(self, work: Callable[..., bytes], *arguments: int) -> Answer:
+    async def _alone(self, work: Coroutine[None, None, bytes]) -> Answer:
         if self._busy:
+            work.close()
             return Answer(500, b"")
         self._busy = True
         try:
-            body = await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+            return Answer(200, await work)
         finally:
             self._busy = False
-        return Answer(200, body)
 
-    def _cpu(self, seconds: int) -> bytes:
+    async def _in_thread(self, work: Callable[..., bytes], *arguments: int) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+
+    async def _cpu(self, seconds: int) -> bytes:
+        """Sample for some seconds, or until told to stop; the loop must run in the main thread."""
         sampler = CpuSampler(self.symbols)
-        sampler.run(seconds, self._stop)
+        sampler.sample(sys._getframe())
+        signal.signal(signal.SIGPROF, lambda _signal, frame: sampler.sample(frame))
+        signal.siginterrupt(signal.SIGPROF, False)
+        signal.setitimer(signal.ITIMER_PROF, PERIOD_US / 1e6, PERIOD_US / 1e6)
+        try:
+            await self._in_thread(self._wait, seconds)
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one that is still on its way must not end the process
         return cpu_profile(sampler.counts, _maps())
+
+    def _wait(self, seconds: int) -> bytes:
+        self._stop.wait(seconds)
+        return b""
 
     def _live(self) -> bytes:
         return heap_profile(self._blocks(tracemalloc.take_snapshot()), "heap_v2/1", _maps())

@@ -6,6 +6,7 @@ import array
 import asyncio
 import re
 import threading
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,6 +188,18 @@ def sample_until_charged(sampler: CpuSampler) -> None:
         own_wait.wait(0.001)
 
 
+async def test_a_profile_charges_what_the_event_loop_runs(pprof: Pprof) -> None:
+    task = asyncio.ensure_future(pprof.profile("/pprof/profile"))
+    await asyncio.sleep(0)
+    end = time.thread_time() + 0.3
+    while time.thread_time() < end:
+        sum(range(1000))
+    pprof.close()
+    words = array.array("Q", (await task).body[:8000])
+    names = {pprof.symbols.name(word) for word in words}
+    assert any(str(name).endswith("test_a_profile_charges_what_the_event_loop_runs") for name in names)
+
+
 async def test_one_profile_at_a_time() -> None:
     with ThreadPoolExecutor(1) as executor:
         pprof = Pprof({}, executor)
@@ -216,3 +229,4 @@ def test_a_file_is_named_as_its_module() -> None:
     assert module_of(threading.__file__) == "threading"
     assert module_of(asyncio.__file__) == "asyncio"
     assert module_of("/somewhere/else/my script.py") == "my_script"
+    assert module_of("<string>") == "string"
