@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -12,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from intake_server.access import Plugin
+from intake_server.drivers import third_party
 from intake_server.drivers.registry import Registry
 from intake_server.handlers.listing import ListingHandlers
 from intake_server.handlers.source import SourceHandlers
@@ -23,6 +23,7 @@ from intake_server.service.partition_cache import PartitionCache
 from intake_server.service.reads import InFlight, Reads
 from intake_server.service.recipe_book import RecipeBook
 from intake_server.service.sources import Sources
+from intake_server.service.watching import watch
 from intake_server.service.workers import Workers
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import UnreadableCatalog
@@ -48,7 +49,7 @@ class CatalogServer:
         self.metrics = Metrics("intake_server")
         self.quick = Workers("intake-open", settings.open_threads, settings.queue, max(1, settings.open_threads // 2))
         self.readers = Workers("intake-read", settings.threads, settings.queue, max(1, settings.threads // 2))
-        self.registry = Registry()
+        self.registry = Registry(third_party.find)
         self.guard = Guard(plugin, self.quick, hide_denied=settings.hide_denied)
         self.book = RecipeBook(key or secrets.token_bytes(32), most=settings.max_recipes, idle_s=settings.recipe_idle_s)
         self.catalogs = Catalogs(settings, self.registry, self.quick, self.book, self.guard, self._import_modules)
@@ -69,7 +70,9 @@ class CatalogServer:
         """Import the driver modules that a catalog file names (§9.1); one that fails is a warning."""
         for name in modules:
             try:
-                importlib.import_module(name)
+                module = importlib.import_module(name)
+                for info, driver in third_party.find_all(module):
+                    self.registry.add(info, driver)
             except Exception as error:  # noqa: BLE001 - foreign code named by the catalog; the rest still works
                 log.warning("a driver module of the catalog cannot be imported", module=name, reason=repr(error))
 
@@ -152,11 +155,14 @@ def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:
 def _life_of(server: CatalogServer):  # type: ignore[no-untyped-def]
     async def life(_app: web.Application) -> AsyncIterator[None]:
         await server.start()
-        sweeping = asyncio.create_task(server.sweep(), name="sweep")
+        tasks = [asyncio.create_task(server.sweep(), name="sweep")]
+        if server.settings.watch:
+            looking = watch(server.catalogs.place, server.catalogs.root_catalog.look)
+            tasks.append(asyncio.create_task(looking, name="watch"))
         yield
-        sweeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeping
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         server.close()
 
     return life

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from intake_server import checking
 from intake_server.access import BaseAuth, Plugin, SecretAuth
 from intake_server.app import CatalogServer, make_app
+from intake_server.service.guard import Caller
 from intake_server.settings import Settings
 from intake_server.storage.auth import plugin_from, read_keys
 from intake_server.storage.classic_config import config_path, read_config
@@ -50,6 +53,7 @@ SIZE = SizeType()
 @option(
     "--ttl", type=click.FloatRange(min=0), default=60.0, help="Seconds after which catalog files are looked at again."
 )
+@option("--watch/--no-watch", default=True, help="Notice changed catalog files at once.")
 @option("--list-entries", is_flag=True, help="Log the names of all entries at start.")
 @click.option("--sys-exit-on-sigterm", is_flag=True, hidden=True, help="Accepted; SIGTERM always ends cleanly.")
 @option("--auth-secret", help="Callers must send this in the header intake-secret.")
@@ -138,6 +142,36 @@ def start(**flags: Any) -> None:
         context.exit(1)
     require_authentication(options, authenticated=type(plugin) is not BaseAuth, how="--auth-secret or --api-keys")
     run_daemon("intake_server", options, lambda: _service(settings, plugin, options))
+
+
+@main.command()
+@click.argument("catalogs", metavar="FILE...", nargs=-1, required=True)
+@click.option("--flatten/--no-flatten", default=True, help="Several files: one name space, or nested catalogs.")
+@click.option("--getshell/--no-getshell", default=False, help="Whether catalogs may run commands with shell().")
+def check(catalogs: tuple[str, ...], flatten: bool, getshell: bool) -> None:
+    """Validate catalogs and say which entries open; the exit code is 1 when any does not."""
+    logs.configure("error", "console")
+    settings = Settings(catalogs=catalogs, flatten=flatten, getshell=getshell, watch=False)
+    try:
+        failed = asyncio.run(_check(settings))
+    except StartupError as error:
+        click.echo(f"intake_server: {error}", err=True)
+        raise SystemExit(1) from error
+    raise SystemExit(1 if failed else 0)
+
+
+async def _check(settings: Settings) -> int:
+    server = CatalogServer(settings, BaseAuth())
+    await server.start()
+    failed = 0
+    async for finding in checking.check(server, Caller({}, "everybody")):
+        failed += not finding.opens
+        click.echo(f"{'ok    ' if finding.opens else 'FAILED'}  {finding.name}: {finding.detail}")
+    problems = list(server.catalogs.problems())
+    for problem in problems:
+        click.echo(f"FAILED  {problem}")
+    server.close()
+    return failed + len(problems)
 
 
 def _classic_flags() -> None:

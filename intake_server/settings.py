@@ -16,6 +16,7 @@ class Settings:
         catalogs: The files, folders, globs or URLs to serve.
         flatten: Whether several files become one name space.
         ttl_s: How old a catalog may be before its files are looked at again, in seconds.
+        watch: Whether changed catalog files are noticed at once.
         catalog_wait_s: How long a request waits for a catalog to be looked at again before the last state is used.
         list_entries: Whether entry names are logged at start.
         show_args: Whether listings carry the arguments of entries that clients may not open themselves.
@@ -48,6 +49,7 @@ class Settings:
     catalogs: tuple[str, ...]
     flatten: bool = True
     ttl_s: float = 60.0
+    watch: bool = True
     catalog_wait_s: float = 0.25
     list_entries: bool = False
     show_args: bool = False

@@ -10,7 +10,7 @@ import functools
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +22,7 @@ from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable
 from intake_server.drivers.files import File, Listing, listing, pinned
 from intake_server.encoding import frames
 from intake_server.encoding.frames import NotAFrame
+from intake_server.exports.conditions import Bounds
 
 NAME = "parquet"
 _HIVE = re.compile(r"^([A-Za-z_][\w.-]*)=(.*)$")
@@ -132,13 +133,74 @@ class ParquetSource:
             parquet = pq.ParquetFile(opened, pre_buffer=not self._at.is_local)
             present = set(parquet.schema_arrow.names)
             table = parquet.read_row_group(piece.group, columns=[n for n in self._needed.names if n in present])
-        for name, value in self._hive[piece.file].items():
-            if name not in present and self._needed.get_field_index(name) >= 0:
-                table = table.append_column(name, _constant(value, piece.rows, self._needed.field(name).type))
-        table = frames.conformed(table, self._needed, piece.rows)
-        if self._filters is not None:
-            table = table.filter(self._filters)
+        table = self._completed(table, piece, self._needed, piece.rows)
         return table if self._needed is self._arrow else frames.conformed(table, self._arrow)
+
+    def _completed(self, table: pa.Table, piece: _Piece, needed: pa.Schema, rows: int) -> pa.Table:
+        """Rows as they are in a file, with the columns that its folders name, in the source's types and filtered."""
+        for name, value in self._hive[piece.file].items():
+            if name not in table.schema.names and needed.get_field_index(name) >= 0:
+                table = table.append_column(name, _constant(value, rows, needed.field(name).type))
+        table = frames.conformed(table, needed, rows)
+        return table if self._filters is None else table.filter(self._filters)
+
+    # Parts of partitions (`exports.scan.Selective`)
+
+    def partition_rows(self, partition: int) -> int | None:
+        return None if self._filters is not None else self._pieces[partition].rows
+
+    def bounds(self, partition: int, column: str) -> Bounds | None:
+        piece = self._pieces[partition]
+        if piece.file < 0:
+            return None
+        group = _footer(self._at, self._at.files[piece.file]).row_group(piece.group)
+        for position in range(group.num_columns):
+            stored = group.column(position)
+            if stored.path_in_schema != column:
+                continue
+            known = stored.statistics
+            if known is None:
+                return None
+            smallest, largest = (known.min, known.max) if known.has_min_max else (None, None)
+            return Bounds(smallest, largest, known.null_count if known.has_null_count else None, piece.rows)
+        return None
+
+    def batches(self, partition: int, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        piece = self._pieces[partition]
+        if piece.file < 0:
+            return
+        file = self._at.files[piece.file]
+        wanted = pa.schema([self._arrow.field(name) for name in columns])
+        needed = wanted if self._filters is None else self._needed
+        try:
+            for table in self._steps(file, piece, needed, rows):
+                yield from table.select(list(columns)).combine_chunks().to_batches()
+        except (OSError, pa.ArrowException, NotAFrame, IndexError) as error:
+            raise Unreadable(f"{file.path}: {error}") from error
+
+    def _steps(self, file: File, piece: _Piece, needed: pa.Schema, rows: int) -> Iterator[pa.Table]:
+        if self._at.stamp(file) != file.stamp:
+            raise OSError("the file has changed since it was opened")
+        with _open(self._at, file) as opened:
+            parquet = pq.ParquetFile(opened, pre_buffer=not self._at.is_local)
+            present = set(parquet.schema_arrow.names)
+            names = [name for name in needed.names if name in present]
+            if not names:
+                without_columns = parquet.read_row_group(piece.group, columns=[])
+                yield self._completed(without_columns, piece, needed, piece.rows)
+                return
+            for batch in parquet.iter_batches(batch_size=rows, row_groups=[piece.group], columns=names):
+                yield self._completed(pa.Table.from_batches([batch]), piece, needed, batch.num_rows)
+
+    def original(self) -> str | None:
+        """The path of the local file that is all of the data, as they are; None when there is no such file."""
+        is_whole = (
+            len(self._at.files) == 1
+            and self._at.is_local
+            and self._filters is None
+            and pq.read_schema(self._at.files[0].path).names == self._arrow.names
+        )
+        return self._at.files[0].path if is_whole else None
 
     def close(self) -> None:
         """Files are open only while they are read."""

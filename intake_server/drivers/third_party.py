@@ -1,0 +1,188 @@
+"""Drivers of other packages (specification §9.6): classes written for intake before version 2.
+
+They need the extra ``[intake]``.
+Nothing that such a class says of itself is trusted without being brought into the form that clients need.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import threading
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from intake_server.descriptions import DriverInfo
+from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, block_index, single_index
+from intake_server.encoding.blocks import dtype_text
+from intake_server.encoding.control import plain
+
+_REQUIRED = ("name", "container", "discover", "read", "read_partition", "close")
+
+
+class ForeignSource:
+    """An opened source of a foreign class; its methods are called by one thread at a time."""
+
+    pin = None
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self.schema = _schema(source)
+        told = repr((type(source).__name__, self.schema.dtype, self.schema.shape, self.schema.npartitions))
+        self.version = hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+
+    def is_current(self) -> bool:
+        """A foreign class cannot be asked; it is opened anew by every open."""
+        return False
+
+    def stamp(self, partition: Partition | None) -> Any:
+        """Nothing tells when the data change: what is cached is only good for this source."""
+        self._index(partition)
+        return id(self._source)
+
+    def _index(self, partition: Partition | None) -> Any:
+        if self.schema.container == "ndarray":
+            return block_index(partition, self.schema.chunks or ())
+        return single_index(partition, self.schema.npartitions)
+
+    def read(self, partition: Partition | None) -> Any:
+        index = self._index(partition)
+        with self._lock:
+            is_whole = self.schema.npartitions == 1
+            value = self._source.read() if is_whole else self._source.read_partition(index)
+        if hasattr(value, "compute"):
+            value = value.compute(scheduler="synchronous")
+        if self.schema.container == "ndarray":
+            return np.asarray(value)
+        if self.schema.container == "python" and partition is not None and not isinstance(value, (list, tuple)):
+            return [value]
+        if value is None:
+            raise Unreadable("the driver read nothing")
+        return value
+
+    def close(self) -> None:
+        with self._lock:
+            self._source.close()
+
+
+class ForeignDriver:
+    """Opens one foreign class.
+
+    Args:
+        kind: The class.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        self.container = str(kind.container)
+
+    def open(self, arguments: Mapping[str, Any], pin: Any = None) -> ForeignSource:  # noqa: ARG002 - not to be had
+        if self.container not in ("dataframe", "ndarray", "python", "numpy"):
+            raise Unopenable(f"the container {self.container!r} of this driver cannot be served")
+        source = self._kind(**arguments)
+        source.on_server = True
+        source.discover()
+        return ForeignSource(source)
+
+
+def find(name: str) -> tuple[DriverInfo, ForeignDriver] | None:
+    """A driver of another package, by the name it registered or by its dotted class name; None when there is none."""
+    kind = _by_dotted_name(name) if "." in name else _by_registered_name(name)
+    return None if kind is None else _known(kind, name)
+
+
+def find_all(module: ModuleType) -> Iterator[tuple[DriverInfo, ForeignDriver]]:
+    """Every driver class in a module that a catalog file names."""
+    members: list[tuple[str, Any]] = inspect.getmembers(module, inspect.isclass)
+    for _, kind in members:
+        if _is_driver(kind) and isinstance(kind.name, str) and kind.container != "catalog":
+            yield _known(kind, kind.name)
+
+
+def _known(kind: Any, name: str) -> tuple[DriverInfo, ForeignDriver]:
+    registered = kind.name if isinstance(kind.name, str) else name
+    dotted = f"{kind.__module__}.{kind.__qualname__}"
+    container = None if kind.container == "catalog" else str(kind.container)
+    return DriverInfo(registered, container, dotted), ForeignDriver(kind)
+
+
+def _is_driver(kind: Any) -> bool:
+    return inspect.isclass(kind) and all(hasattr(kind, attribute) for attribute in _REQUIRED)
+
+
+def _by_registered_name(name: str) -> Any:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="intake.drivers", name=name):
+        try:
+            kind = point.load()
+        except Exception as error:  # whatever a foreign package raises on import, its driver is not to be had
+            raise Unopenable(f"the driver {name!r} cannot be imported: {error}") from error
+        return kind if _is_driver(kind) else None
+    return None
+
+
+def _by_dotted_name(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        return None
+    except Exception as error:  # whatever a foreign module raises on import, its driver is not to be had
+        raise Unopenable(f"the driver {name!r} cannot be imported: {error}") from error
+    return kind if _is_driver(kind) else None
+
+
+def _schema(source: Any) -> Schema:
+    container = "ndarray" if source.container == "numpy" else str(source.container)
+    metadata = plain(dict(source.metadata or {}))
+    count = source.npartitions
+    count = count if isinstance(count, int) and count > 0 else 1
+    if container == "ndarray":
+        return _array_schema(source, metadata)
+    if container == "dataframe":
+        dtype = _frame_dtype(source.dtype)
+        rows = _row_count(source.shape)
+        return Schema("dataframe", dtype, (rows, len(dtype or {})), count, metadata=metadata)
+    return Schema(container, None, (None,), count, metadata=metadata)
+
+
+def _frame_dtype(dtype: Any) -> dict[str, str] | None:
+    if dtype is None:
+        return None
+    if hasattr(dtype, "dtypes"):
+        dtype = dtype.dtypes
+    if hasattr(dtype, "items"):
+        return {str(name): str(kind) for name, kind in dtype.items()}
+    names = getattr(dtype, "names", None)
+    if names:
+        return {str(name): str(dtype[name]) for name in names}
+    return None
+
+
+def _row_count(shape: Any) -> int | None:
+    rows = shape[0] if isinstance(shape, (list, tuple)) and shape else None
+    return int(rows) if isinstance(rows, (int, np.integer)) else None
+
+
+def _array_schema(source: Any, metadata: Mapping[str, Any]) -> Schema:
+    shape = tuple(int(length) for length in source.shape or ())
+    told = getattr(source, "chunks", None) or (getattr(source, "_schema", None) or {}).get("chunks")
+    chunks = _axis_chunks(told, shape)
+    count = int(np.prod([len(lengths) for lengths in chunks], dtype=int))
+    return Schema("ndarray", dtype_text(np.dtype(source.dtype)), shape, count, chunks, metadata)
+
+
+def _axis_chunks(told: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Chunks as lengths by axis if the driver told them so and they add up, else one block."""
+    whole = tuple((length,) for length in shape)
+    try:
+        chunks = tuple(tuple(int(n) for n in axis) for axis in told or ())
+    except TypeError:
+        return whole
+    return chunks if tuple(sum(axis) for axis in chunks) == shape else whole
