@@ -29,7 +29,7 @@ async def play(http: aiohttp.ClientSession, iserver: str, visitors: int, seed: i
         http: Client session.
         iserver: Base URL of the impression server, prefix included.
         visitors: How many visitors come.
-        seed: Makes their behaviour repeatable; their ids are always fresh.
+        seed: Decides how they behave; their ids are always fresh.
     """
     chance = random.Random(seed)
     impressions = ratings = 0

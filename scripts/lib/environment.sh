@@ -29,7 +29,7 @@ ensure_environment() {
     stamp=".venv/installed-$extra"
     if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$(requirements_stamp)" ]; then
         echo "installing the project and what it needs [$extra]"
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --editable ".[$extra]"
         requirements_stamp >"$stamp"
     fi
 }
