@@ -1,0 +1,180 @@
+"""A metaserver in process: its clocks in the test's hand, its replica servers played by the test."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from metaserver import app
+from metaserver.handlers.http import MetaRoutes
+from metaserver.leadership import Leadership
+from metaserver.service import MetaService
+from metaserver.storage.sqlite import SqliteStore
+from metaserver.tables import NewTable
+from shared.pegasus import calls
+from shared.pegasus.common_routes import CommonRoutes
+from shared.pegasus.connection import RpcConnections
+from shared.pegasus.flags import Flags
+from shared.pegasus.introspection import Introspection
+from shared.pegasus.metrics import Identity, Registry
+from shared.pegasus.pprof import Pprof
+from shared.pegasus.routes import Router
+from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures.base import HostPort
+from shared.pegasus.structures.failure_detector import BeaconMessage
+from shared.pegasus.structures.meta_admin import ConfigSyncRequest, UpdateConfigurationRequest
+from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
+
+NOW_S = 1_700_000_000
+FIRST_TABLES = [NewTable("stat", 4, 1), NewTable("temp", 8, 1)]
+
+
+def node(number: int) -> HostPort:
+    """The name of the n-th replica server."""
+    return HostPort("127.0.0.1", 34800 + number)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    def wall(self) -> float:
+        return NOW_S + self.elapsed
+
+    def advance(self, seconds: float) -> None:
+        self.elapsed += seconds
+
+
+class Cluster:
+    """One metaserver, and replica servers that accept every proposal as soon as the test lets them."""
+
+    def __init__(self, path: Path, settings: dict[str, str]) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.flags = Flags(settings)
+        self.proposals: list[tuple[HostPort, UpdateConfigurationRequest]] = []
+        self.service: MetaService
+        self.server: PegasusServer
+        self.address: HostPort
+        self.connections = RpcConnections()
+        self._http: aiohttp.ClientSession | None = None
+
+    async def start(self, first_tables=(), leadership=None) -> None:
+        bound = socket.create_server(("127.0.0.1", 0))
+        self.address = HostPort(*bound.getsockname()[:2])
+        store = await SqliteStore.open(self.path)
+        self.service = MetaService(
+            store,
+            self.flags,
+            leadership or Leadership.alone(self.address),
+            self._receive_proposal,
+            clock=self.clock.monotonic,
+            wall_clock=self.clock.wall,
+        )
+        await self.service.start(first_tables)
+        process = Introspection(
+            Registry("meta"), Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), lambda: True
+        )
+        routes = app.http_routes(CommonRoutes(self.flags, NOW_S), process, MetaRoutes(self.service))
+        rpcs = app.rpc_table(self.service, is_compat=self.flags.boolean("compat_omit_host_port"))
+        self.server = PegasusServer(Router(routes), rpcs)
+        await self.server.start([bound], None)
+        self._http = aiohttp.ClientSession()
+
+    async def stop(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+        await self.connections.close()
+        await self.server.drain()
+        await self.service.close()
+
+    async def _receive_proposal(self, target: HostPort, request: UpdateConfigurationRequest) -> None:
+        self.proposals.append((target, request))
+
+    # what replica servers do
+
+    async def beat(self, *numbers: int, start_time: int = 1) -> None:
+        """Replica servers give a sign of life and report what they hold."""
+        for number in numbers:
+            name = node(number)
+            beacon = BeaconMessage(1, name, self.address, start_time, name, self.address)
+            acknowledged = await self.call(calls.BEACON, beacon)
+            assert acknowledged.allowed
+            if self.service.nodes.known[name].stored is None:
+                await self.report(number)
+
+    async def report(self, number: int, *stored: ReplicaInfo):
+        """A replica server reports; by default what the metaserver would have it hold."""
+        return await self.call(
+            calls.CONFIG_SYNC, ConfigSyncRequest(node(number), stored or self.held(number), None, node(number))
+        )
+
+    def held(self, number: int) -> list[ReplicaInfo]:
+        """Replicas of every partition that the server is, or was, a member of."""
+        return [
+            ReplicaInfo(gpid, partition.ballot, PartitionStatus.INACTIVE, 5, 5, 5, "pegasus", "d1")
+            for table in self.service.metadata.tables.values()
+            for gpid, partition in table
+            if node(number) in (*partition.members(), *partition.last_drops)
+        ]
+
+    async def accept(self) -> None:
+        """Replica servers carry out everything that has been proposed to them."""
+        for _ in range(50):
+            await self.settle()
+            proposals, self.proposals = self.proposals, []
+            if not proposals:
+                return
+            for _, request in proposals:
+                wanted = UpdateConfigurationRequest(request.info, request.config, request.type, hp_node=request.hp_node)
+                wanted.config.ballot += 1
+                assert (await self.call(calls.UPDATE_CONFIGURATION, wanted)).err == "ERR_OK"
+        raise AssertionError("proposals without end")
+
+    async def settle(self) -> None:
+        """Wait until every proposal that was decided has been sent."""
+        while self.service._tasks:
+            await next(iter(self.service._tasks))
+
+    # what clients do
+
+    async def call(self, call, value):
+        return await self.connections.call(self.address, call, value, 5.0)
+
+    async def get(self, target: str, *, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body of an HTTP call; with a body, of a POST."""
+        assert self._http is not None
+        url = f"http://{self.address}{target}"
+        method = "GET" if body is None else "POST"
+        async with self._http.request(method, url, data=body, allow_redirects=False) as response:
+            self.location = response.headers.get("Location")
+            return response.status, await response.read()
+
+
+@pytest.fixture
+def settings():
+    """Settings that differ from the defaults; a module may override this."""
+    return {"cluster_name": "onebox", "cluster_root": "/pegasus/onebox"}
+
+
+@pytest.fixture
+async def cluster(tmp_path, settings):
+    """A metaserver with its first tables and no replica server."""
+    cluster = Cluster(tmp_path / "meta.db", settings)
+    await cluster.start(FIRST_TABLES)
+    yield cluster
+    await cluster.stop()
+
+
+@pytest.fixture
+async def served(cluster):
+    """The same with one replica server, which serves all partitions."""
+    await cluster.beat(1)
+    await cluster.accept()
+    return cluster
