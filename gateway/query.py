@@ -152,7 +152,7 @@ class Column:
 
     path: Path
     kind: Kind
-    enum: EnumSpec | None = None
+    enum: EnumSpec | None = field(default=None, compare=False)
 
     def value(self, record: Record) -> Any:
         """The record's value in the form in which this kind is compared; None for null and absent."""

@@ -56,9 +56,14 @@ _OPERATORS: Final = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">="
 
 
 class Selector:
-    """Answers selections over states: small ones at once, large ones with DuckDB in one thread of its own."""
+    """Answers selections over states: small ones at once, large ones with DuckDB in one thread of its own.
 
-    def __init__(self) -> None:
+    Args:
+        scan_up_to: The most rows that are looked at in Python.
+    """
+
+    def __init__(self, scan_up_to: int | None = None) -> None:
+        self._scan_up_to = SCAN_UP_TO if scan_up_to is None else scan_up_to
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state query")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._stores: dict[int, _Store] = {}
@@ -68,7 +73,7 @@ class Selector:
         found = state.find(selection)
         if found is not None:
             return found
-        if not selection.predicates or len(state) <= SCAN_UP_TO or Never() in selection.predicates:
+        if not selection.predicates or len(state) <= self._scan_up_to or Never() in selection.predicates:
             return state.scan(selection)
         store = self._stores.setdefault(id(state), _Store(state))
         async with store.lock:

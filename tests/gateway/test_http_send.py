@@ -124,7 +124,14 @@ async def test_what_is_wrong_is_told_in_the_shape_that_clients_know(
     [
         ("positive", 0, "greater_than", ["body", "positive"], "Input should be greater than 0", {"gt": 0.0}),
         ("number", 7, "enum", ["body", "number"], "Input should be 1, 2 or 3", {"expected": "1, 2 or 3"}),
-        ("literal", "z", "literal_error", ["body", "literal"], "Input should be 'x' or 'y'", {"expected": "'x' or 'y'"}),
+        (
+            "literal",
+            "z",
+            "literal_error",
+            ["body", "literal"],
+            "Input should be 'x' or 'y'",
+            {"expected": "'x' or 'y'"},
+        ),
         ("inner", {"a": "q"}, "int_parsing", ["body", "inner", "a"], None, None),
     ],
 )

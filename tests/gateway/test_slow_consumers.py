@@ -1,0 +1,71 @@
+"""A subscriber that stops reading costs the others nothing and is ended in the end (specification §4.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+
+from tests.gateway.conftest import Client, Serve
+from tests.gateway.examples import DEMO_TYPES
+from tests.gateway.test_stream import act, received, settled
+
+
+async def silent_subscriber(gateway: Client, channel: str) -> socket.socket:
+    """A raw connection that subscribes and then reads no more."""
+    loop = asyncio.get_running_loop()
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await loop.sock_connect(raw, (gateway.http.host, gateway.http.port))
+    key = base64.b64encode(os.urandom(16)).decode()
+    head = (
+        "GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )
+    await loop.sock_sendall(raw, head.encode())
+    while b"\r\n\r\n" not in await loop.sock_recv(raw, 4096):
+        pass
+    action = b'{"action":"subscribe","channel":"%s"}' % channel.encode()
+    await loop.sock_sendall(raw, bytes((0x81, 0x80 | len(action), 0, 0, 0, 0)) + action)
+    feed = gateway.gateway.engine.channels[channel].feeds[0]
+    while not feed.subscribers:
+        await asyncio.sleep(0)
+    return raw
+
+
+async def test_a_silent_subscriber_is_closed_and_the_others_miss_nothing(serve: Serve):
+    limits = "stream: {queue: {max_messages: 100000, max_bytes: 1MiB, policy: disconnect}}\n"
+    gateway = await serve(limits + DEMO_TYPES)
+    raw = await silent_subscriber(gateway, "example")
+    reader = await gateway.stream()
+    await act(reader, action="subscribe", channel="example")
+    await settled(gateway, reader)
+    stats = gateway.gateway.stream_stats
+    seen: list[int] = []
+    sent = 0
+    while not stats.slow_closes:
+        await gateway.send("example", [{"x": number, "y": "y" * 10_000} for number in range(sent, sent + 20)])
+        sent += 20
+        seen += [message["data"][0]["x"] for message in await received(reader, 20)]
+    assert seen == list(range(sent))
+    await gateway.send("example", {"x": sent})
+    assert (await received(reader))[0]["data"][0]["x"] == sent
+    raw.close()
+    while len(stats.connections) > 1:
+        await asyncio.sleep(0)
+
+
+async def test_what_a_silent_subscriber_does_not_read_is_bounded_when_the_oldest_is_dropped(serve: Serve):
+    limits = "stream: {queue: {max_messages: 50, policy: drop_oldest}}\n"
+    gateway = await serve(limits + DEMO_TYPES)
+    raw = await silent_subscriber(gateway, "example")
+    stats = gateway.gateway.stream_stats
+    while stats.summary()["dropped"] < 100:
+        await gateway.send("example", [{"y": "y" * 10_000} for _ in range(20)])
+    assert stats.summary()["queued_messages"] <= 50
+    assert stats.slow_closes == 0
+    raw.close()
+    while stats.connections:
+        await asyncio.sleep(0)

@@ -1,0 +1,191 @@
+"""States: order, index, eviction, and that both evaluators of a filter agree (specification §2.4, §3, §8.3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.channels import StateSpec
+from gateway.fields import Nullable, Scalar
+from gateway.query import Columns, Query, compile_query
+from gateway.records import Record
+from gateway.states import State
+from gateway.storage.columns import Selector
+from gateway.structs import FieldSpec, StructSpec
+from tests.gateway.conftest import Serve
+
+SPEC = StructSpec(
+    "Row",
+    (
+        FieldSpec("k", Scalar("int")),
+        FieldSpec("s", Scalar("str")),
+        FieldSpec("f", Nullable(Scalar("float"))),
+        FieldSpec("m", Scalar("datetime")),
+        FieldSpec("any", Scalar("any")),
+    ),
+)
+COLUMNS = Columns(SPEC, {"Row": SPEC}, {})
+
+
+def row(**values: Any) -> Record:
+    return Record("Row", values)
+
+
+def state(*keyby: str, **options: Any) -> State:
+    return State(StateSpec("rows", keyby, **options), COLUMNS)
+
+
+def test_rows_are_listed_by_key_with_nulls_first():
+    rows = state("s", "k")
+    for values in ({"s": "b", "k": 2}, {"s": "b", "k": 1}, {"k": 9}, {"s": "a", "k": None}, {"s": "a", "k": 5}):
+        rows.update(row(**values))
+    listed = [(record.get("s"), record.get("k")) for record in rows.rows()]
+    assert listed == [(None, 9), ("a", None), ("a", 5), ("b", 1), ("b", 2)]
+
+
+def test_strings_are_ordered_by_code_point_and_numbers_by_size():
+    rows = state("s")
+    for word in ("é", "Z", "a", "10", "9"):
+        rows.update(row(s=word))
+    assert [record.s for record in rows.rows()] == ["10", "9", "Z", "a", "é"]
+
+
+def test_a_key_of_any_type_has_a_fixed_order():
+    rows = state("any")
+    for value in ("b", 2, True, None, [1], 1.5, {"x": 1}, "a"):
+        rows.update(row(any=value))
+    assert [record.any for record in rows.rows()] == [None, True, 1.5, 2, "a", "b", [1], {"x": 1}]
+
+
+def test_only_the_last_record_of_a_combination_is_kept():
+    rows = state("k")
+    rows.update(row(k=1, s="old"))
+    rows.update(row(k=1, s="new"))
+    assert [record.s for record in rows.rows()] == ["new"]
+    assert rows.size_bytes == len(row(k=1, s="new").encoded)
+
+
+def test_a_full_state_forgets_the_combination_updated_longest_ago():
+    rows = state("k", max_keys=2)
+    for k in (1, 2, 1, 3):
+        rows.update(row(k=k))
+    assert [record.k for record in rows.rows()] == [1, 3]
+    rows.update(row(k=2))
+    assert [record.k for record in rows.rows()] == [2, 3]
+
+
+def test_a_full_state_may_reject_new_combinations_instead():
+    rows = state("k", max_keys=1, evict="reject")
+    assert rows.update(row(k=1, s="a"))
+    assert not rows.update(row(k=2))
+    assert rows.update(row(k=1, s="b"))
+    assert [record.s for record in rows.rows()] == ["b"]
+
+
+def test_the_whole_combination_is_found_without_looking_at_the_rows(monkeypatch: pytest.MonkeyPatch):
+    rows = state("k", "s")
+    for k in range(100):
+        rows.update(row(k=k, s=str(k)))
+    filters = [{"attr": "s", "by": {"value": "7"}}, {"attr": "k", "by": {"value": 7}}]
+    selection = compile_query(Query.model_validate({"filters": filters}), COLUMNS)
+    monkeypatch.setattr(rows, "rows", None)
+    assert [record.k for record in rows.find(selection) or []] == [7]
+    partly = compile_query(Query.model_validate({"filters": filters[:1]}), COLUMNS)
+    assert rows.find(partly) is None
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"k": st.integers(0, 30)},
+        optional={
+            "s": st.none() | st.sampled_from(["", "a", "b", "5", "é", "\x00", "\U0001f600"]),
+            "f": st.none() | st.floats(width=32) | st.integers(-3, 3).map(float),
+            "m": st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
+        },
+    ),
+    max_size=40,
+)
+VALUES = st.one_of(
+    st.integers(-5, 40), st.floats(-5, 40), st.sampled_from(["a", "5", "2.5", "x", "", "2024-01-01"]), st.booleans()
+)
+CONDITIONS = st.one_of(
+    st.fixed_dictionaries(
+        {"value": VALUES, "where": st.sampled_from(["==", "!=", "<", "<=", ">", ">="])},
+    ),
+    st.fixed_dictionaries({"attr": st.sampled_from(["k", "s", "f", "m"]), "where": st.sampled_from(["==", "<", "!="])}),
+    st.fixed_dictionaries({"value": st.lists(VALUES, max_size=3), "where": st.just("in")}),
+    st.fixed_dictionaries({"where": st.sampled_from(["is_null", "not_null"])}),
+)
+FILTERS = st.lists(st.fixed_dictionaries({"attr": st.sampled_from(["k", "s", "f", "m"]), "by": CONDITIONS}), max_size=3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(before=ROWS, between=ROWS, filters=FILTERS)
+def test_columns_in_duckdb_and_rows_in_python_give_the_same_answers(
+    before: list[dict[str, Any]], between: list[dict[str, Any]], filters: list[dict[str, Any]]
+):
+    async def compare() -> None:
+        selector, rows = Selector(scan_up_to=0), state("k", "s")
+        selection = compile_query(Query.model_validate({"filters": filters}), COLUMNS)
+        for changes in (before, between):
+            for values in changes:
+                rows.update(row(**values))
+            assert await selector.select(rows, selection) == rows.scan(selection)
+        await selector.close()
+
+    asyncio.run(compare())
+
+
+FILE = """
+structs:
+  Row: {fields: {k: int, s: str = ""}}
+channels:
+  rows: {type: Row, send: true, state: {keyby: [k]}}
+  pairs: {type: Row, keys: [b, a], send: true, state: {keyby: [k], alias: kept}}
+"""
+
+
+async def test_a_large_state_is_streamed_whole_and_in_order(serve: Serve):
+    gateway = await serve(FILE)
+    sent = await gateway.send("rows", [{"k": k} for k in range(2999, -1, -1)])
+    answer = await gateway.http.get("/api/v1/state/rows")
+    assert await answer.json() == sent[::-1]
+    assert int(answer.headers["content-length"]) == len(await answer.read())
+
+
+async def test_a_range_over_a_large_state_stays_exact_while_rows_change(serve: Serve):
+    gateway = await serve(FILE)
+    await gateway.send("rows", [{"k": k} for k in range(5000)])
+    params = {
+        "query": json.dumps(
+            {
+                "filters": [
+                    {"attr": "k", "by": {"value": 100, "where": ">="}},
+                    {"attr": "k", "by": {"value": 103, "where": "<"}},
+                    {"attr": "s", "by": {"value": "", "where": "=="}},
+                ]
+            }
+        )
+    }
+    assert [each["k"] for each in await gateway.get("/state/rows", params=params)] == [100, 101, 102]
+    await gateway.send("rows", [{"k": 101, "s": "changed"}])
+    assert [each["k"] for each in await gateway.get("/state/rows", params=params)] == [100, 102]
+    await gateway.send("rows", [{"k": k, "s": "changed"} for k in range(4000)] + [{"k": 101}])
+    assert [each["k"] for each in await gateway.get("/state/rows", params=params)] == [101]
+
+
+async def test_the_state_of_a_basket_is_the_union_of_its_keys_in_key_order(serve: Serve):
+    gateway = await serve(FILE)
+    await gateway.send("pairs/a", [{"k": 2}, {"k": 1}])
+    await gateway.send("pairs/b", {"k": 3})
+    assert [each["k"] for each in await gateway.get("/state/kept")] == [3, 1, 2]
+    assert [each["k"] for each in await gateway.get("/state/kept/a")] == [1, 2]
+    assert [each["k"] for each in await gateway.get("/state/kept", params={"query": '{"limit":2}'})] == [3, 1]
+    assert await gateway.refused("GET", "/state/kept/zz", 404) == "State not found: kept/zz"
+    assert await gateway.refused("GET", "/state/rows/a", 404) == "Not Found"
