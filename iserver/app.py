@@ -8,6 +8,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -107,25 +108,28 @@ async def open_parts(
     Raises:
         StartupError: It cannot be built; the text says why.
     """
-    loader = Loader(
-        _source(settings),
-        settings.fdl_files,
-        environment_id=settings.environment,
-        lenient=settings.lenient_config,
-        adjust=lambda document: _adjusted(document, settings),
-    )
-    try:
-        configuration = await loader.load()
-    except (UnreachableError, InvalidConfigurationError) as error:
-        await loader.close()
-        raise StartupError(str(error)) from error
-    location = (
-        settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
-    )
-    journal = await Journal.open(settings.data_dir / "journal.sqlite", keeps_changes=settings.journal)
-    await asyncio.to_thread(open_place, location)
-    sessions = await journal.load()
-    await journal.keep_definition(configuration.definition)
+    async with AsyncExitStack() as opened:
+        loader = Loader(
+            _source(settings),
+            settings.fdl_files,
+            environment_id=settings.environment,
+            lenient=settings.lenient_config,
+            adjust=lambda document: _adjusted(document, settings),
+        )
+        opened.push_async_callback(loader.close)
+        try:
+            configuration = await loader.load()
+        except (UnreachableError, InvalidConfigurationError) as error:
+            raise StartupError(str(error)) from error
+        location = (
+            settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
+        )
+        journal = await Journal.open(settings.data_dir / "journal.sqlite", keeps_changes=settings.journal)
+        opened.push_async_callback(journal.close)
+        await asyncio.to_thread(open_place, location)
+        sessions = await journal.load()
+        await journal.keep_definition(configuration.definition)
+        opened.pop_all()
     streams = Streams()
     server = ImpressionServer(
         configuration,
