@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,6 +64,13 @@ class Client:
     async def stream(self, query: str = "") -> Any:
         """An open WebSocket."""
         return await self.http.ws_connect("/api/v1/stream" + query, autoping=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the gateway go on until something is so."""
+    async with asyncio.timeout(20):
+        for _ in iter(condition, True):
+            await asyncio.sleep(0)
 
 
 Serve = Callable[..., Awaitable[Client]]

@@ -7,15 +7,14 @@ from collections.abc import Awaitable
 
 import pytest
 
-from tests.gateway.conftest import Client, Serve
+from tests.gateway.conftest import Client, Serve, until
 from tests.gateway.examples import DEMO_TYPES
 
 
 async def waiting(gateway: Client, count: int) -> None:
     """Return when that many requests wait."""
     channels = list(gateway.gateway.engine.channels)
-    while sum(len(c.waiters) + sum(len(f.waiters) for f in c.feeds) for c in channels) != count:
-        await asyncio.sleep(0)
+    await until(lambda: sum(len(c.waiters) + sum(len(f.waiters) for f in c.feeds) for c in channels) == count)
 
 
 async def after(gateway: Client, path: str, *sends: tuple[str, object]) -> object:

@@ -7,7 +7,7 @@ import base64
 import os
 import socket
 
-from tests.gateway.conftest import Client, Serve
+from tests.gateway.conftest import Client, Serve, until
 from tests.gateway.examples import DEMO_TYPES
 from tests.gateway.test_stream import act, received, settled
 
@@ -30,8 +30,7 @@ async def silent_subscriber(gateway: Client, channel: str) -> socket.socket:
     action = b'{"action":"subscribe","channel":"%s"}' % channel.encode()
     await loop.sock_sendall(raw, bytes((0x81, 0x80 | len(action), 0, 0, 0, 0)) + action)
     feed = gateway.gateway.engine.channels[channel].feeds[0]
-    while not feed.subscribers:
-        await asyncio.sleep(0)
+    await until(lambda: bool(feed.subscribers))
     return raw
 
 
@@ -53,8 +52,7 @@ async def test_a_silent_subscriber_is_closed_and_the_others_miss_nothing(serve: 
     await gateway.send("example", {"x": sent})
     assert (await received(reader))[0]["data"][0]["x"] == sent
     raw.close()
-    while len(stats.connections) > 1:
-        await asyncio.sleep(0)
+    await until(lambda: len(stats.connections) == 1)
 
 
 async def test_what_a_silent_subscriber_does_not_read_is_bounded_when_the_oldest_is_dropped(serve: Serve):
@@ -67,5 +65,4 @@ async def test_what_a_silent_subscriber_does_not_read_is_bounded_when_the_oldest
     assert stats.summary()["queued_messages"] <= 50
     assert stats.slow_closes == 0
     raw.close()
-    while stats.connections:
-        await asyncio.sleep(0)
+    await until(lambda: not stats.connections)

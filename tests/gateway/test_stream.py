@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.gateway.conftest import Serve
+from tests.gateway.conftest import Serve, until
 from tests.gateway.examples import DEMO_TYPES
 
 
@@ -272,8 +272,7 @@ async def test_a_client_that_leaves_is_forgotten_at_once(serve: Serve):
     feed = gateway.gateway.engine.channels["example"].feeds[0]
     assert len(feed.subscribers) == 1
     await socket.close()
-    while feed.subscribers:
-        await asyncio.sleep(0)
+    await until(lambda: not feed.subscribers)
     assert not gateway.gateway.stream_stats.connections
 
 
