@@ -15,7 +15,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -96,30 +96,16 @@ class DaemonGroup(click.Group):
             formatter.write_dl(records)
 
 
-class StartCommand(click.Command):
-    """The ``start`` command: its environment variables are named after the daemon alone."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        if parent is not None and parent.info_name:
-            extra.setdefault("auto_envvar_prefix", environment_prefix(parent))
-        return super().make_context(info_name, args, parent, **extra)
-
-
-def environment_prefix(ctx: click.Context) -> str:
-    """What the names of a daemon's environment variables begin with, such as ``INTAKE_SERVER``."""
-    return (ctx.command.name or "").upper().replace("-", "_")
-
-
 def daemon_group(name: str, help_text: str) -> DaemonGroup:
     """The command group of a daemon, with ``--version``; add ``start`` with `start_command`."""
     group = DaemonGroup(name=name, help=help_text, context_settings={"help_option_names": ["--help"]})
     return click.version_option(version("entrepot"), prog_name=name)(group)
 
 
-def start_command(group: DaemonGroup, *, port: int, prefix: str = "") -> Callable[[Callable[..., None]], StartCommand]:
+def start_command(group: DaemonGroup, *, port: int, prefix: str = "") -> Callable[[Callable[..., None]], click.Command]:
     """Make a function the ``start`` command of a group, with the options that every daemon has.
+
+    Every option can also be given in the environment: ``--etl-interval`` of iserver as ``ISERVER_ETL_INTERVAL``.
 
     Args:
         group: The daemon's group.
@@ -127,11 +113,21 @@ def start_command(group: DaemonGroup, *, port: int, prefix: str = "") -> Callabl
         prefix: Default URL prefix.
     """
 
-    def decorate(function: Callable[..., None]) -> StartCommand:
+    def decorate(function: Callable[..., None]) -> click.Command:
         decorated = server_options(port=port, prefix=prefix)(function)
-        return cast(StartCommand, group.command("start", cls=StartCommand, help=function.__doc__)(decorated))
+        command = group.command("start", help=function.__doc__)(decorated)
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter.envvar is None:
+                parameter.envvar = f"{group.name}_{setting_name(parameter)}".upper()
+        return command
 
     return decorate
+
+
+def setting_name(parameter: click.Parameter) -> str:
+    """What an option is called in settings files and the environment: its long flag, with underscores."""
+    flags = [flag for flag in parameter.opts if flag.startswith("--")]
+    return (flags[0].removeprefix("--") if flags else parameter.name or "").replace("-", "_")
 
 
 def server_options(*, port: int, prefix: str = "") -> Callable[[Command], Command]:
@@ -208,13 +204,15 @@ def apply_settings_file(ctx: click.Context, path: Path) -> None:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise click.UsageError(f"{path}: {error}") from error
-    known = {parameter.name for parameter in ctx.command.params if parameter.name}
-    values = {name.replace("-", "_"): value for name, value in settings.items()}
-    for name in values:
+    known = {setting_name(parameter): parameter.name or "" for parameter in ctx.command.params}
+    values = {}
+    for key, value in settings.items():
+        name = key.replace("-", "_")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {close[0].replace('_', '-')!r}?)" if close else ""
-            raise click.UsageError(f"{path}: unknown setting {name.replace('_', '-')!r}{hint}")
+            raise click.UsageError(f"{path}: unknown setting {key!r}{hint}")
+        values[known[name]] = value
     ctx.default_map = {**(ctx.default_map or {}), **values}
 
 

@@ -21,7 +21,7 @@ main = daemon_group("subject", "A daemon to test with.")
 
 
 @start_command(main, port=4999, prefix="api")
-@option("--colour", default="red", help="What to paint.")
+@option("--paint-colour", "colour", default="red", help="What to paint.")
 @option("--fails", is_flag=True, help="Cannot start.")
 @option("--show", is_flag=True, help="Print the options and end.")
 def start(**flags: Any) -> None:

@@ -18,7 +18,7 @@ def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
 @pytest.fixture
 def settings_file(tmp_path: Path) -> Path:
     path = tmp_path / "settings.toml"
-    path.write_text('port = 1003\ncolour = "from file"\ndata-dir = "elsewhere"\n')
+    path.write_text('port = 1003\npaint-colour = "from file"\ndata-dir = "elsewhere"\n')
     return path
 
 
@@ -27,7 +27,7 @@ def test_start_is_the_default_command():
 
 
 def test_a_flag_beats_the_environment_which_beats_the_file_which_beats_the_default(settings_file: Path):
-    environment = {"SUBJECT_PORT": "1002", "SUBJECT_COLOUR": "from environment"}
+    environment = {"SUBJECT_PORT": "1002", "SUBJECT_PAINT_COLOUR": "from environment"}
     everything = run("--show", "--config", settings_file, "--port", "1001", env=environment)
     assert everything.output == "127.0.0.1 1001 api from environment elsewhere\n"
 
@@ -63,7 +63,7 @@ def test_a_settings_file_that_is_not_toml_is_a_usage_error_with_its_position(tmp
         (["--port", "http"], "'http' is not a valid integer"),
         (["--log-level", "loud"], "'--log-level'"),
         (["--tls-cert", "/nowhere.pem"], "/nowhere.pem"),
-        (["--colur", "red"], "--colour"),
+        (["--paint-colur", "red"], "--paint-colour"),
         (["strat"], "No such command 'strat'"),
     ],
 )
@@ -78,7 +78,7 @@ def test_help_shows_every_option_with_default_and_environment_variable():
     text = " ".join(run("--help").output.split())
     assert "--port INTEGER RANGE" in text
     assert "[env var: SUBJECT_PORT; default: 4999;" in text
-    assert "env var: SUBJECT_COLOUR; default: red" in text
+    assert "env var: SUBJECT_PAINT_COLOUR; default: red" in text
     assert "paint" in text
 
 
