@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -140,7 +141,8 @@ class Cluster:
     async def settle(self) -> None:
         """Wait until every proposal that was decided has been sent."""
         while self.service._tasks:
-            await next(iter(self.service._tasks))
+            await asyncio.wait(self.service._tasks)
+            await asyncio.sleep(0)
 
     # what clients do
 
