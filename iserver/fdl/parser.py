@@ -15,6 +15,8 @@ from iserver.fdl.names import RESERVED_WORDS
 from iserver.fdl.reader import ParseTree, read_document
 from iserver.fdl.syntax import Document
 
+MAX_DEPTH = 50
+
 _DEFINITION_STARTS = frozenset({"TYPE", "ENUM", "FEATURE", "SESSION", "ABSTRACT", "EVENT", "OFFLINE"})
 _ONLY_AT_TOP = frozenset({"TYPE", "ENUM", "FEATURE", "SESSION"})
 
@@ -54,7 +56,9 @@ def parse_tree(file: SourceFile) -> ParseTree:
         FdlError: With every syntax error of the file.
     """
     tokens = list(grammar().lex(file.text))
-    errors: list[Diagnostic] = []
+    errors = _too_deep(file, tokens)
+    if errors:
+        raise FdlError(errors)
     start = 0
     while True:
         parser = grammar().parse_interactive("")
@@ -65,7 +69,8 @@ def parse_tree(file: SourceFile) -> ParseTree:
             position = len(tokens)
             tree: ParseTree = parser.feed_eof(tokens[-1] if tokens else None)  # type: ignore[no-untyped-call]
         except UnexpectedToken as error:
-            errors.append(_syntax_error(file, error))
+            accepted = parser.accepts()  # type: ignore[no-untyped-call]
+            errors.append(_syntax_error(file, error.token, accepted))
         else:
             if errors:
                 raise FdlError(errors)
@@ -73,6 +78,19 @@ def parse_tree(file: SourceFile) -> ParseTree:
         start = _next_definition(tokens, start, position)
         if start >= len(tokens):
             raise FdlError(errors)
+
+
+def _too_deep(file: SourceFile, tokens: list[Token]) -> list[Diagnostic]:
+    """The compiler walks trees by recursion, so their depth has a limit far beyond what a person writes."""
+    depth = 0
+    for token in tokens:
+        depth += token.type in ("LBRACE", "LSQB")
+        depth -= token.type in ("RBRACE", "RSQB")
+        if depth > MAX_DEPTH:
+            line, column = token.line or 1, (token.column or 1) - 1
+            message = f"brackets are nested more than {MAX_DEPTH} deep"
+            return [Diagnostic("syntax", file.name, line, column, message)]
+    return []
 
 
 def _next_definition(tokens: list[Token], start: int, failed: int) -> int:
@@ -90,13 +108,12 @@ def _next_definition(tokens: list[Token], start: int, failed: int) -> int:
     return len(tokens)
 
 
-def _syntax_error(file: SourceFile, error: UnexpectedToken) -> Diagnostic:
-    token = error.token
+def _syntax_error(file: SourceFile, token: Token, accepted: Iterable[str]) -> Diagnostic:
     if token.type == "$END":
         line, column = _end_of(file.text)
     else:
         line, column = token.line or 1, (token.column or 1) - 1
-    return Diagnostic("syntax", file.name, line, column, f"{_describe(token)}{_expectation(error.accepts)}")
+    return Diagnostic("syntax", file.name, line, column, f"{_describe(token)}{_expectation(accepted)}")
 
 
 def _end_of(text: str) -> tuple[int, int]:
@@ -118,8 +135,8 @@ def _describe(token: Token) -> str:
             return f"unexpected '{token}'" if len(token) <= 40 else f"unexpected '{token[:40]}…'"
 
 
-def _expectation(accepts: Iterable[str] | None) -> str:
-    shown = sorted({_terminal_text(name) for name in accepts or () if name != "$END"})
+def _expectation(accepted: Iterable[str]) -> str:
+    shown = sorted({_terminal_text(name) for name in accepted if name != "$END"})
     if not shown:
         return ""
     return f", expecting {', '.join(shown[:-1])} or {shown[-1]}" if len(shown) > 1 else f", expecting {shown[0]}"

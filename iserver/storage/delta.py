@@ -16,6 +16,7 @@ from shared.errors import StartupError
 
 try:
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+    from deltalake.exceptions import TableNotFoundError
 except ImportError as error:
     raise StartupError("--table-format delta needs the package deltalake: install entrepot[delta]") from error
 
@@ -51,8 +52,11 @@ class DeltaPublisher:
     def _append(self, table: str, batch_id: str, files: Sequence[StagedFile]) -> None:
         uri = f"{self._place.location}/tables/{table}"
         application = f"iserver-{batch_id}"
-        if DeltaTable.is_deltatable(uri, self._storage_options):
+        try:
             existing = DeltaTable(uri, storage_options=self._storage_options)
+        except TableNotFoundError:
+            pass  # the append below creates it
+        else:
             if existing.transaction_version(application) is not None:
                 return
         schema = pa.unify_schemas([_schema(file) for file in files])

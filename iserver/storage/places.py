@@ -53,17 +53,19 @@ def open_place(location: str) -> Place:
     Raises:
         StartupError: Nothing can be written there.
     """
-    place: Place
-    if "://" not in location or location.startswith("file://"):
-        place = LocalPlace(Path(location.removeprefix("file://")))
-    else:
-        place = RemotePlace(location)
     try:
+        place = _place(location)
         place.write(WRITE_TEST, b"iserver writes and removes this file at every start\n")
         place.remove(WRITE_TEST)
     except Exception as error:  # drivers raise whatever their libraries raise
         raise StartupError(f"cannot write to the warehouse {location}: {error}") from error
     return place
+
+
+def _place(location: str) -> Place:
+    if "://" not in location or location.startswith("file://"):
+        return LocalPlace(Path(location.removeprefix("file://")))
+    return RemotePlace(location)
 
 
 class LocalPlace:
