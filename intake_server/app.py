@@ -13,11 +13,15 @@ from aiohttp import web
 from intake_server.access import Plugin
 from intake_server.drivers import third_party
 from intake_server.drivers.registry import Registry
+from intake_server.handlers.addresses import Addresses
+from intake_server.handlers.catalog_api import CatalogApi, api_routes
+from intake_server.handlers.data import DataHandlers, data_routes
 from intake_server.handlers.listing import ListingHandlers
 from intake_server.handlers.source import SourceHandlers
 from intake_server.handlers.wire import error_response
 from intake_server.negotiation import Policy
 from intake_server.service.catalogs import Catalogs
+from intake_server.service.exports import Exports
 from intake_server.service.guard import Guard
 from intake_server.service.partition_cache import PartitionCache
 from intake_server.service.reads import InFlight, Reads
@@ -27,6 +31,7 @@ from intake_server.service.watching import watch
 from intake_server.service.workers import Workers
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import UnreadableCatalog
+from intake_server.storage.export_files import ExportFiles
 from shared.errors import StartupError
 from shared.metrics import Metrics
 from shared.web import apply_manners, health_routes
@@ -65,6 +70,9 @@ class CatalogServer:
             stringify=settings.stringify,
             timeout_s=settings.read_timeout_s,
         )
+        self.exports = Exports(
+            self.readers, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
+        )
 
     def _import_modules(self, modules: Sequence[str]) -> None:
         """Import the driver modules that a catalog file names (§9.1); one that fails is a warning."""
@@ -82,6 +90,8 @@ class CatalogServer:
         Raises:
             StartupError: It cannot be read.
         """
+        has_intake = await self.quick.run(third_party.warm_up)
+        log.debug("drivers of other packages", intake=has_intake)
         try:
             state = await self.catalogs.root_catalog.look()
         except UnreadableCatalog as error:
@@ -101,10 +111,12 @@ class CatalogServer:
             await asyncio.sleep(_SWEEP_S)
             self.sources.sweep()
             self.reads.cache.sweep()
+            self.exports.files.sweep()
 
     def close(self) -> None:
         """Close sources and let the threads end."""
         self.sources.close()
+        self.exports.files.close()
         self.quick.close()
         self.readers.close()
 
@@ -114,12 +126,16 @@ class CatalogServer:
         return self.catalogs.root_catalog.last_good is not None
 
 
-def routes(listing: ListingHandlers, source: SourceHandlers, server: CatalogServer) -> list[web.RouteDef]:
+def routes(
+    listing: ListingHandlers, source: SourceHandlers, api: CatalogApi, data: DataHandlers, server: CatalogServer
+) -> list[web.RouteDef]:
     """Every endpoint of the catalog server."""
     return [
         web.get("/v1/info", listing.info, allow_head=False),  # §3.1
         web.get("/v1/source", listing.source, allow_head=False),  # §3.2
         web.post("/v1/source", source.post),  # §3.3 to §3.5
+        *api_routes(api),
+        *data_routes(data),
         web.get("/metrics", server.metrics.handler),
         *health_routes(lambda: server.is_ready),
     ]
@@ -140,9 +156,12 @@ def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
         send_timeout_s=settings.send_timeout_s,
         infos=server.registry.infos,
     )
+    addresses = Addresses(server.catalogs, server.sources, server.guard)
+    api = CatalogApi(addresses, server.catalogs)
+    data = DataHandlers(addresses, server.exports, send_timeout_s=settings.send_timeout_s)
     app = web.Application(client_max_size=settings.max_body + 1)
     apply_manners(app, error_response=error_response, metrics=server.metrics)
-    table = routes(listing, source, server)
+    table = routes(listing, source, api, data, server)
     app.add_routes([_under(prefix, route) for route in table] if prefix else table)
     app.cleanup_ctx.append(_life_of(server))
     return app

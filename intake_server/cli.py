@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -96,6 +97,7 @@ SIZE = SizeType()
     "--queue", type=click.IntRange(0), default=512, help="Requests that may wait for a thread; further ones get 503."
 )
 @option("--cache", "cache_bytes", type=SIZE, default="256M", help="Memory for encoded partitions.")
+@option("--exports", "export_bytes", type=SIZE, default="4G", help="Disk space for Parquet and other exports.")
 @option(
     "--memory", "memory_bytes", type=SIZE, default="2G", help="Memory for answers being sent; beyond it reads get 503."
 )
@@ -132,6 +134,7 @@ def start(**flags: Any) -> None:
     context = click.get_current_context()
     options = ServerOptions.take(flags)
     logs.configure(options.log_level, options.log_format)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     classic = read_config(config_path(os.environ))
     options = _with_classic(options, classic, context)
     settings = _settings(flags)

@@ -34,6 +34,7 @@ class Settings:
         open_threads: How many opens, listings and catalog loads run at once.
         queue: How many requests may wait for a thread before further ones are told to come back.
         cache_bytes: Size of the cache of encoded partitions, in bytes.
+        export_bytes: Disk space for exports that are made as a whole, and the size of the largest one, in bytes.
         memory_bytes: Largest size of all answers in flight together, in bytes.
         idle_s: How long an open source is kept unused, in seconds.
         recipe_idle_s: How long a source id is valid unused, in seconds.
@@ -67,6 +68,7 @@ class Settings:
     open_threads: int = 8
     queue: int = 512
     cache_bytes: int = 256 * MEBIBYTE
+    export_bytes: int = 4096 * MEBIBYTE
     memory_bytes: int = 2048 * MEBIBYTE
     idle_s: float = 3600.0
     recipe_idle_s: float = 7 * 86400.0

@@ -200,3 +200,7 @@ def _listed(array: np.ndarray[Any, Any]) -> Any:
         texts[np.isnat(array)] = None
         return texts.tolist()
     return array.tolist()
+
+
+STREAMED = {"npy": npy, "csv": csv, "json": json}
+"""The formats that are written while they are sent."""

@@ -16,6 +16,8 @@ from shared.web import json_response, read_body
 
 MSGPACK = "application/msgpack"
 SOURCE_ID = "source-id"
+JSON_ERRORS = web.RequestKey("intake_server.json_errors", bool)
+"""Set on requests whose errors are JSON whatever they accept."""
 _JOINED_BYTES = 256 * 1024
 _STEP_BYTES = 1 << 20
 
@@ -84,7 +86,7 @@ def error_response(request: web.Request, problem: Problem) -> web.Response:
     """A problem in this protocol's shape (§3.6): the reason phrase is what the client shows."""
     reason = public_reason(problem.message)
     error = {"error": {"code": problem.code or str(problem.status), "reason": reason}}
-    if "json" in request.headers.get(hdrs.ACCEPT, ""):
+    if request.get(JSON_ERRORS) or "json" in request.headers.get(hdrs.ACCEPT, ""):
         response = json_response(error, problem.status, problem.headers)
     else:
         response = web.Response(

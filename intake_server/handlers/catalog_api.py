@@ -1,0 +1,152 @@
+"""The JSON API: list, search and describe what the server has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from intake_server import search
+from intake_server.encoding.control import DATETIME_FORMAT, plain
+from intake_server.exports import media
+from intake_server.exports.selection import SelectionError, split_query
+from intake_server.exports.tables import json_value
+from intake_server.handlers.addresses import Addresses, names_of, tagged
+from intake_server.search import MalformedQuery, Query
+from intake_server.service.catalogs import Catalogs, Located, View
+from intake_server.service.guard import Caller
+from intake_server.service.sources import OpenSource
+from shared.errors import Problem
+
+JSON = "application/json"
+_MOST_ENTRIES = 1000
+_MOST_DIGITS = 15
+
+
+class CatalogApi:
+    """Catalogs and entries as JSON."""
+
+    def __init__(self, addresses: Addresses, catalogs: Catalogs) -> None:
+        self._addresses = addresses
+        self._catalogs = catalogs
+
+    async def catalog(self, request: web.Request) -> web.Response:
+        """A catalog and a page of its entries, or of those that a search finds in it."""
+        caller = await self._addresses.connect(request)
+        names = names_of(request)
+        offset, limit = _number(request, "offset", 0), _number(request, "limit", 100)
+        view = await self._addresses.catalog(names, caller)
+        wanted = request.query.get("search")
+        if wanted is not None:
+            view = await self._searched(view, wanted, _number(request, "depth", search.DEFAULT_DEPTH), caller)
+        visible = await self._catalogs.visible(view, caller)
+        known = list(view.catalog.entries) if visible is None else list(visible)
+        shown = known[offset : offset + min(limit, _MOST_ENTRIES)]
+        answer = {
+            "path": names,
+            "name": view.catalog.name if not names else names[-1],
+            "description": view.catalog.description,
+            "metadata": dict(view.catalog.metadata),
+            "length": len(known),
+            "offset": offset,
+            "entries": [self._summary(view, name) for name in shown],
+        }
+        return _json(request, answer)
+
+    async def _searched(self, view: View, text: str, depth: int, caller: Caller) -> View:
+        try:
+            query = Query.parse([[text, depth], {}])
+        except MalformedQuery as error:
+            raise Problem(400, str(error), code="bad_query") from error
+        return await self._catalogs.view(await self._catalogs.search(view, query, caller), caller)
+
+    def _summary(self, view: View, name: str) -> dict[str, Any]:
+        located = view.found[name] if view.found is not None else Located(view.catalog.entries[name], name, view)
+        described = self._catalogs.describe(located.view.catalog, located.entry, located.name)
+        return {
+            "name": name,
+            "path": list(located.step.path),
+            "is_catalog": self._catalogs.is_catalog(located.entry),
+            **{key: described[key] for key in ("container", "driver", "description", "direct_access")},
+        }
+
+    async def entry(self, request: web.Request) -> web.Response:
+        """The description of an entry; with ``open``, what opening it with the given parameters tells as well."""
+        caller = await self._addresses.connect(request)
+        located = await self._addresses.entry(names_of(request), caller)
+        answer = {
+            "path": list(located.step.path),
+            "is_catalog": self._catalogs.is_catalog(located.entry),
+            **self._catalogs.describe(located.view.catalog, located.entry, located.name),
+        }
+        pairs = [(name, value) for name, value in request.query.items() if name != "open"]
+        if request.query.get("open", "false").lower() in ("", "1", "true"):
+            try:
+                _, parameters = split_query(pairs)
+            except SelectionError as error:
+                raise Problem(400, str(error), code="bad_parameter") from error
+            opened = await self._addresses.opened(located, parameters, caller)
+            answer |= _opened(opened, located.step.path)
+        return _json(request, answer)
+
+
+def _opened(opened: OpenSource, path: Sequence[str]) -> dict[str, Any]:
+    schema = opened.source.schema
+    address = "data/" + "/".join(quote(name, safe="") for name in path)
+    return {
+        "container": schema.container,
+        "dtype": schema.dtype,
+        "shape": None if schema.shape is None else list(schema.shape),
+        "npartitions": schema.npartitions,
+        "chunks": None if schema.chunks is None else [list(axis) for axis in schema.chunks],
+        "metadata": {key: value for key, value in opened.metadata.items() if key != "catalog_dir"},
+        "formats": [
+            {"name": form.name, "media_type": form.media_type, "url": f"{address}.{form.name}"}
+            for form in media.offered(schema.container)
+        ],
+    }
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise Problem(400, f"{name}: expected a whole number, 0 or more, found {text[:40]!r}", code="bad_number")
+    return int(text)
+
+
+def _json(request: web.Request, answer: Mapping[str, Any]) -> web.Response:
+    body = json_value(_readable(plain(answer)))
+    return tagged(request, body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"', JSON)
+
+
+def _readable(value: Any) -> Any:
+    """Plain values with times as ISO texts."""
+    if isinstance(value, dict):
+        if value.get("__datetime__") is True and isinstance(value.get("as_str"), str):
+            return _iso(value["as_str"])
+        return {key: _readable(item) for key, item in value.items()}
+    return [_readable(item) for item in value] if isinstance(value, list) else value
+
+
+def _iso(text: str) -> str:
+    for form in (DATETIME_FORMAT, DATETIME_FORMAT.removesuffix("%z")):
+        try:
+            return datetime.strptime(text, form).isoformat()
+        except ValueError:
+            continue
+    return text
+
+
+def api_routes(api: CatalogApi) -> list[web.RouteDef]:
+    """The JSON API."""
+    return [
+        web.get("/api/catalog", api.catalog),
+        web.get("/api/catalog/{catalog:.*}", api.catalog),
+        web.get("/api/entry/{entry:.+}", api.entry),
+    ]

@@ -1,0 +1,159 @@
+"""``GET /data/<entry>``: data over plain HTTP, in the format and the part that the request asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from urllib.parse import quote
+
+import structlog
+from aiohttp import hdrs, web
+
+from intake_server.exports import media, ranges
+from intake_server.exports.media import Format, NotAvailable
+from intake_server.exports.ranges import ByteRange, Unsatisfiable
+from intake_server.exports.selection import Selection, SelectionError, split_query
+from intake_server.handlers.addresses import SAFE, Addresses, names_of
+from intake_server.service.exports import Export, Exports
+from intake_server.storage.export_files import ExportFile
+from shared.errors import Problem
+
+log = structlog.get_logger("intake_server.requests")
+_STEP_BYTES = 1 << 20
+
+
+class DataHandlers:
+    """Sends exports."""
+
+    def __init__(self, addresses: Addresses, exports: Exports, *, send_timeout_s: float) -> None:
+        self._addresses = addresses
+        self._exports = exports
+        self._send_timeout_s = send_timeout_s
+
+    async def data(self, request: web.Request) -> web.StreamResponse:
+        """The data of one entry, or the part of them that the query selects."""
+        caller = await self._addresses.connect(request)
+        try:
+            selecting, parameters = split_query(list(request.query.items()))
+            selection = Selection.parse(selecting)
+            located, named = await self._addresses.entry_and_format(names_of(request), caller)
+            named = _named(selecting.get("format", []), named)
+            opened = await self._addresses.opened(located, parameters, caller)
+            container = opened.source.schema.container
+            form = media.choose(container, named, request.headers.get(hdrs.ACCEPT, ""))
+            selection.check(container)
+        except SelectionError as error:
+            raise Problem(400, str(error), code="bad_selection") from error
+        except NotAvailable as error:
+            raise Problem(406, str(error), code="not_acceptable") from error
+        export = Export(opened, selection, form, form.is_text and _accepts_gzip(request))
+        headers = _headers(export, located.name)
+        if ranges.names_tag(request.headers.get(hdrs.IF_NONE_MATCH), export.etag):
+            return web.Response(status=304, headers=headers)
+        is_streamed = form.name == "npy" and request.method == "GET" and hdrs.RANGE not in request.headers
+        if form.is_stored and not is_streamed:
+            return await self._send_stored(request, export, headers)
+        return await self._send_streamed(request, export, headers)
+
+    async def _send_streamed(self, request: web.Request, export: Export, headers: dict[str, str]) -> web.StreamResponse:
+        pieces = self._exports.streamed(export)
+        try:
+            first = await anext(pieces, b"")
+            response = web.StreamResponse(headers=headers)
+            if request.method == "HEAD":
+                await response.prepare(request)
+                return response
+            await response.prepare(request)
+            await self._send(request, response, first, pieces)
+        finally:
+            await pieces.aclose()
+        return response
+
+    async def _send_stored(self, request: web.Request, export: Export, headers: dict[str, str]) -> web.StreamResponse:
+        stored = await self._exports.stored(export)
+        part = _wanted(request, stored, export.etag)
+        if part is not None:
+            headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
+        response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+        part = part or ByteRange(0, stored.size)
+        response.content_length = len(part)
+        await response.prepare(request)
+        if request.method == "GET":
+            await self._send(request, response, b"", self._read(export, stored, part))
+        return response
+
+    async def _read(self, export: Export, stored: ExportFile, part: ByteRange) -> AsyncGenerator[bytes]:
+        for start in range(part.start, part.stop, _STEP_BYTES):
+            length = min(_STEP_BYTES, part.stop - start)
+            piece = await self._exports.read(export, stored, start, length)
+            if len(piece) < length:
+                raise ConnectionError(f"{export.opened.name}: the file was cut short while it was sent")
+            yield piece
+
+    async def _send(
+        self, request: web.Request, response: web.StreamResponse, first: bytes, pieces: AsyncGenerator[bytes]
+    ) -> None:
+        """Send pieces as they come; a client that takes none for too long is given up, and an error ends the line."""
+        try:
+            if len(first):
+                async with asyncio.timeout(self._send_timeout_s):
+                    await response.write(first)
+            async for piece in pieces:
+                async with asyncio.timeout(self._send_timeout_s):
+                    await response.write(piece)
+            async with asyncio.timeout(self._send_timeout_s):
+                await response.write_eof()
+        except TimeoutError:
+            log.warning("a client took no data, its answer is given up", path=request.path)
+            if request.transport is not None:
+                request.transport.abort()
+        except (Problem, ConnectionError) as error:
+            log.warning("an answer was broken off", path=request.path, reason=str(error))
+            if request.transport is not None:
+                request.transport.abort()
+
+
+def _named(formats: list[str], by_suffix: Format | None) -> Format | None:
+    """The format that the query or the address names; the query goes first."""
+    if len(formats) > 1:
+        raise SelectionError("format: this is given twice")
+    return media.by_name(formats[0]) if formats else by_suffix
+
+
+def _accepts_gzip(request: web.Request) -> bool:
+    for part in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip() == "gzip":
+            return parameters.replace(" ", "") not in ("q=0", "q=0.0")
+    return False
+
+
+def _headers(export: Export, name: str) -> dict[str, str]:
+    form = export.form
+    charset = "; charset=utf-8" if form.media_type.startswith("text/") else ""
+    headers = {
+        hdrs.CONTENT_TYPE: form.media_type + charset,
+        hdrs.ETAG: export.etag,
+        hdrs.VARY: "Accept, Accept-Encoding",
+        hdrs.CONTENT_DISPOSITION: f"inline; filename*=UTF-8''{quote(f'{name}.{form.name}', safe='')}",
+        hdrs.ACCEPT_RANGES: "bytes" if form.is_stored else "none",
+        **SAFE,
+    }
+    if export.is_gzipped:
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return headers
+
+
+def _wanted(request: web.Request, stored: ExportFile, etag: str) -> ByteRange | None:
+    if not ranges.range_applies(request.headers.get(hdrs.IF_RANGE), etag):
+        return None
+    try:
+        return ranges.wanted(request.headers.get(hdrs.RANGE), stored.size)
+    except Unsatisfiable as error:
+        headers: dict[str, str] = {hdrs.CONTENT_RANGE: f"bytes */{stored.size}"}
+        raise Problem(416, f"the range begins behind the end, at {stored.size}", headers=headers) from error
+
+
+def data_routes(data: DataHandlers) -> list[web.RouteDef]:
+    """Data over plain HTTP."""
+    return [web.get("/data/{entry:.+}", data.data)]

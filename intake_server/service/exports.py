@@ -1,0 +1,203 @@
+"""Carries out exports in threads: streams with one piece in memory at a time, and files made once for everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import zlib
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from intake_server.drivers.base import NoSuchPartition, Unreadable
+from intake_server.encoding.blocks import NotABlock
+from intake_server.encoding.frames import NotAFrame
+from intake_server.exports import arrays, lists, previews, tables
+from intake_server.exports.arrays import Cut
+from intake_server.exports.drawing import NotDrawable
+from intake_server.exports.media import Format, NotAvailable
+from intake_server.exports.scan import scan
+from intake_server.exports.selection import Selection, SelectionError
+from intake_server.paths import public_reason
+from intake_server.service.shared_work import SharedWork
+from intake_server.service.sources import OpenSource
+from intake_server.service.workers import Busy, TookTooLong, Workers
+from intake_server.storage.export_files import ExportFile, ExportFiles, FullError
+from shared.errors import Problem
+
+log = structlog.get_logger("intake_server.exports")
+T = TypeVar("T")
+ENCODER = "1"
+"""Changes whenever the bytes of any format change, so that entity tags do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is sent.
+
+    Attributes:
+        opened: The source.
+        selection: The part of it.
+        form: The format.
+        is_gzipped: Whether the bytes are compressed on their way.
+    """
+
+    opened: OpenSource
+    selection: Selection
+    form: Format
+    is_gzipped: bool = False
+
+    @property
+    def key(self) -> str:
+        """Equal for exports with the same bytes."""
+        parts = (*self.opened.identity, self.selection.canonical(), self.form.name, self.is_gzipped, ENCODER)
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+    @property
+    def etag(self) -> str:
+        """A strong entity tag, quoted."""
+        return f'"{self.key}"'
+
+
+class Exports:
+    """Makes exports.
+
+    Args:
+        workers: The threads that read.
+        files: Keeps what was made as a whole.
+        timeout_s: How long one step of an export may take, in seconds.
+    """
+
+    def __init__(self, workers: Workers, files: ExportFiles, *, timeout_s: float) -> None:
+        self._workers = workers
+        self.files = files
+        self._timeout_s = timeout_s
+        self._making: SharedWork[ExportFile] = SharedWork()
+
+    async def stored(self, export: Export) -> ExportFile:
+        """An export as a whole: the data's own file, one made before, or a new one.
+
+        Raises:
+            Problem: 400 the selection does not fit; 406 the format; 413 it is too large; 500 unreadable; 503 not now.
+        """
+        known = self.files.get(export.key)
+        return known or await self._making.run(export.key, lambda: self._make(export))
+
+    async def _make(self, export: Export) -> ExportFile:
+        made, is_new = await self._run(export, lambda: self._make_in_thread(export))
+        if is_new:
+            self.files.put(export.key, made)
+        return made
+
+    def _make_in_thread(self, export: Export) -> tuple[ExportFile, bool]:
+        original = getattr(export.opened.source, "original", None)
+        if original is not None and export.form.name == "parquet" and export.selection == Selection():
+            path = original()
+            if path is not None:
+                return ExportFile.of(path), False
+        return self.files.make(lambda sink: _write(export, sink)), True
+
+    async def streamed(self, export: Export) -> AsyncGenerator[bytes]:
+        """An export, piece by piece; the next piece is made when the one before has been taken.
+
+        Raises:
+            Problem: As `stored`.
+        """
+        pieces = _pieces(export)
+        end = object()
+        try:
+            while (piece := await self._run(export, lambda: next(pieces, end))) is not end:
+                yield piece  # type: ignore[misc]
+        finally:
+            with contextlib.suppress(ValueError):  # a thread that was given up is still inside
+                pieces.close()
+
+    async def read(self, export: Export, stored: ExportFile, start: int, length: int) -> bytes:
+        """A part of an export that was made as a whole.
+
+        Raises:
+            Problem: 500 unreadable; 503 not now.
+        """
+        return await self._run(export, lambda: stored.read(start, length))
+
+    async def _run(self, export: Export, work: Callable[[], T]) -> T:
+        opened = export.opened
+        try:
+            return await self._workers.run(lambda: _guarded(work), key=opened.key, timeout_s=self._timeout_s)
+        except SelectionError as error:
+            raise Problem(400, str(error), code="bad_selection") from error
+        except (NotAvailable, NotDrawable) as error:
+            raise Problem(406, str(error), code="not_acceptable") from error
+        except FullError as error:
+            raise Problem(413, "the export is too large; select less, or another format", code="too_large") from error
+        except (Unreadable, NotAFrame, NotABlock, NoSuchPartition) as error:
+            log.warning("cannot export", entry=opened.name, format=export.form.name, reason=str(error))
+            raise Problem(500, public_reason(str(error), [opened.directory]), code="unreadable") from error
+        except (Busy, TookTooLong) as error:
+            raise Problem(
+                503, f"the data cannot be read now: {error}", code="busy", headers={"Retry-After": "1"}
+            ) from error
+
+
+_EXPECTED = (FullError, SelectionError, NotAvailable, NotDrawable, Unreadable, NotAFrame, NotABlock, NoSuchPartition)
+
+
+def _guarded(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except _EXPECTED:
+        raise
+    except MemoryError as error:
+        raise Unreadable("there is not enough memory to read this") from error
+    except Exception as error:
+        # a driver calls libraries that raise what they like; only this export fails
+        log.warning("an export failed", exc_info=error)
+        raise Unreadable(str(error) or type(error).__name__) from error
+
+
+def _write(export: Export, sink: Any) -> None:
+    """Write an export as a whole; runs in a thread."""
+    source, selection, name = export.opened.source, export.selection, export.opened.name
+    if export.form.name == "parquet":
+        tables.write_parquet(scan(source, selection), sink)
+    elif export.form.name == "png":
+        is_frame = source.schema.container == "dataframe"
+        sink.write(
+            previews.draw_frame(source, selection, name)
+            if is_frame
+            else previews.draw_array(source, _cut(source, selection), name)
+        )
+    else:
+        for piece in _pieces(export):
+            sink.write(piece)
+
+
+def _pieces(export: Export) -> Generator[Any, None, None]:
+    pieces = _plain_pieces(export)
+    return _gzipped(pieces) if export.is_gzipped else pieces
+
+
+def _plain_pieces(export: Export) -> Generator[Any, None, None]:
+    source, selection, form = export.opened.source, export.selection, export.form.name
+    container = source.schema.container
+    if container == "dataframe":
+        yield from tables.STREAMED[form](scan(source, selection))
+    elif container == "python":
+        yield from lists.STREAMED[form](source, selection.rows)
+    else:
+        yield from arrays.STREAMED[form](source, _cut(source, selection))
+
+
+def _cut(source: Any, selection: Selection) -> Cut:
+    return Cut.of(selection.axes, tuple(length or 0 for length in source.schema.shape or ()))
+
+
+def _gzipped(pieces: Iterator[Any]) -> Generator[Any, None, None]:
+    squeeze = zlib.compressobj(level=1, wbits=31)
+    for piece in pieces:
+        squeezed = squeeze.compress(piece)
+        if squeezed:
+            yield squeezed
+    yield squeeze.flush()

@@ -1,0 +1,149 @@
+"""Exports that were made as a whole, in files without a name: nothing is left behind, however the process ends."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import IO, Any
+
+
+class ExportFile:
+    """A byte string in a file.
+
+    Args:
+        opened: The file, opened for reading.
+        size: Its length in bytes.
+    """
+
+    def __init__(self, opened: IO[bytes], size: int) -> None:
+        self._opened = opened
+        self.size = size
+
+    @classmethod
+    def of(cls, path: str) -> ExportFile:
+        """An existing file, as it is now.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        opened = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed when nobody needs it any more
+        return cls(opened, os.fstat(opened.fileno()).st_size)
+
+    def read(self, start: int, length: int) -> bytes:
+        """A part of the bytes; blocks. Fewer than `length` when the file was cut short meanwhile."""
+        return os.pread(self._opened.fileno(), length, start)
+
+
+class FullError(Exception):
+    """An export is larger than all exports may be together."""
+
+
+class _Limited:
+    """A file that refuses to grow beyond a limit."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        length = memoryview(data).nbytes
+        self.size += length
+        if self.size > self._limit:
+            raise FullError
+        self._file.write(data)
+        return length
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """The file stays open for reading."""
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+class ExportFiles:
+    """The exports used last, up to a number of bytes on disk.
+
+    Args:
+        limit: The most bytes, of one export and of all together.
+        idle_s: How long an export is kept unused, in seconds.
+        clock: Seconds, for idleness.
+    """
+
+    def __init__(self, limit: int, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._idle_s = idle_s
+        self._clock = clock
+        self._kept: OrderedDict[Hashable, tuple[ExportFile, float]] = OrderedDict()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Hashable) -> ExportFile | None:
+        """An export, now used once more; None when it is not here."""
+        known = self._kept.get(key)
+        if known is None:
+            return None
+        self._kept[key] = (known[0], self._clock())
+        self._kept.move_to_end(key)
+        return known[0]
+
+    def make(self, write: Callable[[Any], None]) -> ExportFile:
+        """Write an export into a new file; blocks.
+
+        Raises:
+            FullError: It is too large.
+            OSError: The disk is full or broken.
+        """
+        opened = tempfile.TemporaryFile(prefix="intake_server-export-")  # noqa: SIM115 - it outlives this call
+        limited = _Limited(opened, self._limit)
+        try:
+            write(limited)
+            opened.flush()
+        except BaseException:
+            opened.close()
+            raise
+        return ExportFile(opened, limited.size)
+
+    def put(self, key: Hashable, made: ExportFile) -> None:
+        """Keep an export; the longest unused ones make room. Whoever still sends one keeps it until then."""
+        if key in self._kept:
+            return
+        self._kept[key] = (made, self._clock())
+        self.size += made.size
+        while self.size > self._limit:
+            self._drop_oldest()
+
+    def sweep(self) -> None:
+        """Drop what was not used for too long."""
+        oldest_allowed = self._clock() - self._idle_s
+        while self._kept and next(iter(self._kept.values()))[1] < oldest_allowed:
+            self._drop_oldest()
+
+    def close(self) -> None:
+        """Drop everything."""
+        while self._kept:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, (made, _) = self._kept.popitem(last=False)
+        self.size -= made.size
