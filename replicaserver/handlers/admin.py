@@ -11,7 +11,7 @@ import structlog
 
 from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.node import Node, replica_info
-from replicaserver.storage.rocks import StoreError
+from replicaserver.node.partition import Partition
 from shared.pegasus.common_routes import PEGASUS_VERSION
 from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.framing import Request
@@ -146,7 +146,7 @@ class AdminHandlers:
     def _server_info(self, _arguments: Sequence[str]) -> str:
         return f"Pegasus Server {PEGASUS_VERSION}, Started at {self._started}"
 
-    def _chosen(self, arguments: Sequence[str]) -> list[Any]:
+    def _chosen(self, arguments: Sequence[str]) -> list[Partition]:
         partitions = sorted(self._node.partitions.values(), key=lambda partition: partition.gpid)
         return [partition for partition in partitions if not arguments or str(partition.gpid) in arguments]
 
@@ -177,9 +177,5 @@ class AdminHandlers:
 
     def _flush(self, arguments: Sequence[str]) -> str:
         chosen = self._chosen(arguments)
-        try:
-            for partition in chosen:
-                partition.store.flush()
-        except StoreError as error:
-            return f"ERR_LOCAL_APP_FAILURE: {error}"
-        return f"{len(chosen)} replicas flushed"
+        failures = [f"{partition.gpid}: {failure}" for partition in chosen if (failure := partition.flush())]
+        return "\n".join(failures) or f"{len(chosen)} replicas flushed"

@@ -20,7 +20,7 @@ from replicaserver.replica import Effect, LogFailed, Message, Replica, SaveBallo
 from replicaserver.rows import Identity, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.group_commit import GroupCommit
-from replicaserver.storage.rocks import Batch, RocksStore
+from replicaserver.storage.rocks import Batch, RocksStore, StoreError
 from replicaserver.table_settings import TableSettings
 from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
 from replicaserver.writes import Draft
@@ -420,6 +420,14 @@ class Partition:
             latency.observe(time.perf_counter_ns() - waiting.started_ns)
 
         return account
+
+    def flush(self) -> str | None:
+        """Write what is in memory to files; what went wrong, None when nothing did. Blocks its thread."""
+        try:
+            self.store.flush()
+        except StoreError as error:
+            return str(error)
+        return None
 
     # -- the end --------------------------------------------------------------------------------------
 
