@@ -35,6 +35,7 @@ from gateway.imports import FileImporter
 from gateway.modules.demo import demo_file
 from gateway.observing import measure
 from gateway.runtime import Gateway, build_gateway
+from gateway.storage.bus import BusOptions, RedisBus
 from gateway.storage.columns import Selector
 from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
@@ -54,12 +55,14 @@ class Settings:
         channel_file: The channel file; None runs the demo.
         overrides: Settings put over the file's, such as ``server.title=Prices``.
         journal: Where the journal is, or None.
+        bus: The Redis that joins this gateway with others, ``redis://HOST:PORT/DB#NAME``, or None.
         environment: Where ``${ENV:NAME}`` looks.
     """
 
     channel_file: Path | None = None
     overrides: tuple[str, ...] = ()
     journal: Path | None = None
+    bus: str | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
@@ -126,6 +129,7 @@ def build(
     *,
     folder: Path | None = None,
     journal: Path | None = None,
+    bus: str | None = None,
     now: Callable[[], datetime] = utc_now,
     epoch_ns: int | None = None,
     shut_down: Callable[[], None] = stop_process,
@@ -136,6 +140,7 @@ def build(
         declared: The file.
         folder: Where its module files are.
         journal: Where the journal is, or None.
+        bus: The Redis that joins this gateway with others, or None.
         now: The clock.
         epoch_ns: Where ids begin; the epoch in nanoseconds by default.
         shut_down: Ends the process.
@@ -166,8 +171,9 @@ def build(
         _guard(app, gateway, declared.options.auth.api_key or ApiKeys())
     app.add_routes(routes(gateway, selector, listings, stream, events, metrics))
     host = Host(gateway, app.router, folder or Path.cwd())
+    joined = None if bus is None else _join(gateway, bus)
     host.connect(declared.options.modules)
-    _live(app, gateway, host, selector, journal)
+    _live(app, gateway, host, selector, journal, joined)
     return Parts(gateway, app, stream, events)
 
 
@@ -256,7 +262,7 @@ def routes(
             _get("/login", login.login_page),
             _get("/logout", login.logout_page),
         ]
-    return [*table, *health_routes(lambda: True), _get("/metrics", metrics.handler)]  # §8.5
+    return [*table, *health_routes(lambda: gateway.is_ready), _get("/metrics", metrics.handler)]  # §8.5
 
 
 def _control_routes(gateway: Gateway) -> list[web.RouteDef]:
@@ -325,7 +331,17 @@ def _cors(declared: Declared) -> Cors | None:
     )
 
 
-def _live(app: web.Application, gateway: Gateway, host: Host, selector: Selector, journal: Path | None) -> None:
+def _join(gateway: Gateway, url: str) -> RedisBus:
+    for channel in gateway.engine.channels:
+        channel.setters.append("Bus")  # another gateway may tick it
+    bus = RedisBus(BusOptions.of(url), gateway.engine, gateway.ids, now=gateway.now, lost=gateway.shut_down)
+    gateway.pipeline.bus = bus
+    return bus
+
+
+def _live(
+    app: web.Application, gateway: Gateway, host: Host, selector: Selector, journal: Path | None, bus: RedisBus | None
+) -> None:
     """What happens at the start, in order, and at the end, in reverse."""
 
     async def life(_app: web.Application):  # type: ignore[no-untyped-def]
@@ -333,12 +349,19 @@ def _live(app: web.Application, gateway: Gateway, host: Host, selector: Selector
         if kept is not None:
             await kept.open()
             gateway.pipeline.journal = kept
-        await host.start()
+        if bus is None:
+            await host.start()
+        else:
+            await bus.open()
+            bus.run_modules(host.start, host.stop)
         beat = asyncio.create_task(send_heartbeats(gateway), name="heartbeats")
         _tune_garbage_collector()
         yield
         beat.cancel()
-        await host.stop()
+        if bus is None:
+            await host.stop()
+        else:
+            await bus.close()
         if kept is not None:
             await kept.close()
         await selector.close()
@@ -356,7 +379,7 @@ def _tune_garbage_collector() -> None:
 def service(settings: Settings, declared: Declared) -> WebService:
     """A gateway as the daemon's service."""
     folder = None if settings.channel_file is None else settings.channel_file.resolve().parent
-    parts = build(declared, folder=folder, journal=settings.journal)
+    parts = build(declared, folder=folder, journal=settings.journal, bus=settings.bus)
 
     async def say_goodbye() -> None:
         for channel in parts.gateway.engine.channels:

@@ -22,12 +22,17 @@ from shared.errors import StartupError
 main = daemon_group(
     "gateway",
     "The csp-gateway channel server: typed channels over REST, WebSocket and server-sent events.\n\n"
-    "Not there yet: the Redis bus between gateways, the page at /, the Perspective routes, and authentication other "
+    "Not there yet: the page at /, the Perspective routes, and authentication other "
     "than API keys.",
 )
 
 _JOURNAL = option(
     "--journal", is_flag=True, help="Keep last values, states and ids in DATA_DIR/gateway.db across restarts."
+)
+_BUS = option(
+    "--bus",
+    metavar="URL",
+    help="Join the gateways on a Redis, redis://HOST:PORT/DB#NAME: they share every tick. Not together with --journal.",
 )
 _SET = click.option("--set", "overrides", multiple=True, metavar="SECTION.OPTION=VALUE", help="Override the file.")
 _FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -36,20 +41,22 @@ _FILE = click.argument("file", type=click.Path(path_type=Path))
 @start_command(main, port=8000)
 @option("--channels", type=click.Path(path_type=Path), help="Channel file; the demo without one.")
 @_JOURNAL
+@_BUS
 @_SET
-def start(channels: Path | None, journal: bool, overrides: tuple[str, ...], **flags: Any) -> None:
+def start(channels: Path | None, journal: bool, bus: str | None, overrides: tuple[str, ...], **flags: Any) -> None:
     """Serve a channel file, or the demo."""
-    _serve(channels, journal, overrides, flags)
+    _serve(channels, journal, bus, overrides, flags)
 
 
 @main.command("run")
 @server_options(port=8000)
 @_JOURNAL
+@_BUS
 @_SET
 @_FILE
-def run(file: Path, journal: bool, overrides: tuple[str, ...], **flags: Any) -> None:
+def run(file: Path, journal: bool, bus: str | None, overrides: tuple[str, ...], **flags: Any) -> None:
     """Serve the channel file FILE."""
-    _serve(file, journal, overrides, flags)
+    _serve(file, journal, bus, overrides, flags)
 
 
 @main.command("check")
@@ -78,11 +85,15 @@ def route_table(parts: Any) -> list[str]:
     return lines
 
 
-def _serve(file: Path | None, journal: bool, overrides: tuple[str, ...], flags: dict[str, Any]) -> None:
+def _serve(
+    file: Path | None, journal: bool, bus: str | None, overrides: tuple[str, ...], flags: dict[str, Any]
+) -> None:
     options = ServerOptions.take(flags)
     context = click.get_current_context()
+    if journal and bus is not None:
+        raise click.UsageError("--journal and --bus: choose one; on a bus Redis keeps what the journal would")
     prefix = (f"server.api_prefix={options.prefix}",) if options.prefix else ()
-    settings = Settings(file, (*overrides, *prefix), options.data_dir / "gateway.db" if journal else None)
+    settings = Settings(file, (*overrides, *prefix), options.data_dir / "gateway.db" if journal else None, bus)
     try:
         declared = read_declared(settings)
     except StartupError as error:

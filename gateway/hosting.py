@@ -71,6 +71,8 @@ class Host:
         Raises:
             StartupError: A module failed to start.
         """
+        for _, gw in self._modules:
+            gw.is_running = True
         for module, gw in self._modules:
             try:
                 await gw.run(module)

@@ -71,6 +71,7 @@ class ModuleGateway:
     def __init__(self, name: str, engine: Engine, pipeline: Pipeline, http: web.UrlDispatcher) -> None:
         self.name = name
         self.http = http
+        self.is_running = False
         self._engine = engine
         self._pipeline = pipeline
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -104,6 +105,8 @@ class ModuleGateway:
             takes_key = _takes_key(handler)
 
             def call(tick: Tick) -> None:
+                if not self.is_running:  # another gateway of the bus runs the modules
+                    return
                 value = list(tick.records) if source.spec.is_list else tick.records[0]
                 if inspect.iscoroutinefunction(handler):
                     self._post(handler, value, tick.feed.key)
@@ -275,12 +278,14 @@ class ModuleGateway:
     async def run(self, module: Module) -> None:
         """Begin: start the module and its regular calls."""
         self._loop = asyncio.get_running_loop()
+        self.is_running = True
         await module.start(self)
         for repeat in self._repeating:
             self.task(repeat())
 
     async def end(self, module: Module, limit_s: float = 60.0) -> None:
         """Stop the module and cancel its tasks."""
+        self.is_running = False
         try:
             async with asyncio.timeout(limit_s):
                 await self._guarded(module.stop(self))

@@ -20,6 +20,8 @@ class Journal(Protocol):
 class Bus(Protocol):
     """Orders the ticks of several gateways; applies its own and theirs to the engine."""
 
+    is_ready: bool
+
     def publish(self, groups: Sequence[Sequence[Change]]) -> Awaitable[None]:
         """Hand over groups of simultaneous ticks, to be applied in that order; done when they have been."""
 

@@ -77,6 +77,11 @@ class Gateway:
     stream_stats: StreamStats = field(default_factory=StreamStats)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it can take ticks: on a bus only while the bus answers."""
+        return self.pipeline.bus is None or self.pipeline.bus.is_ready
+
+    @property
     def queue_limits(self) -> QueueLimits:
         """How much may wait for one subscriber."""
         queue = self.declared.options.stream.queue

@@ -26,6 +26,7 @@ import structlog
 from gateway.engine import Change, Engine
 from gateway.ids import IdCounter
 from gateway.replication import Entry, Follower, Gap, Restoring, Snapshot, take_snapshot
+from gateway.storage.lease import Lease
 from shared.errors import Problem, StartupError
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ class RedisBus:
         self._members = f"{prefix}:members"
         self._pointer = f"{prefix}:snapshot"
         self._lock = f"{prefix}:snapshot:lock"
+        self._lease = f"{prefix}:modules"
+        self._leading: asyncio.Task[None] | None = None
 
     # --- joining and leaving ---
 
@@ -185,8 +188,17 @@ class RedisBus:
         ]
         log.info("joined the bus", name=self._options.name, origin=self._origin, entries=self._follower.applied)
 
+    def run_modules(self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]) -> None:
+        """From now on take part in who runs the modules: `begin` here when it is this gateway's turn, then `end`."""
+        assert self._redis is not None
+        lease = Lease(self._redis, self._lease, self._origin, self._failures)
+        self._leading = asyncio.create_task(lease.live(begin, end), name="bus modules")
+
     async def close(self) -> None:
-        """Publish what is waiting, then leave."""
+        """Stop the modules, publish what is waiting, then leave."""
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.gather(self._leading, return_exceptions=True)
         waiting = [pending.done for pending in self._pending.values()]
         if waiting and self.is_ready:
             await asyncio.wait(waiting, timeout=self._options.timeout_s)
