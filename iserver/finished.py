@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
-
-from iserver.fdl.model import JsonValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Event:
     time_ms: int
     impression_id: str
     event_id: str
-    fields: Mapping[str, JsonValue]
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class HistoryEntry:
 
     start_ms: int
     end_ms: int
-    value: JsonValue
+    value: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,9 @@ class Record:
     feature: str
     definition: str
     impressions: tuple[Impression, ...]
-    args: Mapping[str, JsonValue] = field(default_factory=dict)
-    outputs: Mapping[str, JsonValue] = field(default_factory=dict)
-    plugin_outputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    plugin_outputs: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
 
     @property
@@ -117,8 +116,8 @@ class FinishedSession:
     end_ms: int
     user_agent: str = ""
     entry_url: str | None = None
-    args: Mapping[str, JsonValue] = field(default_factory=dict)
-    plugin_outputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
+    plugin_outputs: Mapping[str, Any] = field(default_factory=dict)
     histories: Mapping[str, tuple[HistoryEntry, ...]] = field(default_factory=dict)
     variants: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ()
@@ -142,27 +141,10 @@ class FinishedSession:
             ValueError: The text is not a finished session.
         """
         try:
-            return _session(orjson.loads(data))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a finished session: {error!r}") from error
+            return _DECODER.decode(data)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not a finished session: {error}") from error
 
 
-def _session(value: dict[str, Any]) -> FinishedSession:
-    value["histories"] = {
-        name: tuple([HistoryEntry(**entry) for entry in entries]) for name, entries in value["histories"].items()
-    }
-    value["variants"] = tuple(value["variants"])
-    value["audiences"] = tuple(value["audiences"])
-    value["events"] = _events(value["events"])
-    value["records"] = tuple([_record(item) for item in value["records"]])
-    return FinishedSession(**value)
-
-
-def _record(value: dict[str, Any]) -> Record:
-    value["impressions"] = tuple([Impression(**item) for item in value["impressions"]])
-    value["events"] = _events(value["events"])
-    return Record(**value)
-
-
-def _events(values: list[dict[str, Any]]) -> tuple[Event, ...]:
-    return tuple([Event(**item) for item in values])
+_DECODER = msgspec.json.Decoder(FinishedSession)
+"""Builds the objects itself, an order of magnitude faster than calling their constructors."""
