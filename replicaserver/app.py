@@ -9,7 +9,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +97,16 @@ class Settings:
 
 
 class ReplicaServer:
-    """The daemon: opens its replicas, serves, keeps in touch with the metaserver, drains."""
+    """The daemon: opens its replicas, serves, keeps in touch with the metaserver, drains.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: What the command line says.
+        unix_s: The clock of rows and limits.
+    """
+
+    def __init__(self, settings: Settings, unix_s: Callable[[], float] = time.time) -> None:
         self.settings = settings
+        self._unix_s = unix_s
         self.flags = Flags(settings.flags)
         self.registry = Registry("replica")
         self.resources = contextlib.AsyncExitStack()
@@ -139,7 +145,7 @@ class ReplicaServer:
         self.resources.callback(workers.shutdown)
         commits = GroupCommit(COMMIT_THREADS)
         self.resources.callback(commits.close)
-        around = Surroundings(address, self.flags, self.registry, commits, workers, time.time)
+        around = Surroundings(address, self.flags, self.registry, commits, workers, self._unix_s)
         try:
             disks = parse_data_folders(self.flags.text("data_dirs"), self.settings.data_dir / "replica" / "reps")
             for disk in disks:

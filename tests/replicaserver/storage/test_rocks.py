@@ -1,0 +1,145 @@
+"""The rows of a replica in RocksDB (specification §10.8, §13.5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicaserver.compaction import DEEPEST, Order
+from replicaserver.storage.rocks import Durable, RocksStore, SstWriter, StoreError, StoreSettings
+
+
+def fill(store: RocksStore, *keys: bytes) -> None:
+    batch = store.batch()
+    for key in keys:
+        batch.put(key, b"value of " + key)
+    store.write(batch)
+
+
+def test_rows_are_read_in_the_order_of_their_keys(store: RocksStore):
+    fill(store, b"b", b"d", b"a", b"c")
+    assert [key for key, _ in store.scan(b"", b"")] == [b"a", b"b", b"c", b"d"]
+    assert [key for key, _ in store.scan(b"b", b"d")] == [b"b", b"c"]
+    assert [key for key, _ in store.scan(b"b", b"d", reverse=True)] == [b"c", b"b"]
+    assert [key for key, _ in store.scan(b"b", b"", reverse=True)] == [b"d", b"c", b"b"]
+    assert store.read(b"b", 2) == [(b"b", b"value of b"), (b"c", b"value of c")]
+    assert list(store.scan(b"x", b"")) == []
+
+
+def test_many_rows_are_read_at_once(store: RocksStore):
+    fill(store, b"a", b"c")
+    assert store.get_many([b"c", b"b", b"a"]) == [b"value of c", None, b"value of a"]
+    assert store.get(b"b") is None
+
+
+def test_a_batch_puts_and_removes_together(store: RocksStore):
+    fill(store, b"a")
+    batch = store.batch()
+    batch.apply({b"a": None, b"b": b"2"})
+    batch.note("decree", 7)
+    assert store.get(b"a") == b"value of a"
+    store.write(batch)
+    assert (store.get(b"a"), store.get(b"b"), store.durable().decree) == (None, b"2", 7)
+
+
+def test_a_new_store_has_data_version_1(store: RocksStore):
+    assert store.durable() == Durable(data_version=1, ballot=0, decree=0, compacted_s=0)
+
+
+def test_what_was_written_is_there_after_it_is_opened_again(tmp_path: Path, store_settings: StoreSettings):
+    first = RocksStore(tmp_path / "rdb", store_settings)
+    fill(first, b"a")
+    batch = first.batch()
+    batch.note("decree", 3)
+    batch.note("ballot", 2)
+    first.write(batch)
+    first.close()
+    again = RocksStore(tmp_path / "rdb", store_settings)
+    assert again.get(b"a") == b"value of a"
+    assert again.durable() == Durable(1, 2, 3, 0)
+    again.close()
+
+
+def test_a_store_is_open_once(store: RocksStore, store_settings: StoreSettings):
+    with pytest.raises(StoreError, match="lock"):
+        RocksStore(store.path, store_settings)
+
+
+def test_a_damaged_store_does_not_open(tmp_path: Path, store_settings: StoreSettings):
+    RocksStore(tmp_path / "rdb", store_settings).close()
+    (tmp_path / "rdb" / "CURRENT").write_text("MANIFEST-999999\n")
+    with pytest.raises(StoreError):
+        RocksStore(tmp_path / "rdb", store_settings)
+
+
+def test_a_closed_store_refuses(tmp_path: Path, store_settings: StoreSettings):
+    store = RocksStore(tmp_path / "rdb", store_settings)
+    batch = store.batch()
+    batch.put(b"a", b"")
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.write(batch)
+    with pytest.raises(StoreError, match="closed"):
+        store.read(b"", 1)
+
+
+@pytest.mark.parametrize("order", [Order(DEEPEST, False), Order(DEEPEST, True), Order(2, True), Order(6, False)])
+def test_compacting_keeps_the_rows(store: RocksStore, order: Order):
+    for number in range(3):
+        fill(store, b"%d" % number, b"same")
+        store.flush()
+    store.compact(order)
+    assert [key for key, _ in store.scan(b"", b"")] == [b"0", b"1", b"2", b"same"]
+    assert store.files() >= 1
+
+
+def test_what_lies_on_disk_is_measured(store: RocksStore):
+    fill(store, b"a", b"b")
+    assert store.log_bytes() > 0
+    store.flush()
+    assert (store.files(), store.measure("estimate-num-keys")) == (1, 2)
+    assert store.measure("total-sst-files-size") > 0
+    assert store.measure("no-such-property") == 0
+
+
+def test_options_change_while_the_store_is_open(store: RocksStore):
+    store.set_options({"write_buffer_size": "16777216", "disable_auto_compactions": "true"})
+    with pytest.raises(StoreError):
+        store.set_options({"no_such_option": "1"})
+
+
+def test_a_checkpoint_is_a_copy_as_of_now(tmp_path: Path, store: RocksStore, store_settings: StoreSettings):
+    fill(store, b"a")
+    store.checkpoint(tmp_path / "copy")
+    fill(store, b"b")
+    copy = RocksStore(tmp_path / "copy", store_settings)
+    assert [key for key, _ in copy.scan(b"", b"")] == [b"a"]
+    copy.close()
+    with pytest.raises(StoreError):
+        store.checkpoint(tmp_path / "no" / "such" / "folder")
+
+
+def test_files_with_rows_are_added(tmp_path: Path, store: RocksStore):
+    fill(store, b"b")
+    writer = SstWriter(tmp_path / "0.sst")
+    writer.put(b"a", b"from a file")
+    writer.put(b"b", b"from a file")
+    writer.finish()
+    store.ingest([tmp_path / "0.sst"])
+    assert (store.get(b"a"), store.get(b"b")) == (b"from a file", b"from a file")
+    assert (tmp_path / "0.sst").exists()
+
+
+def test_rows_of_a_file_must_be_in_order(tmp_path: Path):
+    writer = SstWriter(tmp_path / "0.sst")
+    writer.put(b"b", b"")
+    with pytest.raises(StoreError, match="order"):
+        writer.put(b"a", b"")
+
+
+def test_a_damaged_file_adds_nothing(tmp_path: Path, store: RocksStore):
+    (tmp_path / "0.sst").write_bytes(b"garbage" * 100)
+    with pytest.raises(StoreError, match="magic number"):
+        store.ingest([tmp_path / "0.sst"])
+    assert list(store.scan(b"", b"")) == []
