@@ -316,11 +316,11 @@ class Session:
         for feature in sorted(self.open_gates):
             yield ["gate", feature]
         yield ["join", self.audiences]
-        yield ["activate", list(self.active.items())]
         for event in self.events or ():
             yield event_change(None, event)
         for record in self.records:
             yield from record.describe()
+        yield ["activate", list(self.active.items())]
         yield ["no_log", self.no_log]
         if self.end_ms is not None:
             yield ["retire", self.end_ms]
@@ -370,7 +370,7 @@ class Session:
         self.audiences = (*self.audiences, *audiences)
 
     def _apply_activate(self, _: Definitions, variants: Iterable[Assignment]) -> None:
-        self.active = {**self.active, **dict(variants)}
+        self.active = dict(variants)
 
     def _apply_record(
         self,
