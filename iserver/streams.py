@@ -47,9 +47,10 @@ class Stream:
             self.end()
 
     def end(self) -> None:
-        """Let the connection end, whatever still waits."""
-        while not self._waiting.empty():
-            self._waiting.get_nowait()
+        """Let the connection end after what still waits, or at once when too much does."""
+        if self._waiting.full():
+            while not self._waiting.empty():
+                self._waiting.get_nowait()
         self._waiting.put_nowait(None)
 
     async def next(self) -> bytes | None:
