@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("iserver", "metaserver", "replicaserver", "intake_server", "gateway", "shared")
-DATA_SUFFIXES = {".lark", ".html", ".css", ".js", ".svg", ".sql", ".typed"}
+DATA_SUFFIXES = {".lark", ".fdl", ".yml", ".json", ".png", ".html", ".css", ".js", ".svg", ".sql", ".typed"}
 
 
 @pytest.fixture(scope="module")
