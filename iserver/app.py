@@ -134,7 +134,7 @@ async def open_parts(
     server = ImpressionServer(
         configuration,
         journal,
-        streams=streams,
+        listeners=streams,
         clock_ms=clock_ms,
         new_id=new_id,
         logs_sessions=not settings.nolog,

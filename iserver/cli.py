@@ -140,6 +140,7 @@ def _let_config_take_documents() -> None:
         multiple=True,
         is_eager=True,
         callback=_take_config,
+        envvar="ISERVER_CONFIG",
         show_envvar=True,
         help="TOML file of settings, or JSON configuration document, told apart by suffix; repeatable.",
     )

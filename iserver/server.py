@@ -24,7 +24,6 @@ from iserver.requests import ExternalRequest, FeaturesRequest, SignalRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
 from iserver.signals import apply_external, apply_signal, session_of
-from iserver.streams import Streams, flush_cache, flush_features
 from iserver.visits import NewId, Origin, Visit, enter
 
 log = structlog.get_logger("iserver.server")
@@ -56,6 +55,19 @@ class Journal(Protocol):
         """Store the FDL of a definition before the first session uses it."""
 
 
+class Listeners(Protocol):
+    """The registered devices that are connected (§8)."""
+
+    def flush_cache(self, device: str, last_flush_ms: int) -> None:
+        """Tell a device to drop everything."""
+
+    def flush_features(self, device: str, features: Sequence[str]) -> None:
+        """Tell a device to drop some features."""
+
+    def dismiss(self, device: str) -> None:
+        """Hang up on a device that is not registered any more."""
+
+
 class ImpressionServer:
     """One running impression server.
 
@@ -70,7 +82,7 @@ class ImpressionServer:
         configuration: Configuration,
         journal: Journal,
         *,
-        streams: Streams,
+        listeners: Listeners,
         clock_ms: Callable[[], int],
         new_id: NewId,
         logs_sessions: bool = True,
@@ -80,7 +92,7 @@ class ImpressionServer:
         self.sessions = Sessions(timeout_ms=timeout_ms, max_length_ms=max_length_ms)
         self.logs_sessions = logs_sessions
         self._journal = journal
-        self._streams = streams
+        self._listeners = listeners
         self._clock_ms = clock_ms
         self._new_id = new_id
         self._retired: deque[Session] = deque()
@@ -242,12 +254,11 @@ class ImpressionServer:
                 session.close(record for record in session.open_records if record.feature in flush.features)
             await self._journal.store(session)
         if flush.features is None:
-            last_flush_ms = now_ms if session is None else session.last_flush_ms
-            self._streams.tell(flush.device, flush_cache(last_flush_ms))
+            self._listeners.flush_cache(flush.device, now_ms if session is None else session.last_flush_ms)
         else:
-            self._streams.tell(flush.device, flush_features(flush.features))
+            self._listeners.flush_features(flush.device, flush.features)
         if flush.device not in self.configuration.devices:
-            self._streams.dismiss(flush.device)
+            self._listeners.dismiss(flush.device)
 
 
 def limits_ms(settings: Settings) -> tuple[int, int | None]:

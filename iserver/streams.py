@@ -23,16 +23,6 @@ def hello(last_flush_ms: int) -> bytes:
     return f"event: hello\ndata: {last_flush_ms}\n\n".encode()
 
 
-def flush_cache(last_flush_ms: int) -> bytes:
-    """Drop everything."""
-    return f"event: flushcache\ndata: {last_flush_ms}\n\n".encode()
-
-
-def flush_features(features: Sequence[str]) -> bytes:
-    """Drop these features."""
-    return f"event: flushfeatures\ndata: {' '.join(features)}\n\n".encode()
-
-
 class Stream:
     """One connection of one device."""
 
@@ -89,6 +79,14 @@ class Streams:
         """Send an event to every connection of a device."""
         for stream in list(self._streams.get(device, ())):
             stream.send(event)
+
+    def flush_cache(self, device: str, last_flush_ms: int) -> None:
+        """Tell a device to drop everything."""
+        self.tell(device, f"event: flushcache\ndata: {last_flush_ms}\n\n".encode())
+
+    def flush_features(self, device: str, features: Sequence[str]) -> None:
+        """Tell a device to drop some features."""
+        self.tell(device, f"event: flushfeatures\ndata: {' '.join(features)}\n\n".encode())
 
     def beat(self) -> None:
         """Send the heartbeat to everybody."""
