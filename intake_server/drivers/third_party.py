@@ -90,6 +90,19 @@ class ForeignDriver:
         return ForeignSource(source)
 
 
+def warm_up() -> bool:
+    """Import the classic package if it is installed, so that the first catalog that needs it does not wait for it.
+
+    Returns:
+        Whether it is installed.
+    """
+    try:
+        importlib.import_module("intake.source.base")
+    except ImportError:
+        return False
+    return True
+
+
 def find(name: str) -> tuple[DriverInfo, ForeignDriver] | None:
     """A driver of another package, by the name it registered or by its dotted class name; None when there is none."""
     kind = _by_dotted_name(name) if "." in name else _by_registered_name(name)
