@@ -13,7 +13,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import chain, islice, repeat, takewhile
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -165,10 +165,12 @@ class RocksStore:
         if stop:
             options.set_iterate_upper_bound(stop)
         if not reverse:
-            return cast(Iterator[Row], self._db.items(from_key=start or None, read_opt=options))
+            rows = self._db.items(from_key=start or None, read_opt=options)
+            return chain(cast(Iterator[Row], rows), _holding(options, stop))
+        rows = self._db.items(backwards=True, read_opt=options)
         # the binding takes a lower bound for an upper one, so the start is checked here
-        rows = cast(Iterator[Row], self._db.items(backwards=True, read_opt=options))
-        return takewhile(lambda row: row[0] >= start, rows)
+        inside = takewhile(lambda row: row[0] >= start, cast(Iterator[Row], rows))
+        return chain(inside, _holding(options, stop))
 
     def read(self, start: bytes, count: int) -> list[Row]:
         """The first rows from `start` on.
@@ -291,6 +293,11 @@ class RocksStore:
     def log_bytes(self) -> int:
         """The size of the write-ahead log."""
         return sum(file.stat().st_size for file in self.path.glob("*.log"))
+
+
+def _holding(*objects: object) -> Iterator[Row]:
+    """No rows, and a hold on what an iterator of the binding points to without holding it itself."""
+    return cast(Iterator[Row], repeat(objects, 0))
 
 
 def _options(settings: StoreSettings) -> Options:

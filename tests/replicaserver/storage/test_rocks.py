@@ -27,6 +27,13 @@ def test_rows_are_read_in_the_order_of_their_keys(store: RocksStore):
     assert list(store.scan(b"x", b"")) == []
 
 
+def test_a_range_ends_where_it_should_when_nobody_else_holds_its_end(store: RocksStore):
+    fill(store, *(b"a%02d" % number for number in range(50)), b"c")
+    for _ in range(200):
+        assert sum(1 for _ in store.scan(*(bytes([byte]) for byte in (97, 98)))) == 50
+        assert sum(1 for _ in store.scan(b"a10", bytes([97]) + b"20", reverse=True)) == 10
+
+
 def test_many_rows_are_read_at_once(store: RocksStore):
     fill(store, b"a", b"c")
     assert store.get_many([b"c", b"b", b"a"]) == [b"value of c", None, b"value of a"]
