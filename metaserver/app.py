@@ -144,7 +144,7 @@ class Settings:
 
     data_dir: Path
     flags: Mapping[str, str]
-    advertise: str | None
+    advertise: HostPort | None
     first_tables: Mapping[str, int]
     first_replicas: int
 
@@ -155,11 +155,10 @@ class Metaserver:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.flags = Flags(settings.flags)
-        self._advertised = HostPort.parse(settings.advertise) if settings.advertise else None
         self._resources = contextlib.AsyncExitStack()
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
-        leadership = Leadership.alone(self._advertised or HostPort(*sockets[0].getsockname()[:2]))
+        leadership = Leadership.alone(self.settings.advertise or HostPort(*sockets[0].getsockname()[:2]))
         connections = RpcConnections()
         self._resources.push_async_callback(connections.close)
 

@@ -10,6 +10,7 @@ from metaserver.app import FIRST_TABLES, Metaserver, Settings
 from metaserver.commands import COMMANDS
 from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
 from shared.pegasus.flag_options import flag_options, take_flags
+from shared.pegasus.structures.base import HostPort
 
 HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
 
@@ -22,9 +23,16 @@ for command in COMMANDS:
     main.add_command(command)
 
 
+def _address(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> HostPort | None:
+    try:
+        return None if value is None else HostPort.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @start_command(main, port=34601)
 @flag_options
-@option("--advertise", metavar="HOST:PORT", help="Address under which others reach this metaserver.")
+@option("--advertise", metavar="HOST:PORT", callback=_address, help="Address under which others reach this metaserver.")
 @option("--no-first-tables", is_flag=True, help="Do not create the tables stat and temp on the first start.")
 @option(
     "--first-table-replicas",

@@ -19,7 +19,7 @@ class Route:
     """One call.
 
     Attributes:
-        path: Normalised, without outer slashes.
+        path: Normalised, with its leading slash.
         help: What `/` says about it; None for additions that the original does not have.
     """
 
@@ -29,17 +29,17 @@ class Route:
 
 
 def route(path: str, handler: Handler) -> Route:
-    """A call under `path`, which is written with its leading slash; what it says of itself is in `call_help`."""
-    return Route(path.strip("/"), handler, HELP.get(path))
+    """A call under `path`; what it says of itself in the list of calls is in `call_help`."""
+    return Route(path, handler, HELP.get(path))
 
 
 class Router:
     """Finds the handler of a request, exactly and case-sensitively; answers `/` itself, with the list of calls."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes: Mapping[str, Route] = {route.path: route for route in [*routes, route("/", self.index)]}
-        listed = ((f"/{path}", route.help) for path, route in sorted(self._routes.items()))
-        self._index = tables(Table().add_all((path, text) for path, text in listed if text is not None))
+        calls = sorted([*routes, route("/", self.index)], key=lambda call: call.path)
+        self._routes: Mapping[str, Route] = {call.path.strip("/"): call for call in calls}
+        self._index = tables(Table().add_all((call.path, call.help) for call in calls if call.help is not None))
 
     def index(self, _request: HttpRequest) -> Response:
         """All calls that the original has too, by path (§4.1)."""
