@@ -105,7 +105,7 @@ class Warehouse:
         changed = [table for table in current if known.get(table.name) != schemas[table.name]]
         if changed:
             self._publish_empty(changed, schemas, Partition.of(now_ms))
-        text = catalog_text(current, metadata_tables(), schemas, self._suffix, self._read_text(CATALOG))
+        text = catalog_text(program, schemas, self._suffix, self._read_text(CATALOG))
         for table in metadata_tables():
             path = _metadata_path(table.name)
             if self._place.read(path) is None:

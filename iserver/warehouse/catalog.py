@@ -5,39 +5,40 @@ Entries of tables that an earlier program had are kept: their files are still th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from iserver.warehouse.tables import Table
+from iserver.fdl.model import Program
+from iserver.warehouse.tables import Table, metadata_tables, tables, views
 
 PARTITIONS = "ds=*/hh=*"
 
 
-def catalog_text(
-    tables: Sequence[Table],
-    metadata: Sequence[Table],
-    schemas: Mapping[str, str],
-    suffix: str,
-    previous: str | None,
-) -> str:
+def catalog_text(program: Program, schemas: Mapping[str, str], suffix: str, previous: str | None) -> str:
     """The catalog as YAML.
 
     Args:
-        tables: The partitioned tables of the program in force.
-        metadata: The unpartitioned tables of JSON lines.
-        schemas: Identifies the columns of each partitioned table.
+        program: The program in force.
+        schemas: Identifies the columns of each of its partitioned tables.
         suffix: How names of data files end, `parquet` or `orc`.
         previous: The catalog in place, if there is one.
     """
+    session = program.session
     sources: dict[str, Any] = dict(_sources(previous))
-    sources.update({table.name: _data_entry(table, schemas[table.name], suffix) for table in tables})
-    sources.update({table.name: _metadata_entry(table) for table in metadata})
+    sources.update({table.name: _data_entry(table, schemas[table.name], suffix) for table in tables(program)})
+    sources.update({table.name: _metadata_entry(table) for table in metadata_tables()})
     document = {
         "metadata": {
             "version": 1,
             "description": "Sessions and impressions recorded by iserver; times are UTC",
+            "persistent_key": session.persistent_key.column,
+            "split_key": session.split_key.column,
+            "views": {
+                view.name: [{"table": source.table, "column": source.column} for source in view.sources]
+                for view in views(program)
+            },
         },
         "sources": sources,
     }

@@ -25,6 +25,7 @@ def metadata_rows(document: Mapping[str, Any]) -> dict[str, list[Row]]:
                 "experiment_id": item["id"],
                 "variant_id": variant["id"],
                 "name": None if variant.get("control") else variant.get("name"),
+                "weight": variant.get("weight"),  # no column: only the experiment report reads it
             }
             for item in experiments
             for variant in item["variants"]
