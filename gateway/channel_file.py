@@ -136,9 +136,9 @@ class _Source:
             for key_node, value_node in node.value:
                 key = loader.construct_object(key_node)
                 key = key if isinstance(key, (str, int)) and not isinstance(key, bool) else str(key_node.value)
+                self._lines[(*at, key)] = key_node.start_mark.line + 1
                 if key in members:
                     raise self.error((*at, key), "is given twice")
-                self._lines[(*at, key)] = key_node.start_mark.line + 1
                 members[key] = self._read(value_node, (*at, key), loader)
             return members
         if isinstance(node, yaml.SequenceNode):
@@ -401,15 +401,10 @@ class _Reader:
             raise self._source.error(where, f"{name!r} is not a name (letters, digits and _)")
 
     def _check_names(self, channels: Iterable[ChannelSpec]) -> None:
-        dashed: dict[str, str] = {}
         for channel in channels:
-            where: Location = ("channels", channel.name)
             if channel.name in ("id", HEARTBEAT):
+                where: Location = ("channels", channel.name)
                 raise self._source.error(where, f"the name {channel.name!r} is taken by the gateway itself")
-            alias = channel.name.replace("_", "-")
-            if alias in dashed:
-                raise self._source.error(where, f"answers under the same path {alias!r} as {dashed[alias]!r}")
-            dashed[alias] = channel.name
 
     def _check_states(
         self,

@@ -70,6 +70,8 @@ def not_json(text: bytes, loc: Location = ("body",)) -> Invalid:
         offset, reason = error.pos, error.msg
     except UnicodeDecodeError as error:
         offset, reason = error.start, "Expecting UTF-8"
+    except ValueError:
+        reason = "Expecting a number with fewer digits"
     except RecursionError:
         reason = "Expecting less nesting"
     return Invalid([error_item("json_invalid", (*loc, offset), "JSON decode error", {}, {"error": reason})])
