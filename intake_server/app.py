@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
 from aiohttp import web
@@ -32,6 +32,7 @@ from intake_server.service.workers import Workers
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import UnreadableCatalog
 from intake_server.storage.export_files import ExportFiles
+from intake_server.storage.recipe_shelf import RecipeShelf, read_key
 from shared.errors import StartupError
 from shared.metrics import Metrics
 from shared.web import apply_manners, health_routes
@@ -46,7 +47,10 @@ class CatalogServer:
     Args:
         settings: The operator's settings.
         plugin: Who may do what.
-        key: The secret that source ids are made with; None makes one up, so that ids end with the process.
+        key: The secret that source ids are made with; None takes the kept one, or makes one up for this process.
+
+    Raises:
+        StartupError: Source ids are to be kept, and their key cannot be read or written.
     """
 
     def __init__(self, settings: Settings, plugin: Plugin, key: bytes | None = None) -> None:
@@ -56,8 +60,16 @@ class CatalogServer:
         self.readers = Workers("intake-read", settings.threads, settings.queue, max(1, settings.threads // 2))
         self.registry = Registry(third_party.find)
         self.guard = Guard(plugin, self.quick, hide_denied=settings.hide_denied)
-        self.book = RecipeBook(key or secrets.token_bytes(32), most=settings.max_recipes, idle_s=settings.recipe_idle_s)
-        self.catalogs = Catalogs(settings, self.registry, self.quick, self.book, self.guard, self._import_modules)
+        self.shelf: RecipeShelf | None = None
+        if settings.ids_folder is not None:
+            self.shelf = RecipeShelf(settings.ids_folder, most=settings.max_recipes, idle_s=settings.recipe_idle_s)
+            key = key or read_key(settings.ids_folder)
+        self.book = RecipeBook(
+            key or secrets.token_bytes(32), most=settings.max_recipes, idle_s=settings.recipe_idle_s, shelf=self.shelf
+        )
+        self.catalogs = Catalogs(
+            settings, self.registry, self.quick, self.book, self.guard, self._import_modules, self.shelf
+        )
         self.sources = Sources(
             self.registry, self.quick, self.book, idle_s=settings.idle_s, timeout_s=settings.open_timeout_s
         )
@@ -90,6 +102,8 @@ class CatalogServer:
         Raises:
             StartupError: It cannot be read.
         """
+        if self.shelf is not None:
+            await self.shelf.open()
         has_intake = await self.quick.run(third_party.warm_up)
         log.debug("drivers of other packages", intake=has_intake)
         try:
@@ -111,10 +125,14 @@ class CatalogServer:
             await asyncio.sleep(_SWEEP_S)
             self.sources.sweep()
             self.reads.cache.sweep()
+            self.book.sweep()
             self.exports.files.sweep()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close sources and let the threads end."""
+        self.book.sweep()
+        if self.shelf is not None:
+            await self.shelf.close()
         self.sources.close()
         self.exports.files.close()
         self.quick.close()
@@ -149,7 +167,6 @@ def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
         server.catalogs,
         server.sources,
         server.reads,
-        server.book,
         server.guard,
         policy=Policy(settings.pickle, settings.prefer_compression),
         max_body=settings.max_body,
@@ -171,7 +188,7 @@ def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:
     return web.RouteDef(route.method, f"/{prefix}{route.path}", route.handler, route.kwargs)
 
 
-def _life_of(server: CatalogServer):  # type: ignore[no-untyped-def]
+def _life_of(server: CatalogServer) -> Callable[[web.Application], AsyncIterator[None]]:
     async def life(_app: web.Application) -> AsyncIterator[None]:
         await server.start()
         tasks = [asyncio.create_task(server.sweep(), name="sweep")]
@@ -182,6 +199,6 @@ def _life_of(server: CatalogServer):  # type: ignore[no-untyped-def]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        server.close()
+        await server.close()
 
     return life

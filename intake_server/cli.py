@@ -137,7 +137,8 @@ def start(**flags: Any) -> None:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     classic = read_config(config_path(os.environ))
     options = _with_classic(options, classic, context)
-    settings = _settings(flags)
+    keeps = context.get_parameter_source("data_dir") is not ParameterSource.DEFAULT
+    settings = _settings(flags, options.data_dir if keeps else None)
     try:
         plugin = _plugin(flags, classic)
     except StartupError as error:
@@ -173,7 +174,7 @@ async def _check(settings: Settings) -> int:
     problems = list(server.catalogs.problems())
     for problem in problems:
         click.echo(f"FAILED  {problem}")
-    server.close()
+    await server.close()
     return failed + len(problems)
 
 
@@ -189,7 +190,7 @@ def _classic_flags() -> None:
 _classic_flags()
 
 
-def _settings(flags: Mapping[str, Any]) -> Settings:
+def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
     values = {name: flags[name] for name in Settings.__slots__ if name in flags}
     names = flags["env_names"]
     return Settings(
@@ -197,6 +198,7 @@ def _settings(flags: Mapping[str, Any]) -> Settings:
             **values,
             "catalogs": tuple(flags["catalogs"]),
             "ttl_s": flags["ttl"],
+            "ids_folder": ids_folder,
             "confine_paths": not flags["unconfined_paths"],
             "env_names": None if names is None else frozenset(name.strip() for name in names.split(",")),
             "overrides": _overrides(flags["overrides"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 MEBIBYTE = 2**20
 
@@ -42,7 +43,7 @@ class Settings:
         open_timeout_s: How long an open or a catalog load may take, in seconds.
         read_timeout_s: How long a read may take, in seconds.
         send_timeout_s: How long a client may take no data before its answer is given up, in seconds.
-        remember_ids: Whether source ids are kept in the data folder and survive a restart.
+        ids_folder: Where source ids are kept so that they survive a restart, None to forget them.
         scheduler: Address of a dask scheduler that does the reads, None to do them here.
         hide_denied: Whether an entry that the caller may not access answers 404 instead of 403.
     """
@@ -76,6 +77,6 @@ class Settings:
     open_timeout_s: float = 60.0
     read_timeout_s: float = 600.0
     send_timeout_s: float = 60.0
-    remember_ids: bool = False
+    ids_folder: Path | None = None
     scheduler: str | None = None
     hide_denied: bool = False

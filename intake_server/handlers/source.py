@@ -17,7 +17,6 @@ from intake_server.search import MalformedQuery, Query
 from intake_server.service.catalogs import Catalogs, Located
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.reads import Reads
-from intake_server.service.recipe_book import RecipeBook
 from intake_server.service.sources import Sources
 from shared.errors import Problem
 
@@ -33,7 +32,6 @@ class SourceHandlers:
         catalogs: Catalogs,
         sources: Sources,
         reads: Reads,
-        book: RecipeBook,
         guard: Guard,
         *,
         policy: Policy,
@@ -44,7 +42,6 @@ class SourceHandlers:
         self._catalogs = catalogs
         self._sources = sources
         self._reads = reads
-        self._book = book
         self._guard = guard
         self._policy = policy
         self._max_body = max_body
@@ -132,7 +129,7 @@ class SourceHandlers:
                 400, f"source_id: expected a text, found {type(source_id).__name__}", code="missing_source_id"
             )
         form = self._form(message)
-        recipe = self._book.get(source_id)
+        recipe = await self._catalogs.recipe(source_id, caller)
         await self._guard.check(caller, recipe.trail)
         if isinstance(recipe, SearchRecipe) or self._catalogs.is_catalog(recipe.entry):
             raise Problem(400, "source_id: this is a catalog, which cannot be read", code="not_readable")

@@ -23,16 +23,17 @@ from intake_server.drivers.registry import ALIAS, CATALOG, Registry
 from intake_server.encoding.control import pack
 from intake_server.listings import Listing
 from intake_server.parameters import ParameterError
-from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe, Step
+from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe, Step, is_id
 from intake_server.resolution import Resolved, Rules, canonical, resolve
 from intake_server.search import Query
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.live import LiveCatalog, State
 from intake_server.service.nested import catalog_loader
-from intake_server.service.recipe_book import RecipeBook
+from intake_server.service.recipe_book import RecipeBook, UnknownId
 from intake_server.service.workers import Busy, TookTooLong, Workers
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import CatalogPlace, Loaded, UnreadableCatalog, load
+from intake_server.storage.recipe_shelf import RecipeShelf, StoredRecipe
 from intake_server.templates import TemplateError, Templates
 from shared.errors import Problem
 
@@ -108,6 +109,7 @@ class Catalogs:
         book: The recipes of source ids.
         guard: Who may do what.
         import_modules: Imports the driver modules that catalog files name; blocks.
+        shelf: Recipes from before a restart, None when they are not kept.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Catalogs:
         book: RecipeBook,
         guard: Guard,
         import_modules: Callable[[Sequence[str]], None],
+        shelf: RecipeShelf | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -125,6 +128,7 @@ class Catalogs:
         self._book = book
         self._guard = guard
         self._import_modules = import_modules
+        self._shelf = shelf
         self.templates = _templates(settings)
         self.rules = Rules(settings.confine_paths, settings.overrides)
         self.place = CatalogPlace.of(settings.catalogs, flatten=settings.flatten)
@@ -160,7 +164,7 @@ class Catalogs:
         """
         if source_id is None:
             return await self.root()
-        recipe = self._book.get(source_id)
+        recipe = await self.recipe(source_id, caller)
         await self._guard.check(caller, recipe.trail)
         return await self.by_recipe(source_id, recipe, caller)
 
@@ -184,6 +188,36 @@ class Catalogs:
         state = await self._current(await self._nested_catalog(located.entry, resolved.given))
         recipe = Recipe(located.view.id, located.name, located.entry, resolved.given, trail=located.steps)
         return View(self._book.add(recipe), state, (*located.view.path, located.name), located.steps)
+
+    async def recipe(self, source_id: str, caller: Caller) -> AnyRecipe:
+        """What a source id stands for, also from before a restart.
+
+        Raises:
+            UnknownId: Nothing, or its entry has another definition by now.
+        """
+        if not is_id(source_id):
+            raise UnknownId
+        known = self._book.find(source_id)
+        if known is not None:
+            return known
+        stored = None if self._shelf is None else await self._shelf.get(source_id)
+        if stored is None:
+            raise UnknownId
+        restored = await self._restored(stored, caller)
+        if self._book.add(restored) != source_id:
+            raise UnknownId
+        return restored
+
+    async def _restored(self, stored: StoredRecipe, caller: Caller) -> AnyRecipe:
+        view = await self.view(stored.parent, caller)
+        if stored.text is not None:
+            return SearchRecipe(stored.parent, Query(stored.text, stored.depth), view.steps)
+        located = self._direct(view, stored.name)
+        if located is None or located.entry.digest() != stored.digest:
+            raise UnknownId
+        return Recipe(
+            stored.parent, stored.name, located.entry, stored.parameters, stored.version, located.steps, stored.pin
+        )
 
     # Finding entries
 

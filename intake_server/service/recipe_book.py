@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from intake_server.recipes import AnyRecipe, is_id, recipe_id
+from intake_server.recipes import AnyRecipe, recipe_id
 from shared.errors import Problem
 
 
@@ -23,6 +23,9 @@ class Shelf(Protocol):
 
     def put(self, identifier: str, recipe: AnyRecipe) -> None:
         """Remember a recipe; returns at once."""
+
+    def touch(self, identifiers: Iterable[str]) -> None:
+        """Note that recipes were used; returns at once."""
 
 
 class RecipeBook:
@@ -51,6 +54,7 @@ class RecipeBook:
         self._clock = clock
         self._shelf = shelf
         self._recipes: OrderedDict[str, tuple[AnyRecipe, float]] = OrderedDict()
+        self._touched: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._recipes)
@@ -83,18 +87,15 @@ class RecipeBook:
             return None
         self._recipes[identifier] = (recipe, now)
         self._recipes.move_to_end(identifier)
+        if self._shelf is not None:
+            self._touched.add(identifier)
         return recipe
 
-    def get(self, identifier: str) -> AnyRecipe:
-        """The recipe of an id.
-
-        Raises:
-            UnknownId: There is none.
-        """
-        recipe = self.find(identifier) if is_id(identifier) else None
-        if recipe is None:
-            raise UnknownId
-        return recipe
+    def sweep(self) -> None:
+        """Tell the shelf which recipes were used since the last sweep."""
+        if self._shelf is not None and self._touched:
+            self._shelf.touch(self._touched)
+            self._touched = set()
 
     def _expire(self) -> None:
         oldest_allowed = self._clock() - self._idle_s
