@@ -70,6 +70,12 @@ class Nodes:
         if node is not None:
             node.stored = {info.pid: info for info in stored}
 
+    def confirm(self, name: HostPort, info: ReplicaInfo) -> None:
+        """Note that a server has just confirmed to hold a replica, which its last report could not know."""
+        node = self.known.get(name)
+        if node is not None and node.stored is not None:
+            node.stored = {**node.stored, info.pid: info}
+
     def expire(self, now: float, grace_s: float) -> list[HostPort]:
         """Mark the servers that have been silent for the grace period as dead, and name them."""
         silent = [name for name, node in self.known.items() if node.is_alive and now - node.last_beacon >= grace_s]

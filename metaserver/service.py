@@ -134,6 +134,20 @@ class MetaService:
         members = ", ".join(map(str, partition.secondaries))
         return f"ballot {partition.ballot}, primary {partition.primary or 'none'}, secondaries [{members}]"
 
+    async def drop_table(self, name: str, hold_s: int, *, success_if_not_exist: bool) -> None:
+        """Drop a table, and tell its primaries at once; without that they would hear of it at their next report."""
+        before = self.metadata.named(name)
+        now_s = int(self.wall_clock())
+
+        def decide() -> tuple[Change, None]:
+            return tables.drop(self.metadata, name, hold_s, now_s, success_if_not_exist=success_if_not_exist), None
+
+        await self.change(decide)
+        for gpid, partition in before or ():
+            if partition.primary:
+                leave = ConfigType.DOWNGRADE_TO_INACTIVE
+                self.notify(placement.Action(gpid, leave, partition.primary, partition.primary))
+
     # liveness
 
     def limits(self) -> tables.Limits:
@@ -211,8 +225,12 @@ class MetaService:
             self.propose(action)
 
     def propose(self, action: placement.Action) -> None:
-        """Send a proposal to the replica server that shall carry it out."""
+        """Ask a replica server for something, and wait a while for the change that follows before asking again."""
         self._pending[action.gpid] = self._clock()
+        self.notify(action)
+
+    def notify(self, action: placement.Action) -> None:
+        """Send a proposal to a replica server; whether it arrives does not matter."""
         task = asyncio.create_task(self._propose(action), name=f"propose {action.type.name} {action.gpid}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

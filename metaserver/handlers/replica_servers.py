@@ -21,6 +21,7 @@ from shared.pegasus.structures.meta_admin import (
     UpdateConfigurationRequest,
     UpdateConfigurationResponse,
 )
+from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
 
 __all__ = ["CONFIG_PROPOSAL", "ReplicaServerRpcs"]
 
@@ -106,6 +107,10 @@ class ReplicaServerRpcs:
         if found is None:
             return UpdateConfigurationResponse(error)
         table, partition = found
+        if error == ErrorCode.ERR_OK and proposed.node in partition.members():
+            decree = proposed.last_committed_decree
+            info = ReplicaInfo(proposed.gpid, partition.ballot, PartitionStatus.INACTIVE, decree, decree)
+            service.nodes.confirm(proposed.node, info)
         return UpdateConfigurationResponse(
             error, messages.configuration(service.nodes, table, proposed.gpid, partition)
         )

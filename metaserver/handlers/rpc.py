@@ -154,18 +154,7 @@ class MetaRpcs:
         hold_s = options.reserve_seconds or 0
         if hold_s <= 0:
             hold_s = service.flags.integer("hold_seconds_for_dropped_app")
-        await service.change(
-            lambda: (
-                tables.drop(
-                    service.metadata,
-                    request.app_name,
-                    hold_s,
-                    int(service.wall_clock()),
-                    success_if_not_exist=options.success_if_not_exist,
-                ),
-                None,
-            )
-        )
+        await service.drop_table(request.app_name, hold_s, success_if_not_exist=options.success_if_not_exist)
         return DropAppResponse()
 
     async def recall_app(self, request: RecallAppRequest) -> RecallAppResponse:

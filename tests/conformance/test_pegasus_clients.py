@@ -103,14 +103,14 @@ async def test_values_are_put_read_counted_and_removed(table):
 
 async def test_many_values_of_a_hash_key(table):
     values = {b"%03d" % number: b"v%d" % number for number in range(50)}
-    await table.multi_put(b"many", values)
-    assert await table.multi_get(b"many") == values
-    assert await table.multi_get(b"many", [b"007", b"nosuch"]) == {b"007": b"v7"}
-    assert await table.multi_get(b"many", max_count=2, no_value=True) == {b"000": b"", b"001": b""}
-    assert await table.sortkey_count(b"many") == 50
-    assert [row async for row in table.scan(b"many", batch_size=7)] == sorted(values.items())
-    assert await table.multi_remove(b"many", [b"000", b"001"]) == 2
-    assert await table.sortkey_count(b"many") == 48
+    await table.multi_put(b"of one key", values)
+    assert await table.multi_get(b"of one key") == values
+    assert await table.multi_get(b"of one key", [b"007", b"nosuch"]) == {b"007": b"v7"}
+    assert await table.multi_get(b"of one key", max_count=2, no_value=True) == {b"000": b"", b"001": b""}
+    assert await table.sortkey_count(b"of one key") == 50
+    assert [row async for row in table.scan(b"of one key", batch_size=7)] == sorted(values.items())
+    assert await table.multi_remove(b"of one key", [b"000", b"001"]) == 2
+    assert await table.sortkey_count(b"of one key") == 48
 
 
 async def test_a_full_scan_finds_every_row_once(table):

@@ -133,6 +133,8 @@ class Cluster:
             if not proposals:
                 return
             for _, request in proposals:
+                if not self.service.metadata.tables[request.config.pid.app_id].is_served():
+                    continue  # only told to stop
                 wanted = UpdateConfigurationRequest(request.info, request.config, request.type, hp_node=request.hp_node)
                 wanted.config.ballot += 1
                 assert (await self.call(calls.UPDATE_CONFIGURATION, wanted)).err == "ERR_OK"

@@ -127,6 +127,7 @@ async def test_a_table_lives_from_creation_to_recall(served):
     assert (await create(served, "t", 4, exist_ok=True, default_ttl="5")).appid == 3
     assert (await served.call(calls.RENAME_APP, admin.RenameAppRequest("t", "u"))).err == "ERR_OK"
     assert (await served.call(calls.DROP_APP, admin.DropAppRequest("u"))).err == "ERR_OK"
+    await served.accept()
     assert (await served.call(calls.DROP_APP, admin.DropAppRequest("u"))).err == "ERR_APP_NOT_EXIST"
     recalled = await served.call(calls.RECALL_APP, admin.RecallAppRequest(3, "v"))
     assert (recalled.err, recalled.info.app_name, recalled.info.status) == ("ERR_OK", "v", AppStatus.RECALLING)
@@ -136,6 +137,23 @@ async def test_a_table_lives_from_creation_to_recall(served):
     assert {(p.hp_primary, p.ballot) for p in routing.partitions} == {(node(1), 3)}
     (info,) = [i for i in (await served.call(calls.LIST_APPS, admin.ListAppsRequest())).infos if i.app_name == "v"]
     assert (info.app_id, info.envs, info.status) == (3, {"default_ttl": "5"}, AppStatus.AVAILABLE)
+
+
+async def test_the_primaries_of_a_dropped_table_are_told_at_once(served):
+    await served.call(calls.DROP_APP, admin.DropAppRequest("temp"))
+    await served.settle()
+    told = [(target, request.config.pid, request.type, request.hp_node) for target, request in served.proposals]
+    assert sorted(told) == [(node(1), Gpid(2, n), ConfigType.DOWNGRADE_TO_INACTIVE, node(1)) for n in range(8)]
+
+
+async def test_a_table_that_was_just_created_can_be_recalled_at_once(served):
+    await create(served, "t", 4)
+    await served.accept()
+    await served.call(calls.DROP_APP, admin.DropAppRequest("t"))
+    await served.accept()
+    assert (await served.call(calls.RECALL_APP, admin.RecallAppRequest(3))).err == "ERR_OK"
+    await served.accept()  # its server has not reported since, but has confirmed that it holds the partitions
+    assert {p.hp_primary for p in (await route(served, "t")).partitions} == {node(1)}
 
 
 async def test_a_frozen_cluster_creates_no_table(cluster):
