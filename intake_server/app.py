@@ -12,21 +12,25 @@ from aiohttp import web
 
 from intake_server.access import Plugin
 from intake_server.drivers import third_party
+from intake_server.drivers.base import Partition
 from intake_server.drivers.registry import Registry
+from intake_server.encoding.parts import Parts
 from intake_server.handlers.addresses import Addresses
 from intake_server.handlers.catalog_api import CatalogApi, api_routes
 from intake_server.handlers.data import DataHandlers, data_routes
 from intake_server.handlers.listing import ListingHandlers
+from intake_server.handlers.pages import PageHandlers, page_routes
 from intake_server.handlers.source import SourceHandlers
 from intake_server.handlers.wire import error_response
-from intake_server.negotiation import Policy
+from intake_server.negotiation import Form, Policy
 from intake_server.service.catalogs import Catalogs
+from intake_server.service.dask_reads import DaskReads
 from intake_server.service.exports import Exports
 from intake_server.service.guard import Guard
 from intake_server.service.partition_cache import PartitionCache
-from intake_server.service.reads import InFlight, Reads
+from intake_server.service.reads import InFlight, ReadAndEncode, Reads, read_here
 from intake_server.service.recipe_book import RecipeBook
-from intake_server.service.sources import Sources
+from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.watching import watch
 from intake_server.service.workers import Workers
 from intake_server.settings import Settings
@@ -78,13 +82,21 @@ class CatalogServer:
             self.quick,
             PartitionCache(settings.cache_bytes, settings.idle_s),
             InFlight(settings.memory_bytes),
-            max_partition=settings.max_partition,
-            stringify=settings.stringify,
+            read_and_encode=self._read_and_encode,
             timeout_s=settings.read_timeout_s,
         )
+        self._reader: ReadAndEncode = read_here(stringify=settings.stringify, limit=settings.max_partition)
+        self._dask: DaskReads | None = None
         self.exports = Exports(
             self.readers, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
         )
+
+    def _read_and_encode(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+        return self._reader(opened, partition, form)
+
+    def _join_cluster(self, address: str) -> None:
+        self._dask = DaskReads(address, stringify=self.settings.stringify, limit=self.settings.max_partition)
+        self._reader = self._dask.read
 
     def _import_modules(self, modules: Sequence[str]) -> None:
         """Import the driver modules that a catalog file names (§9.1); one that fails is a warning."""
@@ -104,6 +116,9 @@ class CatalogServer:
         """
         if self.shelf is not None:
             await self.shelf.open()
+        if (scheduler := self.settings.scheduler) is not None:
+            await self.quick.run(lambda: self._join_cluster(scheduler))
+            log.info("reads run on a dask cluster", scheduler=scheduler)
         has_intake = await self.quick.run(third_party.warm_up)
         log.debug("drivers of other packages", intake=has_intake)
         try:
@@ -134,6 +149,8 @@ class CatalogServer:
         if self.shelf is not None:
             await self.shelf.close()
         self.sources.close()
+        if self._dask is not None:
+            await asyncio.to_thread(self._dask.close)
         self.exports.files.close()
         self.quick.close()
         self.readers.close()
@@ -154,6 +171,7 @@ def routes(
         web.post("/v1/source", source.post),  # §3.3 to §3.5
         *api_routes(api),
         *data_routes(data),
+        *page_routes(PageHandlers()),
         web.get("/metrics", server.metrics.handler),
         *health_routes(lambda: server.is_ready),
     ]

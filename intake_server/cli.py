@@ -129,6 +129,14 @@ SIZE = SizeType()
     default=60.0,
     help="Seconds a client may take no data.",
 )
+@option("--scheduler", help="Address of a dask scheduler whose workers do the reads, such as tcp://10.0.0.1:8786.")
+@option(
+    "--catalog-wait",
+    "catalog_wait_s",
+    type=click.FloatRange(min=0),
+    default=0.25,
+    help="Seconds a request waits for a catalog that is being read again.",
+)
 def start(**flags: Any) -> None:
     """Serve catalogs: YAML files, folders, globs or URLs."""
     context = click.get_current_context()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import structlog
@@ -23,6 +23,9 @@ log = structlog.get_logger("intake_server.reads")
 STAMP_S = 0.1
 """How long a file that was just looked at is taken to be unchanged, in seconds."""
 _MOST_STAMPS = 10_000
+
+
+ReadAndEncode = Callable[[OpenSource, Partition | None, Form], Parts]
 
 
 class InFlight:
@@ -51,8 +54,7 @@ class Reads:
         checkers: Threads for quick looks at files.
         cache: Encoded partitions.
         in_flight: Bytes being sent.
-        max_partition: Largest encoded partition, in bytes.
-        stringify: Whether frame columns that Arrow cannot carry become text.
+        read_and_encode: Reads one partition and encodes it; blocks.
         timeout_s: How long one read may take, in seconds.
     """
 
@@ -63,16 +65,14 @@ class Reads:
         cache: PartitionCache,
         in_flight: InFlight,
         *,
-        max_partition: int,
-        stringify: bool,
+        read_and_encode: ReadAndEncode,
         timeout_s: float,
     ) -> None:
         self._workers = workers
         self._checkers = checkers
         self.cache = cache
         self.in_flight = in_flight
-        self._max_partition = max_partition
-        self._stringify = stringify
+        self._read_and_encode = read_and_encode
         self._timeout_s = timeout_s
         self._reading: SharedWork[Parts] = SharedWork()
 
@@ -112,7 +112,7 @@ class Reads:
             raise _busy("too many bytes are being sent already")
         try:
             parts = await self._workers.run(
-                lambda: self._read_in_thread(opened, partition, form), key=opened.key, timeout_s=self._timeout_s
+                lambda: self._read_and_encode(opened, partition, form), key=opened.key, timeout_s=self._timeout_s
             )
         except NoSuchPartition as error:
             raise Problem(400, str(error), code="no_such_partition") from error
@@ -128,10 +128,20 @@ class Reads:
         self.cache.put(key, parts)
         return parts
 
-    def _read_in_thread(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
-        schema = opened.source.schema
+
+def read_here(*, stringify: bool, limit: int) -> ReadAndEncode:
+    """Reads in this process.
+
+    Args:
+        stringify: Whether frame columns that Arrow cannot carry become text.
+        limit: The most bytes that an encoded partition may have.
+    """
+
+    def read(opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
         value = _guarded_read(opened, partition)
-        return values.answer(value, schema.container, form, stringify=self._stringify, limit=self._max_partition)
+        return values.answer(value, opened.source.schema.container, form, stringify=stringify, limit=limit)
+
+    return read
 
 
 def _guarded_read(opened: OpenSource, partition: Partition | None) -> Any:

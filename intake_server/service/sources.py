@@ -37,6 +37,8 @@ class OpenSource:
         directory: The catalog's folder, kept out of messages.
         source: The driver's source.
         metadata: The entry's metadata with what the driver adds.
+        driver: The driver that opened it.
+        arguments: What it was opened with.
         answers: Encoded answers to ``open``, by source id.
         stamps: What the files of partitions looked like, and until when that is taken to be true.
         used: When it was last used, in seconds of the monotonic clock.
@@ -47,6 +49,8 @@ class OpenSource:
     directory: str
     source: Source
     metadata: dict[str, Any]
+    driver: str
+    arguments: Mapping[str, Any]
     answers: dict[str, bytes] = field(default_factory=dict)
     stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
     used: float = 0.0
@@ -115,7 +119,9 @@ class Sources:
         driver = self._registry.driver(resolved.choice.driver)
         source = _guarded_open(driver, resolved, pin)
         metadata = {**resolved.metadata, **source.schema.metadata}
-        return OpenSource(key, entry.name, entry.scope.directory, source, metadata)
+        return OpenSource(
+            key, entry.name, entry.scope.directory, source, metadata, resolved.choice.driver, resolved.arguments
+        )
 
     def answer(
         self, opened: OpenSource, parent: str | None, name: str, given: Mapping[str, Any], steps: tuple[Step, ...]

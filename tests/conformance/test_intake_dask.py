@@ -1,0 +1,96 @@
+"""Reads on a dask cluster: a real scheduler and real workers, as processes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from tests.processes import command, start_daemon
+
+ROOT = Path(__file__).parents[2]
+CATALOG = """
+sources:
+  frame: {driver: csv, args: {urlpath: '{{ CATALOG_DIR }}/f_*.csv'}}
+  table: {driver: parquet, args: {urlpath: '{{ CATALOG_DIR }}/t.parquet'}}
+"""
+
+
+def post(port: int, **message: Any) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/v1/source", msgpack.packb(message))
+        answer = connection.getresponse()
+        return answer.status, msgpack.unpackb(answer.read(), strict_map_key=False)
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """The address of a scheduler with two workers."""
+    told = tmp_path / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(told)]
+    processes = [subprocess.Popen([sys.executable, "-m", "dask", *arguments], **quiet)]
+    worker = ["worker", "--scheduler-file", str(told), "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    try:
+        processes += [
+            subprocess.Popen([sys.executable, "-m", "dask", *worker, "--name", name], env=environment, **quiet)
+            for name in ("one", "two")
+        ]
+        deadline = time.monotonic() + 60
+        while not told.exists() or not told.read_text():
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.05)
+        yield json.loads(told.read_text())["address"]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def test_partitions_are_read_by_the_workers_of_a_cluster(cluster: str, tmp_path: Path):
+    for n in range(4):
+        (tmp_path / f"f_{n}.csv").write_text(f"n\n{n}\n")
+    pd.DataFrame({"x": [1.5, None]}).to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "catalog.yml").write_text(CATALOG)
+    with start_daemon("intake_server", tmp_path / "catalog.yml", "--scheduler", cluster) as server:
+        server.wait_for_log("reads run on a dask cluster")
+        status, opened = post(server.port, action="open", name="frame")
+        assert (status, opened["npartitions"]) == (200, 4)
+        for n in range(3):
+            status, answer = post(server.port, action="read", source_id=opened["source_id"], partition=n)
+            assert status == 200
+            assert pa.ipc.open_stream(answer["data"]).read_all().to_pydict() == {"n": [n]}
+        status, table = post(server.port, action="open", name="table")
+        assert post(server.port, action="read", source_id=table["source_id"], partition=0)[0] == 200
+        assert post(server.port, action="read", source_id=table["source_id"], partition=1)[0] == 400
+        (tmp_path / "f_3.csv").unlink()
+        assert post(server.port, action="read", source_id=opened["source_id"], partition=3)[0] == 500
+
+
+def test_a_scheduler_that_does_not_answer_ends_the_start(tmp_path: Path):
+    (tmp_path / "catalog.yml").write_text(CATALOG)
+    done = subprocess.run(
+        [command("intake_server"), tmp_path / "catalog.yml", "--port", "0", "--scheduler", "tcp://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "the dask scheduler at tcp://127.0.0.1:1 does not answer" in done.stderr
