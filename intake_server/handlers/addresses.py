@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -110,14 +111,16 @@ class Addresses:
 def names_of(request: web.Request) -> list[str]:
     """The names that a request's path gives, each as it is in its catalog, whatever characters it has."""
     resource = request.match_info.route.resource
-    fixed = resource.canonical.partition("{")[0] if resource is not None else "/"
-    parts = request.rel_url.raw_path.split("/", fixed.count("/"))
-    rest = parts[-1] if len(parts) > fixed.count("/") else ""
+    fixed, has_rest, _ = ("" if resource is None else resource.canonical).partition("{")
+    if not has_rest:
+        return []
+    *_, rest = request.rel_url.raw_path.split("/", fixed.count("/"))
     return [unquote(part) for part in rest.split("/") if part]
 
 
-def tagged(request: web.Request, body: bytes, etag: str, content_type: str) -> web.Response:
+def tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:
     """A whole answer with an entity tag: 304 when the client has it already."""
+    etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
     if names_tag(request.headers.get(hdrs.IF_NONE_MATCH), etag):
         return web.Response(status=304, headers={hdrs.ETAG: etag, **SAFE})
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.ETAG: etag, **SAFE})
