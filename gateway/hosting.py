@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import structlog
 from aiohttp import web
 
 from gateway.declarations import ModuleOptions
+from gateway.importing import load_class
 from gateway.module import Module, ModuleGateway
 from gateway.runtime import Gateway
 from shared.errors import StartupError
@@ -24,6 +21,13 @@ BUILT_IN = {
     "demo": "gateway.modules.demo:Demo",
     "timer": "gateway.modules.timer:Timer",
     "initialize": "gateway.modules.initialize:Initialize",
+    "mirror": "gateway.modules.mirror:Mirror",
+    "log": "gateway.modules.log:Log",
+    "print": "gateway.modules.log:Print",
+    "record_json": "gateway.modules.recording:RecordJson",
+    "replay_json": "gateway.modules.recording:ReplayJson",
+    "upstream": "gateway.modules.upstream:Upstream",
+    "http_poll": "gateway.modules.http_poll:HttpPoll",
 }
 
 
@@ -100,25 +104,3 @@ class Host:
             if not callable(getattr(module, method, None)):
                 raise StartupError(f"module {name}: it has no method {method!r}")
         return module, name
-
-
-def load_class(path: str, folder: Path) -> Any:
-    """The object that ``module:Name`` or ``file.py:Name`` means.
-
-    Raises:
-        ImportError, AttributeError, OSError, SyntaxError, ValueError: It cannot be had.
-    """
-    where, colon, name = path.rpartition(":")
-    if not colon:
-        raise ValueError(f"{path!r} is no built-in module; expected 'module:Class' or 'file.py:Class'")
-    if not where.endswith(".py"):
-        return getattr(importlib.import_module(where), name)
-    file = (folder / where).resolve()
-    module_name = f"gateway_module_{file.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise ImportError(f"there is no file {file}")
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = loaded
-    spec.loader.exec_module(loaded)
-    return getattr(loaded, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import structlog
@@ -121,6 +121,30 @@ class ModuleGateway:
             return handler
 
         return decorate
+
+    def on_group(self, channels: Collection[str], handler: Callable[[Sequence[Tick]], None]) -> None:
+        """Call a function with all ticks of some channels that happened at the same moment."""
+        for name in channels:
+            getters = self._channel(name).getters
+            if self.name not in getters:
+                getters.append(self.name)
+
+        def note(ticks: Sequence[Tick]) -> None:
+            chosen = [tick for tick in ticks if tick.feed.channel.name in channels]
+            if chosen and self.is_running:
+                self.guard(handler, chosen)
+
+        self._engine.observe(note)
+
+    def fields(self, channel: str) -> list[str]:
+        """The names of the members that a channel's structs may have, in order."""
+        spec = self._engine.types[self._channel(channel).spec.struct].spec
+        implicit = ["id", "timestamp"] if spec.implicit else []
+        return [*implicit, *(field.name for field in spec.fields if field.name not in implicit)]
+
+    def struct_of(self, channel: str) -> str:
+        """The name of a channel's struct type."""
+        return self._channel(channel).spec.struct
 
     def add_validator(self, struct: str, check: Callable[[Record], object]) -> None:
         """Check every record of a struct type; a `ValueError` rejects it with 422."""
