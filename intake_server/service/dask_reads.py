@@ -23,7 +23,7 @@ from intake_server.service.workers import Busy
 from shared.errors import StartupError
 
 log = structlog.get_logger("intake_server.dask")
-_CONNECT_S = 10.0
+_CONNECT_S = 5.0
 _KEPT_SOURCES = 64
 
 

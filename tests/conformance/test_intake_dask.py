@@ -58,7 +58,7 @@ def cluster(tmp_path: Path) -> Iterator[str]:
         yield json.loads(told.read_text())["address"]
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()
         for process in processes:
             process.wait(30)
 
