@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import click
 
-from iserver.fdl_commands import check_command, ddl_command, format_command
+from iserver.fdl_commands import COMMANDS
+from iserver.report_command import report_command
 from iserver.settings import ServerSettings, TableFormat
 from shared.cli import ServerOptions, apply_settings_file, daemon_group, option, run_daemon, start_command
 
@@ -18,7 +19,7 @@ HELP = "Decide which features visitors see, and record what happened: a Causal i
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 main = daemon_group("iserver", HELP)
-for command in (check_command, format_command, ddl_command):
+for command in (*COMMANDS, report_command):
     main.add_command(command)
 
 
