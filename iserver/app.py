@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from iserver.storage.warehouse import Warehouse
 
 log = structlog.get_logger("iserver.app")
+
+SWITCH_S = 0.0005
+"""The thread that commits needs the interpreter only for moments; it must not wait for it longer than for the disk."""
 
 PREPARE_AFTER_S = 1.0
 """The warehouse's libraries take their time to load, so the first requests go before."""
@@ -243,6 +247,7 @@ class Daemon:
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Build the parts, serve, and begin with what is done unasked."""
+        sys.setswitchinterval(SWITCH_S)
         self._parts = parts = await open_parts(self._settings)
         app = make_app(parts, self._settings, is_draining=lambda: self._is_draining)
         self._web = WebService(app, reload=self._reload, before_drain=self._before_drain)

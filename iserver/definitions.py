@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from iserver.audiences import EventPath
 from iserver.fdl.model import EventDefinition, FeatureDefinition, FieldDefinition, JsonValue, Program
 from iserver.fdl.values import Arguments, Reader, reader
@@ -113,9 +115,15 @@ class Definition:
         """
         return self._arguments[feature].read(given)
 
-    def memo_key(self, feature: str, args: Mapping[str, JsonValue]) -> object:
-        """The canonical form by which two requests for a feature are the same (§10.3)."""
-        return self._arguments[feature].key(args)
+    @staticmethod
+    def memo_key(feature: str, args: Mapping[str, JsonValue]) -> tuple[str, bytes]:
+        """The canonical form by which two requests for a feature are the same (§10.3).
+
+        Checked args are in the order of the definition with floats as floats, so their JSON is canonical, but
+        for the two zeros.
+        """
+        encoded = orjson.dumps(args)
+        return (feature, encoded if b"-0.0" not in encoded else orjson.dumps(_with_one_zero(dict(args))))
 
     def read_event_fields(self, path: EventPath, given: Mapping[str, Any]) -> dict[str, JsonValue]:
         """The fields of an event, defaults applied; plugin fields start with theirs.
@@ -146,3 +154,14 @@ class Definition:
         if item is None or not item.external:
             return None
         return reader(item.type, output)
+
+
+def _with_one_zero(value: JsonValue) -> JsonValue:
+    """The value with `0.0` for `-0.0`: they are equal numbers (§10.3)."""
+    if isinstance(value, float):
+        return value + 0.0
+    if isinstance(value, list):
+        return [_with_one_zero(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _with_one_zero(item) for name, item in value.items()}
+    return value

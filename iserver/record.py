@@ -13,8 +13,8 @@ from iserver.finished import Event, Impression
 Change: TypeAlias = "list[Any]"
 """One step in a session's life: its kind and JSON values (see `iserver.session`)."""
 
-FEW = 16
-"""Up to so many impressions a linear search is cheaper than an index."""
+FEW = 4
+"""Up to so many impressions a search is cheaper than an index."""
 
 
 class Record:
@@ -36,7 +36,7 @@ class Record:
     """
 
     __slots__ = (
-        "_ids",
+        "_times",
         "aliases",
         "args",
         "definition",
@@ -74,25 +74,38 @@ class Record:
         self.aliases: list[str] | None = None
         self.events: list[Event] | None = None
         self.is_open = True
-        self._ids: set[str] | None = None
+        self._times: dict[str, int] | None = None
 
     def shows(self, impression_id: str) -> bool:
         """Whether the impression is on record already (§10.8)."""
-        if len(self.impressions) <= FEW:
-            return any(impression.id == impression_id for impression in self.impressions)
-        if self._ids is None:
-            self._ids = {impression.id for impression in self.impressions}
-        return impression_id in self._ids
+        return self._time_of(impression_id) is not None
 
     def time_of(self, impression_id: str) -> int:
-        """When an impression on record happened."""
-        return next(item.time_ms for item in reversed(self.impressions) if item.id == impression_id)
+        """When an impression on record happened.
+
+        Raises:
+            KeyError: It is not on record.
+        """
+        time_ms = self._time_of(impression_id)
+        if time_ms is None:
+            raise KeyError(impression_id)
+        return time_ms
+
+    def _time_of(self, impression_id: str) -> int | None:
+        if self._times is not None:
+            return self._times.get(impression_id)
+        for impression in self.impressions:
+            if impression.id == impression_id:
+                return impression.time_ms
+        return None
 
     def add(self, impression: Impression) -> None:
         """Append an impression."""
         self.impressions.append(impression)
-        if self._ids is not None:
-            self._ids.add(impression.id)
+        if self._times is not None:
+            self._times[impression.id] = impression.time_ms
+        elif len(self.impressions) > FEW:
+            self._times = {item.id: item.time_ms for item in self.impressions}
 
     def key(self, impression_id: str) -> tuple[str, str]:
         """How an impression is looked up: per feature, since clients use one id for all features of a request."""

@@ -18,6 +18,7 @@ from iserver.finished import Event, Impression
 from iserver.record import Change, Record, event_change
 
 Definitions: TypeAlias = Mapping[str, Definition]
+MemoKey: TypeAlias = "tuple[str, bytes]"
 
 
 class Session:
@@ -88,7 +89,7 @@ class Session:
         self.records: list[Record] = []
         self.no_log = False
         self.journal_rows: list[int] = []
-        self._memo: dict[object, Record] = {}
+        self._memo: dict[MemoKey, Record] = {}
         self._histories: dict[str, list[tuple[int, JsonValue]]] | None = None
         self._by_impression: dict[tuple[str, str], Record] | None = None
         self._counts: dict[EventPath, int] | None = None
@@ -131,9 +132,9 @@ class Session:
             return self._histories[name]
         return [(self.start_ms, self.fields[name])] if name in self.fields else []
 
-    def record_for(self, feature: str, memo_key: object) -> Record | None:
+    def record_for(self, memo_key: MemoKey) -> Record | None:
         """The record that answers a request (§10.3), `None` when outputs must be computed."""
-        return self._memo.get((feature, memo_key))
+        return self._memo.get(memo_key)
 
     @property
     def open_records(self) -> list[Record]:
@@ -387,7 +388,7 @@ class Session:
         pairs = tuple([(experiment, variant) for experiment, variant in variants])
         record = Record(len(self.records), feature, definition, args, outputs, plugin_outputs, external, pairs)
         self.records.append(record)
-        self._memo[feature, definition.memo_key(feature, args)] = record
+        self._memo[definition.memo_key(feature, args)] = record
 
     def _apply_show(self, _: Definitions, number: int, impression_id: str, now_ms: int) -> None:
         record = self.records[number]
@@ -451,7 +452,7 @@ class Session:
     def _close(self, record: Record) -> None:
         if record.is_open:
             record.is_open = False
-            del self._memo[record.feature, record.definition.memo_key(record.feature, record.args)]
+            del self._memo[record.definition.memo_key(record.feature, record.args)]
 
     def _apply_no_log(self, _: Definitions, no_log: bool) -> None:
         self.no_log = no_log

@@ -271,7 +271,7 @@ class Visit:
 
     def _memoized(self, asked: Asked) -> Record | None:
         definition = self.configuration.definition
-        record = self.session.record_for(asked.name, definition.memo_key(asked.name, asked.args))
+        record = self.session.record_for(definition.memo_key(asked.name, asked.args))
         if record is None or record.definition is definition:
             return record
         if record.definition.feature(asked.name) == definition.feature(asked.name):

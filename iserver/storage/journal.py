@@ -17,6 +17,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from iserver.fdl import SourceFile, compile_program
 from iserver.finished import FinishedSession
 from iserver.refusals import NotStoredError
 from iserver.session import Session
-from shared.database import GroupCommitWriter, Statement, open_database
+from shared.database import GroupCommitWriter, Row, Statement, open_database
+from shared.errors import StartupError
 
 log = structlog.get_logger("iserver.journal")
 
@@ -42,9 +44,14 @@ MIGRATIONS = [
     """
 ]
 
-INSERT_CHANGES = "INSERT INTO changes (row, session, changes) VALUES (?, ?, ?)"
 DELETE_CHANGES = "DELETE FROM changes WHERE row = ?"
 INSERT_FINISHED = "INSERT INTO finished (data) VALUES (?)"
+
+ROWS_AT_ONCE = (64, 16, 4, 1)
+"""Rows of one INSERT: the fewer the statements, the less often the thread that writes and the loop want each other."""
+
+GATHER_S = 0.001
+"""How long a change may wait for company, in seconds, when the last group was larger."""
 
 MAX_ROWS_A_SESSION = 64
 """A session with more rows is rewritten as one snapshot."""
@@ -64,6 +71,45 @@ class Batch:
     last_row: int
 
 
+class _Group:
+    """Changes that are stored together, and the futures of those who wait for them."""
+
+    __slots__ = ("deleted", "rows", "waiting")
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.deleted: list[Row] = []
+        self.waiting: list[asyncio.Future[None]] = []
+
+    def end(self, error: BaseException | None) -> None:
+        """Tell everybody who still waits."""
+        for future in self.waiting:
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+    def statements(self) -> list[Statement]:
+        """Inserts first: a row may be written and replaced by a snapshot in the same group."""
+        statements: list[Statement] = []
+        start = 0
+        for size in ROWS_AT_ONCE:
+            while len(self.rows) - start >= size:
+                values = [value for row in self.rows[start : start + size] for value in row]
+                statements.append((_insert_changes(size), [values]))
+                start += size
+        if self.deleted:
+            statements.append((DELETE_CHANGES, self.deleted))
+        return statements
+
+
+@cache
+def _insert_changes(rows: int) -> str:
+    return "INSERT INTO changes (row, session, changes) VALUES " + ", ".join(["(?, ?, ?)"] * rows)
+
+
 class Journal:
     """The journal of one server; open it with `Journal.open`."""
 
@@ -76,6 +122,10 @@ class Journal:
         self._keeps_changes = keeps_changes
         self._rows = count(1)
         self._unsound: set[str] = set()
+        self._group: _Group | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+        self._expected = 1
+        self._committing = 0
         self._definitions: dict[str, Definition] = {}
         self.waiting = 0
 
@@ -92,7 +142,11 @@ class Journal:
         """
         connection = await open_database(path, MIGRATIONS)
         writer = GroupCommitWriter(path)
-        await writer.start()
+        try:
+            await writer.start()
+        except StartupError:
+            await connection.close()
+            raise
         journal = cls(path, connection, writer, keeps_changes=keeps_changes)
         async with connection.execute("SELECT count(*) FROM finished") as cursor:
             row = await cursor.fetchone()
@@ -101,6 +155,7 @@ class Journal:
 
     async def close(self) -> None:
         """Store what is waiting, then close the file."""
+        self._commit()
         await self._writer.close()
         await self._connection.close()
 
@@ -157,38 +212,68 @@ class Journal:
         Raises:
             NotStoredError: They could not be stored. The next call for these sessions stores them whole.
         """
-        statements: list[Statement] = []
-        for session in sessions:
-            if self._keeps_changes:
-                self._add_changes(session, statements)
-            else:
+        if not self._keeps_changes:
+            for session in sessions:
                 session.take_changes()
-        return self._stored(self._writer.submit(statements) if statements else None, sessions)
+            return _nothing()
+        if self._group is None:
+            self._group = _Group()
+        for session in sessions:
+            self._add_changes(session, self._group)
+        stored = asyncio.get_running_loop().create_future()
+        self._group.waiting.append(stored)
+        if not self._committing:
+            self._gather(self._group)
+        return self._stored(stored, sessions)
 
-    async def _stored(self, commit: asyncio.Future[None] | None, sessions: Sequence[Session]) -> None:
-        if commit is None:
+    def _gather(self, group: _Group) -> None:
+        """Commit when as many wait as the last time, or a moment later: a commit costs more than many rows."""
+        if len(group.waiting) >= self._expected:
+            self._commit()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._commit)
+
+    def _commit(self) -> None:
+        """Send the open group on its way."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        group, self._group = self._group, None
+        if group is None:
             return
+        self._expected = len(group.waiting)
+        self._committing += 1
+        commit = self._writer.submit(group.statements())
+        commit.add_done_callback(lambda commit: self._committed(commit, group))
+
+    def _committed(self, commit: asyncio.Future[None], group: _Group) -> None:
+        self._committing -= 1
+        group.end(commit.exception())
+        if self._group is not None and not self._committing:
+            self._gather(self._group)
+
+    async def _stored(self, stored: asyncio.Future[None], sessions: Sequence[Session]) -> None:
         try:
-            await commit
+            await stored
         except sqlite3.Error as error:
             self._unsound.update(session.id for session in sessions)
             raise NotStoredError(f"cannot store changes: {error}") from error
         if self._unsound and any(session.id in self._unsound for session in sessions):
             raise NotStoredError("cannot store changes: an earlier change of the session is not stored")
 
-    def _add_changes(self, session: Session, statements: list[Statement]) -> None:
+    def _add_changes(self, session: Session, group: _Group) -> None:
         changes = session.take_changes()
         rows = session.journal_rows
         if len(rows) >= MAX_ROWS_A_SESSION or session.id in self._unsound:
             self._unsound.discard(session.id)
-            statements.append((DELETE_CHANGES, [(row,) for row in rows]))
+            group.deleted += [(row,) for row in rows]
             changes = list(session.describe())
             rows.clear()
         if not changes:
             return
         row = next(self._rows)
         rows.append(row)
-        statements.append((INSERT_CHANGES, [(row, session.id, orjson.dumps(changes))]))
+        group.rows.append((row, session.id, orjson.dumps(changes)))
 
     # --- finished sessions ------------------------------------------------------------------------
 
@@ -202,6 +287,7 @@ class Journal:
         Raises:
             NotStoredError: They could not be stored; they are as they were.
         """
+        self._commit()  # what is stored already comes first
         statements: list[Statement] = [
             (INSERT_FINISHED, [(item.to_json(),) for item in finished]),
             (DELETE_CHANGES, [(row,) for session in sessions for row in session.journal_rows]),
@@ -270,3 +356,7 @@ class Journal:
         sessions = int(found[0]) if found else 0
         self.waiting -= sessions
         return sessions
+
+
+async def _nothing() -> None:
+    """The awaitable of a store that has nothing to do."""

@@ -78,7 +78,7 @@ class AnySession(RuleBasedStateMachine):
 
     @rule(query=IDS, variant=IDS, external=st.booleans())
     def remember(self, query, variant, external):
-        known = self.session.record_for("Search", DEFINITION.memo_key("Search", {"query": query, "page": 0}))
+        known = self.session.record_for(DEFINITION.memo_key("Search", {"query": query, "page": 0}))
         if known is None:
             search(self.session, query, {"results": "distance"} if external else None, [("e1", variant)])
 
@@ -206,3 +206,9 @@ def test_a_flush_forgets_what_overrides_assigned_and_keeps_the_rest():
     assert dict(session.assignments) == {"e1": "v1"}
     assert session.open_records == []
     assert len(session.records) == 1
+
+
+def test_requests_are_equal_when_their_numbers_are():
+    keys = {DEFINITION.memo_key("Search", {"near": [zero, {"x": zero}]}) for zero in (0.0, -0.0)}
+    assert len(keys) == 1
+    assert DEFINITION.memo_key("Search", {"q": "-0.0"}) != DEFINITION.memo_key("Search", {"q": "0.0"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,9 +41,18 @@ def begin(device: str = "dev-1") -> Session:
     return session
 
 
+def crashed(path: Path) -> Path:
+    """A copy of the file as it is on disk now, which is what another process finds after a crash."""
+    copy = path.with_name("after-the-crash") / path.name
+    copy.parent.mkdir(exist_ok=True)
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+    return copy
+
+
 async def after_a_crash(path: Path) -> list[Session]:
-    """What another process finds in the file."""
-    other = await Journal.open(path)
+    """The sessions that another process finds after a crash."""
+    other = await Journal.open(crashed(path))
     try:
         return await other.load()
     finally:
@@ -123,7 +133,7 @@ async def test_an_interrupted_batch_is_repeated_with_the_same_id_and_the_same_se
     batch = await journal.next_batch("batch-1", 100)
     sessions = list(journal.read_batch(batch))
     await finished(journal, "c")
-    other = await Journal.open(path)
+    other = await Journal.open(crashed(path))
     again = await other.next_batch("batch-2", 100)
     assert again == batch
     assert list(other.read_batch(again)) == sessions

@@ -1,0 +1,148 @@
+"""The impression server beside the limit of its framework: ``python -m benchmarks.iserver``, from the project's root.
+
+Measures `features` with three features and `signal` events, journaled and synced to disk, against a bare aiohttp
+handler that answers with the same bytes and keeps nothing, one after the other in one run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+
+import click
+import uvloop
+
+from benchmarks.harness import Goal, Line, Server, environment, running, say, table
+from benchmarks.http_load import Measured, Request, load
+
+PACKAGES = ("aiohttp", "uvloop", "orjson", "aiosqlite")
+CLIENTS = (1, 32)
+DEVICES = 2000
+REQUESTS = 40_000
+P99_MS = 20.0
+
+
+def visits(url: str) -> list[Request]:
+    """Visits of many devices in random order, each with an impression of its own and three features."""
+    chosen = random.Random(7)
+    return [
+        _post(
+            f"{url}/features",
+            {
+                "fetchOptions": [],
+                "args": {"deviceId": f"dev-{chosen.randrange(DEVICES)}", "channel": "email", "userAgent": "UA/1"},
+                "impressionId": f"imp-{number}",
+                "requests": {"RatingBox": {"product": "iPhone"}, "ProductInfo": {}, "Search": {"query": "shoes"}},
+            },
+        )
+        for number in range(REQUESTS)
+    ]
+
+
+def ratings(url: str) -> list[Request]:
+    """Events on the impressions that `welcome` has made."""
+    chosen = random.Random(7)
+    return [
+        _post(
+            f"{url}/signal",
+            {
+                "id": {"deviceId": f"dev-{chosen.randrange(DEVICES)}"},
+                "feature": "RatingBox",
+                "event": "Rating",
+                "impressionId": "imp-first",
+                "args": {"stars": number % 5},
+            },
+        )
+        for number in range(REQUESTS)
+    ]
+
+
+def welcome(url: str) -> list[Request]:
+    """A first visit of every device."""
+    wanted = {"RatingBox": {"product": "iPhone"}}
+    return [
+        _post(
+            f"{url}/features",
+            {"args": {"deviceId": f"dev-{number}"}, "impressionId": "imp-first", "requests": wanted},
+        )
+        for number in range(DEVICES)
+    ]
+
+
+def _post(url: str, body: object) -> Request:
+    encoded = json.dumps(body, separators=(",", ":")).encode()
+    return Request(url, "POST", (("Content-Type", "text/plain;charset=UTF-8"),), encoded)
+
+
+def _ask(request: Request) -> bytes:
+    made = urllib.request.Request(request.url, request.body, dict(request.headers), method=request.method)
+    with urllib.request.urlopen(made, timeout=30) as answer:
+        body: bytes = answer.read()
+    return body
+
+
+@contextlib.contextmanager
+def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
+    """The bare handler and ours; the bare one answers with bytes that ours gave."""
+    own = Path(sys.executable).with_name("iserver")
+    example = Path(str(resources.files("iserver.example"))) / "shop.json"
+    answers = folder / "answers"
+    answers.mkdir()
+    command = [own, "start", "--port", "{port}", "--config", example, "--data-dir", folder / "data"]
+    with running("iserver", command, ready="/readyz", log=folder / "log") as ours:
+        url = f"{ours.url}/iserver"
+        (answers / "features").write_bytes(_ask(visits(url)[0]))
+        (answers / "signal").write_bytes(b"")
+        bare = [sys.executable, "-m", "benchmarks.bare_http", "--port", "{port}", answers]
+        with running("bare aiohttp", bare, ready="/signal", log=folder / "log") as limit:
+            yield limit, ours
+
+
+def _measure(server: Server, requests: Sequence[Request], clients: int, seconds: float) -> tuple[Measured, str]:
+    before = server.cpu_s()
+    measured = uvloop.run(load(requests, clients=clients, seconds=seconds))
+    cpu_ms = (server.cpu_s() - before) * 1000 / max(1, len(measured.latencies_ms))
+    refused = f", {dict(measured.refused)} REFUSED" if measured.refused else ""
+    text = (
+        f"{measured.rps:.0f}/s, p50 {measured.percentile(0.5):.2f}, p99 {measured.percentile(0.99):.2f} ms,"
+        f" CPU {cpu_ms:.3f} ms{refused}"
+    )
+    return measured, text
+
+
+def measurements(limit: Server, ours: Server, seconds: float) -> Iterator[Line]:
+    """Features and signals, with one client and with many."""
+    own = f"{ours.url}/iserver"
+    uvloop.run(load(welcome(own), clients=1, seconds=120, most=DEVICES, warm_up=False))
+    for what, made, goal in (("features", visits, Goal(0.6)), ("signal", ratings, Goal(0.7))):
+        for clients in CLIENTS:
+            say(f"{what}, {clients} clients")
+            bare, bare_text = _measure(limit, made(limit.url), clients, seconds)
+            mine, my_text = _measure(ours, made(own), clients, seconds)
+            name = f"{what}; {clients} cl."
+            yield Line(name, bare_text, my_text, mine.rps / bare.rps, goal)
+            if clients > 1:
+                p99_ms = mine.percentile(0.99)
+                yield Line(f"{name}, p99", "", f"{p99_ms:.2f} ms", p99_ms, Goal(P99_MS, at_least=False, unit="ms"))
+
+
+@click.command()
+@click.option("--seconds", default=5.0, show_default=True, help="How long each measurement takes.")
+def main(seconds: float) -> None:
+    """Measure, and print a table; the exit status is 1 when a goal is missed."""
+    print("\n".join(environment(PACKAGES)), end="\n\n")
+    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as (limit, ours):
+        lines = list(measurements(limit, ours, seconds))
+    print(table(lines, "bare aiohttp", "iserver"))
+    sys.exit(0 if all(line.is_met for line in lines) else 1)
+
+
+if __name__ == "__main__":
+    main()
