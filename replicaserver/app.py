@@ -11,15 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rocksdict import Cache, WriteBufferManager
 
 from replicaserver.handlers.admin import AdminHandlers
+from replicaserver.handlers.files import FileHandlers
 from replicaserver.handlers.http import ReplicaRoutes
 from replicaserver.handlers.rrdb import RrdbHandlers
+from replicaserver.node.backups import Backups
+from replicaserver.node.bulk_loader import BulkLoader
 from replicaserver.node.compactor import Compactor
 from replicaserver.node.measure import Measurements
 from replicaserver.node.meta_link import MetaLink
@@ -32,6 +35,7 @@ from replicaserver.storage.rocks import StoreSettings
 from shared.errors import StartupError
 from shared.pegasus import metric_keeper
 from shared.pegasus.common_routes import CommonRoutes
+from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
 from shared.pegasus.metrics import Identity, Registry
@@ -70,9 +74,11 @@ def http_routes(common: CommonRoutes, process: Introspection, replica: ReplicaRo
     ]
 
 
-def rpc_table(data: RrdbHandlers, admin: AdminHandlers, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
+def rpc_table(
+    data: RrdbHandlers, files: FileHandlers, admin: AdminHandlers, *, is_compat: bool
+) -> dict[str, Rpc[Any, Any]]:
     """Every RPC of the replica server (§11, §12.7); any other code is answered with ERR_HANDLER_NOT_FOUND."""
-    return {**data.rpcs(), **admin.rpcs(is_compat=is_compat)}
+    return {**data.rpcs(), **files.rpcs(), **admin.rpcs(is_compat=is_compat)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class Settings:
         flags: Settings of the original, by name, that differ from their defaults.
         block_cache_mb: Memory for blocks of all stores together.
         write_buffers_mb: Memory for memtables of all stores together.
+        providers: Where files of bulk loads and backups are, by the names that tools use.
     """
 
     data_dir: Path
@@ -94,6 +101,7 @@ class Settings:
     flags: Mapping[str, str]
     block_cache_mb: int
     write_buffers_mb: int
+    providers: FileProviders = field(default_factory=lambda: FileProviders({}))
 
 
 class ReplicaServer:
@@ -121,16 +129,24 @@ class ReplicaServer:
         address = self.settings.advertise or HostPort(*sockets[0].getsockname()[:2])
         self._open_parts(address)
         self.resources.push_async_callback(self.node.close_all)
+        loader = BulkLoader(self.node, self.settings.providers)
+        self.resources.push_async_callback(loader.close)
+        backups = Backups(self.node, self.settings.providers)
+        self.resources.push_async_callback(backups.close)
+        self.node.before_open, self.node.on_open = backups.restore, loader.opened
         await self.node.open_all()
         await self.node.look_at_disks()
         self.resources.push_async_callback(self.compactor.close)
 
         self.link = MetaLink(self.node, self.settings.metas, int(started_s * 1000), self.compactor.consider)
         data = RrdbHandlers(self.node.partitions)
+        files = FileHandlers(self.node, loader, backups)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started_s))
         admin = AdminHandlers(self.node, self.link, started)
         is_compat = self.flags.boolean("compat_omit_host_port")
-        self._server = PegasusServer(self._router(started_s, address), rpc_table(data, admin, is_compat=is_compat))
+        self._server = PegasusServer(
+            self._router(started_s, address), rpc_table(data, files, admin, is_compat=is_compat)
+        )
         self.resources.push_async_callback(self._server.drain)
         await self._server.start(sockets, tls)
 

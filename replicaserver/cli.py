@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from replicaserver.app import ReplicaServer, Settings
 from shared.cli import ServerOptions, daemon_group, option, run_daemon, start_command
+from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flag_options import flag_options, take_flags
 from shared.pegasus.structures.base import HostPort
 
 HELP = """Hold partitions of the tables of a Pegasus cluster, each in a RocksDB of its own.
 
-Not there yet: replication to secondaries, bulk load, cold backup and restore, duplication to other clusters,
-partition split, hotkey detection, moving replicas between disks.
+Not there yet: replication to secondaries, duplication to other clusters, partition split, hotkey detection,
+moving replicas between disks.
 """
 
 main = daemon_group("replicaserver", HELP)
@@ -23,6 +25,13 @@ main = daemon_group("replicaserver", HELP)
 def _addresses(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> list[HostPort]:
     try:
         return [HostPort.parse(item) for item in (value or "").split(",") if item.strip()]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> FileProviders:
+    try:
+        return FileProviders.parse(values)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -49,6 +58,14 @@ def _addresses(_ctx: click.Context, _parameter: click.Parameter, value: str | No
     default=256,
     help="Memory for rows that are not in files yet, of all stores together, in MiB.",
 )
+@option(
+    "--provider",
+    "providers",
+    multiple=True,
+    metavar="NAME=URL",
+    callback=_providers,
+    help="Folder or fsspec URL with files of bulk loads and backups, such as local_service=/data/files; repeatable.",
+)
 @flag_options
 def start(**arguments: Any) -> None:
     """Serve replicas over HTTP and Pegasus RPC, on one port."""
@@ -65,4 +82,5 @@ def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
         flags=take_flags(arguments),
         block_cache_mb=arguments["block_cache_mb"],
         write_buffers_mb=arguments["write_buffers_mb"],
+        providers=arguments["providers"],
     )

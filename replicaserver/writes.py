@@ -54,6 +54,7 @@ class Draft:
         timetag: What marks values written now.
         default_ttl: Seconds given to writes that say nothing; 0 for ever.
         changes: Stored values by raw key, None for a removed row.
+        notes: What the store shall know of its replica besides the decree.
     """
 
     rows: Rows
@@ -62,6 +63,7 @@ class Draft:
     timetag: int
     default_ttl: int
     changes: dict[bytes, bytes | None] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
     def expiry(self, asked: int) -> int:
         """The expiry of a write that asks for one; 0 asks for the default."""

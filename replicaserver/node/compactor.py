@@ -14,8 +14,7 @@ from replicaserver.compaction import Order
 from replicaserver.node import passes
 from replicaserver.node.partition import Partition
 from replicaserver.rewriting import Pass
-from replicaserver.storage.rocks import Batch, StoreError
-from replicaserver.writes import Draft
+from replicaserver.storage.rocks import StoreError
 from shared.pegasus.keys import EPOCH
 from shared.pegasus.structures.metadata import ManualCompactionStatus
 
@@ -90,11 +89,7 @@ class Compactor:
             state.give_up()
             raise
         state.finish(int(around.unix_s()))
-
-        def note(_draft: Draft, batch: Batch) -> None:
-            batch.note("compacted_s", state.last_finish_s)
-
-        await partition.rounds.own(note)
+        await partition.note("compacted_s", state.last_finish_s)
         shown.info("manual compaction finished", seconds=state.last_used_s, sst_files=partition.store.files())
 
     async def _rewrite(self, partition: Partition, shown: structlog.stdlib.BoundLogger) -> None:

@@ -28,6 +28,7 @@ from replicaserver.replica import (
     Propose,
     Unanswered,
 )
+from replicaserver.storage.folders import FolderError
 from replicaserver.storage.rocks import StoreError
 from shared.pegasus.connection import Call, RpcConnections
 from shared.pegasus.errors import ErrorCode, RpcError
@@ -260,7 +261,7 @@ class MetaLink:
         self._changed_s[gpid] = time.monotonic()
         try:
             return await self._node.create(gpid, request.info)
-        except StoreError as error:
+        except (StoreError, FolderError) as error:
             log.error("a replica cannot be made", gpid=str(gpid), reason=str(error))
             raise RpcError(ErrorCode.ERR_LOCAL_APP_FAILURE, str(error)) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,10 @@ class Counts:
     moved_errors: int = 0
 
 
+async def _nothing(_gpid: Gpid, _app: AppInfo, _path: Path) -> None:
+    """Nothing is to be done before a replica is opened."""
+
+
 @dataclass(slots=True)
 class Node:
     """The replicas of this node.
@@ -53,12 +57,16 @@ class Node:
         around: What replicas share.
         disks: Where replicas lie.
         store_settings: How their stores are opened.
+        before_open: Called with a new replica, its table and its folder before it is opened.
+        on_open: Called with every replica that has been opened.
         partitions: The open ones, by table id and index.
     """
 
     around: Surroundings
     disks: Sequence[DataFolder]
     store_settings: StoreSettings
+    before_open: Callable[[Gpid, AppInfo, Path], Awaitable[None]] = field(default=_nothing)
+    on_open: Callable[[Partition], None] = field(default=lambda _partition: None)
     partitions: dict[tuple[int, int], Partition] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     _locks: dict[Gpid, asyncio.Lock] = field(default_factory=dict)
@@ -90,7 +98,7 @@ class Node:
         """The open replica of a partition, made empty where there is none.
 
         Raises:
-            StoreError: It cannot be made.
+            StoreError, FolderError: It cannot be made.
         """
         async with self._lock(gpid):
             found = self.partitions.get(gpid)
@@ -99,8 +107,12 @@ class Node:
             disk = self._emptiest()
             path = disk.replica(gpid)
             await self._in_worker(path.mkdir, 0o755, True, True)
+            await self.before_open(gpid, app, path)
             await self._in_worker(folders.save_description, path, app)
-            return await self._open(gpid, app, path, disk)
+            partition = await self._open(gpid, app, path, disk)
+            if partition.core.ballot:  # a restored store knows the ballot of the table it was taken from
+                await partition.begin_anew()
+            return partition
 
     async def _open(self, gpid: Gpid, app: AppInfo, path: Path, disk: DataFolder) -> Partition:
         self.counts.opening += 1
@@ -112,6 +124,7 @@ class Node:
             self.counts.opening -= 1
         partition = Partition(gpid, app, store, self.around, disk.tag)
         self.partitions[gpid] = partition
+        self.on_open(partition)
         log.debug("replica opened", gpid=str(gpid), decree=partition.core.last_committed, ballot=partition.core.ballot)
         return partition
 

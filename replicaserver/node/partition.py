@@ -16,11 +16,11 @@ from replicaserver import writes
 from replicaserver.compaction import ManualCompaction
 from replicaserver.node.rounds import Operation, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
-from replicaserver.replica import Effect, LogFailed, Message, Replica, SaveBallot
+from replicaserver.replica import Configuration, Effect, LogFailed, Message, Replica, SaveBallot
 from replicaserver.rows import Identity, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.group_commit import GroupCommit
-from replicaserver.storage.rocks import Batch, RocksStore, StoreError
+from replicaserver.storage.rocks import RocksStore, StoreError
 from replicaserver.table_settings import TableSettings
 from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
 from replicaserver.writes import Draft
@@ -165,14 +165,13 @@ class Partition:
         effects = self.core.step(message)
         for effect in effects:
             if isinstance(effect, SaveBallot):
-                ballot = effect.ballot
-
-                def save(_draft: Draft, batch: Batch, ballot: int = ballot) -> None:
-                    batch.note("ballot", ballot)
-
-                self.rounds.own(save)
+                self.note("ballot", effect.ballot)
         self._look_at_gates()
         return effects
+
+    def note(self, name: str, value: int) -> asyncio.Future[None]:
+        """Let the store know a number; it is on disk when the future is done."""
+        return self.rounds.own(lambda draft: draft.notes.__setitem__(name, value))
 
     def _fail(self) -> None:
         self.step(LogFailed())
@@ -187,6 +186,12 @@ class Partition:
         self.writes_plainly = (
             is_open and settings.write_throttle == unlimited and settings.write_size_throttle == unlimited
         )
+
+    async def begin_anew(self) -> None:
+        """Forget the ballot of the table that a restored store was taken from, and what else was noted of it."""
+        self.core.configuration = Configuration()
+        self.compaction = ManualCompaction()
+        await self.rounds.own(lambda draft: draft.notes.update({"ballot": 0, "compacted_s": 0}))
 
     # -- reading ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from replicaserver.node.partition import Partition
 from replicaserver.rewriting import Exchange, Pass
-from replicaserver.storage.rocks import Batch, RocksStore
+from replicaserver.storage.rocks import RocksStore
 from replicaserver.writes import Draft
 
 SLICE_ROWS = 2000
@@ -52,8 +52,8 @@ def _read(store: RocksStore, start: bytes, work: Pass) -> tuple[int, list[Exchan
     return len(rows), work.exchanges(rows), following
 
 
-def _exchanging(exchanges: list[Exchange]) -> Callable[[Draft, Batch], int]:
-    def exchange(draft: Draft, _batch: Batch) -> int:
+def _exchanging(exchanges: list[Exchange]) -> Callable[[Draft], int]:
+    def exchange(draft: Draft) -> int:
         return sum(draft.exchange(*one) for one in exchanges)
 
     return exchange

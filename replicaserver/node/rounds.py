@@ -19,7 +19,7 @@ import structlog
 from replicaserver.replica import Log, Logged, Refuse, Replica, Write
 from replicaserver.rows import Identity
 from replicaserver.storage.group_commit import GroupCommit
-from replicaserver.storage.rocks import Batch, RocksStore, StoreError
+from replicaserver.storage.rocks import RocksStore, StoreError
 from replicaserver.writes import Cost, Draft
 from shared.pegasus.errors import ErrorCode, RpcError
 
@@ -99,7 +99,7 @@ class Rounds:
         self._add(Waiting(operation, request, shares_decree, account, future, time.perf_counter_ns(), Cost()))
         return future
 
-    def own(self, work: Callable[[Draft, Batch], T]) -> asyncio.Future[T]:
+    def own(self, work: Callable[[Draft], T]) -> asyncio.Future[T]:
         """Take work of our own, which has no decree; when the future is done it is on disk."""
         future: asyncio.Future[Any] = self._loop.create_future()
         self._add(Waiting(cast(Operation, work), None, True, None, future, 0, Cost()))
@@ -120,7 +120,6 @@ class Rounds:
 
     def _begin(self) -> None:
         draft = self._draft()
-        batch = self._store.batch()
         answers: list[tuple[Waiting, Any]] = []
         decree = shared = 0
         size = 0
@@ -128,7 +127,7 @@ class Rounds:
             waiting = self._queue[0]
             if waiting.account is None:
                 self._queue.popleft()
-                answers.append((waiting, cast(Any, waiting.operation)(draft, batch)))
+                answers.append((waiting, cast(Any, waiting.operation)(draft)))
                 continue
             if not (shared and waiting.shares_decree):
                 if not self._core.has_room:
@@ -149,9 +148,12 @@ class Rounds:
         if not (answers or decree):
             self._finish()
             return
+        batch = self._store.batch()
         batch.apply(draft.changes)
         if decree:
-            batch.note("decree", decree)
+            draft.notes["decree"] = decree
+        for name, value in draft.notes.items():
+            batch.note(name, value)
         self._commits.submit(self._store, batch, lambda error: self._stored(answers, decree, error))
 
     def _give_decree(self, waiting: Waiting) -> int:

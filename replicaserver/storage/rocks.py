@@ -29,7 +29,6 @@ from rocksdict import (
     Options,
     Rdict,
     ReadOptions,
-    SstFileWriter,
     WriteBatch,
     WriteBufferManager,
     WriteOptions,
@@ -324,25 +323,3 @@ def _options(settings: StoreSettings) -> Options:
     if settings.write_buffers is not None:
         options.set_write_buffer_manager(settings.write_buffers)
     return options
-
-
-class SstWriter:
-    """Writes rows in the order of their raw keys into an SST file that any replica server ingests.
-
-    Raises:
-        StoreError: The file cannot be written, or a row is out of order.
-    """
-
-    def __init__(self, path: Path, compression: str = "lz4") -> None:
-        options = Options(raw_mode=True)
-        options.set_compression_type(_COMPRESSIONS[compression]())
-        self._writer = SstFileWriter(options)
-        _guarded(self._writer.open, str(path))
-
-    def put(self, key: bytes, stored: bytes) -> None:
-        """Add a row with its stored value."""
-        _guarded(self._writer.__setitem__, key, stored)
-
-    def finish(self) -> None:
-        """Complete the file; one without rows is an error."""
-        _guarded(self._writer.finish)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from rocksdict import Cache
@@ -17,11 +17,14 @@ from replicaserver.replica import Configuration, Granted
 from replicaserver.storage.rocks import RocksStore, StoreSettings
 from shared.pegasus.connection import Call, RpcConnection
 from shared.pegasus.errors import RpcError
+from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.keys import EPOCH
 from shared.pegasus.structures import rrdb
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo
 from shared.pegasus.thrift import I64
+
+T = TypeVar("T")
 
 CALLS = {
     name: Call(f"RPC_RRDB_RRDB_{name.upper()}", request, response)
@@ -45,6 +48,14 @@ CALLS = {
     if response is not None
 }
 CLEAR_SCANNER = Call("RPC_RRDB_RRDB_CLEAR_SCANNER", I64, bytes)
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], holds: Callable[[T], bool], timeout_s: float = 20.0) -> T:
+    """Ask again and again, as a metaserver or a tool does, until the answer is as expected."""
+    async with asyncio.timeout(timeout_s):
+        while not holds(answer := await ask()):  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.005)
+        return answer
 
 
 class Clock:
@@ -93,6 +104,10 @@ class Served:
             await self.server.node.describe(partition, app)
             self.server.compactor.consider(partition)
 
+    async def ask(self, code: str, request: Any, response: Any, value: Any, timeout_s: float = 5.0) -> Any:
+        """Call any RPC."""
+        return await self.connection.call(Call(code, request, response), value, timeout_s)
+
     async def call(self, name: str, value: Any, app_id: int = 2, index: int = 0, timeout_s: float = 5.0, **header: Any):
         """Call an rrdb operation."""
         return await self.connection.call(CALLS[name], value, timeout_s, app_id=app_id, partition_index=index, **header)
@@ -140,10 +155,13 @@ async def served(tmp_path: Path, clock: Clock, flags: dict[str, str]) -> AsyncIt
     await running.server.drain()
 
 
-async def start(folder: Path, clock: Clock, flags: dict[str, str], port: int = 0) -> Served:
+async def start(
+    folder: Path, clock: Clock, flags: dict[str, str], port: int = 0, metas: list[HostPort] | None = None
+) -> Served:
     """Start a replica server in this process, and connect to it."""
     listening = socket.create_server(("127.0.0.1", port))
-    settings = Settings(folder, [], None, flags, block_cache_mb=16, write_buffers_mb=64)
+    providers = FileProviders({"local_service": str(folder / "files")})
+    settings = Settings(folder, metas or [], None, flags, 16, 64, providers)
     running = Served(ReplicaServer(settings, clock), listening.getsockname()[1])
     await running.server.start([listening], None)
     running.connection = await RpcConnection.open(running.address)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from replicaserver.compaction import DEEPEST, Order
-from replicaserver.storage.rocks import Durable, RocksStore, SstWriter, StoreError, StoreSettings
+from replicaserver.storage.rocks import Durable, RocksStore, StoreError, StoreSettings
+from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter
+from shared.pegasus.keys import encode_value
 
 
 def fill(store: RocksStore, *keys: bytes) -> None:
@@ -128,21 +130,14 @@ def test_a_checkpoint_is_a_copy_as_of_now(tmp_path: Path, store: RocksStore, sto
 
 
 def test_files_with_rows_are_added(tmp_path: Path, store: RocksStore):
-    fill(store, b"b")
-    writer = SstWriter(tmp_path / "0.sst")
-    writer.put(b"a", b"from a file")
-    writer.put(b"b", b"from a file")
+    fill(store, b"\0\1hb")
+    writer = LoadWriter(tmp_path / "load", LoadInfo(2, "temp", 1))
+    writer.add([(b"h", b"b", b"from a file", 0), (b"h", b"a", b"from a file", 0)])
     writer.finish()
-    store.ingest([tmp_path / "0.sst"])
-    assert (store.get(b"a"), store.get(b"b")) == (b"from a file", b"from a file")
-    assert (tmp_path / "0.sst").exists()
-
-
-def test_rows_of_a_file_must_be_in_order(tmp_path: Path):
-    writer = SstWriter(tmp_path / "0.sst")
-    writer.put(b"b", b"")
-    with pytest.raises(StoreError, match="order"):
-        writer.put(b"a", b"")
+    store.ingest([tmp_path / "load" / "0" / "0.sst"])
+    assert [key for key, _ in store.scan(b"", b"")] == [b"\0\1ha", b"\0\1hb"]
+    assert store.get(b"\0\1hb") == encode_value(1, b"from a file")
+    assert (tmp_path / "load" / "0" / "0.sst").exists()
 
 
 def test_a_damaged_file_adds_nothing(tmp_path: Path, store: RocksStore):
