@@ -15,7 +15,7 @@ export async function entryPage(path, parameters, reload) {
   ];
   if (described.user_parameters.length) parts.push(...parameterForm(described.user_parameters, parameters, reload));
   if (described.is_catalog) {
-    parts.push(make("p", { class: "quiet" }, "This is a catalog."), ...python(path, {}), ...metadata(described.metadata));
+    parts.push(make("p", { class: "quiet" }, "This is a catalog."), ...python(path, {}, true), ...metadata(described.metadata));
     return parts;
   }
   let opened;
@@ -72,7 +72,7 @@ function parameterForm(declared, given, reload) {
 
 const textOf = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
-function python(path, parameters) {
+function python(path, parameters, isCatalog = false) {
   const where = `intake://${base.host}${base.pathname.replace(/\/$/, "")}`;
   const options = [
     base.protocol === "https:" ? '"ssl": True' : "",
@@ -81,10 +81,11 @@ function python(path, parameters) {
   const more = options.length ? `, storage_options={${options.join(", ")}}` : "";
   const given = Object.entries(parameters).map(([name, value]) => `${quoted(name)}: ${quoted(value)}`);
   const call = given.length ? `(**{${given.join(", ")}})` : "";
+  const at = path.map((name) => `[${quoted(name)}]`).join("");
   const lines = [
     "import intake",
     `catalog = intake.open_catalog(${quoted(where)}${more})`,
-    `data = catalog${path.map((name) => `[${quoted(name)}]`).join("")}${call}.read()`,
+    isCatalog ? `names = list(catalog${at})` : `data = catalog${at}${call}.read()`,
   ];
   const text = lines.join("\n");
   const button = make("button", { onclick: async () => {
@@ -146,7 +147,10 @@ async function firstRows(opened, path, parameters) {
 }
 
 function rowsTable(columns, rows) {
-  const head = make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, name))));
+  const head = make("thead", {}, make("tr", {}, ...columns.map((name, number) => {
+    const isNumber = rows.some((row) => typeof row[number] === "number");
+    return make("th", { scope: "col", class: isNumber ? "number" : null }, name);
+  })));
   const body = make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell))));
   return [make("h3", {}, `First ${rows.length} rows`),
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "First rows" }, make("table", { id: "rows" }, head, body))];
@@ -168,7 +172,7 @@ function plot(columns, rows) {
   const boxes = series.map(({ name, colour }, number) => {
     const swatch = make("span", { class: "swatch" });
     swatch.style.background = colour;
-    return make("label", {}, make("input", { type: "checkbox", checked: number < 3, onchange: redraw }), swatch, name);
+    return make("label", {}, make("input", { type: "checkbox", checked: number < 1, onchange: redraw }), swatch, name);
   });
   function redraw() {
     const chosen = series.filter((_, number) => boxes[number].firstChild.checked);

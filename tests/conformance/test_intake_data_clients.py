@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import requests
 from fsspec.implementations.http import HTTPFileSystem
 
 from tests.processes import DaemonProcess, start_daemon
+from tests.requires import program
 
 ROWS = 50_000
 KEYS = """
@@ -128,8 +128,7 @@ def test_numpy_reads_an_array_by_its_address(daemon):
 
 
 def test_curl_goes_on_where_a_download_was_broken_off(daemon, tmp_path):
-    curl = shutil.which("curl")
-    assert curl, "curl is needed"
+    curl = program("curl", "curl")
     url, target = f"{daemon.url}/data/parts.parquet", tmp_path / "parts.parquet"
     whole = requests.get(url, timeout=30).content
     target.write_bytes(whole[:1000])
