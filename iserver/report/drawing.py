@@ -9,7 +9,7 @@ from html import escape
 from math import floor, log10
 
 WIDTH, HEIGHT = 840, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 24, 32
+LEFT, RIGHT, TOP, BOTTOM = 64, 32, 24, 32
 TICKS = 5
 DAY_LABELS = 8
 

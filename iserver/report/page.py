@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from html import escape
+from itertools import cycle
 from math import isfinite
 from string import Template
+from typing import TYPE_CHECKING
 
 from iserver.report.drawing import Chart, Series, draw
 from iserver.report.results import DayResult, Result
 from iserver.report.text import interval_text, number, ratio_text
+
+if TYPE_CHECKING:
+    from iserver.report.warehouse import Variant
 
 PAGE = Template("""\
 <!doctype html>
@@ -111,7 +116,9 @@ def _means(result: Result, day: DayResult) -> list[list[str]]:
 def _differences(result: Result) -> Chart:
     scale = 100.0 if _is_rate(result) else 1.0
     series = []
-    for variant, color in zip(result.treatments, _colors(), strict=False):
+    for variant, color in _colored(result):
+        if variant.is_control:
+            continue
         points = [(day.day, day.intervals[variant.id]) for day in result.days if variant.id in day.intervals]
         known = [(day, interval) for day, interval in points if isfinite(interval.low)]
         series.append(
@@ -128,14 +135,14 @@ def _differences(result: Result) -> Chart:
 def _visitors(result: Result) -> Chart:
     series = [
         Series(variant.name, color, [(day.day, float(day.samples[variant.id].count)) for day in result.days])
-        for variant, color in zip(result.experiment.variants, _colors(), strict=False)
+        for variant, color in _colored(result)
     ]
     return Chart(series, "visitors", marks_zero=True)
 
 
-def _colors() -> Iterator[str]:
-    while True:
-        yield from COLORS
+def _colored(result: Result) -> Iterator[tuple[Variant, str]]:
+    """Each variant with its color, the same in every drawing."""
+    return zip(result.experiment.variants, cycle(COLORS), strict=False)
 
 
 def _is_rate(result: Result) -> bool:

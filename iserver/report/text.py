@@ -55,11 +55,11 @@ def interval_text(interval: Interval, *, is_rate: bool) -> str:
 
 
 def number(value: float, *, is_rate: bool, signed: bool = False) -> str:
-    """A mean or a difference of means; rates in per cent."""
+    """A mean, or a signed difference of means; rates in per cent, their differences in percentage points."""
     if isnan(value):
         return "-"
     sign = "+" if signed else ""
-    return f"{100 * value:{sign}.2f} %" if is_rate else f"{value:{sign}.4g}"
+    return f"{100 * value:{sign}.2f} {'pp' if signed else '%'}" if is_rate else f"{value:{sign}.4g}"
 
 
 def _exposure_rows(result: Result) -> list[list[str]]:
