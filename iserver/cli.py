@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from iserver.fdl_commands import COMMANDS
-from iserver.report_command import report_command
+from iserver.report_commands import report_command
 from iserver.settings import ServerSettings, TableFormat
 from shared.cli import ServerOptions, apply_settings_file, daemon_group, option, run_daemon, start_command
 

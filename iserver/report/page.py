@@ -8,14 +8,11 @@ from html import escape
 from itertools import cycle
 from math import isfinite
 from string import Template
-from typing import TYPE_CHECKING
 
 from iserver.report.drawing import Chart, Series, draw
+from iserver.report.model import Variant
 from iserver.report.results import DayResult, Result
 from iserver.report.text import interval_text, number, ratio_text
-
-if TYPE_CHECKING:
-    from iserver.report.warehouse import Variant
 
 PAGE = Template("""\
 <!doctype html>

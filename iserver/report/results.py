@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
+from iserver.report.model import Day, Experiment, Exposure, Metric, ReportTables, Variant
 from iserver.report.statistics import Interval, RatioCheck, Sample, difference, ratio_check
-
-if TYPE_CHECKING:
-    from iserver.report.warehouse import Day, Experiment, Exposure, Metric, ReportWarehouse, Variant
 
 RATIO_ALARM = 0.01
 """Below this always-valid p-value the split of the traffic is called wrong."""
@@ -65,7 +62,7 @@ class Result:
 
 
 def examine(
-    warehouse: ReportWarehouse, experiment: Experiment, metric: Metric | None, *, alpha: float, tightest_at: int
+    tables: ReportTables, experiment: Experiment, metric: Metric | None, *, alpha: float, tightest_at: int
 ) -> Result:
     """Read one experiment's exposures and metric.
 
@@ -76,12 +73,12 @@ def examine(
     Raises:
         ReportError: No table has the metric's event or field.
     """
-    exposure = warehouse.expose(experiment)
+    exposure = tables.expose(experiment)
     variants = experiment.variants
     counts = [exposure.counts[variant.id] for variant in variants]
     ratio = ratio_check(counts, [variant.weight for variant in variants]) if sum(counts) else None
     share = alpha / max(len(variants) - 1, 1)
-    days = [_day(day, experiment, share, tightest_at) for day in warehouse.days(experiment, metric)]
+    days = [_day(day, experiment, share, tightest_at) for day in tables.days(experiment, metric)]
     return Result(experiment, exposure, ratio, metric, alpha, days)
 
 

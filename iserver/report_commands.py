@@ -44,10 +44,11 @@ def report_command(
 
     Intervals and the check of the sample ratio stay right however often the report is read.
     """
+    from iserver.report.model import Metric, ReportError
     from iserver.report.page import report_page
     from iserver.report.results import examine
     from iserver.report.text import report_text
-    from iserver.report.warehouse import Metric, ReportError, ReportWarehouse
+    from iserver.storage.report_tables import ReportWarehouse
 
     try:
         metric = Metric.parse(metric_text) if metric_text else None
