@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -102,23 +102,10 @@ def _add_values(answer: Json, record: Record) -> None:
         answer[f"_external_{output}"] = name
 
 
-def wire_variants(assignments: Iterable[Assignment], configuration: Configuration) -> list[Json]:
+def wire_variants(assignments: Iterable[Assignment], configuration: Configuration) -> list[Mapping[str, Any]]:
     """Assignments as clients see them; `null` is the control (§3.7).
 
-    An experiment that the configuration does not have any more is logged, but clients are not told of it.
+    What the configuration does not have any more is logged, but clients are not told of it.
     """
-    answer = []
-    for experiment_id, variant_id in assignments:
-        experiment = configuration.experiments.get(experiment_id)
-        if experiment is None:
-            continue
-        variant = next((item for item in experiment.variants if item.id == variant_id), None)
-        is_named = variant is not None and not variant.is_control
-        answer.append(
-            {
-                "id": experiment.id,
-                "name": experiment.name,
-                "variant": {"id": variant_id, "name": variant.name} if variant and is_named else None,
-            }
-        )
-    return answer
+    known = configuration.wire_variants
+    return [known[assignment] for assignment in assignments if assignment in known]

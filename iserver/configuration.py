@@ -24,6 +24,7 @@ from iserver.document.model import (
     Rollout,
     Settings,
     Value,
+    Variant,
     VariantValue,
 )
 from iserver.document.node import DocumentError
@@ -57,6 +58,7 @@ class Configuration:
         features: Plans of all features that can be requested, by name.
         experiments: By id, in document order, whatever their state.
         devices: Registered QA devices by persistent id.
+        wire_variants: What clients are told of an assignment, by experiment id and variant id (§3.7).
         warnings: What was left out of a leniently read document.
     """
 
@@ -65,6 +67,7 @@ class Configuration:
     features: Mapping[str, FeaturePlan]
     experiments: Mapping[str, Experiment]
     devices: Mapping[str, Device]
+    wire_variants: Mapping[tuple[str, str], Mapping[str, JsonValue]]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -152,7 +155,19 @@ class _Builder:
             )
             for index, device in enumerate(document.devices)
         }
-        return Configuration(document, Definition(self._program), features, by_id, devices, tuple(self._warnings))
+        return Configuration(
+            document,
+            Definition(self._program),
+            features,
+            by_id,
+            devices,
+            {
+                (experiment.id, variant.id): _wire_variant(experiment, variant)
+                for experiment in experiments
+                for variant in experiment.variants
+            },
+            tuple(self._warnings),
+        )
 
     # --- references -------------------------------------------------------------------------------
 
@@ -305,6 +320,11 @@ class _Builder:
             return name, replace(override, values=dict(self._kept(read_value, override.values.items())))
 
         return dict(self._kept(read_override, overrides.items()))
+
+
+def _wire_variant(experiment: Experiment, variant: Variant) -> dict[str, JsonValue]:
+    shown: JsonValue = None if variant.is_control else {"id": variant.id, "name": variant.name}
+    return {"id": experiment.id, "name": experiment.name, "variant": shown}
 
 
 def touches(experiment: Experiment, feature: str) -> bool:

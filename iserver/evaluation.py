@@ -129,9 +129,13 @@ class ExperimentPlan:
 
 
 class GatePlan:
-    """Whether a feature is on for a visitor (§10.2)."""
+    """Whether a feature is on for a visitor (§10.2).
 
-    __slots__ = ("_active", "_audience", "_feature", "_no_gate", "_percent", "_salt", "_switches")
+    Attributes:
+        is_always_on: Whether the feature is on for everybody without a QA override.
+    """
+
+    __slots__ = ("_active", "_audience", "_feature", "_no_gate", "_percent", "_salt", "_switches", "is_always_on")
 
     def __init__(
         self,
@@ -161,13 +165,8 @@ class GatePlan:
         self._percent = percent
         self._salt = salt if salt is not None else f"gate:{feature.name}"
         self._switches = tuple(switches)
-
-    @property
-    def is_always_on(self) -> bool:
-        """Whether the feature is on for everybody without a QA override."""
-        if self._no_gate:
-            return True
-        return self._active and self._audience is None and self._percent >= 100 and not self._switches
+        is_open = self._active and audience is None and percent >= 100 and not switches
+        self.is_always_on = self._no_gate or is_open
 
     def is_on(self, visitor: Visitor) -> bool:
         """Decide, and note the decision in the visitor when it must be kept for the session."""

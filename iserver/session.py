@@ -395,8 +395,9 @@ class Session:
         record.add(Impression(impression_id, now_ms))
         if self._by_impression is not None:
             self._by_impression[record.key(impression_id)] = record
-        if record.variants:
-            self.active = {**self.active, **dict(record.variants)}
+        for experiment, variant in record.variants:
+            if self.active.get(experiment) != variant:
+                self.active = {**self.active, experiment: variant}
 
     def _apply_alias(self, _: Definitions, number: int, impression_id: str) -> None:
         record = self.records[number]

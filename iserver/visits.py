@@ -222,7 +222,15 @@ class Visit:
         self.assigned: Mapping[str, str] = {}
         self._now_ms = now_ms
         self._new_id = new_id
-        self._visitor = visitor_of(session, configuration, now_ms)
+        self._known_visitor: Visitor | None = None
+        self._has_device = session.persistent_id in configuration.devices
+
+    @property
+    def _visitor(self) -> Visitor:
+        """The visitor as evaluation sees him; most requests are answered from the memo without."""
+        if self._known_visitor is None:
+            self._known_visitor = visitor_of(self.session, self.configuration, self._now_ms)
+        return self._known_visitor
 
     def look_up(self) -> None:
         """Check args, gates and the memo of every requested feature (phases 0 to 3)."""
@@ -262,9 +270,10 @@ class Visit:
             args = self.configuration.definition.read_feature_args(name, given)
         except InvalidValueError as error:
             return Asked(name, error=f"{name}: {error}", plan=plan)
-        self._visitor.context.feature = args
-        if not plan.is_on(self._visitor):
-            return Asked(name, literal=OFF)
+        if self._has_device or not plan.gate.is_always_on:
+            self._visitor.context.feature = args
+            if not plan.is_on(self._visitor):
+                return Asked(name, literal=OFF)
         asked = Asked(name, args=args, plan=plan)
         asked.record = self._memoized(asked)
         return asked
@@ -301,7 +310,9 @@ class Visit:
         return record
 
     def _keep_findings(self) -> None:
-        visitor, session = self._visitor, self.session
+        visitor, session = self._known_visitor, self.session
+        if visitor is None:
+            return
         if visitor.assigned:
             session.assign(visitor.assigned, visitor.forced)
             self.assigned = visitor.assigned

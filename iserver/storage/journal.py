@@ -30,8 +30,7 @@ from iserver.fdl import SourceFile, compile_program
 from iserver.finished import FinishedSession
 from iserver.refusals import NotStoredError
 from iserver.session import Session
-from shared.database import GroupCommitWriter, Row, Statement, open_database
-from shared.errors import StartupError
+from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
 
 log = structlog.get_logger("iserver.journal")
 
@@ -140,13 +139,7 @@ class Journal:
         Raises:
             StartupError: The file cannot be used.
         """
-        connection = await open_database(path, MIGRATIONS)
-        writer = GroupCommitWriter(path)
-        try:
-            await writer.start()
-        except StartupError:
-            await connection.close()
-            raise
+        connection, writer = await open_for_writing(path, MIGRATIONS)
         journal = cls(path, connection, writer, keeps_changes=keeps_changes)
         async with connection.execute("SELECT count(*) FROM finished") as cursor:
             row = await cursor.fetchone()
