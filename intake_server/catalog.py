@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import msgpack
@@ -49,7 +50,7 @@ class DriverChoice:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """The unopened description of one data set (§1).
 
@@ -75,13 +76,20 @@ class Entry:
     direct_access: DirectAccess = "forbid"
     own_parameters: tuple[Parameter, ...] = ()
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """The effective parameters: the catalog's first, then its own, which override by name."""
         return merge(self.scope.parameters, self.own_parameters)
 
+    @cached_property
+    def _digest(self) -> bytes:
+        return hashlib.blake2b(self._packed(), digest_size=16).digest()
+
     def digest(self) -> bytes:
         """A fingerprint of the definition: entries that would open alike have the same one."""
+        return self._digest
+
+    def _packed(self) -> bytes:
         definition = [
             [[choice.alias, choice.driver, plain(choice.arguments)] for choice in self.drivers],
             plain(self.arguments),
@@ -92,7 +100,7 @@ class Entry:
             [plain(parameter.describe()) for parameter in self.parameters],
         ]
         packed: bytes = msgpack.packb(definition, use_bin_type=True)
-        return hashlib.blake2b(packed, digest_size=16).digest()
+        return packed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,10 +6,14 @@ lands in a path cannot lead out of where the template points.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
+
+import msgpack
 
 from intake_server.catalog import DriverChoice, Entry
 from intake_server.encoding.control import plain
@@ -20,7 +24,7 @@ from intake_server.templates import Templates
 PLUGIN = "plugin"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Resolved:
     """What to open, and how.
 
@@ -37,6 +41,18 @@ class Resolved:
     metadata: dict[str, Any]
     values: dict[str, Any]
     given: dict[str, Any]
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """Equal for what would open the same data with the same metadata."""
+        parts = [self.choice.driver, plain(self.arguments), plain(self.metadata)]
+        return hashlib.blake2b(msgpack.packb(parts, use_bin_type=True), digest_size=16).digest()
+
+    @cached_property
+    def packed_values(self) -> bytes:
+        """The caller's values in one order: equal ones give equal recipes."""
+        packed: bytes = msgpack.packb(canonical(self.given), use_bin_type=True)
+        return packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Nothing that such a class says of itself is trusted without being brought into t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import inspect
@@ -84,7 +85,7 @@ class ForeignDriver:
     def open(self, arguments: Mapping[str, Any], pin: Any = None) -> ForeignSource:  # noqa: ARG002 - not to be had
         if self.container not in ("dataframe", "ndarray", "python", "numpy"):
             raise Unopenable(f"the container {self.container!r} of this driver cannot be served")
-        source = self._kind(**arguments)
+        source = self._kind(**copy.deepcopy(dict(arguments)))
         source.on_server = True
         source.discover()
         return ForeignSource(source)

@@ -13,6 +13,7 @@ from intake_server.encoding.control import pack, plain
 from intake_server.handlers.wire import SOURCE_ID, packed_response, read_message, send_parts
 from intake_server.negotiation import NoCompatibleFormat, Policy, negotiate
 from intake_server.recipes import SearchRecipe
+from intake_server.resolution import Resolved
 from intake_server.search import MalformedQuery, Query
 from intake_server.service.catalogs import Catalogs, Located
 from intake_server.service.guard import Caller, Guard
@@ -22,6 +23,7 @@ from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.requests")
 Message = dict[str, Any]
+_MOST_ANSWERS = 1000
 
 
 class SourceHandlers:
@@ -92,12 +94,24 @@ class SourceHandlers:
                 )
             return None
         resolved = await self._catalogs.resolve(entry, parameters)
+        answers: dict[Any, bytes] = located.view.state.derived.setdefault("direct", {})
+        key = (located.name, driver, resolved.fingerprint)
+        known = answers.get(key)
+        if known is None:
+            if len(answers) >= _MOST_ANSWERS:
+                answers.clear()
+            known = answers[key] = self._direct_answer(located, driver, resolved)
+        return known or None
+
+    def _direct_answer(self, located: Located, driver: str, resolved: Resolved) -> bytes:
+        """The encoded answer, empty when the arguments cannot travel."""
+        entry = located.entry
         answer = self._catalogs.describe(located.view.catalog, entry, located.name)
         plugins = answer["plugin"]
         names = [driver, *(name for name in plugins if name != driver)] if isinstance(plugins, list) else [driver]
         arguments = plain({"metadata": resolved.metadata, **resolved.arguments}, otherwise=_Unpackable)
         if _has_unpackable(arguments):
-            return None
+            return b""
         return pack({**answer, "plugin": names, "driver": names, "args": arguments})
 
     async def _open_catalog(self, located: Located, parameters: Message) -> bytes:
@@ -114,13 +128,13 @@ class SourceHandlers:
                 return await self._open_catalog(target, {})
             return await self._open_target(located, target, target_resolved)
         opened = await self._sources.open(resolved, located.entry)
-        return self._sources.answer(opened, located.view.id, located.name, resolved.given, located.steps)
+        return self._sources.answer(opened, located.view.id, located.name, resolved, located.steps)
 
-    async def _open_target(self, alias: Located, target: Located, resolved: Any) -> bytes:
+    async def _open_target(self, alias: Located, target: Located, resolved: Resolved) -> bytes:
         """What an alias stands for, under the alias' own right of access as well as the target's."""
         opened = await self._sources.open(resolved, target.entry)
         steps = (*alias.steps[:-1], alias.step, target.step)
-        return self._sources.answer(opened, target.view.id, target.name, resolved.given, steps)
+        return self._sources.answer(opened, target.view.id, target.name, resolved, steps)
 
     async def _read(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
         source_id = message.get("source_id")

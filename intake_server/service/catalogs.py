@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import subprocess
 from collections import OrderedDict
@@ -39,6 +38,7 @@ from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.catalogs")
 _MOST_NESTED = 1000
+_MOST_RESOLVED = 4096
 _MOST_HOPS = 8
 _SHELL_TIMEOUT_S = 30
 
@@ -134,6 +134,7 @@ class Catalogs:
         self.place = CatalogPlace.of(settings.catalogs, flatten=settings.flatten)
         self.root_catalog = self._live(lambda before: self._load(self.place, before), name=" ".join(settings.catalogs))
         self._nested: OrderedDict[bytes, LiveCatalog] = OrderedDict()
+        self._resolved: dict[tuple[bytes, bytes], Resolved] = {}
         self._searches: OrderedDict[str, tuple[State, View]] = OrderedDict()
 
     # Finding catalogs
@@ -281,12 +282,24 @@ class Catalogs:
         """
         try:
             if not self.templates.runs_commands:
-                return resolve(entry, parameters, self.templates, self.rules, _now)
+                return self._resolve(entry, parameters)
             return await self._workers.run(
                 lambda: resolve(entry, parameters, self.templates, self.rules, _now), key=entry.scope.directory
             )
         except (ParameterError, TemplateError) as error:
             raise Problem(400, str(error), code="bad_parameter") from error
+
+    def _resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
+        if any(parameter.type == "datetime" for parameter in entry.parameters):
+            return resolve(entry, parameters, self.templates, self.rules, _now)  # it may depend on the time
+        key = (entry.digest(), msgpack.packb(canonical(parameters), use_bin_type=True))
+        known = self._resolved.get(key)
+        if known is None:
+            known = resolve(entry, parameters, self.templates, self.rules, _now)
+            if len(self._resolved) >= _MOST_RESOLVED:
+                self._resolved.clear()
+            self._resolved[key] = known
+        return known
 
     # Listings
 
@@ -449,11 +462,10 @@ class Catalogs:
         return loaded.catalog, loaded
 
     async def _nested_catalog(self, entry: Entry, given: Mapping[str, Any]) -> LiveCatalog:
-        packed = msgpack.packb([entry.digest(), canonical(given)], use_bin_type=True)
-        key = hashlib.blake2b(packed, digest_size=16).digest()
+        resolved = await self.resolve(entry, given)
+        key = entry.digest() + resolved.packed_values
         live = self._nested.get(key)
         if live is None:
-            resolved = await self.resolve(entry, given)
             scope = Scope(entry.scope.directory, entry.scope.storage_options, _inherited(entry, resolved))
             loader = self._loader(entry, resolved, scope)
             live = self._nested.setdefault(key, self._live(loader, name=f"{entry.scope.directory}:{entry.name}"))

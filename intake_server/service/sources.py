@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgpack
 import structlog
 
 from intake_server.catalog import Entry
 from intake_server.drivers.base import Driver, Source, Unopenable
 from intake_server.drivers.registry import Registry
-from intake_server.encoding.control import pack, plain
+from intake_server.encoding.control import pack
 from intake_server.paths import public_reason
 from intake_server.recipes import Recipe, Step
 from intake_server.resolution import Resolved
@@ -25,6 +23,10 @@ from intake_server.service.workers import Busy, TookTooLong, Workers
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.sources")
+_MOST_ANSWERS = 1000
+_MOST_OPEN = 2000
+_MOST_FILES = 500_000
+"""Of all open sources together; a listed file takes some 300 bytes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +41,7 @@ class OpenSource:
         metadata: The entry's metadata with what the driver adds.
         driver: The driver that opened it.
         arguments: What it was opened with.
-        answers: Encoded answers to ``open``, by source id.
+        answers: Source ids, recipes and encoded answers to ``open``, by how the source was reached.
         stamps: What the files of partitions looked like, and until when that is taken to be true.
         used: When it was last used, in seconds of the monotonic clock.
     """
@@ -51,9 +53,14 @@ class OpenSource:
     metadata: dict[str, Any]
     driver: str
     arguments: Mapping[str, Any]
-    answers: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[Any, tuple[str, Recipe, bytes]] = field(default_factory=dict)
     stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
     used: float = 0.0
+
+    @property
+    def files(self) -> int:
+        """How many files it consists of: what most of its memory is needed for."""
+        return len(self.source.pin) if isinstance(self.source.pin, list) else 1
 
     @property
     def identity(self) -> tuple[bytes, str]:
@@ -82,6 +89,7 @@ class Sources:
         self._timeout_s = timeout_s
         self._open: OrderedDict[tuple[bytes, str], OpenSource] = OrderedDict()
         self._newest: dict[bytes, OpenSource] = {}
+        self._files = 0
         self._opening: SharedWork[OpenSource] = SharedWork()
 
     def __len__(self) -> int:
@@ -124,17 +132,22 @@ class Sources:
         )
 
     def answer(
-        self, opened: OpenSource, parent: str | None, name: str, given: Mapping[str, Any], steps: tuple[Step, ...]
+        self, opened: OpenSource, parent: str | None, name: str, resolved: Resolved, steps: tuple[Step, ...]
     ) -> bytes:
         """The encoded answer to ``open`` (§3.3), with an id that reads this state of the data."""
-        recipe = Recipe(
-            parent, name, steps[-1].entry, given, version=opened.source.version, trail=steps, pin=opened.source.pin
-        )
+        entry = steps[-1].entry
+        reached = (parent, name, entry.digest(), resolved.packed_values, len(steps))
+        known = opened.answers.get(reached)
+        if known is not None and self._book.find(known[0]) is not None:
+            return known[2]
+        source = opened.source
+        recipe = Recipe(parent, name, entry, resolved.given, source.version, steps, source.pin)
         identifier = self._book.add(recipe)
-        known = opened.answers.get(identifier)
-        if known is None:
-            known = opened.answers[identifier] = pack(open_answer(opened, identifier))
-        return known
+        packed = pack(open_answer(opened, identifier))
+        if len(opened.answers) >= _MOST_ANSWERS:
+            opened.answers.clear()
+        opened.answers[reached] = (identifier, recipe, packed)
+        return packed
 
     async def reopen(self, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
         """The source of a recipe in exactly the state that its id names.
@@ -168,21 +181,29 @@ class Sources:
 
     def _keep(self, opened: OpenSource) -> None:
         opened.used = time.monotonic()
-        self._open[opened.identity] = opened
+        if opened.identity not in self._open:
+            self._open[opened.identity] = opened
+            self._files += opened.files
         self._open.move_to_end(opened.identity)
+        while len(self._open) > 1 and (len(self._open) > _MOST_OPEN or self._files > _MOST_FILES):
+            self._drop(next(iter(self._open.values())))
 
     def sweep(self) -> None:
         """Close what was not used for too long; its ids stay valid."""
         oldest_allowed = time.monotonic() - self._idle_s
         while self._open:
-            identity, opened = next(iter(self._open.items()))
+            opened = next(iter(self._open.values()))
             if opened.used >= oldest_allowed:
                 return
-            del self._open[identity]
-            if self._newest.get(opened.key) is opened:
-                del self._newest[opened.key]
-            opened.source.close()
-            log.debug("closed an idle source", entry=opened.name)
+            self._drop(opened)
+
+    def _drop(self, opened: OpenSource) -> None:
+        del self._open[opened.identity]
+        self._files -= opened.files
+        if self._newest.get(opened.key) is opened:
+            del self._newest[opened.key]
+        opened.source.close()
+        log.debug("closed a source", entry=opened.name)
 
     def forget_stamps(self) -> None:
         """Look at every file again before its next read."""
@@ -194,13 +215,13 @@ class Sources:
         for opened in self._open.values():
             opened.source.close()
         self._open.clear()
+        self._files = 0
         self._newest.clear()
 
 
 def source_key(resolved: Resolved, entry: Entry) -> bytes:
     """A fingerprint of everything that decides what is opened."""
-    parts = [resolved.choice.driver, plain(resolved.arguments), plain(resolved.metadata), entry.name]
-    return hashlib.blake2b(msgpack.packb(parts, use_bin_type=True), digest_size=16).digest()
+    return resolved.fingerprint + entry.name.encode("utf-8", "surrogatepass")
 
 
 def open_answer(opened: OpenSource, identifier: str) -> dict[str, Any]:

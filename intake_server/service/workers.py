@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class Workers:
         self._threads = threads
         self._queue = queue
         self._per_key = per_key
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._started = 0
         self._running = 0
         self._lost = 0
@@ -80,32 +80,42 @@ class Workers:
             TookTooLong: It did not end in time; its thread is given up.
         """
         await self._acquire(key)
-        outcome: Future[T] = Future()
-        self._ensure_thread()
-        self._jobs.put((outcome, function))
-        waiter = asyncio.wrap_future(outcome)
-        released = _Once(lambda: self._release_slot())
         loop = asyncio.get_running_loop()
+        job = _Job(function, key, timeout_s, loop, loop.create_future())
+        job.alarm = loop.call_later(timeout_s, self._give_up, job)
+        self._ensure_thread()
+        self._jobs.put(job)
+        result: T = await job.outcome
+        return result
 
-        def ended(_future: Future[T]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
-                loop.call_soon_threadsafe(self._ended, key, released)
+    def _give_up(self, job: _Job) -> None:
+        """The time of a job is up: its thread is no longer counted, and its caller is told."""
+        job.is_lost = True
+        self._lost += 1
+        self._started -= 1
+        self._running -= 1
+        log.warning("given up", pool=self.name, key=str(job.key)[:200], timeout_s=job.timeout_s)
+        if not job.outcome.done():
+            job.outcome.set_exception(TookTooLong(f"it did not end within {job.timeout_s:g} s"))
+        self._wake()
 
-        outcome.add_done_callback(ended)
-        try:
-            return await asyncio.wait_for(asyncio.shield(waiter), timeout_s)
-        except TimeoutError:
-            if outcome.done():
-                return outcome.result()
-            if not released.done:
-                self._lost += 1
-                self._started -= 1
-                released.call()
-                released.was_lost = True
-            log.warning("given up", pool=self.name, key=str(key)[:200], timeout_s=timeout_s)
-            raise TookTooLong(f"it did not end within {timeout_s:g} s") from None
-        finally:
-            waiter.add_done_callback(_consume)
+    def _ended(self, job: _Job, result: Any, error: BaseException | None) -> None:
+        """A thread has finished a job, in time or long after its caller was told that it would not."""
+        if job.is_lost:
+            self._lost -= 1
+            self._started += 1
+            self._forget(job.key)
+            self._wake()
+            return
+        if job.alarm is not None:
+            job.alarm.cancel()
+        self._release(job.key)
+        if job.outcome.done():
+            return  # the caller went away
+        if error is None:
+            job.outcome.set_result(result)
+        else:
+            job.outcome.set_exception(error)
 
     async def _acquire(self, key: Hashable) -> None:
         if self._lost >= MOST_LOST:
@@ -134,25 +144,15 @@ class Workers:
         self._running += 1
         self._by_key[key] += 1
 
-    def _release_slot(self) -> None:
-        self._running -= 1
-        self._wake()
-
     def _release(self, key: Hashable) -> None:
-        self._by_key[key] -= 1
-        if not self._by_key[key]:
-            del self._by_key[key]
-        self._release_slot()
-
-    def _ended(self, key: Hashable, released: _Once) -> None:
-        self._by_key[key] -= 1
-        if not self._by_key[key]:
-            del self._by_key[key]
-        if released.was_lost:
-            self._lost -= 1
-            self._started += 1
-        released.call()
+        self._running -= 1
+        self._forget(key)
         self._wake()
+
+    def _forget(self, key: Hashable) -> None:
+        self._by_key[key] -= 1
+        if not self._by_key[key]:
+            del self._by_key[key]
 
     def _wake(self) -> None:
         """Give free threads to the first jobs in line whose key has not its share already."""
@@ -175,14 +175,15 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            outcome, function = job
-            if not outcome.set_running_or_notify_cancel():
-                continue
+            result, error = None, None
             try:
-                outcome.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller that waits for it
-                outcome.set_exception(error)
-            del job, outcome, function
+                if not job.outcome.done():
+                    result = job.function()
+            except BaseException as raised:  # noqa: BLE001 - handed to the caller that waits for it
+                error = raised
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+                job.loop.call_soon_threadsafe(self._ended, job, result, error)
+            del job, result, error
 
     def close(self) -> None:
         """Let the threads end; those that hang are daemons and end with the process."""
@@ -190,21 +191,14 @@ class Workers:
             self._jobs.put(None)
 
 
-class _Once:
-    """Calls a function the first time only."""
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One function to run, and who waits for it."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
-        self._function = function
-        self.done = False
-        self.was_lost = False
-
-    def call(self) -> None:
-        if not self.done:
-            self.done = True
-            self._function()
-
-
-def _consume(future: asyncio.Future[Any]) -> None:
-    """Mark the exception of a job that nobody waits for any more as seen."""
-    if not future.cancelled():
-        future.exception()
+    function: Callable[[], Any]
+    key: Hashable
+    timeout_s: float
+    loop: asyncio.AbstractEventLoop
+    outcome: asyncio.Future[Any]
+    alarm: asyncio.TimerHandle | None = None
+    is_lost: bool = False
