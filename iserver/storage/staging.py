@@ -15,12 +15,15 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.orc as orc
 import pyarrow.parquet as parquet
+import structlog
 
 from iserver.fdl.model import Program
 from iserver.finished import FinishedSession
 from iserver.warehouse.arrow import arrow_schema
 from iserver.warehouse.rows import FeatureRows, SessionRows
 from iserver.warehouse.tables import Table
+
+log = structlog.get_logger("iserver.etl")
 
 ROWS_AT_ONCE = 20_000
 """Rows that wait in memory per file before they are written; also the size of a Parquet row group."""
@@ -135,6 +138,8 @@ class _OpenFile:
     def close(self) -> StagedFile:
         self.flush()
         self._file.close()
+        if self.rows.misfits:
+            log.error("values without a column left out", table=self.table, left_out=dict(self.rows.misfits))
         return StagedFile(self.path, self.table, self.partition, self._written)
 
 

@@ -2,30 +2,43 @@
 
 A `Rows` object gathers the sessions or memo records of one table under one program and turns them
 into columns at once; it knows no files and no partitions.
+
+A session that was running while the program changed may have an event, or a value of a type, that its own program
+does not know. Such a value has no column to go to: it is left out and counted, and the rest of the batch is written.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from iserver.fdl.model import EventDefinition, FeatureDefinition, FieldDefinition, Program
+from iserver.fdl.values import InvalidValueError, reader
 from iserver.finished import Event, FinishedSession, Record
 from iserver.warehouse.arrow import arrow_schema, fdl_array, list_array, struct_array, times_array
 from iserver.warehouse.tables import feature_table, session_table
 
+Misfits: TypeAlias = Counter[str]
+"""How many values were left out, by the name of the event or field."""
+
 
 @dataclass(slots=True)
 class SessionRows:
-    """Rows of the session table of one program."""
+    """Rows of the session table of one program.
+
+    Attributes:
+        misfits: What was left out so far.
+    """
 
     program: Program
     schema: pa.Schema = field(init=False)
+    misfits: Misfits = field(init=False, default_factory=Counter)
     _sessions: list[FinishedSession] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,29 +55,34 @@ class SessionRows:
         """All rows since the last call."""
         sessions, self._sessions = self._sessions, []
         definition = self.program.session
-        columns: list[pa.Array] = [_history(sessions, key) for key in definition.keys if key.mutable]
+        columns: list[pa.Array] = [_history(sessions, key, self.misfits) for key in definition.keys if key.mutable]
         columns.append(pa.array([item.persistent_key for item in sessions], pa.string()))
-        columns += [_column([item.args for item in sessions], key) for key in definition.session_keys]
+        columns += [_column([item.args for item in sessions], key, self.misfits) for key in definition.session_keys]
         columns += _session_system_columns(sessions)
         for source, fields in (
             ([item.args for item in sessions], definition.args),
             ([item.plugin_outputs for item in sessions], definition.plugin_outputs),
         ):
             for item in fields:
-                columns.append(_column(source, item))
+                columns.append(_column(source, item, self.misfits))
                 if item.mutable:
-                    columns.append(_history(sessions, item))
-        columns += _event_columns([item.events for item in sessions], definition.events.values())
+                    columns.append(_history(sessions, item, self.misfits))
+        columns += _event_columns([item.events for item in sessions], definition.events.values(), self.misfits)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
 @dataclass(slots=True)
 class FeatureRows:
-    """Rows of the table of one feature of one program."""
+    """Rows of the table of one feature of one program.
+
+    Attributes:
+        misfits: What was left out so far.
+    """
 
     program: Program
     feature: FeatureDefinition
     schema: pa.Schema = field(init=False)
+    misfits: Misfits = field(init=False, default_factory=Counter)
     _sessions: list[FinishedSession] = field(init=False, default_factory=list)
     _records: list[Record] = field(init=False, default_factory=list)
 
@@ -89,8 +107,8 @@ class FeatureRows:
             *_impression_columns(records),
         ]
         sources = self._sources(records)
-        columns += [_column(sources[item.name], item) for item in self.feature.columns]
-        columns += _event_columns([item.events for item in records], self.feature.events.values())
+        columns += [_column(sources[item.name], item, self.misfits) for item in self.feature.columns]
+        columns += _event_columns([item.events for item in records], self.feature.events.values(), self.misfits)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _sources(self, records: Sequence[Record]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -105,9 +123,27 @@ class FeatureRows:
         }
 
 
-def _column(values: Sequence[Mapping[str, Any]], item: FieldDefinition) -> pa.Array:
+def _column(values: Sequence[Mapping[str, Any]], item: FieldDefinition, misfits: Misfits) -> pa.Array:
     name = item.name
-    return fdl_array([value.get(name) for value in values], item.type)
+    return _array([value.get(name) for value in values], item, misfits)
+
+
+def _array(values: Sequence[Any], item: FieldDefinition, misfits: Misfits) -> pa.Array:
+    try:
+        return fdl_array(values, item.type)
+    except (pa.ArrowException, TypeError, AttributeError, OverflowError):
+        return fdl_array([_fitting(value, item, misfits) for value in values], item.type)
+
+
+def _fitting(value: Any, item: FieldDefinition, misfits: Misfits) -> Any:
+    """The value, or null in its place when it is not of the declared type."""
+    if value is None:
+        return None
+    try:
+        return reader(item.type, item.name)(value)
+    except InvalidValueError:
+        misfits[item.name] += 1
+        return None
 
 
 def _texts(lists: Sequence[tuple[str, ...]]) -> pa.Array:
@@ -142,35 +178,42 @@ def _impression_columns(records: Sequence[Record]) -> list[pa.Array]:
     ]
 
 
-def _history(sessions: Sequence[FinishedSession], item: FieldDefinition) -> pa.Array:
+def _history(sessions: Sequence[FinishedSession], item: FieldDefinition, misfits: Misfits) -> pa.Array:
     lists = [session.histories.get(item.name, ()) for session in sessions]
     entries = list(chain.from_iterable(lists))
     parts = (
         times_array([entry.start_ms for entry in entries]),
         times_array([entry.end_ms for entry in entries]),
-        fdl_array([entry.value for entry in entries], item.type),
+        _array([entry.value for entry in entries], item, misfits),
     )
     return list_array([len(entry) for entry in lists], struct_array(("start_time", "end_time", "value"), parts))
 
 
-def _event_columns(lists: Sequence[tuple[Event, ...]], definitions: Collection[EventDefinition]) -> list[pa.Array]:
+def _event_columns(
+    lists: Sequence[tuple[Event, ...]], definitions: Collection[EventDefinition], misfits: Misfits
+) -> list[pa.Array]:
     """One column per event: the events of that name of every row, in the order in which they happened."""
     by_name: dict[str, tuple[list[int], list[Event]]] = {item.name: ([], []) for item in definitions}
     for row, events in enumerate(lists):
         for event in events:
-            rows, found = by_name[event.name]
-            rows.append(row)
-            found.append(event)
-    return [_event_column(item, *by_name[item.name], len(lists)) for item in definitions]
+            known = by_name.get(event.name)
+            if known is None:
+                misfits[event.name] += 1
+                continue
+            known[0].append(row)
+            known[1].append(event)
+    return [_event_column(item, *by_name[item.name], len(lists), misfits) for item in definitions]
 
 
-def _event_column(definition: EventDefinition, rows: list[int], events: list[Event], count: int) -> pa.Array:
+def _event_column(
+    definition: EventDefinition, rows: list[int], events: list[Event], count: int, misfits: Misfits
+) -> pa.Array:
     names = ["event_time", "impression_id", "event_id", *(item.column for item in definition.columns)]
     parts = [
         times_array([event.time_ms for event in events]),
         pa.array([event.impression_id for event in events], pa.string()),
         pa.array([event.event_id for event in events], pa.string()),
-        *(_column([event.fields for event in events], item) for item in definition.columns),
+        *(_column([event.fields for event in events], item, misfits) for item in definition.columns),
     ]
     lengths = np.bincount(np.asarray(rows, dtype=np.int64), minlength=count)
     return list_array(lengths, struct_array(names, parts))

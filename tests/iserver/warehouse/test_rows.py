@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iserver.fdl.model import FieldDefinition, ListType, ObjectType, Scalar, ScalarType, TypeRef
-from iserver.finished import FinishedSession, Impression, Record
+from iserver.fdl.model import FieldDefinition, ListType, ObjectDefinition, ObjectType, Scalar, ScalarType, TypeRef
+from iserver.finished import Event, FinishedSession, Impression, Record
 from iserver.warehouse.arrow import arrow_type, fdl_array
 from iserver.warehouse.rows import FeatureRows, SessionRows
 from iserver.warehouse.tables import column_type
@@ -110,7 +111,6 @@ def test_events_of_several_rows_go_to_their_rows_in_order():
     text = "feature F { event A { n: Int! } event B {} }"
     shop = program(text)
     rows = FeatureRows(shop, shop.features["F"])
-    from iserver.finished import Event
 
     def record(*names: str) -> Record:
         events = tuple(Event(name[0], START_MS, "i", name, {"n": int(name[1:])}) for name in names)
@@ -137,6 +137,25 @@ def test_the_built_in_impression_time_is_a_timestamp():
     assert rows.take().to_pylist()[0]["shown"] == [{"impression_id": "x", "impression_time": START}]
 
 
+def test_an_event_that_its_program_does_not_know_is_left_out_and_counted():
+    rows = SessionRows(SHOP_PROGRAM)
+    new = Event("OfANewProgram", START_MS, "session-1", "e-9", {})
+    rows.add(replace(visit(1), events=(new, *visit(1).events)))
+    assert len(rows.take().to_pylist()[0]["add_to_cart"]) == 1
+    assert rows.misfits == {"OfANewProgram": 1}
+
+
+def test_a_value_of_another_type_is_null_and_counted():
+    rows = FeatureRows(SHOP_PROGRAM, SHOP_PROGRAM.features["Search"])
+    for page in (1, "two", 3):
+        record = replace(visit().records[1], args={"query": "q", "page": page}, outputs={"results": {"no": "list"}})
+        rows.add(visit(), record)
+    batch = rows.take()
+    assert batch.column("page").to_pylist() == [1, None, 3]
+    assert batch.column("results").to_pylist() == [None, None, None]
+    assert rows.misfits == {"page": 1, "results": 3}
+
+
 # --- any type, any value --------------------------------------------------------------------------
 
 SCALARS: dict[Scalar, st.SearchStrategy[Any]] = {
@@ -158,8 +177,6 @@ def list_types(element: st.SearchStrategy[TypeRef]) -> st.SearchStrategy[TypeRef
 
 def object_types(member: st.SearchStrategy[TypeRef]) -> st.SearchStrategy[TypeRef]:
     def build(types: list[TypeRef], nullable: bool) -> TypeRef:
-        from iserver.fdl.model import ObjectDefinition
-
         fields = tuple(FieldDefinition(f"f{n}", type_, f"f{n}") for n, type_ in enumerate(types))
         return ObjectType(ObjectDefinition("T", fields), nullable)
 
