@@ -266,8 +266,8 @@ class BulkLoader:
         except (StoreError, RpcError) as error:
             shown.error("bulk load cannot add its files", reason=str(error))
             partition.metrics.counter("bulk_load_failed_count").value += 1
-            load.state.ingested(is_done=False)
             await partition.note(INGESTING, partition.store.noted(INGESTED))
+            load.state.ingested(is_done=False)
         else:
             partition.metrics.counter("bulk_load_successful_count").value += 1
             load.state.ingested(is_done=True)

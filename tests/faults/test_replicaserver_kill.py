@@ -1,0 +1,127 @@
+"""kill -9 of a replica server under load: nothing acknowledged is lost, nothing is applied by halves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.pegasus.connection import Call, RpcConnection
+from shared.pegasus.errors import RpcError
+from shared.pegasus.keys import encode_key, partition_of
+from shared.pegasus.structures import rrdb
+from shared.pegasus.structures.base import HostPort
+from tests.processes import DaemonProcess, start_daemon
+
+KILLS = 8
+WRITERS = 16
+TEMP, PARTITIONS = 2, 8
+"""The table that a metaserver creates on its first start."""
+
+GET = Call("RPC_RRDB_RRDB_GET", bytes, rrdb.ReadResponse)
+MULTI_GET = Call("RPC_RRDB_RRDB_MULTI_GET", rrdb.MultiGetRequest, rrdb.MultiGetResponse)
+MULTI_PUT = Call("RPC_RRDB_RRDB_MULTI_PUT", rrdb.MultiPutRequest, rrdb.UpdateResponse)
+INCR = Call("RPC_RRDB_RRDB_INCR", rrdb.IncrRequest, rrdb.IncrResponse)
+
+
+class Writer:
+    """Writes two rows together, and counts, again and again, and knows what was sent and what was acknowledged."""
+
+    def __init__(self, number: int) -> None:
+        self.hash_key = b"writer %d" % number
+        self.counter = encode_key(self.hash_key, b"counter")
+        self.index = partition_of(self.counter, PARTITIONS)
+        self.sent = self.acknowledged = 0
+        self.added = self.acknowledged_added = 0
+
+    async def call(self, connection: RpcConnection, call: Call, value: object):
+        return await connection.call(call, value, 5.0, app_id=TEMP, partition_index=self.index)
+
+    async def write(self, connection: RpcConnection, acknowledged: Callable[[], None]) -> None:
+        while True:
+            self.sent += 1
+            number = b"%d" % self.sent
+            rows = [rrdb.KeyValue(b"a", number), rrdb.KeyValue(b"b", number)]
+            await self.call(connection, MULTI_PUT, rrdb.MultiPutRequest(self.hash_key, rows))
+            self.acknowledged = self.sent
+            self.added += 1
+            await self.call(connection, INCR, rrdb.IncrRequest(self.counter, 1))
+            self.acknowledged_added += 1
+            acknowledged()
+
+    async def check(self, connection: RpcConnection) -> None:
+        answer = await self.call(connection, MULTI_GET, rrdb.MultiGetRequest(self.hash_key, [b"a", b"b", b"counter"]))
+        found = {kv.key: int(kv.value) for kv in answer.kvs}
+        a, b, counted = (found.get(name, 0) for name in (b"a", b"b", b"counter"))
+        assert a == b, f"{self.hash_key!r}: half of a write is there"
+        assert self.acknowledged <= a <= self.sent, f"{self.hash_key!r}: an acknowledged write is lost"
+        assert self.acknowledged_added <= counted <= self.added, (
+            f"{self.hash_key!r}: an addition is lost, or is there twice"
+        )
+        self.added = self.acknowledged_added = counted
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+async def serving(port: int) -> RpcConnection:
+    """A connection, once every partition of the table is served."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            connection = await RpcConnection.open(HostPort("127.0.0.1", port))
+            for index in range(PARTITIONS):
+                await connection.call(GET, encode_key(b"any", b""), 1.0, app_id=TEMP, partition_index=index)
+            return connection
+        except RpcError as error:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the table is not served: {error}") from error
+            await asyncio.sleep(0.05)
+
+
+async def load_until_killed(server: DaemonProcess, port: int, writers: list[Writer], writes: int) -> None:
+    """Write until some writes are acknowledged, then kill the server in the middle of the next ones."""
+    connection = await serving(port)
+    for writer in writers:
+        await writer.check(connection)
+    left, enough = writes, asyncio.Event()
+
+    def acknowledged() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            enough.set()
+
+    tasks = [asyncio.create_task(writer.write(connection, acknowledged)) for writer in writers]
+    await enough.wait()
+    server.process.kill()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(error, RpcError) for error in ended)
+    server.wait()
+
+
+@pytest.mark.timeout(300)
+async def test_whatever_was_acknowledged_is_there_after_any_kill(tmp_path: Path):
+    chance = random.Random(20160101)
+    writers = [Writer(number) for number in range(WRITERS)]
+    port = free_port()
+    full_disk_is_fine = ("--set", "disk_min_available_space_ratio=0")
+    with start_daemon("metaserver", "--data-dir", tmp_path / "meta") as meta:
+        arguments = ("--port", str(port), "--meta", f"127.0.0.1:{meta.port}", "--data-dir", tmp_path / "replica")
+        for _ in range(KILLS):
+            with start_daemon("replicaserver", *arguments, *full_disk_is_fine) as server:
+                await load_until_killed(server, port, writers, chance.randrange(1, 400))
+        with start_daemon("replicaserver", *arguments, *full_disk_is_fine) as server:
+            connection = await serving(port)
+            for writer in writers:
+                await writer.check(connection)
+            connection.close()
+            assert server.terminate() == 0
+    assert sum(writer.acknowledged for writer in writers) > KILLS * 5
