@@ -22,7 +22,8 @@ from iserver.handlers.operators import OperatorHandlers
 from iserver.handlers.paths import forgive_paths
 from iserver.handlers.refusals import error_response
 from iserver.handlers.visitors import VisitorHandlers
-from iserver.metrics import measure
+from iserver.metrics import measure, measure_plugins
+from iserver.plugins import PluginRunner, SessionTurns, load_plugin
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from iserver.server import ImpressionServer
 from iserver.settings import MAX_BODY_BYTES, ServerSettings
@@ -72,6 +73,7 @@ class Parts:
     synchroniser: Synchroniser
     metrics: Metrics
     upkeep: Upkeep
+    plugins: PluginRunner | None
 
     async def flush_to_warehouse(self) -> int:
         """Retire every session and write all that is finished (§7).
@@ -97,6 +99,8 @@ class Parts:
             await self.flush_to_warehouse()
         except OSError as error:
             log.error("sessions wait in the journal for the next start", reason=str(error))
+        if self.plugins is not None:
+            await self.plugins.close()
         await self.journal.close()
         await self.loader.close()
 
@@ -112,6 +116,8 @@ async def open_parts(
     Raises:
         StartupError: It cannot be built; the text says why.
     """
+    metrics = Metrics("iserver")
+    plugins = _plugins(settings, metrics)
     async with AsyncExitStack() as opened:
         loader = Loader(
             _source(settings),
@@ -141,13 +147,26 @@ async def open_parts(
         listeners=streams,
         clock_ms=clock_ms,
         new_id=new_id,
+        turns=SessionTurns(),
+        plugins=plugins,
         logs_sessions=not settings.nolog,
     )
     server.adopt(sessions)
     etl = Etl(journal, lambda: _open_warehouse(location, settings), clock_ms=clock_ms, new_id=new_id)
     synchroniser = Synchroniser(loader, server)
-    metrics = measure(server, journal, etl, streams, synchroniser)
-    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep())
+    measure(metrics, server, journal, etl, streams, synchroniser)
+    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins)
+
+
+def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
+    if not settings.plugins:
+        return None
+    return PluginRunner(
+        [load_plugin(name) for name in settings.plugins],
+        timeout_ms=settings.plugin_timeout_ms,
+        is_strict=settings.strict_plugins,
+        observe=measure_plugins(metrics),
+    )
 
 
 def _source(settings: ServerSettings) -> Source | None:

@@ -82,6 +82,20 @@ def _check_environment(_ctx: click.Context, _parameter: click.Parameter, value: 
     default=0.0,
     help="Seconds to go on serving after SIGTERM, while nsessions says 503.",
 )
+@option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    help="Plugin class, found on PYTHONPATH; repeatable.",
+)
+@option(
+    "--plugin-timeout-ms",
+    type=click.IntRange(min=1),
+    default=200,
+    help="Milliseconds that one call of a plugin may take.",
+)
+@option("--strict-plugins", is_flag=True, help="A plugin that fails is an error of the feature it should fill.")
 def start(**flags: Any) -> None:
     """Serve features and record impressions."""
     options = ServerOptions.take(flags)
@@ -91,6 +105,7 @@ def start(**flags: Any) -> None:
         config_file=flags.pop("config"),
         fdl_files=tuple(flags.pop("fdl_files")),
         cors_origins=tuple(flags.pop("cors_origins")),
+        plugins=tuple(flags.pop("plugins")),
         journal=flags.pop("journal") == "on",
         **flags,
     )

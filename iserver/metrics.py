@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge, Summary
 
+from iserver.plugins import HOOKS
 from iserver.server import ImpressionServer
 from iserver.storage.etl import Etl
 from iserver.storage.journal import Journal
@@ -15,10 +17,9 @@ from shared.metrics import Metrics
 
 
 def measure(
-    server: ImpressionServer, journal: Journal, etl: Etl, streams: Streams, synchroniser: Synchroniser
-) -> Metrics:
-    """The metrics of one iserver. Gauges are read when somebody asks."""
-    metrics = Metrics("iserver")
+    metrics: Metrics, server: ImpressionServer, journal: Journal, etl: Etl, streams: Streams, synchroniser: Synchroniser
+) -> None:
+    """Add the gauges of one iserver; they are read when somebody asks."""
     gauges = {
         "causal_iserver_sessions_active": ("Active sessions in memory", lambda: len(server.sessions)),
         "causal_iserver_sessions_retired": (
@@ -39,4 +40,26 @@ def measure(
     }
     for name, (text, read) in gauges.items():
         Gauge(name, text, registry=metrics.registry).set_function(read)
-    return metrics
+
+
+def measure_plugins(metrics: Metrics) -> Callable[[str, float, bool], None]:
+    """Add a timer and a counter of errors for every hook.
+
+    Returns:
+        What to tell of every call: the hook, its seconds, and whether it failed.
+    """
+    timers = {
+        hook: Summary(f"causal_plugin_{name}_time", f"Seconds in {hook}", registry=metrics.registry)
+        for hook, name in HOOKS.items()
+    }
+    errors = {
+        hook: Counter(f"causal_plugin_{name}_errors", f"Failures of {hook}", registry=metrics.registry)
+        for hook, name in HOOKS.items()
+    }
+
+    def observe(hook: str, seconds: float, has_failed: bool) -> None:
+        timers[hook].observe(seconds)
+        if has_failed:
+            errors[hook].inc()
+
+    return observe

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import structlog
@@ -16,15 +17,16 @@ from iserver.answers import features_answer, session_details, session_object
 from iserver.configuration import Configuration
 from iserver.definitions import Definition
 from iserver.document.model import Settings
-from iserver.finished import FinishedSession
+from iserver.finished import Event, FinishedSession
 from iserver.finishing import finish
 from iserver.flushes import Flush, flushes
-from iserver.refusals import NotStoredError, RefusalError, UnknownError
+from iserver.record import Record
+from iserver.refusals import NotStoredError, RefusalError, SessionGoneError, UnknownError
 from iserver.requests import ExternalRequest, FeaturesRequest, SignalRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
 from iserver.signals import apply_external, apply_signal, session_of
-from iserver.visits import NewId, Origin, Visit, enter
+from iserver.visits import Entry, NewId, Origin, Visit, enter
 
 log = structlog.get_logger("iserver.server")
 
@@ -53,6 +55,32 @@ class Journal(Protocol):
 
     async def keep_definition(self, definition: Definition) -> None:
         """Store the FDL of a definition before the first session uses it."""
+
+
+class Turns(Protocol):
+    """Lets the requests of one session go one after the other where they must wait in between."""
+
+    def with_session(self, session: Session) -> AbstractAsyncContextManager[None]:
+        """Be alone with a session."""
+
+
+class Plugins(Protocol):
+    """Code of the operator's own, called while sessions live (§16); it changes sessions, and never raises."""
+
+    async def begin(self, session: Session, now_ms: int) -> None:
+        """Fill a new session."""
+
+    async def fill(self, visit: Visit, now_ms: int) -> None:
+        """Fill the features that must be computed."""
+
+    async def assigned(self, visit: Visit, now_ms: int) -> None:
+        """Hear of new assignments."""
+
+    async def shown(self, session: Session, records: Sequence[Record], now_ms: int) -> None:
+        """Hear of new impressions."""
+
+    async def happened(self, session: Session, record: Record | None, event: Event, now_ms: int) -> None:
+        """Hear of an event."""
 
 
 class Listeners(Protocol):
@@ -85,6 +113,8 @@ class ImpressionServer:
         listeners: Listeners,
         clock_ms: Callable[[], int],
         new_id: NewId,
+        turns: Turns,
+        plugins: Plugins | None = None,
         logs_sessions: bool = True,
     ) -> None:
         self.configuration = configuration
@@ -95,6 +125,8 @@ class ImpressionServer:
         self._listeners = listeners
         self._clock_ms = clock_ms
         self._new_id = new_id
+        self._plugins = plugins
+        self._turns = turns
         self._retired: deque[Session] = deque()
 
     # --- requests ---------------------------------------------------------------------------------
@@ -105,16 +137,41 @@ class ImpressionServer:
         Raises:
             RefusalError: Nothing was done.
         """
-        request, configuration, now_ms = FeaturesRequest.parse(body), self.configuration, self._clock_ms()
-        entry = enter(self.sessions, configuration, request.args, origin, now_ms=now_ms, new_id=self._new_id)
-        self._retired.extend(entry.retired)
-        visit = Visit(configuration, entry.session, request, now_ms=now_ms, new_id=self._new_id)
-        visit.look_up()
-        visit.evaluate()
-        stored = self._journal.store(entry.session, *entry.retired)
+        request, now_ms = FeaturesRequest.parse(body), self._clock_ms()
+        if self._plugins is not None:
+            visit, stored = await self._visit_with_plugins(self._plugins, request, origin, now_ms)
+        else:
+            entry, visit = self._enter(request, origin, now_ms)
+            visit.look_up()
+            visit.evaluate()
+            stored = self._journal.store(entry.session, *entry.retired)
         answer = features_answer(visit)  # while the disk is at work
         await stored
         return answer
+
+    def _enter(self, request: FeaturesRequest, origin: Origin, now_ms: int) -> tuple[Entry, Visit]:
+        configuration = self.configuration
+        entry = enter(self.sessions, configuration, request.args, origin, now_ms=now_ms, new_id=self._new_id)
+        self._retired.extend(entry.retired)
+        return entry, Visit(configuration, entry.session, request, now_ms=now_ms, new_id=self._new_id)
+
+    async def _visit_with_plugins(
+        self, plugins: Plugins, request: FeaturesRequest, origin: Origin, now_ms: int
+    ) -> tuple[Visit, Awaitable[None]]:
+        """A visit with the calls of plugins in between; a session that ends meanwhile is replaced by a new one."""
+        while True:
+            entry, visit = self._enter(request, origin, now_ms)
+            async with self._turns.with_session(entry.session):
+                if entry.is_new:
+                    await plugins.begin(entry.session, now_ms)
+                visit.look_up()
+                await plugins.fill(visit, now_ms)
+                visit.evaluate()
+                await plugins.assigned(visit, now_ms)
+                await plugins.shown(entry.session, visit.shown, now_ms)
+                if self.sessions.holds(entry.session):
+                    return visit, self._journal.store(entry.session, *entry.retired)
+                await self._journal.store(*entry.retired)
 
     async def signal(self, body: Json) -> None:
         """Carry out `signal` (§4), durably.
@@ -124,12 +181,29 @@ class ImpressionServer:
         """
         request, now_ms = SignalRequest.parse(body), self._clock_ms()
         session = session_of(self.sessions, self.configuration.definition, request.id, now_ms)
+        if self._plugins is None:
+            await self._signal(session, request, now_ms)
+            return
+        async with self._turns.with_session(session):
+            if not self.sessions.holds(session):
+                raise SessionGoneError
+            await self._signal(session, request, now_ms, self._plugins)
+
+    async def _signal(
+        self, session: Session, request: SignalRequest, now_ms: int, plugins: Plugins | None = None
+    ) -> None:
         try:
-            apply_signal(self.configuration, session, request, now_ms=now_ms, new_id=self._new_id)
+            effects = apply_signal(self.configuration, session, request, now_ms=now_ms, new_id=self._new_id)
         except RefusalError:
             if session.has_changes:
                 await self._journal.store(session)
             raise
+        if plugins is not None:
+            await plugins.shown(session, effects.shown, now_ms)
+            if effects.event is not None:
+                await plugins.happened(session, *effects.event, now_ms)
+            if not self.sessions.holds(session):
+                raise SessionGoneError
         await self._journal.store(session)
 
     async def external(self, body: Json) -> None:

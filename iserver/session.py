@@ -8,6 +8,7 @@ needed to rebuild it exactly. The methods below decide nothing about visitors: t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from iserver.audiences import EventPath
@@ -248,6 +249,11 @@ class Session:
             ["event", number, event.name, event.time_ms, event.impression_id, event.event_id, event.fields],
         )
 
+    def amend(self, record: Record | None, event: Event, fields: Mapping[str, JsonValue]) -> None:
+        """Set fields of the event that was stored last, of a record or of the session."""
+        number = None if record is None else record.number
+        self._do({}, ["amend", number, event.event_id, dict(fields)])
+
     def post_external(self, record: Record, output: str, value: JsonValue) -> None:
         """Store the value of an external output (§5)."""
         self._do({}, ["external", record.number, output, value])
@@ -426,6 +432,13 @@ class Session:
             self._counts = {}
         path = (None if number is None else self.records[number].feature, name)
         self._counts[path] = self._counts.get(path, 0) + 1
+
+    def _apply_amend(self, _: Definitions, number: int | None, event_id: str, fields: Mapping[str, JsonValue]) -> None:
+        events = (self if number is None else self.records[number]).events or []
+        for position in reversed(range(len(events))):
+            if events[position].event_id == event_id:
+                events[position] = replace(events[position], fields={**events[position].fields, **fields})
+                break
 
     def _apply_external(self, _: Definitions, number: int, output: str, value: JsonValue) -> None:
         record = self.records[number]
