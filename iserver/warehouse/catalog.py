@@ -13,8 +13,6 @@ import yaml
 from iserver.fdl.model import Program
 from iserver.warehouse.tables import Table, metadata_tables, tables, views
 
-PARTITIONS = "ds=*/hh=*"
-
 
 def catalog_text(program: Program, schemas: Mapping[str, str], suffix: str, previous: str | None) -> str:
     """The catalog as YAML.
@@ -52,11 +50,12 @@ def _sources(previous: str | None) -> Mapping[str, Any]:
 
 
 def _data_entry(table: Table, schema: str, suffix: str) -> dict[str, Any]:
-    # Two slashes in a row where CATALOG_DIR ends with one: local readers accept it, remote ones have none there.
+    # The folder, and no pattern of files in it: the classic Parquet driver reads a whole table only by its folder.
+    # CATALOG_DIR of a local catalog ends with a slash; two in a row do no harm there.
     return {
         "description": table.comment,
         "driver": suffix,
-        "args": {"urlpath": f"{{{{ CATALOG_DIR }}}}/tables/{table.name}/{PARTITIONS}/*.{suffix}"},
+        "args": {"urlpath": f"{{{{ CATALOG_DIR }}}}/tables/{table.name}/"},
         "metadata": {
             "feature": table.feature,
             "schema": schema,

@@ -250,7 +250,7 @@ def test_orc_has_the_same_rows_as_parquet(tmp_path: Path):
     for table in TABLES:
         assert rows(tmp_path / "orc", table) == rows(tmp_path / "parquet", table)
     entry = yaml.safe_load((tmp_path / "orc" / "catalog.yml").read_text())["sources"]["session"]
-    assert entry["args"]["urlpath"].endswith("/ds=*/hh=*/*.orc")
+    assert entry["driver"] == "orc"
 
 
 def test_times_are_the_same_digits_everywhere(tmp_path: Path):

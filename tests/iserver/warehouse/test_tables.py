@@ -120,7 +120,7 @@ def test_the_catalog_names_every_table():
     assert list(sources)[5:] == ["experiment", "variant", "variant_value", "audience", "metric"]
     assert sources["rating_box"]["description"] == "Collects a star rating for a product"
     assert sources["rating_box"]["driver"] == "parquet"
-    assert sources["rating_box"]["args"] == {"urlpath": "{{ CATALOG_DIR }}/tables/rating_box/ds=*/hh=*/*.parquet"}
+    assert sources["rating_box"]["args"] == {"urlpath": "{{ CATALOG_DIR }}/tables/rating_box/"}
 
 
 def test_the_catalog_says_who_is_a_visitor_and_what_the_views_unite():
