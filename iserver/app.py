@@ -306,5 +306,8 @@ def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
     upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
     upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
     upkeep.every(HEARTBEAT_S, "heartbeat", beat)
+    files = [*settings.fdl_files, *([settings.config_file] if settings.config_file is not None else [])]
+    if files:
+        upkeep.when_changed(files, "sync", parts.synchroniser.sync)
     if settings.config_server is not None:
         upkeep.every(settings.sync_interval_s, "sync", parts.synchroniser.sync)

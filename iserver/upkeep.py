@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -32,6 +33,10 @@ class Upkeep:
         """Do a chore once, after a delay."""
         self._tasks.append(asyncio.create_task(self._later(delay_s, name, chore), name=name))
 
+    def when_changed(self, paths: Sequence[Path], name: str, chore: Chore) -> None:
+        """Do a chore whenever one of some files changes, is replaced, or appears."""
+        self._tasks.append(asyncio.create_task(self._watch(paths, name, chore), name=name))
+
     async def stop(self) -> None:
         """Begin no chore any more, and wait for those under way."""
         self._stopping.set()
@@ -43,6 +48,22 @@ class Upkeep:
 
     async def _later(self, delay_s: float, name: str, chore: Chore) -> None:
         if not await self._stops_within(delay_s):
+            await self._do(name, chore)
+
+    async def _watch(self, paths: Sequence[Path], name: str, chore: Chore) -> None:
+        from watchfiles import awatch  # takes its time to import, and few servers need it
+
+        wanted = {str(path.absolute()) for path in paths}
+        folders = {path.absolute().parent for path in paths}  # editors replace files, so a file alone is lost sight of
+        changes = awatch(
+            *folders,
+            watch_filter=lambda _, path: path in wanted,
+            stop_event=self._stopping,
+            recursive=False,
+            step=20,
+            debounce=200,
+        )
+        async for _ in changes:
             await self._do(name, chore)
 
     async def _stops_within(self, seconds: float) -> bool:
