@@ -87,9 +87,34 @@ class CatalogServer:
         )
         self._reader: ReadAndEncode = read_here(stringify=settings.stringify, limit=settings.max_partition)
         self._dask: DaskReads | None = None
+        self._measure()
         self.exports = Exports(
             self.readers, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
         )
+
+    def _measure(self) -> None:
+        """Export what the parts know of themselves; read only when somebody asks."""
+        cache, catalogs = self.reads.cache, self.catalogs
+        numbers: dict[str, tuple[str, Callable[[], float]]] = {
+            "open_sources": ("Sources that are open", lambda: len(self.sources)),
+            "source_ids": ("Source ids that are remembered", lambda: len(self.book)),
+            "cache_bytes": ("Encoded partitions kept in memory", lambda: cache.size),
+            "cache_hits": ("Reads answered from the cache so far", lambda: cache.hits),
+            "cache_misses": ("Reads not answered from the cache so far", lambda: cache.misses),
+            "sending_bytes": ("Answers that are being sent", lambda: self.reads.in_flight.size),
+            "reads_running": ("Reads under way", lambda: self.readers.running),
+            "reads_waiting": ("Reads that wait for a thread", lambda: self.readers.waiting),
+            "opens_running": ("Opens and catalog loads under way", lambda: self.quick.running),
+            "opens_waiting": ("Opens and catalog loads that wait for a thread", lambda: self.quick.waiting),
+            "threads_given_up": ("Threads that hang in a source", lambda: self.readers.lost + self.quick.lost),
+            "entries": ("Entries of the published catalog", catalogs.entry_count),
+            "catalog_problems": (
+                "Catalogs that cannot be read as they are now",
+                lambda: len(list(catalogs.problems())),
+            ),
+        }
+        for name, (text, read) in numbers.items():
+            self.metrics.gauge(name, text).set_function(read)
 
     def _read_and_encode(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
         return self._reader(opened, partition, form)

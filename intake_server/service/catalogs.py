@@ -485,6 +485,11 @@ class Catalogs:
             return lambda before: self._load(place, before)
         return made
 
+    def entry_count(self) -> int:
+        """How many entries the published catalog has."""
+        state = self.root_catalog.last_good
+        return 0 if state is None else len(state.catalog)
+
     def problems(self) -> Iterator[str]:
         """What is wrong with catalogs now, one line each."""
         for live in (self.root_catalog, *self._nested.values()):
