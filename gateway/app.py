@@ -31,7 +31,7 @@ from gateway.handlers.stream import Stream, send_heartbeats
 from gateway.handlers.ticks import Ticks
 from gateway.handlers.utility import Outputs, Utility
 from gateway.hosting import Host
-from gateway.imports import FileImporter
+from gateway.importing import FileImporter
 from gateway.modules.demo import demo_file
 from gateway.observing import measure
 from gateway.runtime import Gateway, build_gateway

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.channels import CONTROLS, HEARTBEAT, ChannelSpec, StateSpec
 from gateway.declarations import NAME, ChannelFile, ChannelOptions, Enum, FieldOptions, StateOptions, Struct
-from gateway.fields import EnumSpec, FieldType, LiteralOf, Nullable, Scalar, parse_type
+from gateway.fields import EnumSpec, FieldType, LiteralOf, Scalar, parse_type
+from gateway.imports import fields_of_model, fields_of_schema
 from gateway.query import Columns
 from gateway.structs import ABSENT, FieldSpec, Limits, StructSpec
 
@@ -294,13 +295,9 @@ class _Reader:
         model = None
         try:
             if struct.pydantic is not None:
-                from gateway.imports import fields_of_model
-
                 model = self._importer.model(struct.pydantic)
                 fields = fields_of_model(model)
             elif struct.json_schema is not None:
-                from gateway.imports import fields_of_schema
-
                 fields = fields_of_schema(self._importer.json_schema(struct.json_schema))
             else:
                 fields = tuple(self._field(name, *item) for item in (struct.fields or {}).items())
@@ -440,8 +437,3 @@ class _Reader:
                 if name.partition("/")[0] not in channels and name != HEARTBEAT:
                     hint = _did_you_mean(name, channels)
                     raise self._source.error((*where, number), f"{name!r} is not a channel{hint}")
-
-
-def nullable(declared: FieldType) -> FieldType:
-    """The same type, with null."""
-    return declared if isinstance(declared, Nullable) else Nullable(declared)

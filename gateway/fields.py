@@ -248,3 +248,8 @@ def spell_type(declared: FieldType) -> str:
             return name
         case StructOf(name):
             return name
+
+
+def nullable(declared: FieldType) -> FieldType:
+    """The same type, with null."""
+    return declared if isinstance(declared, Nullable) else Nullable(declared)

@@ -1,21 +1,17 @@
-"""Structs from elsewhere: JSON Schema files and pydantic models (specification §8.2)."""
+"""Fields of structs from elsewhere: JSON Schemas and pydantic models (specification §8.2)."""
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from gateway.channel_file import Importer, nullable
-from gateway.fields import DictOf, FieldType, ListOf, LiteralOf, Nullable, Scalar, ScalarName, SetOf, UnionOf
-from gateway.hosting import load_class
+from gateway.fields import DictOf, FieldType, ListOf, LiteralOf, Nullable, Scalar, ScalarName, SetOf, UnionOf, nullable
 from gateway.structs import ABSENT, FieldSpec, Limits
 
 _PYTHON: Mapping[Any, ScalarName] = {
@@ -35,33 +31,6 @@ _FORMATS: Mapping[str, ScalarName] = {
     "time": "time",
     "duration": "timedelta",
 }
-
-
-class FileImporter(Importer):
-    """Fetches from files beside the channel file, and from Python modules."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def json_schema(self, path: str) -> Mapping[str, Any]:
-        """The JSON Schema in a file."""
-        try:
-            value = json.loads((self._folder / path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"cannot read the schema {path}: {error}") from None
-        if not isinstance(value, dict):
-            raise ValueError(f"the schema {path} is not an object")
-        return value
-
-    def model(self, path: str) -> type[BaseModel]:
-        """The pydantic model ``module:Class`` or ``file.py:Class``."""
-        try:
-            found = load_class(path, self._folder)
-        except (ImportError, AttributeError, OSError, SyntaxError) as error:
-            raise ValueError(f"cannot import {path}: {error}") from None
-        if not (isinstance(found, type) and issubclass(found, BaseModel)):
-            raise ValueError(f"{path} is not a pydantic model")
-        return found
 
 
 def fields_of_model(model: type[BaseModel]) -> tuple[FieldSpec, ...]:

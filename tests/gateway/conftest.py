@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 
 from gateway.app import Parts, build
 from gateway.channel_file import Declared, parse_channel_file
-from gateway.imports import FileImporter
+from gateway.importing import FileImporter
 from gateway.runtime import Gateway
 
 START = datetime(2026, 11, 21, 3, 56, 0, 381782, tzinfo=UTC)
