@@ -28,7 +28,7 @@ CURRENT = (
 )
 MAY_2023 = (
     "intake==0.7.0", "dask[dataframe]==2023.5.0", "pandas==2.0.*", "numpy==1.24.*", "pyarrow==12.*", "msgpack==1.0.5",
-    "msgpack-numpy", "fsspec==2023.5.0", "requests", "setuptools<81",
+    "msgpack-numpy", "fsspec==2023.5.0", "requests", "setuptools<81", "intake-parquet==0.3.0",
 )  # fmt: skip
 ENVIRONMENTS = {"current": CURRENT, "may-2023": MAY_2023}
 
