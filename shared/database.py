@@ -7,6 +7,8 @@ A write that has returned is on the disk: the database runs in WAL mode with `sy
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,12 +49,29 @@ async def open_database(path: Path, migrations: Sequence[str]) -> aiosqlite.Conn
     except (OSError, sqlite3.Error) as error:
         if connection is not None:
             await connection.close()
-        raise StartupError(f"cannot open the database {path}: {error}") from error
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        raise StartupError(f"cannot open the database {path}: {reason}") from error
     except StartupError:
         if connection is not None:
             await connection.close()
         raise
     return connection
+
+
+async def open_for_writing(path: Path, migrations: Sequence[str]) -> tuple[aiosqlite.Connection, GroupCommitWriter]:
+    """Open a database file as `open_database` does, with a running group-commit writer; close both.
+
+    Raises:
+        StartupError: As `open_database`, or another process writes to the file.
+    """
+    connection = await open_database(path, migrations)
+    writer = GroupCommitWriter(path)
+    try:
+        await writer.start()
+    except StartupError:
+        await connection.close()
+        raise
+    return connection, writer
 
 
 async def _migrate(connection: aiosqlite.Connection, path: Path, migrations: Sequence[str]) -> None:
@@ -75,6 +94,7 @@ class GroupCommitWriter:
     statement fails only its own caller.
 
     The writer has a thread and a connection of its own, so that one commit costs one hop and not one per statement.
+    While it runs, no other process can have a writer for the same file.
     """
 
     def __init__(self, path: Path, *, max_group: int = 2048) -> None:
@@ -84,12 +104,18 @@ class GroupCommitWriter:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection | None = None
+        self._claim: int | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"commit-{path.stem}")
         self.commits = 0
         self.writes = 0
 
     async def start(self) -> None:
-        """Connect; the database must have been opened (and so migrated) before."""
+        """Connect; the database must have been opened (and so migrated) before.
+
+        Raises:
+            StartupError: Another process writes to the file.
+        """
+        self._claim = _claim(self._path)
         self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, _connect, self._path)
         self._task = asyncio.create_task(self._run(), name=f"group commit {self._path.name}")
 
@@ -129,6 +155,8 @@ class GroupCommitWriter:
         if self._connection is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
+        if self._claim is not None:
+            os.close(self._claim)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -150,6 +178,17 @@ class GroupCommitWriter:
                     future.set_result(None)
                 else:
                     future.set_exception(error)
+
+
+def _claim(path: Path) -> int:
+    """Hold a lock beside a database file; the system lets go of it when the process ends, however it ends."""
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StartupError(f"{path} is in use by another process") from error
+    return descriptor
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -9,9 +9,10 @@ from typing import Any
 import aiosqlite
 import orjson
 
-from metaserver.metadata import Change, Metadata, Partition, Table
-from shared.database import GroupCommitWriter, Row, Statement, open_database
+from metaserver.metadata import Change, Load, Metadata, Partition, Table
+from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
 from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.structures.bulk_load import BulkLoadStatus
 from shared.pegasus.structures.layer2 import AppStatus
 
 MIGRATIONS = [
@@ -42,7 +43,20 @@ MIGRATIONS = [
         last_committed_decree INTEGER NOT NULL,
         PRIMARY KEY (app_id, partition_index)
     ) WITHOUT ROWID;
+    """,
     """
+    CREATE TABLE bulk_load (
+        app_id INTEGER PRIMARY KEY REFERENCES app (app_id) ON DELETE CASCADE,
+        cluster_name TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        root TEXT NOT NULL,
+        ingest_behind INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        is_running INTEGER NOT NULL,
+        rollbacks INTEGER NOT NULL,
+        failure TEXT NOT NULL
+    );
+    """,
 ]
 
 _PUT_APP = """
@@ -54,6 +68,8 @@ _PUT_APP = """
 _ADD_PARTITION = "INSERT OR IGNORE INTO partition VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT_PARTITION = "INSERT OR REPLACE INTO partition VALUES (?, ?, ?, ?, ?, ?, ?)"
 _RAISE_LAST_APP_ID = "UPDATE cluster SET last_app_id = max(last_app_id, ?)"
+_PUT_LOAD = "INSERT OR REPLACE INTO bulk_load VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET_LOAD = "DELETE FROM bulk_load WHERE app_id = ?"
 _FORGET_PARTITIONS = "DELETE FROM partition WHERE app_id = ?"
 _FORGET_APP = "DELETE FROM app WHERE app_id = ?"
 
@@ -72,9 +88,7 @@ class SqliteStore:
         Raises:
             StartupError: The file cannot be used.
         """
-        connection = await open_database(path, MIGRATIONS)
-        writer = GroupCommitWriter(path)
-        await writer.start()
+        connection, writer = await open_for_writing(path, MIGRATIONS)
         return cls(connection, writer)
 
     async def load(self) -> Metadata:
@@ -88,7 +102,9 @@ class SqliteStore:
         async with self._connection.execute("SELECT * FROM app") as rows:
             async for row in rows:
                 tables[row[0]] = _table(row, partitions.get(row[0], []))
-        return Metadata(tables, last_app_id)
+        async with self._connection.execute("SELECT * FROM bulk_load") as rows:
+            loads = {row[0]: _load(row) async for row in rows}
+        return Metadata(tables, last_app_id, loads)
 
     async def commit(self, change: Change) -> None:
         await self._writer.submit(_statements(change))
@@ -103,11 +119,14 @@ def _statements(change: Change) -> list[Statement]:
     new_rows = [_row(gpid, partition) for table in tables for gpid, partition in table]
     changed_rows = [_row(gpid, partition) for gpid, partition in change.partitions.items()]
     ids = [[app_id] for app_id in change.forgotten]
+    ended = [[app_id] for app_id, load in change.loads.items() if load is None]
     statements: list[Statement] = [
         (_PUT_APP, [_app_row(table) for table in tables]),
         (_ADD_PARTITION, new_rows),
         (_PUT_PARTITION, changed_rows),
         (_RAISE_LAST_APP_ID, [[max(change.tables, default=0)]]),
+        (_PUT_LOAD, [_load_row(load) for load in change.loads.values() if load is not None]),
+        (_FORGET_LOAD, [*ended, *ids]),
         (_FORGET_PARTITIONS, ids),
         (_FORGET_APP, ids),
     ]
@@ -141,6 +160,27 @@ def _table(row: Sequence[Any], partitions: list[Partition]) -> Table:
         drop_second=dropped,
         expire_second=expires,
         atomic_idempotent=bool(idempotent),
+    )
+
+
+def _load_row(load: Load) -> Row:
+    return (
+        load.app_id,
+        load.cluster_name,
+        load.provider,
+        load.root,
+        int(load.ingest_behind),
+        load.status.name,
+        int(load.is_running),
+        load.rollbacks,
+        load.failure,
+    )
+
+
+def _load(row: Sequence[Any]) -> Load:
+    app_id, cluster, provider, root, behind, status, running, rollbacks, failure = row
+    return Load(
+        app_id, cluster, provider, root, bool(behind), BulkLoadStatus[status], bool(running), rollbacks, failure
     )
 
 

@@ -114,6 +114,16 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_others(writer: GroupCo
     assert (2, "shop") in stored(tmp_path)
 
 
+async def test_a_file_has_one_writer_at_a_time(writer: GroupCommitWriter, tmp_path: Path):
+    path = tmp_path / "visits.db"
+    with pytest.raises(StartupError, match=r"visits\.db is in use by another process"):
+        await GroupCommitWriter(path).start()
+    await writer.close()
+    second = GroupCommitWriter(path)
+    await second.start()
+    await second.close()
+
+
 async def test_close_stores_what_is_waiting_and_then_refuses(writer: GroupCommitWriter, tmp_path: Path):
     waiting = writer.submit([(INSERT, [(1, "home")])])
     await writer.close()
