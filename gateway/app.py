@@ -25,6 +25,7 @@ from gateway.handlers.events import Events
 from gateway.handlers.listings import Listings
 from gateway.handlers.login import Login
 from gateway.handlers.lookups import Lookups
+from gateway.handlers.page import Page
 from gateway.handlers.staging import Staging
 from gateway.handlers.states import States
 from gateway.handlers.stream import Stream, send_heartbeats
@@ -185,6 +186,7 @@ def routes(
     base, root = mounts.base, options.server.root_path
     ticks, states, lookups = Ticks(gateway), States(gateway, selector), Lookups(gateway)
     staging, utility, documents = Staging(gateway), Utility(gateway), Documents(gateway)
+    page = Page(gateway, (options.auth.api_key or ApiKeys()).name)
     to_slash, from_slash = redirect_to(root, with_slash), redirect_to(root, without_slash)
 
     def group(name: str, listing: Callable[[web.Request], object]) -> list[web.RouteDef]:
@@ -249,7 +251,8 @@ def routes(
         _get("/asyncapi.json", documents.asyncapi),
         _get("/docs", documents.docs),
         _get("/redoc", documents.redoc),
-        _get("/", _to(f"{root}/docs")),
+        _get("/", page.index),
+        _get("/pages/{name}", page.file),
         _get("/static/{name}", documents.static),
         _get("/favicon.ico", documents.favicon),
         _get("/ui-config", documents.ui_config),
@@ -295,13 +298,6 @@ def _utility_routes(gateway: Gateway, utility: Utility, documents: Documents) ->
 
 def _get(path: str, handler: Callable[[web.Request], object]) -> web.RouteDef:
     return web.get(path, handler, allow_head=False)  # type: ignore[arg-type]
-
-
-def _to(location: str) -> Callable[[web.Request], object]:
-    async def redirect(_request: web.Request) -> web.Response:
-        return web.Response(status=307, headers={"Location": location})
-
-    return redirect
 
 
 def _guard(app: web.Application, gateway: Gateway, options: ApiKeys) -> None:
