@@ -29,7 +29,7 @@ from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Surroundings
 from replicaserver.node.upkeep import Upkeep
-from replicaserver.storage.folders import parse_data_folders
+from replicaserver.storage.folders import FolderError, parse_data_folders, take_hold
 from replicaserver.storage.group_commit import GroupCommit
 from replicaserver.storage.rocks import StoreSettings
 from shared.errors import StartupError
@@ -168,7 +168,8 @@ class ReplicaServer:
                 disk.path.mkdir(parents=True, exist_ok=True)
                 if not os.access(disk.path, os.W_OK | os.X_OK):
                     raise PermissionError(13, "no permission to write", str(disk.path))
-        except ValueError as error:
+                self.resources.callback(take_hold(disk.path).close)
+        except (ValueError, FolderError) as error:
             raise StartupError(str(error)) from error
         except OSError as error:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error

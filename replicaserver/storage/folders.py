@@ -7,13 +7,14 @@ opened ``….err``; both are deleted some time later, so that a mistake can be u
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
@@ -101,6 +102,21 @@ def parse_data_folders(text: str, default: Path) -> list[DataFolder]:
             raise ValueError(f"data_dirs: the tag '{tag}' stands twice")
         folders[tag] = DataFolder(tag, Path(path) / "reps")
     return list(folders.values())
+
+
+def take_hold(folder: Path) -> IO[str]:
+    """Keep other processes out of a folder, for as long as the returned file is open.
+
+    Raises:
+        FolderError: Another process has it.
+    """
+    lock = (folder / "LOCK").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise FolderError(f"the data directory {folder} is in use by another replica server") from error
+    return lock
 
 
 def engine_folder(replica: Path) -> Path:

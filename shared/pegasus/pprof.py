@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import array
 import asyncio
-import os
 import re
 import signal
 import sys
-import sysconfig
 import threading
 import time
 import tracemalloc
@@ -40,11 +38,6 @@ FRAMES = 24
 _BASE = 0x0100_0000_0000
 _STEP = 16
 _MAX_STACK = 64
-_ROOTS = sorted(
-    {str(Path(path).resolve()) + os.sep for path in (*sys.path, *sysconfig.get_paths().values()) if path},
-    key=len,
-    reverse=True,
-)
 
 Stack = tuple[int, ...]
 """Addresses, the innermost function first."""
@@ -130,17 +123,13 @@ class CpuSampler:
 
 @lru_cache(maxsize=4096)
 def module_of(filename: str) -> str:
-    """The dotted name of a source file's module, as far as its path tells."""
+    """The dotted name of a source file's module: as it was imported, else after the file."""
     if filename.startswith("<"):
         return filename.strip("<>").replace(" ", "_")
-    path = filename
-    for root in _ROOTS:
-        if path.startswith(root):
-            path = path[len(root) :]
-            break
-    else:
-        path = Path(path).name
-    return re.sub(r"(/__init__)?\.pyc?$", "", path).replace(os.sep, ".").replace(" ", "_")
+    for name, module in tuple(sys.modules.items()):
+        if name != "__main__" and getattr(module, "__file__", None) == filename:
+            return name
+    return Path(filename).name.removesuffix(".py").replace(" ", "_")
 
 
 def cpu_profile(counts: Mapping[Stack, int], maps: bytes) -> bytes:
