@@ -102,7 +102,7 @@ class BulkLoader:
     def _is_busy(self, load: _Load, wanted: BulkLoadStatus) -> bool:
         most = self._node.around.flags.integer("max_concurrent_bulk_load_downloading_count")
         downloading = sum(
-            other.task is not None and other.state.status is BulkLoadStatus.DOWNLOADING
+            other.task is not None and not other.task.done() and other.state.status is BulkLoadStatus.DOWNLOADING
             for other in self._loads.values()
         )
         begins = wanted is BulkLoadStatus.DOWNLOADING and load.state.status is not BulkLoadStatus.DOWNLOADING

@@ -19,7 +19,6 @@ from shared.pegasus.structures.layer2 import AppInfo
 from tests.processes import run_command, start_daemon
 from tests.requires import program
 
-
 ALONE = ("--meta", "127.0.0.1:1")
 """No metaserver is there."""
 

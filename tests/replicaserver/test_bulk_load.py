@@ -299,6 +299,19 @@ async def test_only_so_many_replicas_fetch_at_a_time(flags: dict[str, str], tmp_
         await served.server.drain()
 
 
+async def test_a_replica_that_has_fetched_lets_the_next_one_fetch(flags: dict[str, str], tmp_path: Path, clock: Clock):
+    flags["max_concurrent_bulk_load_downloading_count"] = "1"
+    served = await start(tmp_path, clock, flags)
+    try:
+        prepare(tmp_path, partitions=3)
+        await served.table(partitions=3)
+        for index in range(3):
+            await until(served, S.DOWNLOADING, lambda answer: answer.total_download_progress == 100, index)
+    finally:
+        served.connection.close()
+        await served.server.drain()
+
+
 async def test_what_was_fetched_before_a_crash_is_not_fetched_again(
     served: Served, tmp_path: Path, clock: Clock, flags: dict[str, str]
 ):
