@@ -1,0 +1,85 @@
+"""Clients that the published FDL compiler generates from the running example, built once in the user's cache.
+
+The compiler and what it writes are fetched and made there; nothing of it is kept here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+
+from tests.conformance.environments import cache_folder
+from tests.conformance.fdl_oracle import compiler_jar
+from tests.requires import program
+
+FDL = Path(str(resources.files("iserver.example"))) / "shop.fdl"
+HERE = Path(__file__).parent
+NPM = ("typescript@5.1", "cross-fetch@3", "react@18", "@types/react@18", "@types/node@20")
+TSC = (
+    *("--target", "es2020", "--module", "commonjs", "--lib", "es2020,dom"),
+    *("--skipLibCheck", "--esModuleInterop", "--noEmitOnError", "false"),
+)
+
+
+def typescript_client() -> list[str | Path]:
+    """The command of the TypeScript driver; arguments are the base URL, a device and a scenario."""
+    driver = HERE / "iserver_driver.ts"
+
+    def build(folder: Path) -> None:
+        _run([program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", *NPM], folder)
+        _compile_fdl("--typescript", folder / "client.ts")
+        shutil.copy(driver, folder / "driver.ts")
+        _run([folder / "node_modules" / ".bin" / "tsc", *TSC, "driver.ts"], folder)
+
+    return [program("node", "nodejs"), _built("typescript", [driver, FDL], build) / "driver.js"]
+
+
+def java_client() -> list[str | Path]:
+    """The command of the Java driver; arguments are the base URL and a device."""
+    driver = HERE / "IserverDriver.java"
+
+    def build(folder: Path) -> None:
+        _compile_fdl("--java", folder / "generated")
+        sources = sorted((folder / "generated").rglob("*.java"))
+        javac = program("javac", "openjdk-17-jdk-headless")
+        _run([javac, "-nowarn", "-encoding", "UTF-8", "-cp", compiler_jar(), "-d", folder, *sources, driver], folder)
+
+    folder = _built("java", [driver, FDL], build)
+    java = program("java", "openjdk-17-jre-headless")
+    return [
+        java,
+        "-Dfile.encoding=UTF-8",
+        "-Dstdout.encoding=UTF-8",
+        "-cp",
+        f"{compiler_jar()}:{folder}",
+        "IserverDriver",
+    ]
+
+
+def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
+    """A folder that was built from some files, now or by an earlier run."""
+    content = b"".join(path.read_bytes() for path in made_of) + repr((NPM, TSC)).encode()
+    folder = cache_folder() / f"iserver-{name}-{hashlib.sha256(content).hexdigest()[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "finished").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            build(folder)
+            (folder / "finished").touch()
+    return folder
+
+
+def _compile_fdl(option: str, target: Path) -> None:
+    _run([program("java", "openjdk-17-jre-headless"), "-jar", compiler_jar(), option, target, FDL], target.parent)
+
+
+def _run(command: Sequence[str | Path], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"

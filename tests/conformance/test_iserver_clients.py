@@ -1,0 +1,104 @@
+"""Generated clients, as processes, against an iserver started by its command (specification §17.2 and §17.3)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+import pytest
+
+from tests.conformance.iserver_clients import java_client, typescript_client
+from tests.processes import DaemonProcess, start_daemon
+
+EXAMPLE = Path(str(resources.files("iserver.example"))) / "shop.json"
+
+
+@pytest.fixture
+def iserver(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """The running example as configured in the specification."""
+    with start_daemon("iserver", "--config", EXAMPLE, "--data-dir", tmp_path / "data", "--enable-cmd") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def external(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """The running example with search results that the application computes."""
+    document = orjson.loads(EXAMPLE.read_bytes())
+    document["features"]["Search"]["controls"]["results"] = [{"value": {"external": "popularity"}}]
+    document["experiments"] = document["experiments"][:1]
+    config = tmp_path / "external.json"
+    config.write_bytes(orjson.dumps(document))
+    with start_daemon("iserver", "--config", config, "--data-dir", tmp_path / "data", "--enable-cmd") as daemon:
+        yield daemon
+
+
+def run(command: list[str | Path], *arguments: str) -> str:
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def typescript(iserver: DaemonProcess, scenario: str, device: str = "dev-1") -> Any:
+    return json.loads(run(typescript_client(), iserver.url, device, scenario).splitlines()[-1])
+
+
+def flushed(iserver: DaemonProcess, data: Path, query: str, table: str) -> list[tuple[Any, ...]]:
+    """End all sessions, then ask the tables."""
+    body = b'{"action":"flushToWarehouse"}'
+    with urllib.request.urlopen(f"{iserver.url}/cmd", data=body, timeout=60) as answer:
+        assert answer.status == 200
+    files = f"read_parquet('{data}/warehouse/tables/{table}/*/*/*.parquet', union_by_name=true)"
+    return duckdb.connect().execute(f"SELECT {query} FROM {files}").fetchall()
+
+
+def test_the_typescript_client_sees_what_was_decided_and_everything_it_signals_is_logged(iserver, tmp_path):
+    assert typescript(iserver, "several") == {
+        "flags": {"RatingBox": True, "NewCheckout": False, "Search": True},
+        "error": None,
+        "button": "Submit",
+        "results": [{"id": "a", "title": "A", "score": 0.5}],
+        "variants": ["Blue", "control"],
+    }
+    (row,) = flushed(iserver, tmp_path / "data", "impression_ids, impression_count, rating", "rating_box")
+    assert row[:2] == (["imp-1", "imp-2"], 2)
+    assert sorted(event["stars"] for event in row[2]) == [4, 5]
+    ((cart, agent, entry),) = flushed(iserver, tmp_path / "data", "add_to_cart, user_agent, entry_url", "session")
+    assert [(event["value"], event["sku"], event["qty"]) for event in cart] == [(9.5, "s1", 2)]
+    assert (agent, entry) == ("UA/1", "/p/1")
+
+
+def test_the_typescript_client_counts_a_cached_copy_when_it_is_shown(iserver, tmp_path):
+    seen = typescript(iserver, "cached")
+    assert (seen["before"], seen["button"], seen["variants"]) == (0, "Submit", ["Blue"])
+    rows = flushed(iserver, tmp_path / "data", "impression_ids", "rating_box")
+    assert rows == [(["imp-7"],)]
+
+
+def test_the_typescript_client_shows_control_values_for_a_wrong_request(iserver):
+    seen = typescript(iserver, "wrong")
+    assert (seen["error"], seen["button"]) == ("field", "Send Review")
+
+
+def test_the_java_client_sees_what_was_decided_and_everything_it_signals_is_logged(external, tmp_path):
+    assert run(java_client(), external.url, "dev-1").splitlines() == [
+        "box true Submit Café ☃",
+        "checkout false",
+        "search true popularity",
+        "session dev-1 basic",
+        "impression imp-1 1",
+        "again 2 true",
+    ]
+    (row,) = flushed(external, tmp_path / "data", "product, impression_ids, rating", "rating_box")
+    assert row[:2] == ("Café ☃", ["imp-1"])
+    assert [event["stars"] for event in row[2]] == [4]
+    ((user, cart),) = flushed(external, tmp_path / "data", "user_id, add_to_cart", "session")
+    assert (user, len(cart)) == ("u-7", 1)
+    rows = flushed(external, tmp_path / "data", "impression_count, results", "search")
+    assert rows == [(2, [])]
