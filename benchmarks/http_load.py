@@ -205,14 +205,14 @@ async def load(
         seconds: For how long new requests are sent.
         most: How many requests are sent at most.
         timeout_s: How long one answer may take, in seconds.
-        warm_up: Whether every client sends one request first that is not counted.
+        warm_up: Whether one request is sent first that is not counted.
     """
     prepared = [request.encode() for request in requests]
     measured = Measured()
     turns = iter(range(most))
     connected = [await _connect(requests[0].address) for _ in range(clients)]
     if warm_up:
-        await asyncio.gather(*(one.ask(prepared[n % len(prepared)], timeout_s) for n, one in enumerate(connected)))
+        await connected[0].ask(prepared[0], timeout_s)
     started = time.perf_counter()
     await asyncio.gather(
         *(
