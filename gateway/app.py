@@ -36,8 +36,9 @@ from gateway.importing import FileImporter
 from gateway.modules.demo import demo_file
 from gateway.observing import measure
 from gateway.runtime import Gateway, build_gateway
+from gateway.states import Selector
 from gateway.storage.bus import BusOptions, RedisBus
-from gateway.storage.columns import Selector
+from gateway.storage.columns import ColumnSelector
 from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
 from shared.daemon import WebService
@@ -160,7 +161,7 @@ def build(
         )
     except ValueError as error:
         raise StartupError(str(error)) from error
-    selector = Selector()
+    selector = ColumnSelector()
     listings = Listings(gateway)
     stream, events = Stream(gateway, listings), Events(gateway)
     app = web.Application(client_max_size=declared.options.server.max_body)
@@ -336,7 +337,12 @@ def _join(gateway: Gateway, url: str) -> RedisBus:
 
 
 def _live(
-    app: web.Application, gateway: Gateway, host: Host, selector: Selector, journal: Path | None, bus: RedisBus | None
+    app: web.Application,
+    gateway: Gateway,
+    host: Host,
+    selector: ColumnSelector,
+    journal: Path | None,
+    bus: RedisBus | None,
 ) -> None:
     """What happens at the start, in order, and at the end, in reverse."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gateway import commands
 from gateway.app import Settings, read_declared, service
 from shared.cli import (
     ServerOptions,
@@ -117,3 +118,7 @@ def _with_file(options: ServerOptions, bind: str | None, port: int | None) -> Se
     if port is not None and source("port") is default:
         options = replace(options, port=port)
     return options
+
+
+for command in (commands.tail, commands.send, commands.state):
+    main.add_command(command)

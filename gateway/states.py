@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import orjson
 
@@ -286,6 +286,13 @@ class State:
                 return None
             parts.append(fixed[column])
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+class Selector(Protocol):
+    """Answers selections over states, small or large."""
+
+    async def select(self, state: State, selection: Selection) -> list[Record]:
+        """The rows of a state that pass, in order."""
 
 
 def _key_part(value: Any, column: Column | None) -> Key:

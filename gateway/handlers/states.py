@@ -12,8 +12,7 @@ from gateway.invalid import Invalid
 from gateway.query import NO_FILTER, BadQuery, Query, Selection, compile_query, read_query
 from gateway.records import Record
 from gateway.runtime import Gateway
-from gateway.states import State, encoded_chunks, encoded_size
-from gateway.storage.columns import Selector
+from gateway.states import Selector, State, encoded_chunks, encoded_size
 from shared.errors import Problem
 from shared.web import JSON
 

@@ -55,7 +55,7 @@ def _arrow_type(kind: Kind) -> pa.DataType:
 _OPERATORS: Final = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
-class Selector:
+class ColumnSelector:
     """Answers selections over states: small ones at once, large ones with DuckDB in one thread of its own.
 
     Args:

@@ -16,7 +16,7 @@ from gateway.fields import Nullable, Scalar
 from gateway.query import Columns, Query, compile_query
 from gateway.records import Record
 from gateway.states import State
-from gateway.storage.columns import Selector
+from gateway.storage.columns import ColumnSelector
 from gateway.structs import FieldSpec, StructSpec
 from tests.gateway.conftest import Serve
 
@@ -131,7 +131,7 @@ def test_columns_in_duckdb_and_rows_in_python_give_the_same_answers(
     before: list[dict[str, Any]], between: list[dict[str, Any]], filters: list[dict[str, Any]]
 ):
     async def compare() -> None:
-        selector, rows = Selector(scan_up_to=0), state("k", "s")
+        selector, rows = ColumnSelector(scan_up_to=0), state("k", "s")
         selection = compile_query(Query.model_validate({"filters": filters}), COLUMNS)
         for changes in (before, between):
             for values in changes:
