@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 import functools
 import ipaddress
+import os
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, NoReturn, TypeVar, get_args
 
 import click
 
@@ -259,9 +261,20 @@ def run_daemon(
         listener: Where to listen, when it is not simply what the options say.
     """
     logs.configure(options.log_level, options.log_format)
+    before = set(threading.enumerate())
     try:
         code = serve(name, listener or options.listener(), build())
     except StartupError as error:
         click.echo(f"{name}: {error}", err=True)
         code = 1
+    _leave(code, before)
+
+
+def _leave(code: int, before: set[threading.Thread]) -> NoReturn:
+    """End the process, also when a start that was given up has left threads that nobody will stop."""
+    left = [thread for thread in set(threading.enumerate()) - before if not thread.daemon]
+    if left:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ main = daemon_group("subject", "A daemon to test with.")
 @start_command(main, port=4999, prefix="api")
 @option("--paint-colour", "colour", default="red", help="What to paint.")
 @option("--fails", is_flag=True, help="Cannot start.")
+@option("--dawdles", is_flag=True, help="Never finishes starting.")
 @option("--show", is_flag=True, help="Print the options and end.")
 def start(**flags: Any) -> None:
     """Serve until told to stop."""
@@ -31,7 +33,7 @@ def start(**flags: Any) -> None:
     if flags["show"]:
         click.echo(f"{options.host} {options.port} {options.prefix} {flags['colour']} {options.data_dir}")
         return
-    run_daemon("subject", options, lambda: service(options, fails=flags["fails"]))
+    run_daemon("subject", options, lambda: service(options, fails=flags["fails"], dawdles=flags["dawdles"]))
 
 
 @main.command("paint")
@@ -41,10 +43,15 @@ def paint(path: Path) -> None:
     path.write_text("red")
 
 
-def service(options: ServerOptions, *, fails: bool = False) -> WebService:
+def service(options: ServerOptions, *, fails: bool = False, dawdles: bool = False) -> WebService:
     reloads = 0
 
     async def open_parts(_app: web.Application) -> None:
+        if dawdles or fails:
+            threading.Thread(target=threading.Event().wait).start()  # a part that is open, and will not be closed
+        if dawdles:
+            log.info("mixing")
+            await asyncio.sleep(60)
         if fails:
             raise StartupError("the paint is dry")
 

@@ -84,6 +84,12 @@ def test_a_service_that_cannot_start_says_why_in_one_line():
     assert (ended.returncode, ended.stderr) == (1, "subject: the paint is dry\n")
 
 
+def test_sigterm_while_it_starts_ends_it_with_0():
+    with launch("--dawdles") as daemon:
+        daemon.wait_for_log("mixing")
+        assert daemon.terminate() == 0
+
+
 def test_an_unknown_host_is_one_line():
     command = [*SUBJECT, "--insecure", "--host", "no such host"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
