@@ -121,6 +121,7 @@ class ReplicaServer:
         self.node: Node
         self.link: MetaLink
         self.compactor: Compactor
+        self._pprof = Pprof(os.environ)
         self._server: PegasusServer
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
@@ -145,9 +146,10 @@ class ReplicaServer:
         admin = AdminHandlers(self.node, self.link, started)
         is_compat = self.flags.boolean("compat_omit_host_port")
         self._server = PegasusServer(
-            self._router(started_s, address), rpc_table(data, files, admin, is_compat=is_compat)
+            self._router(started_s, address, loader), rpc_table(data, files, admin, is_compat=is_compat)
         )
         self.resources.push_async_callback(self._server.drain)
+        self.resources.callback(self._pprof.close)
         await self._server.start(sockets, tls)
 
         upkeep = Upkeep(self.node)
@@ -176,7 +178,7 @@ class ReplicaServer:
         self.compactor = Compactor()
         self.node = Node(around, disks, store_settings(self.settings, self.flags))
 
-    def _router(self, started_s: float, address: HostPort) -> Router | None:
+    def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
         keeper = asyncio.create_task(
@@ -188,11 +190,9 @@ class ReplicaServer:
             name="metric keeper",
         )
         self.resources.callback(keeper.cancel)
-        pprof = Pprof(os.environ)
-        self.resources.callback(pprof.close)
-        Measurements(self.node, lambda: len(self._server.connections))
+        Measurements(self.node, lambda: len(self._server.connections), lambda: loader.running)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
-        process = Introspection(self.registry, pprof, lambda: identity, lambda: self.link.is_synced)
+        process = Introspection(self.registry, self._pprof, lambda: identity, lambda: self.link.is_synced)
         return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))
 
     async def drain(self) -> None:

@@ -15,8 +15,8 @@ from replicaserver.node import passes
 from replicaserver.node.partition import Partition
 from replicaserver.rewriting import Pass
 from replicaserver.storage.rocks import StoreError
+from shared.pegasus.errors import RpcError
 from shared.pegasus.keys import EPOCH
-from shared.pegasus.structures.metadata import ManualCompactionStatus
 
 log = structlog.get_logger("replicaserver.compactor")
 
@@ -50,10 +50,6 @@ class Compactor:
             self._queue.append((partition, order))
             self._start_some()
 
-    def count(self, partition: Partition, status: ManualCompactionStatus) -> int:
-        """1 if a replica's compaction is in a state, else 0; for its gauges."""
-        return int(partition.compaction.status is status)
-
     def _start_some(self) -> None:
         waiting: deque[tuple[Partition, Order]] = deque()
         while self._queue:
@@ -81,15 +77,16 @@ class Compactor:
         try:
             await self._rewrite(partition, shown)
             await asyncio.get_running_loop().run_in_executor(self._executor, partition.store.compact, order)
-        except StoreError as error:
+            finished_s = int(around.unix_s())
+            await partition.note("compacted_s", finished_s)
+        except (StoreError, RpcError) as error:
             shown.error("manual compaction failed", reason=str(error))
             state.give_up()
             return
         except asyncio.CancelledError:
             state.give_up()
             raise
-        state.finish(int(around.unix_s()))
-        await partition.note("compacted_s", state.last_finish_s)
+        state.finish(finished_s)
         shown.info("manual compaction finished", seconds=state.last_used_s, sst_files=partition.store.files())
 
     async def _rewrite(self, partition: Partition, shown: structlog.stdlib.BoundLogger) -> None:

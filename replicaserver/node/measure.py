@@ -29,11 +29,13 @@ class Measurements:
     Args:
         node: The replicas.
         sessions: How many connections are open.
+        loads: How many replicas are being loaded from files.
     """
 
-    def __init__(self, node: Node, sessions: Callable[[], int]) -> None:
+    def __init__(self, node: Node, sessions: Callable[[], int], loads: Callable[[], int]) -> None:
         self._node = node
         self._sessions = sessions
+        self._loads = loads
         node.around.registry.before_query.append(self.measure)
 
     def measure(self) -> None:
@@ -62,6 +64,7 @@ class Measurements:
         server.counter("moved_error_replicas").value = counts.moved_errors
         server.gauge("replica_garbage_dirs").value = sum(len(disk.left_over("gar")) for disk in node.disks)
         server.gauge("replica_error_dirs").value = sum(len(disk.left_over("err")) for disk in node.disks)
+        server.gauge("bulk_load_running_count").value = self._loads()
         server.gauge("network_server_sessions").value = self._sessions()
         server.gauge("rdb_block_cache_mem_usage_bytes").value = node.store_settings.block_cache.get_usage()
         buffers = node.store_settings.write_buffers

@@ -105,7 +105,12 @@ class MetaLink:
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the node failed", task=task.get_name(), exc_info=error)
 
     # -- beacons ------------------------------------------------------------------------------------
 
@@ -208,7 +213,10 @@ class MetaLink:
             if partition is None:
                 self._missing(wanted)
                 continue
-            await self._node.describe(partition, wanted.info)
+            try:
+                await self._node.describe(partition, wanted.info)
+            except (StoreError, OSError) as error:
+                log.error("a table's settings cannot be taken over", gpid=str(gpid), reason=str(error))
             self._handle(partition, partition.step(Observed(configuration(wanted.config))))
             self._described(partition)
         unwanted = {info.pid for info in answer.gc_replicas or ()}
