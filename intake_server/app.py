@@ -28,8 +28,9 @@ from intake_server.service.dask_reads import DaskReads
 from intake_server.service.exports import Exports
 from intake_server.service.guard import Guard
 from intake_server.service.partition_cache import PartitionCache
-from intake_server.service.reads import InFlight, ReadAndEncode, Reads, read_here
+from intake_server.service.reads import ReadAndEncode, Reads, read_here
 from intake_server.service.recipe_book import RecipeBook
+from intake_server.service.sending import InFlight
 from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.watching import watch
 from intake_server.service.workers import Workers
@@ -81,7 +82,7 @@ class CatalogServer:
             self.readers,
             self.quick,
             PartitionCache(settings.cache_bytes, settings.idle_s),
-            InFlight(settings.memory_bytes),
+            InFlight(settings.memory_bytes, most_large=max(2, 2 * settings.threads - 1)),
             read_and_encode=self._read_and_encode,
             timeout_s=settings.read_timeout_s,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from intake_server import descriptions
@@ -19,9 +18,9 @@ from intake_server.service.catalogs import Catalogs, Located
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.reads import Reads
 from intake_server.service.sources import Sources
+from intake_server.service.workers import Busy
 from shared.errors import Problem
 
-log = structlog.get_logger("intake_server.requests")
 Message = dict[str, Any]
 _MOST_ANSWERS = 1000
 
@@ -150,14 +149,11 @@ class SourceHandlers:
         resolved = await self._catalogs.resolve(recipe.entry, recipe.parameters)
         opened = await self._sources.reopen(recipe, resolved, recipe.entry)
         parts = await self._reads.read(opened, _partition(message), form)
-        in_flight = self._reads.in_flight
-        if not in_flight.admit(parts.size):
-            raise Problem(503, "too many bytes are being sent already", code="busy", headers={"Retry-After": "1"})
-        in_flight.add(parts.size)
         try:
-            return await send_parts(request, parts, self._send_timeout_s, lambda: _log_stall(recipe.name))
-        finally:
-            in_flight.remove(parts.size)
+            with self._reads.in_flight.sending(parts, recipe.name, lambda: _abort(request)) as sending:
+                return await send_parts(request, sending, self._send_timeout_s)
+        except Busy as error:
+            raise Problem(503, str(error), code="busy", headers={"Retry-After": "1"}) from error
 
     def _form(self, message: Message) -> Any:
         formats = _texts(message, "accepted_formats")
@@ -231,5 +227,6 @@ def _partition(message: Message) -> Any:
     )
 
 
-def _log_stall(entry: str) -> None:
-    log.warning("a client took no data, its answer is given up", entry=entry)
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
+import structlog
 from aiohttp import hdrs, web
 
 from intake_server.encoding.control import MalformedMessage, pack, unpack
-from intake_server.encoding.parts import Parts
 from intake_server.paths import public_reason
+from intake_server.service.sending import Sending
 from shared.errors import Problem
 from shared.web import json_response, read_body
 
+log = structlog.get_logger("intake_server.requests")
 MSGPACK = "application/msgpack"
 SOURCE_ID = "source-id"
 JSON_ERRORS = web.RequestKey("intake_server.json_errors", bool)
 """Set on requests whose errors are JSON whatever they accept."""
 _JOINED_BYTES = 256 * 1024
-_STEP_BYTES = 1 << 20
+_STEP_BYTES = 1 << 19
 
 
 async def read_message(request: web.Request, limit: int) -> dict[str, Any]:
@@ -52,17 +53,15 @@ def tagged_response(request: web.Request, body: bytes, etag: str) -> web.Respons
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: MSGPACK, hdrs.ETAG: etag})
 
 
-async def send_parts(
-    request: web.Request, parts: Parts, stall_s: float, on_stall: Callable[[], None]
-) -> web.StreamResponse:
+async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> web.StreamResponse:
     """Send encoded data piece by piece: no copy of the whole is made, and a client that takes nothing is given up.
 
     Args:
         request: The request.
-        parts: The data.
+        sending: The data, and whom to tell that they move.
         stall_s: How long the client may take no data, in seconds.
-        on_stall: Called when the client was given up.
     """
+    parts = sending.parts
     if parts.size <= _JOINED_BYTES:
         return packed_response(parts.joined())
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: MSGPACK})
@@ -73,12 +72,12 @@ async def send_parts(
             for start in range(0, view.nbytes, _STEP_BYTES):
                 async with asyncio.timeout(stall_s):
                     await response.write(view[start : start + _STEP_BYTES])
+                sending.moved()
         async with asyncio.timeout(stall_s):
             await response.write_eof()
     except TimeoutError:
-        on_stall()
-        if request.transport is not None:
-            request.transport.abort()
+        log.warning("a client took no data, its answer is given up", entry=sending.entry)
+        sending.abort()
     return response
 
 

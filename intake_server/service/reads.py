@@ -14,6 +14,7 @@ from intake_server.encoding.parts import Parts, TooLarge
 from intake_server.negotiation import Form
 from intake_server.paths import public_reason
 from intake_server.service.partition_cache import PartitionCache
+from intake_server.service.sending import InFlight
 from intake_server.service.shared_work import SharedWork
 from intake_server.service.sources import OpenSource
 from intake_server.service.workers import Busy, TookTooLong, Workers
@@ -28,24 +29,6 @@ _MOST_STAMPS = 10_000
 ReadAndEncode = Callable[[OpenSource, Partition | None, Form], Parts]
 
 
-class InFlight:
-    """How many bytes of answers are being sent, against a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.size = 0
-
-    def admit(self, size: int) -> bool:
-        """Whether an answer of this size may be sent now; one alone always may."""
-        return self.size == 0 or self.size + size <= self._limit
-
-    def add(self, size: int) -> None:
-        self.size += size
-
-    def remove(self, size: int) -> None:
-        self.size -= size
-
-
 class Reads:
     """Reads partitions in threads.
 
@@ -53,7 +36,7 @@ class Reads:
         workers: The threads that read.
         checkers: Threads for quick looks at files.
         cache: Encoded partitions.
-        in_flight: Bytes being sent.
+        in_flight: Answers being read and sent.
         read_and_encode: Reads one partition and encodes it; blocks.
         timeout_s: How long one read may take, in seconds.
     """
@@ -108,12 +91,11 @@ class Reads:
         return stamp
 
     async def _read(self, key: Hashable, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
-        if not self.in_flight.admit(0):
-            raise _busy("too many bytes are being sent already")
         try:
-            parts = await self._workers.run(
-                lambda: self._read_and_encode(opened, partition, form), key=opened.key, timeout_s=self._timeout_s
-            )
+            async with self.in_flight.reading(opened.largest):
+                parts = await self._workers.run(
+                    lambda: self._read_and_encode(opened, partition, form), key=opened.key, timeout_s=self._timeout_s
+                )
         except NoSuchPartition as error:
             raise Problem(400, str(error), code="no_such_partition") from error
         except TooLarge as error:
@@ -125,6 +107,7 @@ class Reads:
             raise _busy(str(error)) from error
         except TookTooLong as error:
             raise _busy(f"the partition cannot be read now: {error}") from error
+        opened.largest = max(opened.largest, parts.size)
         self.cache.put(key, parts)
         return parts
 

@@ -43,6 +43,7 @@ class OpenSource:
         arguments: What it was opened with.
         answers: Source ids, recipes and encoded answers to ``open``, by how the source was reached.
         stamps: What the files of partitions looked like, and until when that is taken to be true.
+        largest: The size of the largest partition that was read so far, encoded, in bytes.
         used: When it was last used, in seconds of the monotonic clock.
     """
 
@@ -55,6 +56,7 @@ class OpenSource:
     arguments: Mapping[str, Any]
     answers: dict[Any, tuple[str, Recipe, bytes]] = field(default_factory=dict)
     stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
+    largest: int = 0
     used: float = 0.0
 
     @property

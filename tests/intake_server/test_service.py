@@ -14,6 +14,7 @@ from intake_server.recipes import Recipe, SearchRecipe, is_id
 from intake_server.search import Query
 from intake_server.service.partition_cache import PartitionCache
 from intake_server.service.recipe_book import RecipeBook
+from intake_server.service.sending import LARGE_BYTES, InFlight
 from intake_server.service.shared_work import SharedWork
 from intake_server.service.workers import Busy, TookTooLong, Workers
 from tests.intake_server.conftest import until
@@ -185,3 +186,42 @@ def test_ids_expire_when_idle_and_the_oldest_go_when_there_are_too_many():
     assert [book.find(i) is not None for i in (first, second, third)] == [True, False, True]
     clock.now = 11
     assert book.find(first) is None
+
+
+async def test_an_answer_sent_to_several_clients_counts_once():
+    in_flight, answer = InFlight(limit=100, most_large=1), parts(60)
+    with in_flight.sending(answer, "a", lambda: None), in_flight.sending(answer, "a", lambda: None):
+        assert in_flight.size == 60
+    assert in_flight.size == 0
+
+
+async def test_an_answer_beyond_the_limit_is_put_off_unless_it_is_alone():
+    in_flight = InFlight(limit=100, most_large=1)
+    with in_flight.sending(parts(150), "alone", lambda: None), pytest.raises(Busy):
+        with in_flight.sending(parts(10), "other", lambda: None):
+            pass
+    assert in_flight.size == 0
+
+
+async def test_a_large_read_waits_until_a_large_answer_is_gone_and_a_small_one_does_not():
+    in_flight = InFlight(limit=10 * LARGE_BYTES, most_large=1)
+    held, began = asyncio.Event(), asyncio.Event()
+
+    async def read(expected: int) -> None:
+        async with in_flight.reading(expected):
+            began.set()
+
+    async def send() -> None:
+        with in_flight.sending(parts(LARGE_BYTES), "a", lambda: None):
+            await held.wait()
+
+    sending = asyncio.create_task(send())
+    await until(lambda: in_flight.size > 0)
+    waiting = asyncio.create_task(read(LARGE_BYTES))
+    await read(100)
+    began.clear()
+    await asyncio.sleep(0)
+    assert not began.is_set()
+    held.set()
+    await asyncio.gather(sending, waiting)
+    assert began.is_set()

@@ -1,0 +1,134 @@
+"""Answers on their way: how much memory they hold, and which clients take too long (specification §6.2, §12).
+
+Bytes that several clients are being sent at once count once. A large partition is only read when there is room for it:
+at most `most_large` large answers exist at a time, read or sent, and all answers together stay under `limit` bytes.
+When there is no room, answers whose clients take nothing make some.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+import structlog
+
+from intake_server.encoding.parts import Parts
+from intake_server.service.workers import Busy
+
+log = structlog.get_logger("intake_server.sending")
+LARGE_BYTES = 8 * 2**20
+PATIENCE_S = 5.0
+"""How long a client may take nothing while others wait for room, in seconds."""
+WAIT_S = 30.0
+_LOOK_S = 0.05
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """One answer that is being sent to one client.
+
+    Attributes:
+        parts: What is sent.
+        entry: Whose data they are, for the log.
+        abort: Ends the client's connection.
+        moved_at: When the client last took something, in seconds of the loop's clock.
+    """
+
+    parts: Parts
+    entry: str
+    abort: Callable[[], None]
+    moved_at: float
+
+    def moved(self) -> None:
+        """Note that the client took something."""
+        self.moved_at = asyncio.get_running_loop().time()
+
+
+class InFlight:
+    """All answers that are being read or sent.
+
+    Args:
+        limit: The most bytes of all answers being sent together; a single one may be larger.
+        most_large: The most large answers that exist at a time.
+    """
+
+    def __init__(self, limit: int, most_large: int) -> None:
+        self._limit = limit
+        self._most_large = most_large
+        self._sending: set[Sending] = set()
+        self._clients: dict[int, int] = {}
+        self._large = 0
+        self.size = 0
+
+    @contextlib.asynccontextmanager
+    async def reading(self, expected: int) -> AsyncIterator[None]:
+        """Hold room for an answer while it is read.
+
+        Args:
+            expected: How large it will probably be, in bytes; 0 when nothing is known.
+
+        Raises:
+            Busy: There was no room for a long time.
+        """
+        is_large = expected >= LARGE_BYTES
+        if is_large and not self._has_room(expected):
+            await self._wait_for_room(expected)
+        self._large += is_large
+        try:
+            yield
+        finally:
+            self._large -= is_large
+
+    @contextlib.contextmanager
+    def sending(self, parts: Parts, entry: str, abort: Callable[[], None]) -> Iterator[Sending]:
+        """Count an answer while it is sent.
+
+        Raises:
+            Busy: There is no room for it.
+        """
+        is_new = id(parts) not in self._clients
+        if is_new and self.size and self.size + parts.size > self._limit:
+            self._reclaim()
+            raise Busy("too many bytes are being sent already")
+        entered = Sending(parts, entry, abort, asyncio.get_running_loop().time())
+        self._sending.add(entered)
+        self._clients[id(parts)] = self._clients.get(id(parts), 0) + 1
+        if is_new:
+            self.size += parts.size
+            self._large += parts.size >= LARGE_BYTES
+        try:
+            yield entered
+        finally:
+            self._leave(entered)
+
+    def _leave(self, entered: Sending) -> None:
+        parts = entered.parts
+        self._sending.discard(entered)
+        self._clients[id(parts)] -= 1
+        if not self._clients[id(parts)]:
+            del self._clients[id(parts)]
+            self.size -= parts.size
+            self._large -= parts.size >= LARGE_BYTES
+
+    def _has_room(self, expected: int) -> bool:
+        if not self._large and not self.size:
+            return True
+        return self._large < self._most_large and self.size + expected <= self._limit
+
+    async def _wait_for_room(self, expected: int) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + WAIT_S
+        while not self._has_room(expected):
+            self._reclaim()
+            if clock() > until:
+                raise Busy("too many bytes are being sent already")
+            await asyncio.sleep(_LOOK_S)
+
+    def _reclaim(self) -> None:
+        """Give up the clients that hold memory and take nothing."""
+        oldest_allowed = asyncio.get_running_loop().time() - PATIENCE_S
+        for entered in [entered for entered in self._sending if entered.moved_at < oldest_allowed]:
+            log.warning("a client took no data while others waited, its answer is given up", entry=entered.entry)
+            entered.abort()
