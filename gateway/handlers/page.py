@@ -34,17 +34,10 @@ class Page:
     """
 
     def __init__(self, gateway: Gateway, key_name: str) -> None:
-        server = gateway.declared.options.server
-        settings = {
-            "root": server.root_path,
-            "base": gateway.mounts.base,
-            "stream": gateway.mounts.stream_path,
-            "keyName": key_name,
-        }
+        self._gateway = gateway
+        self._key_name = key_name
         folder = files("gateway.pages")
-        text = folder.joinpath("index.html").read_text(encoding="utf-8")
-        values = {"title": server.title, "root": server.root_path, "settings": encode(settings).decode()}
-        self._index = re.sub(r"\{(title|root|settings)\}", lambda found: html.escape(values[found[1]]), text)
+        self._template = folder.joinpath("index.html").read_text(encoding="utf-8")
         self._files = {
             file.name: file.read_text(encoding="utf-8")
             for file in folder.iterdir()
@@ -53,7 +46,16 @@ class Page:
 
     async def index(self, _request: web.Request) -> web.Response:
         """``GET /``"""
-        return web.Response(text=self._index, content_type="text/html", headers=HEADERS)
+        server, mounts = self._gateway.declared.options.server, self._gateway.mounts
+        settings = {
+            "root": server.root_path,
+            "base": mounts.base,
+            "stream": mounts.stream_path,
+            "keyName": self._key_name,
+        }
+        values = {"title": server.title, "root": server.root_path, "settings": encode(settings).decode()}
+        text = re.sub(r"\{(title|root|settings)\}", lambda found: html.escape(values[found[1]]), self._template)
+        return web.Response(text=text, content_type="text/html", headers=HEADERS)
 
     async def file(self, request: web.Request) -> web.Response:
         """``GET /pages/{name}``"""
