@@ -36,7 +36,7 @@ def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequenc
         raise click.BadParameter(str(error)) from None
 
 
-@start_command(main, port=34801)
+@start_command(main, port=34801, prefix=None)
 @option(
     "--meta",
     "metas",

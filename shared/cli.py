@@ -61,6 +61,7 @@ class ServerOptions:
         Raises:
             click.UsageError: A TLS key was given without a certificate.
         """
+        flags.setdefault("prefix", "")
         options = cls(**{name: flags.pop(name) for name in cls.__slots__})
         if options.tls_key is not None and options.tls_cert is None:
             raise click.UsageError("--tls-key needs --tls-cert")
@@ -104,7 +105,9 @@ def daemon_group(name: str, help_text: str) -> DaemonGroup:
     return click.version_option(version("entrepot"), prog_name=name)(group)
 
 
-def start_command(group: DaemonGroup, *, port: int, prefix: str = "") -> Callable[[Callable[..., None]], click.Command]:
+def start_command(
+    group: DaemonGroup, *, port: int, prefix: str | None = ""
+) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function the ``start`` command of a group, with the options that every daemon has.
 
     Every option can also be given in the environment: ``--etl-interval`` of iserver as ``ISERVER_ETL_INTERVAL``.
@@ -112,7 +115,7 @@ def start_command(group: DaemonGroup, *, port: int, prefix: str = "") -> Callabl
     Args:
         group: The daemon's group.
         port: Default port.
-        prefix: Default URL prefix.
+        prefix: Default URL prefix; None when the protocol has none.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -132,13 +135,13 @@ def setting_name(parameter: click.Parameter) -> str:
     return (flags[0].removeprefix("--") if flags else parameter.name or "").replace("-", "_")
 
 
-def server_options(*, port: int, prefix: str = "") -> Callable[[Command], Command]:
+def server_options(*, port: int, prefix: str | None = "") -> Callable[[Command], Command]:
     """Add the options of `ServerOptions`, and ``--config``, to a click command."""
     readable = click.Path(exists=True, dir_okay=False, path_type=Path)
     options = [
         option("--host", default="127.0.0.1", help="Name or address to listen on."),
         option("--port", type=click.IntRange(0, 65535), default=port, help="Port to listen on; 0 takes a free one."),
-        option("--prefix", default=prefix, callback=_strip_slashes, help="First part of every URL path."),
+        *([_prefix_option(prefix)] if prefix is not None else []),
         config_option(),
         option(
             "--data-dir",
@@ -167,6 +170,10 @@ def server_options(*, port: int, prefix: str = "") -> Callable[[Command], Comman
         return functools.reduce(lambda inner, add: add(inner), reversed(options), function)
 
     return decorate
+
+
+def _prefix_option(default: str) -> Callable[[Command], Command]:
+    return option("--prefix", default=default, callback=_strip_slashes, help="First part of every URL path.")
 
 
 def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command]:
