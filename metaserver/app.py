@@ -8,22 +8,25 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metaserver.handlers.http import MetaRoutes
+from metaserver.handlers.loading import BulkLoadRpcs
 from metaserver.handlers.replica_servers import CONFIG_PROPOSAL, ReplicaServerRpcs
 from metaserver.handlers.rpc import MetaRpcs
 from metaserver.leadership import Leadership
+from metaserver.loading import BulkLoads
 from metaserver.measure import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
 from metaserver.tables import NewTable
 from shared.pegasus import metric_keeper
 from shared.pegasus.common_routes import CommonRoutes
-from shared.pegasus.connection import RpcConnections
+from shared.pegasus.connection import Call, RpcConnections
+from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
 from shared.pegasus.metrics import Identity, Registry
@@ -31,12 +34,15 @@ from shared.pegasus.pprof import Pprof
 from shared.pegasus.routes import Route, Router, route
 from shared.pegasus.rpc import Rpc
 from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures import bulk_load as bulk
 from shared.pegasus.structures import meta_admin as admin
 from shared.pegasus.structures.base import HostPort
 from shared.pegasus.structures.meta_admin import UpdateConfigurationRequest
 
 __all__ = ["Metaserver", "Settings", "http_routes", "rpc_table"]
 
+BULK_LOAD = Call("RPC_BULK_LOAD", bulk.BulkLoadRequest, bulk.BulkLoadResponse)
+ASK_TIMEOUT_S = 10.0
 FIRST_TABLES = {"stat": 4, "temp": 8}
 
 
@@ -73,9 +79,10 @@ def http_routes(common: CommonRoutes, process: Introspection, meta: MetaRoutes) 
     ]
 
 
-def rpc_table(service: MetaService, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
+def rpc_table(service: MetaService, loads: BulkLoads, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
     """Every RPC of the metaserver (§12); any other code is answered with ERR_HANDLER_NOT_FOUND."""
     meta = MetaRpcs(service, is_compat)
+    loading = BulkLoadRpcs(service, loads)
     replicas = ReplicaServerRpcs(service)
     public: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
         "LIST_APPS": (admin.ListAppsRequest, admin.ListAppsResponse, meta.list_apps),
@@ -118,6 +125,10 @@ def rpc_table(service: MetaService, *, is_compat: bool) -> dict[str, Rpc[Any, An
             admin.QueryManualCompactResponse,
             meta.query_manual_compact,
         ),
+        "START_BULK_LOAD": (bulk.StartBulkLoadRequest, bulk.StartBulkLoadResponse, loading.start),
+        "CONTROL_BULK_LOAD": (bulk.ControlBulkLoadRequest, bulk.ControlBulkLoadResponse, loading.control),
+        "QUERY_BULK_LOAD_STATUS": (bulk.QueryBulkLoadRequest, bulk.QueryBulkLoadResponse, loading.query),
+        "CLEAR_BULK_LOAD": (bulk.ClearBulkLoadStateRequest, bulk.ClearBulkLoadStateResponse, loading.clear),
     }
     return {
         **{f"RPC_CM_{name}": meta.leading(*signature) for name, signature in public.items()},
@@ -140,6 +151,7 @@ class Settings:
         advertise: Address under which others reach this metaserver, when it is not the one it listens on.
         first_tables: Tables that the first start creates, with their numbers of partitions.
         first_replicas: Replicas that those tables shall have.
+        providers: Where files of bulk loads and backups are, by the names that requests use; None turns both off.
     """
 
     data_dir: Path
@@ -147,6 +159,7 @@ class Settings:
     advertise: HostPort | None
     first_tables: Mapping[str, int]
     first_replicas: int
+    providers: FileProviders | None = None
 
 
 class Metaserver:
@@ -171,33 +184,46 @@ class Metaserver:
         replicas = self.settings.first_replicas
         await service.start(NewTable(name, count, replicas) for name, count in self.settings.first_tables.items())
 
-        server = PegasusServer(self._router(service, leadership), self._rpcs(service))
+        async def ask(node: HostPort, request: bulk.BulkLoadRequest) -> bulk.BulkLoadResponse:
+            answer: bulk.BulkLoadResponse = await connections.call(node, BULK_LOAD, request, ASK_TIMEOUT_S)
+            return answer
+
+        loads = BulkLoads(service, self.settings.providers, ask)
+        self._run(loads.run(), "bulk loads")
+        is_compat = self.flags.boolean("compat_omit_host_port")
+        rpcs = rpc_table(service, loads, is_compat=is_compat)
+        server = PegasusServer(self._router(service, leadership, MetaRoutes(service, loads)), rpcs)
         self._resources.push_async_callback(server.drain)
         await server.start(sockets, tls)
         self._server = server
 
-    def _router(self, service: MetaService, leadership: Leadership) -> Router | None:
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Keep something running until the daemon drains."""
+        task = asyncio.create_task(work, name=name)
+
+        async def end() -> None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        self._resources.push_async_callback(end)
+
+    def _router(self, service: MetaService, leadership: Leadership, meta: MetaRoutes) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
         registry = Registry("meta")
-        keeper = asyncio.create_task(
-            metric_keeper.keep(
-                registry,
-                lambda: self.flags.integer("counter_computation_interval_seconds"),
-                lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
-            ),
-            name="metric keeper",
+        computing = metric_keeper.keep(
+            registry,
+            lambda: self.flags.integer("counter_computation_interval_seconds"),
+            lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
         )
-        self._resources.callback(keeper.cancel)
+        self._run(computing, "metric keeper")
         pprof = Pprof(os.environ)
         self._resources.callback(pprof.close)
         Measurements(registry, service, lambda: len(self._server.connections), time.monotonic)
         identity = Identity(self.flags.text("cluster_name"), "meta", socket.gethostname(), leadership.this.port)
         process = Introspection(registry, pprof, lambda: identity, lambda: leadership.is_leader)
-        return Router(http_routes(CommonRoutes(self.flags, time.time()), process, MetaRoutes(service)))
-
-    def _rpcs(self, service: MetaService) -> dict[str, Rpc[Any, Any]]:
-        return rpc_table(service, is_compat=self.flags.boolean("compat_omit_host_port"))
+        return Router(http_routes(CommonRoutes(self.flags, time.time()), process, meta))
 
     async def drain(self) -> None:
         await self._resources.aclose()

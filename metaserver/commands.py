@@ -36,11 +36,15 @@ from shared.pegasus.structures.meta_admin import (
     UpdateAppEnvRequest,
 )
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "CommandError", "Row", "admin", "cluster_command", "table_named"]
 
 LEVELS = [level.name.lower() for level in MetaFunctionLevel if level != MetaFunctionLevel.INVALID]
 STATUSES = [status.name.lower() for status in AppStatus if status != AppStatus.INVALID]
 Row = dict[str, Any]
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; the text is what the operator reads."""
 
 
 # -- how commands ask and answer ------------------------------------------------------------------
@@ -60,7 +64,7 @@ def _pairs(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[st
     return dict(value.split("=", 1) for value in values)
 
 
-def _command(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, list[Row]]]], click.Command]:
+def cluster_command(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, list[Row]]]], click.Command]:
     """Make a function that asks a cluster a command: it returns rows, which are printed as a table or as JSON."""
 
     def decorate(function: Callable[..., Coroutine[Any, Any, list[Row]]]) -> click.Command:
@@ -87,11 +91,11 @@ async def _asked(
     async with PegasusClient(meta, timeout_s=timeout_s) as client:
         try:
             return await function(client, **arguments)
-        except RpcError as error:
+        except (RpcError, CommandError) as error:
             raise click.ClickException(str(error)) from error
 
 
-async def _admin(client: PegasusClient, call: Call, request: Any) -> Any:
+async def admin(client: PegasusClient, call: Call, request: Any) -> Any:
     """The response to an admin request.
 
     Raises:
@@ -99,7 +103,8 @@ async def _admin(client: PegasusClient, call: Call, request: Any) -> Any:
     """
     response = await client.meta.call(call, request)
     if response.err != ErrorCode.ERR_OK:
-        raise RpcError(response.err, getattr(response, "hint_message", "") or "")
+        hint = getattr(response, "hint_message", None) or getattr(response, "hint_msg", None)
+        raise RpcError(response.err, hint or "")
     return response
 
 
@@ -116,7 +121,7 @@ def _table(rows: list[Row]) -> str:
 # -- tables ---------------------------------------------------------------------------------------
 
 
-@_command("create-table")
+@cluster_command("create-table")
 @click.argument("name")
 @option("--partitions", type=click.IntRange(min=1), default=8, help="Number of partitions.")
 @option("--replicas", type=click.IntRange(min=1), default=3, help="Replicas of each partition.")
@@ -127,50 +132,50 @@ async def create_table(
 ) -> list[Row]:
     """Create a table and wait until it is served."""
     options = CreateAppOptions(partitions, replicas, if_missing, "pegasus", True, envs)
-    response = await _admin(client, calls.CREATE_APP, CreateAppRequest(name, options))
+    response = await admin(client, calls.CREATE_APP, CreateAppRequest(name, options))
     await client.table(name)
     return [{"app_id": response.appid, "name": name, "partitions": partitions, "replicas": replicas}]
 
 
-@_command("drop-table")
+@cluster_command("drop-table")
 @click.argument("name")
 @option("--reserve-seconds", type=click.IntRange(min=1), help="How long it can be recalled; by default 7 days.")
 async def drop_table(client: PegasusClient, name: str, reserve_seconds: int | None) -> list[Row]:
     """Drop a table. Its data is kept for a while, see recall-table."""
-    table = await _named(client, name)
+    table = await table_named(client, name)
     options = DropAppOptions(reserve_seconds=reserve_seconds)
-    await _admin(client, calls.DROP_APP, DropAppRequest(name, options))
+    await admin(client, calls.DROP_APP, DropAppRequest(name, options))
     return [{"app_id": table.app_id, "name": name, "status": "dropped"}]
 
 
-@_command("recall-table")
+@cluster_command("recall-table")
 @click.argument("app_id", type=int)
 @option("--name", default="", help="New name; by default the old one.")
 async def recall_table(client: PegasusClient, app_id: int, name: str) -> list[Row]:
     """Bring a dropped table back, by its id (list-tables --status dropped)."""
-    response = await _admin(client, calls.RECALL_APP, RecallAppRequest(app_id, name))
+    response = await admin(client, calls.RECALL_APP, RecallAppRequest(app_id, name))
     return [_shown(response.info)]
 
 
-@_command("rename-table")
+@cluster_command("rename-table")
 @click.argument("old_name")
 @click.argument("new_name")
 async def rename_table(client: PegasusClient, old_name: str, new_name: str) -> list[Row]:
     """Give a table another name."""
-    await _admin(client, calls.RENAME_APP, RenameAppRequest(old_name, new_name))
-    return [_shown(await _named(client, new_name))]
+    await admin(client, calls.RENAME_APP, RenameAppRequest(old_name, new_name))
+    return [_shown(await table_named(client, new_name))]
 
 
-@_command("list-tables")
+@cluster_command("list-tables")
 @option("--status", type=click.Choice(["all", *STATUSES]), default="available", help="Which tables to list.")
 async def list_tables(client: PegasusClient, status: str) -> list[Row]:
     """List tables."""
     wanted = AppStatus.INVALID if status == "all" else AppStatus[status.upper()]
-    response = await _admin(client, calls.LIST_APPS, ListAppsRequest(wanted))
+    response = await admin(client, calls.LIST_APPS, ListAppsRequest(wanted))
     return [_shown(info) for info in response.infos]
 
 
-@_command("set-envs")
+@cluster_command("set-envs")
 @click.argument("name")
 @click.argument("envs", nargs=-1, callback=_pairs, metavar="[NAME=VALUE]…")
 @option("--delete", "deleted", multiple=True, metavar="NAME", help="Delete this variable; repeatable.")
@@ -187,13 +192,13 @@ async def set_envs(
     if envs:
         requests.append(UpdateAppEnvRequest(name, AppEnvOperation.SET, list(envs), list(envs.values())))
     for request in requests:
-        await _admin(client, calls.UPDATE_APP_ENV, request)
-    table = await _named(client, name)
+        await admin(client, calls.UPDATE_APP_ENV, request)
+    table = await table_named(client, name)
     return [{"name": key, "value": value} for key, value in sorted(table.envs.items())]
 
 
-async def _named(client: PegasusClient, name: str) -> AppInfo:
-    response = await _admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.INVALID))
+async def table_named(client: PegasusClient, name: str) -> AppInfo:
+    response = await admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.INVALID))
     for info in response.infos:
         if info.app_name == name and info.status != AppStatus.DROPPED:
             found: AppInfo = info
@@ -222,11 +227,11 @@ def _when(second: int) -> str:
 # -- the cluster ----------------------------------------------------------------------------------
 
 
-@_command("nodes")
+@cluster_command("nodes")
 async def nodes(client: PegasusClient) -> list[Row]:
     """List the replica servers, with the replicas they hold."""
-    listed = await _admin(client, calls.LIST_NODES, ListNodesRequest(NodeStatus.INVALID))
-    infos = (await _admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.AVAILABLE))).infos
+    listed = await admin(client, calls.LIST_NODES, ListNodesRequest(NodeStatus.INVALID))
+    infos = (await admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.AVAILABLE))).infos
     counts: dict[HostPort, list[int]] = {}
     for info in infos:
         for partition in (await client.meta.routing(info.app_name)).partitions:
@@ -243,12 +248,12 @@ async def nodes(client: PegasusClient) -> list[Row]:
     return rows
 
 
-@_command("level")
+@cluster_command("level")
 @click.argument("level", type=click.Choice(LEVELS), required=False)
 async def level(client: PegasusClient, level: str | None) -> list[Row]:
     """Show the function level, or set it."""
     wanted = MetaFunctionLevel.INVALID if level is None else MetaFunctionLevel[level.upper()]
-    response = await _admin(client, calls.CONTROL_META, MetaControlRequest(wanted))
+    response = await admin(client, calls.CONTROL_META, MetaControlRequest(wanted))
     before = MetaFunctionLevel(response.old_level).name.lower()
     return [{"level": level or before, "before": before}]
 

@@ -116,10 +116,10 @@ def lost_secondaries(metadata: Metadata, dead: Iterable[HostPort]) -> list[tuple
     ]
 
 
-def assigned(metadata: Metadata, node: HostPort) -> list[tuple[Table, Gpid, Partition]]:
+def assigned(metadata: Metadata, node: HostPort) -> list[Gpid]:
     """The partitions that a server shall serve."""
     return [
-        (table, gpid, partition)
+        gpid
         for table in metadata.served()
         for gpid, partition in table
         if node == partition.primary or node in partition.secondaries

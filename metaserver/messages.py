@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from metaserver.metadata import APP_TYPE, Partition, Table
+from metaserver.metadata import APP_TYPE, Metadata, Partition, Table
 from metaserver.nodes import Nodes
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration
 from shared.pegasus.structures.meta_admin import ConfigType, UpdateConfigurationRequest
 
 
-def app_info(table: Table) -> AppInfo:
+def app_info(metadata: Metadata, table: Table) -> AppInfo:
     """A table as it is shown to clients and replica servers."""
     return AppInfo(
         status=table.status,
@@ -25,7 +25,7 @@ def app_info(table: Table) -> AppInfo:
         drop_second=table.drop_second,
         duplicating=False,
         init_partition_count=-1,
-        is_bulk_loading=False,
+        is_bulk_loading=metadata.is_loading(table.app_id),
         atomic_idempotent=table.atomic_idempotent,
     )
 
@@ -48,11 +48,17 @@ def configuration(nodes: Nodes, table: Table, gpid: Gpid, partition: Partition) 
 
 
 def proposal(
-    nodes: Nodes, table: Table, gpid: Gpid, partition: Partition, type: ConfigType, node: HostPort
+    metadata: Metadata, nodes: Nodes, gpid: Gpid, type: ConfigType, node: HostPort
 ) -> UpdateConfigurationRequest:
-    """What a replica server is asked to do, or told to be."""
+    """What a replica server is asked to do, or told to be.
+
+    Raises:
+        KeyError: There is no such partition.
+    """
+    table = metadata.tables[gpid.app_id]
+    partition = table.partitions[gpid.partition_index]
     return UpdateConfigurationRequest(
-        info=app_info(table),
+        info=app_info(metadata, table),
         config=configuration(nodes, table, gpid, partition),
         type=type,
         node=nodes.address(node),

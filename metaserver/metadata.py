@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.structures.bulk_load import BulkLoadStatus
 from shared.pegasus.structures.layer2 import AppStatus
 
 APP_TYPE = "pegasus"
@@ -122,6 +123,29 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """The bulk load of a table, under way or ended (§5.8).
+
+    Attributes:
+        provider: Name of the file provider.
+        root: Folder below it.
+        is_running: Whether partitions still have something to do for it.
+        rollbacks: How often it went back to downloading.
+        failure: The last error that made it do so.
+    """
+
+    app_id: int
+    cluster_name: str
+    provider: str
+    root: str
+    ingest_behind: bool
+    status: BulkLoadStatus
+    is_running: bool = True
+    rollbacks: int = 0
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one transaction makes different.
 
@@ -129,14 +153,16 @@ class Change:
         tables: New or changed tables. A new one brings its partitions; of a known one they are ignored.
         partitions: Changed partitions of known tables.
         forgotten: Tables that are gone for good.
+        loads: Bulk loads that began or changed, by table; None for one that is forgotten.
     """
 
     tables: Mapping[int, Table] = field(default_factory=dict)
     partitions: Mapping[Gpid, Partition] = field(default_factory=dict)
     forgotten: frozenset[int] = frozenset()
+    loads: Mapping[int, Load | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.tables or self.partitions or self.forgotten)
+        return bool(self.tables or self.partitions or self.forgotten or self.loads)
 
     @classmethod
     def of_table(cls, table: Table, partitions: Mapping[Gpid, Partition] | None = None) -> Change:
@@ -150,10 +176,12 @@ class Metadata:
 
     Attributes:
         last_app_id: The highest id that was ever given to a table.
+        loads: Bulk loads by table, the last of each.
     """
 
     tables: dict[int, Table] = field(default_factory=dict)
     last_app_id: int = 0
+    loads: dict[int, Load] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
         """Make a durable change visible."""
@@ -168,8 +196,14 @@ class Metadata:
             table = self.tables[app_id]
             merged = tuple(changed.get(index, old) for index, old in enumerate(table.partitions))
             self.tables[app_id] = replace(table, partitions=merged)
+        for app_id, load in change.loads.items():
+            if load is None:
+                self.loads.pop(app_id, None)
+            else:
+                self.loads[app_id] = load
         for app_id in change.forgotten:
             del self.tables[app_id]
+            self.loads.pop(app_id, None)
 
     def named(self, name: str) -> Table | None:
         """The table that has this name now; dropped ones have none."""
@@ -184,6 +218,11 @@ class Metadata:
         if table is None or not 0 <= gpid.partition_index < table.partition_count:
             return None
         return table, table.partitions[gpid.partition_index]
+
+    def is_loading(self, app_id: int) -> bool:
+        """Whether a bulk load of a table is under way."""
+        load = self.loads.get(app_id)
+        return load is not None and load.is_running
 
     def available(self) -> list[Table]:
         """The tables that are in service, by id."""

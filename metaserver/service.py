@@ -236,11 +236,9 @@ class MetaService:
         task.add_done_callback(self._tasks.discard)
 
     async def _propose(self, action: placement.Action) -> None:
-        found = self.metadata.partition(action.gpid)
-        if found is None:
+        if self.metadata.partition(action.gpid) is None:
             return
-        table, partition = found
-        request = messages.proposal(self.nodes, table, action.gpid, partition, action.type, action.node)
+        request = messages.proposal(self.metadata, self.nodes, action.gpid, action.type, action.node)
         try:
             await self._send(action.target, request)
         except RpcError as error:

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 
 from metaserver import env_rules, health, tables
+from metaserver.handlers import loading
+from metaserver.loading import BulkLoads
 from metaserver.metadata import APP_TYPE, Change, Refused, Table
 from metaserver.service import MetaService
 from shared.errors import Problem
@@ -32,6 +34,9 @@ COMPACTION_BODY: Mapping[str, str | int] = {
     "max_concurrent_running_count": 0,
     "trigger_time": "",
 }
+BULK_LOAD_BODY: Mapping[str, str | int] = dict.fromkeys(
+    ("app_name", "cluster_name", "file_provider_type", "remote_root_path"), ""
+)
 USAGE_BODY: Mapping[str, str | int] = {"app_name": "", "scenario": ""}
 NO_BALANCE_OPERATIONS = {"copy_pri": 0, "copy_sec": 0, "move_pri": 0, "total": 0}
 
@@ -41,6 +46,7 @@ class MetaRoutes:
     """Handlers of the metaserver's own calls."""
 
     service: MetaService
+    loads: BulkLoads
 
     # leadership (§2.6)
 
@@ -58,28 +64,7 @@ class MetaRoutes:
 
     def cluster(self, request: HttpRequest) -> Response:
         """The cluster in one table (§5.1)."""
-        return self._redirect(request) or Response(print_tables(Printed().add_all(self.cluster_info().items())))
-
-    def cluster_info(self) -> dict[str, str]:
-        """What is said about the cluster, in order."""
-        service = self.service
-        loads = health.loads(service.metadata.available())
-        alive = {node: load for node, load in loads.items() if service.nodes.is_alive(node) and load.total}
-        dead = [load for node, load in loads.items() if not service.nodes.is_alive(node)]
-        primaries = health.deviation(
-            [load.primaries for load in alive.values()], is_sample=any(load.primaries for load in dead)
-        )
-        totals = health.deviation([load.total for load in alive.values()], is_sample=any(load.total for load in dead))
-        return {
-            "meta_servers": ",".join(map(str, service.leadership.servers)),
-            "primary_meta_server": str(service.leadership.leader),
-            "zookeeper_hosts": service.flags.text("hosts_list"),
-            "zookeeper_root": "/" + "/".join(part for part in service.flags.text("cluster_root").split("/") if part),
-            "meta_function_level": level_name(service.current_level()),
-            "balance_operation_count": orjson.dumps(NO_BALANCE_OPERATIONS, option=orjson.OPT_INDENT_2).decode(),
-            "primary_replica_count_stddev": f"{primaries:.2f}",
-            "total_replica_count_stddev": f"{totals:.2f}",
-        }
+        return self._redirect(request) or Response(print_tables(Printed().add_all(cluster_info(self.service).items())))
 
     def nodes(self, request: HttpRequest) -> Response:
         """The replica servers (§5.2)."""
@@ -195,15 +180,32 @@ class MetaRoutes:
             raise Problem(404, ErrorCode.ERR_APP_NOT_EXIST)
         return Response(sorted_json(None))
 
-    # bulk load and backup (§5.6, §5.8, §5.9)
+    # bulk load (§5.8, §5.9)
 
-    def start_bulk_load(self, request: HttpRequest) -> Response:
-        """Refused: bulk load is off (§5.8)."""
-        return self._redirect(request) or Response.text("bulk load is not enabled", 404)
+    async def start_bulk_load(self, request: HttpRequest) -> Response:
+        """Begin to load a table from files (§5.8)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        if not self.loads.is_enabled:
+            raise Problem(404, "bulk load is not enabled")
+        error, hint = await loading.start(self.loads, _json_body(request, BULK_LOAD_BODY))
+        return Response(print_tables(Printed().add_all([("error", error), ("hint_msg", hint)])))
 
     def query_bulk_load(self, request: HttpRequest) -> Response:
-        """Refused: bulk load is off (§5.9)."""
-        return self._redirect(request) or Response.text("bulk load is not enabled", 404)
+        """How far the load of a table is (§5.9)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        if not self.loads.is_enabled:
+            raise Problem(404, "bulk load is not enabled")
+        if "name" not in request.args:
+            raise Problem(400, "name should not be empty")
+        error, status = loading.query(self.service, request.args["name"])
+        shown = f"replication::bulk_load_status::BLS_{status.name}"
+        return Response(print_tables(Printed().add_all([("error", error), ("app_status", shown)])))
+
+    # backup (§5.6)
 
     def backup_policy(self, request: HttpRequest) -> Response:
         """Refused: cold backup is off (§5.6)."""
@@ -262,6 +264,27 @@ async def outcome(service: MetaService, decide: Callable[[], tuple[Change, None]
     except Refused as refused:
         return refused.code, refused.hint
     return ErrorCode.ERR_OK, ""
+
+
+def cluster_info(service: MetaService) -> dict[str, str]:
+    """What is said about the cluster, in order."""
+    loads = health.loads(service.metadata.available())
+    alive = {node: load for node, load in loads.items() if service.nodes.is_alive(node) and load.total}
+    dead = [load for node, load in loads.items() if not service.nodes.is_alive(node)]
+    primaries = health.deviation(
+        [load.primaries for load in alive.values()], is_sample=any(load.primaries for load in dead)
+    )
+    totals = health.deviation([load.total for load in alive.values()], is_sample=any(load.total for load in dead))
+    return {
+        "meta_servers": ",".join(map(str, service.leadership.servers)),
+        "primary_meta_server": str(service.leadership.leader),
+        "zookeeper_hosts": service.flags.text("hosts_list"),
+        "zookeeper_root": "/" + "/".join(part for part in service.flags.text("cluster_root").split("/") if part),
+        "meta_function_level": level_name(service.current_level()),
+        "balance_operation_count": orjson.dumps(NO_BALANCE_OPERATIONS, option=orjson.OPT_INDENT_2).decode(),
+        "primary_replica_count_stddev": f"{primaries:.2f}",
+        "total_replica_count_stddev": f"{totals:.2f}",
+    }
 
 
 def level_name(level: MetaFunctionLevel) -> str:

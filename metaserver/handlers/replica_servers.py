@@ -68,8 +68,7 @@ class ReplicaServerRpcs:
             service.report(node, request.stored_replicas)
         listed = configurations.assigned(service.metadata, node)
         partitions = [
-            messages.proposal(service.nodes, table, gpid, partition, ConfigType.INVALID, node)
-            for table, gpid, partition in listed
+            messages.proposal(service.metadata, service.nodes, gpid, ConfigType.INVALID, node) for gpid in listed
         ]
         stored, now = request.stored_replicas or (), service.wall_clock()
         is_steady = service.current_level() >= MetaFunctionLevel.STEADY

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from metaserver import messages, tables
-from metaserver.handlers.http import MetaRoutes
+from metaserver.handlers.http import cluster_info
 from metaserver.metadata import Change, Refused, Table
 from metaserver.placement import Action
 from metaserver.service import MetaService
@@ -162,7 +162,7 @@ class MetaRpcs:
         table = await service.change(
             lambda: tables.recall(service.metadata, request.app_id, request.new_app_name, int(service.wall_clock()))
         )
-        return RecallAppResponse(info=messages.app_info(table))
+        return RecallAppResponse(info=messages.app_info(service.metadata, table))
 
     async def rename_app(self, request: RenameAppRequest) -> RenameAppResponse:
         await self._change(lambda: tables.rename(self.service.metadata, request.old_app_name, request.new_app_name))
@@ -170,7 +170,7 @@ class MetaRpcs:
 
     def list_apps(self, request: ListAppsRequest) -> ListAppsResponse:
         listed = tables.matching(self.service.metadata, request.status, request.app_name_pattern, request.match_type)
-        return ListAppsResponse(infos=[messages.app_info(table) for table in listed])
+        return ListAppsResponse(infos=[messages.app_info(self.service.metadata, table) for table in listed])
 
     def get_max_replica_count(self, request: GetMaxReplicaCountRequest) -> GetMaxReplicaCountResponse:
         table = tables.in_service(self.service.metadata, request.app_name)
@@ -231,7 +231,7 @@ class MetaRpcs:
         return ListNodesResponse(infos=infos)
 
     def cluster_info(self, _request: ClusterInfoRequest) -> ClusterInfoResponse:
-        info = MetaRoutes(self.service).cluster_info()
+        info = cluster_info(self.service)
         info["balance_operation_count"] = "move_pri=0,copy_pri=0,copy_sec=0,total=0"
         info["cluster_name"] = self.service.flags.text("cluster_name")
         return ClusterInfoResponse(keys=list(info), values=list(info.values()))

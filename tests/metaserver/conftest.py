@@ -12,12 +12,14 @@ import pytest
 from metaserver import app
 from metaserver.handlers.http import MetaRoutes
 from metaserver.leadership import Leadership
+from metaserver.loading import BulkLoads
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
 from metaserver.tables import NewTable
 from shared.pegasus import calls
 from shared.pegasus.common_routes import CommonRoutes
 from shared.pegasus.connection import RpcConnections
+from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
 from shared.pegasus.metrics import Identity, Registry
@@ -25,6 +27,7 @@ from shared.pegasus.pprof import Pprof
 from shared.pegasus.routes import Router
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.base import HostPort
+from shared.pegasus.structures.bulk_load import BulkLoadRequest, BulkLoadResponse
 from shared.pegasus.structures.failure_detector import BeaconMessage
 from shared.pegasus.structures.meta_admin import ConfigSyncRequest, UpdateConfigurationRequest
 from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
@@ -55,10 +58,13 @@ class Clock:
 class Cluster:
     """One metaserver, and replica servers that accept every proposal as soon as the test lets them."""
 
-    def __init__(self, path: Path, settings: dict[str, str]) -> None:
+    def __init__(self, path: Path, settings: dict[str, str], providers: str | None = "local_service") -> None:
         self.path = path
+        self.providers = FileProviders({providers: str(path.parent)}) if providers else None
         self.clock = Clock()
         self.flags = Flags(settings)
+        self.load_commands: list[BulkLoadRequest] = []
+        self.loader = lambda request: BulkLoadResponse("ERR_OBJECT_NOT_FOUND", request.pid)
         self.proposals: list[tuple[HostPort, UpdateConfigurationRequest]] = []
         self.service: MetaService
         self.server: PegasusServer
@@ -82,8 +88,9 @@ class Cluster:
         process = Introspection(
             Registry("meta"), Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), lambda: True
         )
-        routes = app.http_routes(CommonRoutes(self.flags, NOW_S), process, MetaRoutes(self.service))
-        rpcs = app.rpc_table(self.service, is_compat=self.flags.boolean("compat_omit_host_port"))
+        self.loads = BulkLoads(self.service, self.providers, self._answer_load)
+        routes = app.http_routes(CommonRoutes(self.flags, NOW_S), process, MetaRoutes(self.service, self.loads))
+        rpcs = app.rpc_table(self.service, self.loads, is_compat=self.flags.boolean("compat_omit_host_port"))
         self.server = PegasusServer(Router(routes), rpcs)
         await self.server.start([bound], None)
         self._http = aiohttp.ClientSession()
@@ -97,6 +104,10 @@ class Cluster:
 
     async def _receive_proposal(self, target: HostPort, request: UpdateConfigurationRequest) -> None:
         self.proposals.append((target, request))
+
+    async def _answer_load(self, target: HostPort, request: BulkLoadRequest) -> BulkLoadResponse:
+        self.load_commands.append(request)
+        return self.loader(request)
 
     # what replica servers do
 

@@ -1,0 +1,324 @@
+"""How the bulk load of a table goes on (specification §5.8, §5.9, §12.6, §15)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import orjson
+import pytest
+
+from metaserver import bulk_load
+from metaserver.bulk_load import Seen
+from metaserver.metadata import Load
+from metaserver.tables import NewTable
+from shared.pegasus.bulk_load_files import INFO, LoadInfo, encode_info, table_folder
+from shared.pegasus.connection import Call
+from shared.pegasus.structures import bulk_load as messages
+from shared.pegasus.structures.bulk_load import (
+    BulkLoadControlType,
+    BulkLoadResponse,
+    BulkLoadStatus,
+    IngestionStatus,
+    PartitionBulkLoadState,
+)
+
+from .conftest import Cluster, node
+
+S = BulkLoadStatus
+LOAD = Load(2, "onebox", "local_service", "root", False, S.DOWNLOADING)
+START = Call("RPC_CM_START_BULK_LOAD", messages.StartBulkLoadRequest, messages.StartBulkLoadResponse)
+CONTROL = Call("RPC_CM_CONTROL_BULK_LOAD", messages.ControlBulkLoadRequest, messages.ControlBulkLoadResponse)
+QUERY = Call("RPC_CM_QUERY_BULK_LOAD_STATUS", messages.QueryBulkLoadRequest, messages.QueryBulkLoadResponse)
+CLEAR = Call("RPC_CM_CLEAR_BULK_LOAD", messages.ClearBulkLoadStateRequest, messages.ClearBulkLoadStateResponse)
+
+HERE = Seen(S.DOWNLOADING, 100)
+DOWNLOADED = Seen(S.DOWNLOADED, 100)
+INGESTED = Seen(S.INGESTING, 100, is_ingested=True)
+CLEAN = Seen(S.SUCCEED, 100, is_ingested=True, is_cleaned_up=True)
+
+
+def at(status, **members):
+    return dataclasses.replace(LOAD, status=status, **members)
+
+
+def after(load, *seen, most=10):
+    return bulk_load.advance(load, dict(enumerate(seen)), 2, most)
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "next_status"),
+    [
+        (S.DOWNLOADING, (HERE, HERE), S.DOWNLOADED),
+        (S.DOWNLOADED, (DOWNLOADED, DOWNLOADED), S.INGESTING),
+        (S.INGESTING, (INGESTED, INGESTED), S.SUCCEED),
+        (S.PAUSING, (Seen(is_paused=True), Seen(is_paused=True)), S.PAUSED),
+    ],
+)
+def test_a_table_takes_a_step_when_all_its_partitions_have(status, seen, next_status):
+    assert after(at(status), *seen) == at(next_status)
+    assert after(at(status), seen[0]) == at(status)  # one has not answered
+    assert after(at(status), seen[0], Seen(S.DOWNLOADING, 50)) == at(status)
+
+
+@pytest.mark.parametrize("status", [S.SUCCEED, S.FAILED, S.CANCELED])
+def test_a_load_ends_when_all_its_partitions_have_cleaned_up(status):
+    assert after(at(status), CLEAN, DOWNLOADED).is_running
+    assert after(at(status), CLEAN, CLEAN) == at(status, is_running=False)
+
+
+@pytest.mark.parametrize("status", [S.DOWNLOADING, S.DOWNLOADED, S.INGESTING])
+def test_an_error_goes_back_to_downloading_a_limited_number_of_times(status):
+    broken = Seen(S.DOWNLOADING, 3, "ERR_CORRUPTION")
+    first = after(at(status), HERE, broken, most=2)
+    assert first == at(S.DOWNLOADING, rollbacks=1, failure="ERR_CORRUPTION")
+    second = after(first, broken, most=2)
+    assert (second.status, second.rollbacks) == (S.DOWNLOADING, 2)
+    assert after(second, broken, most=2) == dataclasses.replace(second, status=S.FAILED)
+
+
+def test_a_partition_that_failed_is_made_to_give_up_before_it_begins_again():
+    assert bulk_load.command(LOAD, Seen(S.DOWNLOADING, 3, "ERR_CORRUPTION"), may_ingest=True) == S.FAILED
+    assert bulk_load.command(LOAD, Seen(), may_ingest=True) == S.DOWNLOADING
+
+
+def test_a_server_ingests_only_so_many_partitions_at_a_time():
+    ingesting = at(S.INGESTING)
+    assert bulk_load.command(ingesting, DOWNLOADED, may_ingest=True) == S.INGESTING
+    assert bulk_load.command(ingesting, DOWNLOADED, may_ingest=False) == S.DOWNLOADED
+    assert bulk_load.command(ingesting, INGESTED, may_ingest=False) == S.INGESTING
+
+
+# -- a metaserver, with replica servers played by the test ------------------------------------------
+
+
+class Loader:
+    """Replica servers that take one step at every command."""
+
+    def __init__(self) -> None:
+        self.broken: dict[int, str] = {}
+        self.done: set[int] = set()
+
+    def __call__(self, request):
+        index = request.pid.partition_index
+        wanted = S(request.meta_bulk_load_status)
+        if wanted == S.INGESTING:
+            self.done.add(index)
+        elif wanted == S.FAILED:
+            self.broken.pop(index, None)
+        state = PartitionBulkLoadState(100, self.broken.get(index, "ERR_OK"), IngestionStatus.INVALID)
+        return BulkLoadResponse(
+            "ERR_OK",
+            request.pid,
+            request.app_name,
+            wanted,
+            {node(1): state},
+            None,
+            100,
+            index in self.done,
+            wanted in (S.SUCCEED, S.FAILED, S.CANCELED),
+            wanted in (S.PAUSING, S.PAUSED),
+            {node(1): state},
+        )
+
+
+@pytest.fixture
+def files(served):
+    """Makes the description of a table's files."""
+
+    def make(content=None, app_id=2, partitions=8, name="temp"):
+        folder = served.path.parent / table_folder("root", "onebox", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / INFO).write_bytes(content or encode_info(LoadInfo(app_id, name, partitions)))
+
+    return make
+
+
+def body(**difference):
+    members = {
+        "app_name": "temp",
+        "cluster_name": "onebox",
+        "file_provider_type": "local_service",
+        "remote_root_path": "root",
+    }
+    return orjson.dumps(members | difference)
+
+
+async def start(cluster, **difference):
+    status, answer = await cluster.get("/meta/app/start_bulk_load", body=body(**difference))
+    assert status == 200
+    return tuple(orjson.loads(answer).values())
+
+
+async def shown(cluster, name="temp"):
+    status, answer = await cluster.get(f"/meta/app/query_bulk_load?name={name}")
+    assert status == 200
+    return answer
+
+
+async def test_a_table_is_loaded_step_by_step(served, files):
+    files()
+    served.loader = Loader()
+    status, answer = await served.get("/meta/app/start_bulk_load", body=body())
+    assert (status, answer) == (200, b'{"error":"ERR_OK","hint_msg":""}\n')
+    assert await shown(served) == (
+        b'{"error":"ERR_OK","app_status":"replication::bulk_load_status::BLS_DOWNLOADING"}\n'
+    )
+    seen = []
+    while served.service.metadata.is_loading(2):
+        seen.append(served.service.metadata.loads[2].status.name)
+        await served.loads.step()
+    assert list(dict.fromkeys(seen)) == ["DOWNLOADING", "DOWNLOADED", "INGESTING", "SUCCEED"]
+    assert (await shown(served)).endswith(b'BLS_SUCCEED"}\n')
+    first = served.load_commands[0]
+    assert (first.hp_primary, first.ballot, first.remote_root_path, first.cluster_name) == (
+        node(1),
+        1,
+        "root",
+        "onebox",
+    )
+    assert (await served.call(CLEAR, messages.ClearBulkLoadStateRequest("temp"))).err == "ERR_OK"
+    assert (await shown(served)).endswith(b'BLS_INVALID"}\n')
+
+
+async def test_a_load_begun_by_an_earlier_process_goes_on(served, files):
+    files()
+    await start(served)
+    await served.stop()
+    again = Cluster(served.path, {})
+    await again.start()
+    again.loader = Loader()
+    while again.service.metadata.is_loading(2):
+        await again.loads.step()
+    assert again.service.metadata.loads[2].status == S.SUCCEED
+    await again.stop()
+    await served.start()
+
+
+async def test_no_more_partitions_of_a_server_ingest_than_the_setting_says(served, files):
+    files()
+    served.loader = Loader()
+    await start(served)
+    while served.service.metadata.loads[2].status != S.INGESTING:
+        await served.loads.step()
+    served.load_commands.clear()
+    await served.loads.step()
+    wanted = [request.meta_bulk_load_status for request in served.load_commands]
+    assert wanted == [S.INGESTING] * 4 + [S.DOWNLOADED] * 4
+
+
+async def test_a_load_that_fails_once_is_tried_again(served, files):
+    files()
+    served.loader = Loader()
+    served.loader.broken = {3: "ERR_CORRUPTION"}
+    await start(served)
+    while served.service.metadata.is_loading(2):
+        await served.loads.step()
+    load = served.service.metadata.loads[2]
+    assert (load.status, load.rollbacks, load.failure) == (S.SUCCEED, 1, "ERR_CORRUPTION")
+
+
+async def test_a_load_can_be_paused_resumed_and_canceled(served, files):
+    async def control(type):
+        return (await served.call(CONTROL, messages.ControlBulkLoadRequest("temp", type))).err
+
+    files()
+    served.loader = Loader()
+    assert await control(BulkLoadControlType.PAUSE) == "ERR_INACTIVE_STATE"
+    await start(served)
+    assert await control(99) == "ERR_INVALID_PARAMETERS"
+    assert await control(BulkLoadControlType.RESTART) == "ERR_INVALID_STATE"
+    assert await control(BulkLoadControlType.PAUSE) == "ERR_OK"
+    await served.loads.step()
+    assert served.service.metadata.loads[2].status == S.PAUSED
+    served.load_commands.clear()
+    await served.loads.step()
+    assert served.load_commands == []
+    assert await control(BulkLoadControlType.RESTART) == "ERR_OK"
+    assert (await served.call(CLEAR, messages.ClearBulkLoadStateRequest("temp"))).err == "ERR_INVALID_STATE"
+    assert await control(BulkLoadControlType.CANCEL) == "ERR_OK"
+    await served.loads.step()
+    response = await served.call(QUERY, messages.QueryBulkLoadRequest("temp"))
+    assert (response.app_status, response.is_bulk_loading) == (S.CANCELED, False)
+    assert (await served.call(CONTROL, messages.ControlBulkLoadRequest("nosuch", 0))).err == "ERR_APP_NOT_EXIST"
+
+
+async def test_a_load_is_seen_partition_by_partition(served, files):
+    files()
+    served.loader = Loader()
+    await start(served)
+    await served.loads.step()
+    response = await served.call(QUERY, messages.QueryBulkLoadRequest("temp"))
+    assert (response.app_name, response.max_replica_count, response.is_bulk_loading) == ("temp", 1, True)
+    assert response.partitions_status == [S.DOWNLOADING] * 8
+    assert [states[node(1)].download_progress for states in response.hp_bulk_load_states] == [100] * 8
+    assert (await served.call(QUERY, messages.QueryBulkLoadRequest("nosuch"))).err == "ERR_APP_NOT_EXIST"
+
+
+async def test_a_dropped_tables_load_ends(served, files):
+    files()
+    await start(served)
+    await served.service.drop_table("temp", 60, success_if_not_exist=False)
+    await served.loads.step()
+    assert not served.service.metadata.is_loading(2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"app": "t", "cluster_name": "c", "file_provider_type": "local_service", "remote_root_path": "r"},
+            b"invalid request structure",
+        ),
+        ({"app_name": ""}, b"app_name should not be empty"),
+        ({"app_name": "t", "cluster_name": ""}, b"cluster_name should not be empty"),
+        ({"app_name": "t", "cluster_name": "c"}, b"file_provider_type should not be empty"),
+        (
+            {"app_name": "t", "cluster_name": "c", "file_provider_type": "l"},
+            b"remote_root_path should not be empty",
+        ),
+    ],
+)
+async def test_what_a_load_must_say(served, content, message):
+    assert await served.get("/meta/app/start_bulk_load", body=orjson.dumps(content)) == (400, message)
+
+
+async def test_what_keeps_a_load_from_beginning(served, files):
+    assert await start(served, app_name="nosuch") == ("ERR_APP_NOT_EXIST", "app not existed is ")
+    assert await start(served) == ("ERR_FILE_OPERATION_FAILED", "file_provider error")
+    assert await start(served, file_provider_type="nosuch") == ("ERR_INVALID_PARAMETERS", "invalid file_provider")
+    files(content=b'{"app_id":')
+    assert await start(served) == ("ERR_CORRUPTION", "bulk_load_info damaged")
+    files(partitions=4)
+    assert await start(served) == ("ERR_INCONSISTENT_STATE", "app_id or partition_count is inconsistent")
+    behind = messages.StartBulkLoadRequest("temp", "onebox", "local_service", "root", True)
+    refused = await served.call(START, behind)
+    assert (refused.err, refused.hint_msg) == ("ERR_INCONSISTENT_STATE", "inconsistent ingestion behind option")
+    files()
+    assert await start(served) == ("ERR_OK", "")
+    assert await start(served, app_name="stat") == ("ERR_BUSY", "meta server is busy now, please wait")
+    served.flags.update("enable_concurrent_bulk_load", "true")
+    assert await start(served) == ("ERR_BUSY", "app(temp) is already executing bulk load")
+    files(app_id=1, partitions=4, name="stat")
+    assert await start(served, app_name="stat") == ("ERR_OK", "")
+
+
+async def test_a_table_in_creation_is_not_loaded(cluster):
+    assert await start(cluster) == ("ERR_APP_DROPPED", "app not available is ")
+
+
+async def test_what_is_asked_about_a_load(served):
+    assert await served.get("/meta/app/query_bulk_load") == (400, b"name should not be empty")
+    assert await shown(served) == b'{"error":"ERR_OK","app_status":"replication::bulk_load_status::BLS_INVALID"}\n'
+    assert await shown(served, "nosuch") == (
+        b'{"error":"ERR_APP_NOT_EXIST","app_status":"replication::bulk_load_status::BLS_INVALID"}\n'
+    )
+
+
+async def test_without_providers_bulk_load_is_off(tmp_path):
+    cluster = Cluster(tmp_path / "meta.db", {}, providers=None)
+    await cluster.start([NewTable("temp", 8, 1)])
+    assert await cluster.get("/meta/app/start_bulk_load", body=b"{}") == (404, b"bulk load is not enabled")
+    assert await cluster.get("/meta/app/query_bulk_load?name=temp") == (404, b"bulk load is not enabled")
+    refused = await cluster.call(QUERY, messages.QueryBulkLoadRequest("temp"))
+    assert (refused.err, refused.hint_msg) == ("ERR_SERVICE_NOT_ACTIVE", "bulk load is not enabled")
+    await cluster.stop()
