@@ -178,6 +178,7 @@ class CatalogServer:
         if self._dask is not None:
             await asyncio.to_thread(self._dask.close)
         self.exports.files.close()
+        self.reads.in_flight.close()
         self.quick.close()
         self.readers.close()
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import structlog
 
@@ -23,6 +25,14 @@ PATIENCE_S = 5.0
 """How long a client may take nothing while others wait for room, in seconds."""
 WAIT_S = 30.0
 _LOOK_S = 0.05
+_LET_GO_S = 0.01
+"""When everybody else has let go of an answer that was sent, in seconds."""
+
+
+def _free(discarded: SimpleQueue[Parts | None]) -> None:
+    """Give large answers back to the system, which takes it long enough to hold up the event loop."""
+    while discarded.get() is not None:
+        pass
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +71,8 @@ class InFlight:
         self._clients: dict[int, int] = {}
         self._large = 0
         self.size = 0
+        self._discarded: SimpleQueue[Parts | None] = SimpleQueue()
+        threading.Thread(target=_free, args=(self._discarded,), name="intake-free", daemon=True).start()
 
     @contextlib.asynccontextmanager
     async def reading(self, expected: int) -> AsyncIterator[None]:
@@ -110,7 +122,13 @@ class InFlight:
         if not self._clients[id(parts)]:
             del self._clients[id(parts)]
             self.size -= parts.size
-            self._large -= parts.size >= LARGE_BYTES
+            if parts.size >= LARGE_BYTES:
+                self._large -= 1
+                asyncio.get_running_loop().call_later(_LET_GO_S, self._discarded.put, parts)
+
+    def close(self) -> None:
+        """Let the thread end that frees memory."""
+        self._discarded.put(None)
 
     def _has_room(self, expected: int) -> bool:
         if not self._large and not self.size:

@@ -197,9 +197,9 @@ async def test_an_answer_sent_to_several_clients_counts_once():
 
 async def test_an_answer_beyond_the_limit_is_put_off_unless_it_is_alone():
     in_flight = InFlight(limit=100, most_large=1)
-    with in_flight.sending(parts(150), "alone", lambda: None), pytest.raises(Busy):
-        with in_flight.sending(parts(10), "other", lambda: None):
-            pass
+    refused = in_flight.sending(parts(10), "other", lambda: None)
+    with in_flight.sending(parts(150), "alone", lambda: None), pytest.raises(Busy), refused:
+        pass
     assert in_flight.size == 0
 
 
