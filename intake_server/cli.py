@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import click
 from click.core import ParameterSource
@@ -198,7 +198,14 @@ def _classic_flags() -> None:
 _classic_flags()
 
 
+def _refuse_relays(catalogs: Sequence[str]) -> None:
+    for catalog in catalogs:
+        if catalog.startswith("intake://"):
+            raise click.UsageError(f"{catalog}: another server's catalog cannot be served; name its files instead")
+
+
 def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
+    _refuse_relays(flags["catalogs"])
     values = {name: flags[name] for name in Settings.__slots__ if name in flags}
     names = flags["env_names"]
     return Settings(
@@ -244,6 +251,9 @@ def _with_classic(options: ServerOptions, classic: Mapping[str, Any], context: c
         options = replace(options, port=classic["port"])
     if isinstance(classic.get("address"), str) and is_open("host"):
         options = replace(options, host=classic["address"])
+    level = str(classic.get("logging") or "").lower()
+    if level in get_args(logs.LogLevel) and is_open("log_level"):
+        options = replace(options, log_level=cast(logs.LogLevel, level))
     return options
 
 
