@@ -219,6 +219,7 @@ class Line:
         ours: Our result, as text.
         value: What the goal is about: usually the ratio ours to theirs.
         goal: What it is held to; None when it is only shown.
+        unit: Of the value, when there is no goal.
     """
 
     what: str
@@ -226,6 +227,7 @@ class Line:
     ours: str
     value: float
     goal: Goal | None = None
+    unit: str = "×"
 
     @property
     def is_met(self) -> bool:
@@ -234,7 +236,7 @@ class Line:
 
     def cells(self) -> list[str]:
         """The cells of the table."""
-        unit = self.goal.unit if self.goal else "×"
+        unit = self.goal.unit if self.goal else self.unit
         verdict = "" if self.goal is None else "met" if self.is_met else "MISSED"
         return [self.what, self.theirs, self.ours, f"{_short(self.value)} {unit}", str(self.goal or ""), verdict]
 

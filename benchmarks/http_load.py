@@ -76,6 +76,13 @@ class Measured:
         """Megabytes (10⁶ bytes) of bodies per second."""
         return self.body_bytes / 1e6 / self.seconds if self.seconds else 0.0
 
+    def add(self, other: Measured) -> None:
+        """Count what another load of the same kind has shown too."""
+        self.seconds += other.seconds
+        self.latencies_ms += other.latencies_ms
+        self.body_bytes += other.body_bytes
+        self.refused += other.refused
+
     def percentile(self, share: float) -> float:
         """The latency that `share` (0 to 1) of the answers did not exceed, in milliseconds; NaN without answers."""
         if not self.latencies_ms:

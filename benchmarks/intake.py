@@ -24,6 +24,7 @@ import msgpack
 import uvloop
 
 from benchmarks import intake_data
+from benchmarks.compare import Side, cheap_text, compare, measure, read_text
 from benchmarks.harness import Goal, Line, Server, environment, python_environment, running, say, table
 from benchmarks.http_load import Measured, Request, load
 
@@ -142,33 +143,6 @@ def _read(server: Server, name: str, partition: Any, accepts: dict[str, list[str
     return _post(server, {"action": "read", "source_id": _open(server, name), "partition": partition, **accepts})
 
 
-def _measure(request: Request, clients: int, seconds: float) -> Measured:
-    return uvloop.run(load([request], clients=clients, seconds=seconds))
-
-
-def _cheap_text(measured: Measured, cpu_ms: float) -> str:
-    refused = f", {sum(measured.refused.values())} REFUSED" if measured.refused else ""
-    return (
-        f"{measured.rps:.0f}/s, p50 {measured.percentile(0.5):.2f}, p99 {measured.percentile(0.99):.2f} ms,"
-        f" CPU {cpu_ms:.2f} ms{refused}"
-    )
-
-
-def _read_text(measured: Measured) -> str:
-    refused = f", {sum(measured.refused.values())} REFUSED" if measured.refused else ""
-    return (
-        f"{measured.mb_per_s:.0f} MB/s, {measured.rps:.1f}/s, p50 {measured.percentile(0.5):.1f},"
-        f" p99 {measured.percentile(0.99):.1f} ms{refused}"
-    )
-
-
-def _with_cpu(server: Server, request: Request, clients: int, seconds: float) -> tuple[Measured, str]:
-    before = server.cpu_s()
-    measured = _measure(request, clients, seconds)
-    done = len(measured.latencies_ms) + 1
-    return measured, _cheap_text(measured, (server.cpu_s() - before) * 1000 / done)
-
-
 # Measurements
 
 
@@ -195,9 +169,10 @@ def cheap(run: Servers, times: Times) -> Iterator[Line]:
     large("search, 1000 entries", lambda at: _post(at, search), None)
     for what, classic, ours, request, goal in asked:
         for clients in (1, READERS):
-            theirs, their_text = _with_cpu(classic, request(classic), clients, times.cheap_s)
-            mine, my_text = _with_cpu(ours, request(ours), clients, times.cheap_s)
-            yield Line(f"{what}; {clients} cl.", their_text, my_text, mine.rps / theirs.rps, goal)
+            theirs, mine = Side(classic, request(classic)), Side(ours, request(ours))
+            ratio = compare(theirs, mine, clients, times.cheap_s)
+            their_text = cheap_text(theirs.measured, theirs.cpu_ms)
+            yield Line(f"{what}; {clients} cl.", their_text, cheap_text(mine.measured, mine.cpu_ms), ratio, goal)
 
 
 READS: tuple[tuple[str, str, Any], ...] = (
@@ -217,26 +192,26 @@ def reads(run: Servers, times: Times) -> Iterator[Line]:
         for clients in (1, READERS):
             kinds = (("msgpack", MSGPACK_ONLY), ("by default", BY_DEFAULT))
             theirs = {
-                kind: _measure(_read(run.classic, name, partition, accepts), clients, times.read_s)
+                kind: measure(_read(run.classic, name, partition, accepts), clients, times.read_s)
                 for kind, accepts in kinds
             }
-            fresh = _measure(_read(run.uncached, name, partition, BY_DEFAULT), clients, times.read_s)
-            cached = _measure(_read(run.ours, name, partition, BY_DEFAULT), clients, times.read_s)
+            fresh = measure(_read(run.uncached, name, partition, BY_DEFAULT), clients, times.read_s)
+            cached = measure(_read(run.ours, name, partition, BY_DEFAULT), clients, times.read_s)
             goal = Goal(3 if clients == 1 else 5) if name == "parquet_100k" else None
             for kind, classic in theirs.items():
                 ratio = fresh.mb_per_s / classic.mb_per_s
                 yield Line(
                     f"{what}; {clients} cl., from file; classic {kind}",
-                    _read_text(classic),
-                    _read_text(fresh),
+                    read_text(classic),
+                    read_text(fresh),
                     ratio,
                     goal,
                 )
             classic = theirs["by default"]
             yield Line(
                 f"{what}; {clients} cl., cached",
-                _read_text(classic),
-                _read_text(cached),
+                read_text(classic),
+                read_text(cached),
                 cached.mb_per_s / classic.mb_per_s,
                 goal,
             )
@@ -265,14 +240,14 @@ def listings_during_reads(run: Servers, times: Times) -> Iterator[Line]:
             readers = context.Process(target=_read_for_long, args=arguments, daemon=True)
             readers.start()
             started.wait(300)
-            seen.append(_measure(Request(f"{server.url}/v1/info"), 1, times.read_s))
+            seen.append(measure(Request(f"{server.url}/v1/info"), 1, times.read_s))
             readers.kill()
             readers.join()
         theirs, ours = seen
         yield Line(
             f"list, 9 entries, p99 while {READERS} cl. read {what}",
-            _cheap_text(theirs, float("nan")),
-            _cheap_text(ours, float("nan")),
+            cheap_text(theirs),
+            cheap_text(ours),
             ours.percentile(0.99),
             Goal(20, at_least=False, unit="ms"),
         )
@@ -283,12 +258,34 @@ def peak_memory(run: Servers, times: Times, permitted: int) -> Iterator[Line]:
     peaks: list[float] = []
     for server in (run.classic, run.uncached):
         server.forget_peak()
-        _measure(_read(server, "array_100mb", [0], BY_DEFAULT), READERS, times.read_s)
+        measure(_read(server, "array_100mb", [0], BY_DEFAULT), READERS, times.read_s)
         peaks.append(server.peak_mb())
     theirs, ours = peaks
     bound = 2 * BLOCK_MB * permitted
     what = f"peak memory, {READERS} cl. × {BLOCK_MB:.0f} MB, {permitted} reads at once"
     yield Line(what, f"{theirs:.0f} MB", f"{ours:.0f} MB", ours, Goal(round(bound), at_least=False, unit="MB"))
+
+
+EXPORTS = (
+    ("parquet_1m", "csv"),
+    ("parquet_1m", "arrow"),
+    ("parquet_1m", "jsonl"),
+    ("parquet_1m", "parquet?where=i0<500"),
+    ("parquet_1m", "parquet"),
+    ("array_100mb", "npy"),
+)
+
+
+def exports(run: Servers, times: Times) -> Iterator[Line]:
+    """Data over plain HTTP, which the classic server does not have: their speed, and the memory that they need."""
+    for name, form in EXPORTS:
+        request = Request(f"{run.uncached.url}/data/{name}.{form}")
+        for clients in (1, 4):
+            run.uncached.forget_peak()
+            before = run.uncached.resident_mb()
+            measured = measure(request, clients, times.read_s)
+            more = run.uncached.peak_mb() - before
+            yield Line(f"/data/{name}.{form}; {clients} cl., further memory", "", read_text(measured), more, unit="MB")
 
 
 def beside_a_bare_handler(run: Servers, times: Times, log: Path) -> Iterator[Line]:
@@ -305,21 +302,18 @@ def beside_a_bare_handler(run: Servers, times: Times, log: Path) -> Iterator[Lin
         command = [sys.executable, "-m", "benchmarks.bare_http", "--port", "{port}", folder]
         with running("bare", command, ready="/0", log=log) as bare:
             for number, (what, request) in enumerate(same.items()):
+                twin = Request(f"{bare.url}/{number}", request.method, request.headers, request.body)
                 for clients in (1, READERS):
-                    theirs = _measure(
-                        Request(f"{bare.url}/{number}", request.method, request.headers, request.body),
-                        clients,
-                        times.cheap_s,
-                    )
-                    ours = _measure(request, clients, times.cheap_s)
-                    ratio = ours.rps / theirs.rps
-                    yield Line(f"{what}; {clients} cl.", _read_text(theirs), _read_text(ours), ratio, Goal(0.6))
+                    theirs, ours = Side(bare, twin), Side(run.ours, request)
+                    ratio = compare(theirs, ours, clients, times.cheap_s)
+                    texts = read_text(theirs.measured), read_text(ours.measured)
+                    yield Line(f"{what}; {clients} cl.", texts[0], texts[1], ratio, Goal(0.6))
 
 
 @click.command()
 @click.option("--seconds", default=5.0, show_default=True, help="For how long cheap requests are measured.")
 @click.option("--read-seconds", default=10.0, show_default=True, help="For how long reads are measured.")
-@click.option("--only", multiple=True, help="Only these parts: cheap, reads, during, memory, bare.")
+@click.option("--only", multiple=True, help="Only these parts: cheap, reads, during, memory, exports, bare.")
 @click.option("--permitted", default=4, show_default=True, help="How many reads our server does at once.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the results there too."
@@ -342,6 +336,7 @@ def main(
                 "reads": lambda: reads(run, times),
                 "during": lambda: listings_during_reads(run, times),
                 "memory": lambda: peak_memory(run, times, permitted),
+                "exports": lambda: exports(run, times),
                 "bare": lambda: beside_a_bare_handler(run, times, log),
             }
             for name, part in parts.items():

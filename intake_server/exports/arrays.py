@@ -15,8 +15,6 @@ from intake_server.exports.data import Data
 from intake_server.exports.selection import Axis, SelectionError
 from intake_server.exports.tables import json_value
 
-_PIECE_BYTES = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -137,7 +135,7 @@ def whole(source: Data, cut: Cut) -> np.ndarray[Any, Any]:
 
 
 def npy(source: Data, cut: Cut) -> Iterator[Any]:
-    """The slice as a ``.npy`` file in C order."""
+    """The slice as a ``.npy`` file in C order: its head, then the memory of one piece after the other."""
     pieces = slabs(source, cut)
     first = next(pieces, None)
     kind = first.dtype if first is not None else np.dtype(source.schema.dtype)
@@ -145,9 +143,7 @@ def npy(source: Data, cut: Cut) -> Iterator[Any]:
     for piece in itertools.chain([] if first is None else [first], pieces):
         plain = np.ascontiguousarray(piece if piece.dtype == kind else piece.astype(kind))
         if plain.nbytes:
-            view = plain.reshape(-1).view(np.uint8).data
-            for start in range(0, len(view), _PIECE_BYTES):
-                yield view[start : start + _PIECE_BYTES]
+            yield plain.reshape(-1).view(np.uint8).data
 
 
 def _npy_header(kind: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

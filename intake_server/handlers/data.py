@@ -20,6 +20,7 @@ from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.requests")
 _STEP_BYTES = 1 << 20
+_READ_BYTES = 1 << 22
 
 
 class DataHandlers:
@@ -83,8 +84,8 @@ class DataHandlers:
         return response
 
     async def _read(self, export: Export, stored: ExportFile, part: ByteRange) -> AsyncGenerator[bytes]:
-        for start in range(part.start, part.stop, _STEP_BYTES):
-            length = min(_STEP_BYTES, part.stop - start)
+        for start in range(part.start, part.stop, _READ_BYTES):
+            length = min(_READ_BYTES, part.stop - start)
             piece = await self._exports.read(export, stored, start, length)
             if len(piece) < length:
                 raise ConnectionError(f"{export.opened.name}: the file was cut short while it was sent")
@@ -95,12 +96,9 @@ class DataHandlers:
     ) -> None:
         """Send pieces as they come; a client that takes none for too long is given up, and an error ends the line."""
         try:
-            if len(first):
-                async with asyncio.timeout(self._send_timeout_s):
-                    await response.write(first)
+            await self._write(response, first)
             async for piece in pieces:
-                async with asyncio.timeout(self._send_timeout_s):
-                    await response.write(piece)
+                await self._write(response, piece)
             async with asyncio.timeout(self._send_timeout_s):
                 await response.write_eof()
         except TimeoutError:
@@ -111,6 +109,13 @@ class DataHandlers:
             log.warning("an answer was broken off", path=request.path, reason=str(error))
             if request.transport is not None:
                 request.transport.abort()
+
+    async def _write(self, response: web.StreamResponse, piece: bytes | memoryview) -> None:
+        """Send one piece, a large one in steps, each of which the client must take in time."""
+        view = memoryview(piece)
+        for start in range(0, len(view), _STEP_BYTES):
+            async with asyncio.timeout(self._send_timeout_s):
+                await response.write(view[start : start + _STEP_BYTES])
 
 
 def _named(formats: list[str], by_suffix: Format | None) -> Format | None:

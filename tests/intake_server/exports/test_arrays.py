@@ -114,9 +114,9 @@ def test_csv_has_two_axes():
     assert b"".join(arrays.csv(source, Cut.of([Axis(0, is_index=True)], (2, 2, 2)))) == b"0.0,0.0\n0.0,0.0\n"
 
 
-def test_large_blocks_leave_in_small_pieces_without_a_copy():
-    source = Blocks(np.zeros(1_000_000), ((1_000_000,),))
-    pieces = list(arrays.npy(source, Cut.of([], (1_000_000,))))
-    assert max(len(piece) for piece in pieces) == 1 << 20
-    assert sum(len(piece) for piece in pieces[1:]) == 8_000_000
-    assert np.shares_memory(np.frombuffer(pieces[1], np.uint8), source.array)
+def test_a_block_is_sent_from_its_own_memory():
+    source = Blocks(np.arange(1_000_000.0), ((600_000, 400_000),))
+    head, *pieces = arrays.npy(source, Cut.of([], (1_000_000,)))
+    assert len(head) % 64 == 0
+    assert [len(piece) for piece in pieces] == [4_800_000, 3_200_000]
+    assert all(np.shares_memory(np.frombuffer(piece, np.uint8), source.array) for piece in pieces)
