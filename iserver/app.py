@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -31,16 +30,14 @@ from iserver.storage.etl import Etl
 from iserver.storage.journal import Journal
 from iserver.storage.places import open_place
 from iserver.storage.sources import FileSource, Loader, ServerSource, Source
+from iserver.storage.warehouse_process import WarehouseProcess
 from iserver.streams import HEARTBEAT_S, Streams
 from iserver.synchronising import Synchroniser
-from iserver.upkeep import SWEEP_S, Upkeep
+from iserver.upkeep import SWEEP_S, TIDY_S, Tidying, Upkeep
 from shared.daemon import WebService
 from shared.errors import StartupError
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, health_routes
-
-if TYPE_CHECKING:
-    from iserver.storage.warehouse import Warehouse
 
 log = structlog.get_logger("iserver.app")
 
@@ -99,6 +96,7 @@ class Parts:
             await self.flush_to_warehouse()
         except OSError as error:
             log.error("sessions wait in the journal for the next start", reason=str(error))
+        await self.etl.close()
         if self.plugins is not None:
             await self.plugins.close()
         await self.journal.close()
@@ -185,10 +183,8 @@ def _adjusted(document: Document, settings: ServerSettings) -> Document:
     return replace(document, settings=replace(document.settings, session_timeout_s=settings.session_timeout_s))
 
 
-def _open_warehouse(location: str, settings: ServerSettings) -> Warehouse:
-    from iserver.storage.warehouse import Warehouse  # needs pyarrow, which takes its time to import
-
-    return Warehouse.open(location, settings.table_format)
+def _open_warehouse(location: str, settings: ServerSettings) -> WarehouseProcess:
+    return WarehouseProcess.open(location, settings.table_format)
 
 
 # --- HTTP -----------------------------------------------------------------------------------------
@@ -302,6 +298,9 @@ def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
     async def beat() -> None:
         parts.streams.beat()
 
+    tidying = Tidying(lambda: parts.server.sessions.begun)
+    tidying.begin()
+    upkeep.every(TIDY_S, "tidying", tidying.tidy)
     upkeep.once(PREPARE_AFTER_S, "preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
     upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
     upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)

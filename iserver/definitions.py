@@ -116,14 +116,16 @@ class Definition:
         return self._arguments[feature].read(given)
 
     @staticmethod
-    def memo_key(feature: str, args: Mapping[str, JsonValue]) -> tuple[str, bytes]:
+    def memo_key(feature: str, args: Mapping[str, JsonValue]) -> tuple[str, str]:
         """The canonical form by which two requests for a feature are the same (§10.3).
 
         Checked args are in the order of the definition with floats as floats, so their JSON is canonical, but
         for the two zeros.
         """
         encoded = orjson.dumps(args)
-        return (feature, encoded if b"-0.0" not in encoded else orjson.dumps(_with_one_zero(dict(args))))
+        if b"-0.0" in encoded:
+            encoded = orjson.dumps(_with_one_zero(dict(args)))
+        return (feature, encoded.decode())  # orjson's bytes keep the room they were written in
 
     def read_event_fields(self, path: EventPath, given: Mapping[str, Any]) -> dict[str, JsonValue]:
         """The fields of an event, defaults applied; plugin fields start with theirs.

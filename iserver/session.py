@@ -7,8 +7,10 @@ needed to rebuild it exactly. The methods below decide nothing about visitors: t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from iserver.audiences import EventPath
@@ -19,7 +21,7 @@ from iserver.finished import Event, Impression
 from iserver.record import Change, Record, event_change
 
 Definitions: TypeAlias = Mapping[str, Definition]
-MemoKey: TypeAlias = "tuple[str, bytes]"
+MemoKey: TypeAlias = "tuple[str, str]"
 
 
 class Session:
@@ -94,7 +96,7 @@ class Session:
         self._histories: dict[str, list[tuple[int, JsonValue]]] | None = None
         self._by_impression: dict[tuple[str, str], Record] | None = None
         self._counts: dict[EventPath, int] | None = None
-        self._unsaved: list[Change] = []
+        self._unsaved: list[Change] | None = None
 
     @classmethod
     def begin(
@@ -290,8 +292,8 @@ class Session:
 
     def take_changes(self) -> list[Change]:
         """The changes since this was last called."""
-        changes, self._unsaved = self._unsaved, []
-        return changes
+        changes, self._unsaved = self._unsaved, None
+        return changes or []
 
     def apply(self, change: Change, definitions: Definitions) -> None:
         """Apply a change that was taken from this session earlier, perhaps by another process.
@@ -303,7 +305,10 @@ class Session:
 
     def _do(self, definitions: Definitions, change: Change) -> None:
         self.apply(change, definitions)
-        self._unsaved.append(change)
+        if self._unsaved is None:
+            self._unsaved = [change]
+        else:
+            self._unsaved.append(change)
 
     def describe(self) -> Iterator[Change]:
         """Changes that build a session equal to this one: a snapshot of its state."""
@@ -343,7 +348,7 @@ class Session:
     ) -> None:
         self.definition = definitions[fingerprint]
         self.start_ms = self.last_activity_ms = self.last_flush_ms = now_ms
-        self.user_agent = user_agent
+        self.user_agent = sys.intern(user_agent)
         self.entry_url = entry_url
         self.fields = dict(fields)
 
@@ -366,7 +371,7 @@ class Session:
             self.fields[name] = value
 
     def _apply_assign(self, _: Definitions, assignments: Mapping[str, str], forced: Sequence[str]) -> None:
-        self.assignments = {**self.assignments, **assignments}
+        self.assignments = shared((*self.assignments.items(), *assignments.items()))
         if forced:
             self.forced = self.forced | frozenset(forced)
 
@@ -377,7 +382,7 @@ class Session:
         self.audiences = (*self.audiences, *audiences)
 
     def _apply_activate(self, _: Definitions, variants: Iterable[Assignment]) -> None:
-        self.active = dict(variants)
+        self.active = shared(tuple((experiment, variant) for experiment, variant in variants))
 
     def _apply_record(
         self,
@@ -403,7 +408,7 @@ class Session:
             self._by_impression[record.key(impression_id)] = record
         for experiment, variant in record.variants:
             if self.active.get(experiment) != variant:
-                self.active = {**self.active, experiment: variant}
+                self.active = shared((*self.active.items(), (experiment, variant)))
 
     def _apply_alias(self, _: Definitions, number: int, impression_id: str) -> None:
         record = self.records[number]
@@ -457,9 +462,7 @@ class Session:
     def _apply_flush(self, _: Definitions, now_ms: int) -> None:
         for record in list(self._memo.values()):
             self._close(record)
-        self.assignments = {
-            experiment: variant for experiment, variant in self.assignments.items() if experiment not in self.forced
-        }
+        self.assignments = shared(tuple(item for item in self.assignments.items() if item[0] not in self.forced))
         self.forced = NOBODY
         self.last_flush_ms = now_ms
 
@@ -477,6 +480,13 @@ class Session:
 
 NOTHING: Mapping[str, str] = {}
 NOBODY: frozenset[str] = frozenset()
+
+
+@lru_cache(4096)
+def shared(items: tuple[Assignment, ...]) -> Mapping[str, str]:
+    """A mapping of these items; the same object for all sessions with the same. Never modify it."""
+    return dict(items)
+
 
 _APPLY = {
     name.removeprefix("_apply_"): function for name, function in vars(Session).items() if name.startswith("_apply_")

@@ -35,11 +35,13 @@ class Sessions:
     Attributes:
         timeout_ms: Inactivity after which a session expires.
         max_length_ms: Age at which it expires however active it is; `None` for no limit.
+        begun: How many sessions were ever added.
     """
 
     def __init__(self, *, timeout_ms: int, max_length_ms: int | None = None) -> None:
         self.timeout_ms = timeout_ms
         self.max_length_ms = max_length_ms
+        self.begun = 0
         self._by_persistent_id: dict[str, Session] = {}
         self._by_key: dict[tuple[str, str], Session] = {}
         self._wheel: dict[int, list[Session]] = {}
@@ -100,6 +102,7 @@ class Sessions:
         Returns:
             The session of the same device that it displaces: one that is over but was not swept yet.
         """
+        self.begun += 1
         persistent_id = session.persistent_id
         displaced = self._by_persistent_id.get(persistent_id)
         if displaced is not None:

@@ -184,6 +184,7 @@ class Journal:
                 files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
                 self._definitions[fingerprint] = Definition(compile_program(files))
             sessions: dict[str, Session] = {}
+            outputs: dict[bytes, object] = {}
             last_row = 0
             rows = connection.execute("SELECT row, session, changes FROM changes ORDER BY row")
             for last_row, session_id, changes in rows:
@@ -191,6 +192,8 @@ class Journal:
                 if session is None:
                     session = sessions[session_id] = Session(session_id)
                 for change in orjson.loads(changes):
+                    if change[0] == "record":  # most records have the outputs of many others
+                        change[4] = outputs.setdefault(orjson.dumps(change[4]), change[4])
                     session.apply(change, self._definitions)
                 session.journal_rows.append(last_row)
         connection.close()
@@ -320,6 +323,10 @@ class Journal:
 
     def read_batch(self, batch: Batch) -> Iterator[FinishedSession]:
         """The sessions of a batch, one at a time. Blocks: call it in a thread."""
+        return map(FinishedSession.from_json, self.read_batch_json(batch))
+
+    def read_batch_json(self, batch: Batch) -> Iterator[bytes]:
+        """The sessions of a batch as `FinishedSession.to_json` wrote them. Blocks: call it in a thread."""
         connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             rows: Iterable[tuple[bytes]] = connection.execute(
@@ -327,7 +334,7 @@ class Journal:
                 (batch.first_row, batch.last_row),
             )
             for (data,) in rows:
-                yield FinishedSession.from_json(data)
+                yield data
         finally:
             connection.close()
 
