@@ -118,7 +118,7 @@ def _dtype(kind: pa.DataType, declared: dict[str, Any] | None) -> str:
     if pa.types.is_dictionary(kind):
         return "category"
     if pa.types.is_boolean(kind):
-        return "bool"
+        return "object" if numpy_name == "object" else "bool"  # pandas keeps missing booleans among objects
     if pa.types.is_integer(kind):
         return str(kind)
     if pa.types.is_timestamp(kind):

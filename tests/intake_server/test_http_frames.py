@@ -71,6 +71,13 @@ async def test_a_csv_value_that_only_appears_after_the_head_is_read_all_the_same
     assert frame(await server.data("scores"))["x"].sum() == 5001.5
 
 
+async def test_booleans_with_missing_values_in_csv_are_objects_as_with_pandas(serve: Serve, folder: Path):
+    (folder / "scores_1.csv").write_text("ok,n\nTrue,1\n,2\nFalse,3\n")
+    server = await serve(CSV)
+    assert (await server.opened("scores"))["dtype"]["ok"] == "object"
+    assert frame(await server.data("scores"))["ok"].tolist() == [True, None, False]
+
+
 async def test_dates_in_csv_stay_text_as_with_pandas(serve: Serve, folder: Path):
     (folder / "scores_1.csv").write_text("when\n2020-01-02\n")
     server = await serve(CSV)
