@@ -93,6 +93,12 @@ class BusOptions:
     timeout_s: float = 10.0
     snapshot_every: int = 20_000
 
+    @property
+    def shown(self) -> str:
+        """The address without a user name and a password, for messages."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+
     @classmethod
     def of(cls, url: str) -> BusOptions:
         """The options of ``redis://HOST:PORT/DB#NAME``."""
@@ -180,7 +186,7 @@ class RedisBus:
         except (*self._failures, ValueError) as error:
             if self._redis is not None:
                 await self._redis.aclose()
-            raise StartupError(f"cannot join the bus {self._options.url}: {error}") from error
+            raise StartupError(f"cannot join the bus {self._options.shown}: {error}") from error
         self.is_ready = True
         self._tasks = [
             asyncio.create_task(self._read(), name="bus reader"),
@@ -280,7 +286,7 @@ class RedisBus:
                 if not await self._apply_some(block_s=None):
                     raise Gap(f"entry {target} is announced, but missing")
             except Gap as gap:
-                raise StartupError(f"cannot join the bus {self._options.url}: {gap}") from gap
+                raise StartupError(f"cannot join the bus {self._options.shown}: {gap}") from gap
 
     async def _restore(self) -> None:
         assert self._redis is not None
@@ -294,7 +300,7 @@ class RedisBus:
             if len(chunks) == pointer["chunks"]:
                 break  # else it was replaced while it was read
         else:
-            raise StartupError(f"cannot join the bus {self._options.url}: its snapshot is incomplete")
+            raise StartupError(f"cannot join the bus {self._options.shown}: its snapshot is incomplete")
         restoring = Restoring(self._engine, self._now())
         for chunk in chunks:
             restoring.add(chunk)

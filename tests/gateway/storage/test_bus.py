@@ -206,3 +206,7 @@ async def test_a_bus_that_does_not_answer_is_a_start_up_failure(tmp_path: Path):
 def test_the_name_of_a_bus_is_written_behind_its_address():
     assert BusOptions.of("redis://cache:6379/2#prices") == BusOptions("redis://cache:6379/2", "prices")
     assert BusOptions.of("redis://cache:6379/2").name == "gateway"
+
+
+def test_the_password_of_a_bus_is_never_shown():
+    assert BusOptions.of("redis://gateway:secr@t@cache:6379/2").shown == "redis://cache:6379/2"
