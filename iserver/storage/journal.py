@@ -14,6 +14,7 @@ by the state of the active sessions.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,7 +174,11 @@ class Journal:
 
     async def load(self) -> list[Session]:
         """Rebuild every session that is not logged yet, in the order in which they were first stored."""
-        sessions = await asyncio.to_thread(self._load)
+        gc.disable()  # what is loaded stays; looking through it again and again would take most of the time
+        try:
+            sessions = await asyncio.to_thread(self._load)
+        finally:
+            gc.enable()
         if sessions:
             log.info("sessions replayed", sessions=len(sessions))
         return sessions
