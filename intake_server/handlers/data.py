@@ -14,8 +14,7 @@ from intake_server.exports.media import Format, NotAvailable
 from intake_server.exports.ranges import ByteRange, Unsatisfiable
 from intake_server.exports.selection import Selection, SelectionError, split_query
 from intake_server.handlers.addresses import SAFE, Addresses, names_of
-from intake_server.service.exports import Export, Exports
-from intake_server.storage.export_files import ExportFile
+from intake_server.service.exports import Export, Exports, StoredExport
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.requests")
@@ -80,16 +79,8 @@ class DataHandlers:
         response.content_length = len(part)
         await response.prepare(request)
         if request.method == "GET":
-            await self._send(request, response, b"", self._read(export, stored, part))
+            await self._send(request, response, b"", _read(stored, part))
         return response
-
-    async def _read(self, export: Export, stored: ExportFile, part: ByteRange) -> AsyncGenerator[bytes]:
-        for start in range(part.start, part.stop, _READ_BYTES):
-            length = min(_READ_BYTES, part.stop - start)
-            piece = await self._exports.read(export, stored, start, length)
-            if len(piece) < length:
-                raise ConnectionError(f"{export.opened.name}: the file was cut short while it was sent")
-            yield piece
 
     async def _send(
         self, request: web.Request, response: web.StreamResponse, first: bytes, pieces: AsyncGenerator[bytes]
@@ -116,6 +107,15 @@ class DataHandlers:
         for start in range(0, len(view), _STEP_BYTES):
             async with asyncio.timeout(self._send_timeout_s):
                 await response.write(view[start : start + _STEP_BYTES])
+
+
+async def _read(stored: StoredExport, part: ByteRange) -> AsyncGenerator[bytes]:
+    for start in range(part.start, part.stop, _READ_BYTES):
+        length = min(_READ_BYTES, part.stop - start)
+        piece = await stored.read(start, length)
+        if len(piece) < length:
+            raise ConnectionError(f"{stored.export.opened.name}: the file was cut short while it was sent")
+        yield piece
 
 
 def _named(formats: list[str], by_suffix: Format | None) -> Format | None:
@@ -149,7 +149,7 @@ def _headers(export: Export, name: str) -> dict[str, str]:
     return headers
 
 
-def _wanted(request: web.Request, stored: ExportFile, etag: str) -> ByteRange | None:
+def _wanted(request: web.Request, stored: StoredExport, etag: str) -> ByteRange | None:
     if not ranges.range_applies(request.headers.get(hdrs.IF_RANGE), etag):
         return None
     try:

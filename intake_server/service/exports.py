@@ -76,14 +76,15 @@ class Exports:
         self._timeout_s = timeout_s
         self._making: SharedWork[ExportFile] = SharedWork()
 
-    async def stored(self, export: Export) -> ExportFile:
+    async def stored(self, export: Export) -> StoredExport:
         """An export as a whole: the data's own file, one made before, or a new one.
 
         Raises:
             Problem: 400 the selection does not fit; 406 the format; 413 it is too large; 500 unreadable; 503 not now.
         """
         known = self.files.get(export.key)
-        return known or await self._making.run(export.key, lambda: self._make(export))
+        file = known or await self._making.run(export.key, lambda: self._make(export))
+        return StoredExport(self, export, file)
 
     async def _make(self, export: Export) -> ExportFile:
         made, is_new = await self._run(export, lambda: self._make_in_thread(export))
@@ -114,13 +115,9 @@ class Exports:
             with contextlib.suppress(ValueError):  # a thread that was given up is still inside
                 pieces.close()
 
-    async def read(self, export: Export, stored: ExportFile, start: int, length: int) -> bytes:
-        """A part of an export that was made as a whole.
-
-        Raises:
-            Problem: 500 unreadable; 503 not now.
-        """
-        return await self._run(export, lambda: stored.read(start, length))
+    async def read(self, export: Export, file: ExportFile, start: int, length: int) -> bytes:
+        """A part of an export that was made as a whole; see `StoredExport`."""
+        return await self._run(export, lambda: file.read(start, length))
 
     async def _run(self, export: Export, work: Callable[[], T]) -> T:
         opened = export.opened
@@ -139,6 +136,34 @@ class Exports:
             raise Problem(
                 503, f"the data cannot be read now: {error}", code="busy", headers={"Retry-After": "1"}
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoredExport:
+    """An export that was made as a whole.
+
+    Attributes:
+        exports: What made it.
+        export: What it is.
+        file: Where it is.
+    """
+
+    exports: Exports
+    export: Export
+    file: ExportFile
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self.file.size
+
+    async def read(self, start: int, length: int) -> bytes:
+        """A part of it; fewer bytes than asked for when the data's own file was cut short meanwhile.
+
+        Raises:
+            Problem: 500 unreadable; 503 not now.
+        """
+        return await self.exports.read(self.export, self.file, start, length)
 
 
 _EXPECTED = (FullError, SelectionError, NotAvailable, NotDrawable, Unreadable, NotAFrame, NotABlock, NoSuchPartition)

@@ -100,9 +100,9 @@ async def test_equal_exports_asked_for_at_once_are_made_once(exports, source):
     await asyncio.sleep(0)
     source.may_read.set()
     files = await asyncio.gather(*asked)
-    assert len({id(file) for file in files}) == 1
+    assert len({id(stored.file) for stored in files}) == 1
     assert source.read_so_far == list(range(100))
-    assert await exports.stored(export(source, "parquet")) is files[0]
+    assert (await exports.stored(export(source, "parquet"))).file is files[0].file
 
 
 async def test_a_partition_that_breaks_is_told_without_server_paths(exports, source):
