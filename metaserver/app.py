@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaserver.backing_up import Backups
+from metaserver.handlers.backing_up import BackupRpcs
 from metaserver.handlers.http import MetaRoutes
 from metaserver.handlers.loading import BulkLoadRpcs
 from metaserver.handlers.replica_servers import CONFIG_PROPOSAL, ReplicaServerRpcs
@@ -34,6 +36,7 @@ from shared.pegasus.pprof import Pprof
 from shared.pegasus.routes import Route, Router, route
 from shared.pegasus.rpc import Rpc
 from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures import backup as saved
 from shared.pegasus.structures import bulk_load as bulk
 from shared.pegasus.structures import meta_admin as admin
 from shared.pegasus.structures.base import HostPort
@@ -42,6 +45,7 @@ from shared.pegasus.structures.meta_admin import UpdateConfigurationRequest
 __all__ = ["Metaserver", "Settings", "http_routes", "rpc_table"]
 
 BULK_LOAD = Call("RPC_BULK_LOAD", bulk.BulkLoadRequest, bulk.BulkLoadResponse)
+COLD_BACKUP = Call("RPC_COLD_BACKUP", saved.BackupRequest, saved.BackupResponse)
 ASK_TIMEOUT_S = 10.0
 FIRST_TABLES = {"stat": 4, "temp": 8}
 
@@ -79,10 +83,11 @@ def http_routes(common: CommonRoutes, process: Introspection, meta: MetaRoutes) 
     ]
 
 
-def rpc_table(service: MetaService, loads: BulkLoads, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
+def rpc_table(service: MetaService, loads: BulkLoads, backups: Backups, *, is_compat: bool) -> dict[str, Rpc[Any, Any]]:
     """Every RPC of the metaserver (§12); any other code is answered with ERR_HANDLER_NOT_FOUND."""
     meta = MetaRpcs(service, is_compat)
     loading = BulkLoadRpcs(service, loads)
+    saving = BackupRpcs(service, backups)
     replicas = ReplicaServerRpcs(service)
     public: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
         "LIST_APPS": (admin.ListAppsRequest, admin.ListAppsResponse, meta.list_apps),
@@ -128,6 +133,21 @@ def rpc_table(service: MetaService, loads: BulkLoads, *, is_compat: bool) -> dic
         "START_BULK_LOAD": (bulk.StartBulkLoadRequest, bulk.StartBulkLoadResponse, loading.start),
         "CONTROL_BULK_LOAD": (bulk.ControlBulkLoadRequest, bulk.ControlBulkLoadResponse, loading.control),
         "QUERY_BULK_LOAD_STATUS": (bulk.QueryBulkLoadRequest, bulk.QueryBulkLoadResponse, loading.query),
+        "ADD_BACKUP_POLICY": (saved.AddBackupPolicyRequest, saved.AddBackupPolicyResponse, saving.add_policy),
+        "MODIFY_BACKUP_POLICY": (
+            saved.ModifyBackupPolicyRequest,
+            saved.ModifyBackupPolicyResponse,
+            saving.modify_policy,
+        ),
+        "QUERY_BACKUP_POLICY": (
+            saved.QueryBackupPolicyRequest,
+            saved.QueryBackupPolicyResponse,
+            saving.query_policies,
+        ),
+        "START_BACKUP_APP": (saved.StartBackupAppRequest, saved.StartBackupAppResponse, saving.start_backup),
+        "QUERY_BACKUP_STATUS": (saved.QueryBackupStatusRequest, saved.QueryBackupStatusResponse, saving.query_backup),
+        "START_RESTORE": (saved.RestoreRequest, admin.CreateAppResponse, saving.start_restore),
+        "QUERY_RESTORE_STATUS": (saved.QueryRestoreRequest, saved.QueryRestoreResponse, saving.query_restore),
         "CLEAR_BULK_LOAD": (bulk.ClearBulkLoadStateRequest, bulk.ClearBulkLoadStateResponse, loading.clear),
     }
     return {
@@ -188,10 +208,16 @@ class Metaserver:
             answer: bulk.BulkLoadResponse = await connections.call(node, BULK_LOAD, request, ASK_TIMEOUT_S)
             return answer
 
+        async def ask_backup(node: HostPort, request: saved.BackupRequest) -> saved.BackupResponse:
+            answer: saved.BackupResponse = await connections.call(node, COLD_BACKUP, request, ASK_TIMEOUT_S)
+            return answer
+
+        backups = Backups(service, self.settings.providers, ask_backup)
+        self._run(backups.run(), "backups")
         loads = BulkLoads(service, self.settings.providers, ask)
         self._run(loads.run(), "bulk loads")
         is_compat = self.flags.boolean("compat_omit_host_port")
-        rpcs = rpc_table(service, loads, is_compat=is_compat)
+        rpcs = rpc_table(service, loads, backups, is_compat=is_compat)
         server = PegasusServer(self._router(service, leadership, MetaRoutes(service, loads)), rpcs)
         self._resources.push_async_callback(server.drain)
         await server.start(sockets, tls)

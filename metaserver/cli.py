@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from metaserver.app import FIRST_TABLES, Metaserver, Settings
+from metaserver.backup_commands import backup
 from metaserver.bulk_load_commands import bulk_load
 from metaserver.commands import COMMANDS
 from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
@@ -17,12 +18,11 @@ from shared.pegasus.structures.base import HostPort
 
 HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
 
-Not there yet: several metaservers with a leader, replication to secondaries, cold backup, duplication,
-partition split.
+Not there yet: several metaservers with a leader, replication to secondaries, duplication, partition split.
 """
 
 main = daemon_group("metaserver", HELP)
-for command in (*COMMANDS, bulk_load):
+for command in (*COMMANDS, bulk_load, backup):
     main.add_command(command)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
 from shared.pegasus.structures.bulk_load import BulkLoadStatus
@@ -146,6 +147,47 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupPolicy:
+    """When which tables are backed up, and where to (§1).
+
+    Attributes:
+        provider: Name of the file provider.
+        start_time: Local time of day, hh:mm.
+        history_count: How many backups are kept.
+    """
+
+    name: str
+    provider: str
+    app_ids: frozenset[int]
+    interval_s: int
+    history_count: int
+    start_time: str
+    is_disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """One backup, under way or ended.
+
+    Attributes:
+        id: Milliseconds since 1970, made unique.
+        policy_name: Empty for a backup that an operator asked for.
+        root: Folder below the provider; empty for the default.
+        tables: Names of the tables by id.
+        end_ms: 0 while it is under way.
+    """
+
+    id: int
+    policy_name: str
+    provider: str
+    root: str
+    tables: Mapping[int, str]
+    start_ms: int
+    end_ms: int = 0
+    is_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one transaction makes different.
 
@@ -154,15 +196,19 @@ class Change:
         partitions: Changed partitions of known tables.
         forgotten: Tables that are gone for good.
         loads: Bulk loads that began or changed, by table; None for one that is forgotten.
+        policies: Backup policies that are new or changed, by name.
+        backups: Backups that began or changed, by id; None for one that is deleted.
     """
 
     tables: Mapping[int, Table] = field(default_factory=dict)
     partitions: Mapping[Gpid, Partition] = field(default_factory=dict)
     forgotten: frozenset[int] = frozenset()
     loads: Mapping[int, Load | None] = field(default_factory=dict)
+    policies: Mapping[str, BackupPolicy] = field(default_factory=dict)
+    backups: Mapping[int, Backup | None] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.tables or self.partitions or self.forgotten or self.loads)
+        return any((self.tables, self.partitions, self.forgotten, self.loads, self.policies, self.backups))
 
     @classmethod
     def of_table(cls, table: Table, partitions: Mapping[Gpid, Partition] | None = None) -> Change:
@@ -177,11 +223,15 @@ class Metadata:
     Attributes:
         last_app_id: The highest id that was ever given to a table.
         loads: Bulk loads by table, the last of each.
+        policies: Backup policies by name.
+        backups: Backups by id.
     """
 
     tables: dict[int, Table] = field(default_factory=dict)
     last_app_id: int = 0
     loads: dict[int, Load] = field(default_factory=dict)
+    policies: dict[str, BackupPolicy] = field(default_factory=dict)
+    backups: dict[int, Backup] = field(default_factory=dict)
 
     def apply(self, change: Change) -> None:
         """Make a durable change visible."""
@@ -196,11 +246,9 @@ class Metadata:
             table = self.tables[app_id]
             merged = tuple(changed.get(index, old) for index, old in enumerate(table.partitions))
             self.tables[app_id] = replace(table, partitions=merged)
-        for app_id, load in change.loads.items():
-            if load is None:
-                self.loads.pop(app_id, None)
-            else:
-                self.loads[app_id] = load
+        _merge(self.loads, change.loads)
+        _merge(self.policies, change.policies)
+        _merge(self.backups, change.backups)
         for app_id in change.forgotten:
             del self.tables[app_id]
             self.loads.pop(app_id, None)
@@ -231,3 +279,16 @@ class Metadata:
     def served(self) -> Iterable[Table]:
         """The tables whose partitions shall be held open."""
         return (table for table in self.tables.values() if table.is_served())
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _merge(known: dict[K, V], changed: Mapping[K, V | None]) -> None:
+    """Put what is new or changed, and drop what is None."""
+    for key, value in changed.items():
+        if value is None:
+            known.pop(key, None)
+        else:
+            known[key] = value

@@ -208,8 +208,28 @@ class MetaRoutes:
     # backup (§5.6)
 
     def backup_policy(self, request: HttpRequest) -> Response:
-        """Refused: cold backup is off (§5.6)."""
-        return self._redirect(request) or Response.text("cold_backup_disabled", 404)
+        """The backup policies, or one of them (§5.6)."""
+        redirect = self._redirect(request)
+        if redirect is not None:
+            return redirect
+        if self.service.flags.boolean("cold_backup_disabled"):
+            raise Problem(404, "cold_backup_disabled")
+        if not request.args.keys() <= {"name"}:
+            raise Problem(400, "Invalid parameter")
+        policies = self.service.metadata.policies
+        listed = Printed(title="name", columns=_POLICY_COLUMNS)
+        for name, policy in sorted(policies.items()):
+            if request.args.get("name", name) == name:
+                listed.add(
+                    name,
+                    policy.provider,
+                    policy.interval_s,
+                    sorted_json(sorted(policy.app_ids)).decode(),
+                    policy.start_time,
+                    "disabled" if policy.is_disabled else "enabled",
+                    policy.history_count,
+                )
+        return Response(print_tables(listed))
 
     # changes by environment variables (§5.10, §5.11)
 
@@ -317,6 +337,14 @@ _GENERAL_COLUMNS = [
     "drop_time",
     "drop_expire",
     "envs_count",
+]
+_POLICY_COLUMNS = [
+    "backup_provider_type",
+    "backup_interval",
+    "app_ids",
+    "start_time",
+    "status",
+    "backup_history_count",
 ]
 _HEALTH_COLUMNS = ["app_name", "partition_count", "fully_healthy", "unhealthy", "write_unhealthy", "read_unhealthy"]
 

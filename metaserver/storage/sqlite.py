@@ -9,7 +9,7 @@ from typing import Any
 import aiosqlite
 import orjson
 
-from metaserver.metadata import Change, Load, Metadata, Partition, Table
+from metaserver.metadata import Backup, BackupPolicy, Change, Load, Metadata, Partition, Table
 from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.bulk_load import BulkLoadStatus
@@ -57,6 +57,27 @@ MIGRATIONS = [
         failure TEXT NOT NULL
     );
     """,
+    """
+    CREATE TABLE backup_policy (
+        name TEXT PRIMARY KEY,
+        provider TEXT NOT NULL,
+        app_ids TEXT NOT NULL,
+        interval_s INTEGER NOT NULL,
+        history_count INTEGER NOT NULL,
+        start_time TEXT NOT NULL,
+        is_disabled INTEGER NOT NULL
+    );
+    CREATE TABLE backup (
+        id INTEGER PRIMARY KEY,
+        policy_name TEXT NOT NULL,
+        provider TEXT NOT NULL,
+        root TEXT NOT NULL,
+        tables TEXT NOT NULL,
+        start_ms INTEGER NOT NULL,
+        end_ms INTEGER NOT NULL,
+        is_failed INTEGER NOT NULL
+    );
+    """,
 ]
 
 _PUT_APP = """
@@ -70,6 +91,9 @@ _PUT_PARTITION = "INSERT OR REPLACE INTO partition VALUES (?, ?, ?, ?, ?, ?, ?)"
 _RAISE_LAST_APP_ID = "UPDATE cluster SET last_app_id = max(last_app_id, ?)"
 _PUT_LOAD = "INSERT OR REPLACE INTO bulk_load VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET_LOAD = "DELETE FROM bulk_load WHERE app_id = ?"
+_PUT_POLICY = "INSERT OR REPLACE INTO backup_policy VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT_BACKUP = "INSERT OR REPLACE INTO backup VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET_BACKUP = "DELETE FROM backup WHERE id = ?"
 _FORGET_PARTITIONS = "DELETE FROM partition WHERE app_id = ?"
 _FORGET_APP = "DELETE FROM app WHERE app_id = ?"
 
@@ -104,7 +128,11 @@ class SqliteStore:
                 tables[row[0]] = _table(row, partitions.get(row[0], []))
         async with self._connection.execute("SELECT * FROM bulk_load") as rows:
             loads = {row[0]: _load(row) async for row in rows}
-        return Metadata(tables, last_app_id, loads)
+        async with self._connection.execute("SELECT * FROM backup_policy") as rows:
+            policies = {row[0]: _policy(row) async for row in rows}
+        async with self._connection.execute("SELECT * FROM backup") as rows:
+            backups = {row[0]: _backup(row) async for row in rows}
+        return Metadata(tables, last_app_id, loads, policies, backups)
 
     async def commit(self, change: Change) -> None:
         await self._writer.submit(_statements(change))
@@ -120,6 +148,7 @@ def _statements(change: Change) -> list[Statement]:
     changed_rows = [_row(gpid, partition) for gpid, partition in change.partitions.items()]
     ids = [[app_id] for app_id in change.forgotten]
     ended = [[app_id] for app_id, load in change.loads.items() if load is None]
+    deleted = [[backup_id] for backup_id, backup in change.backups.items() if backup is None]
     statements: list[Statement] = [
         (_PUT_APP, [_app_row(table) for table in tables]),
         (_ADD_PARTITION, new_rows),
@@ -127,6 +156,9 @@ def _statements(change: Change) -> list[Statement]:
         (_RAISE_LAST_APP_ID, [[max(change.tables, default=0)]]),
         (_PUT_LOAD, [_load_row(load) for load in change.loads.values() if load is not None]),
         (_FORGET_LOAD, [*ended, *ids]),
+        (_PUT_POLICY, [_policy_row(policy) for policy in change.policies.values()]),
+        (_PUT_BACKUP, [_backup_row(backup) for backup in change.backups.values() if backup is not None]),
+        (_FORGET_BACKUP, deleted),
         (_FORGET_PARTITIONS, ids),
         (_FORGET_APP, ids),
     ]
@@ -182,6 +214,46 @@ def _load(row: Sequence[Any]) -> Load:
     return Load(
         app_id, cluster, provider, root, bool(behind), BulkLoadStatus[status], bool(running), rollbacks, failure
     )
+
+
+def _policy_row(policy: BackupPolicy) -> Row:
+    ids = orjson.dumps(sorted(policy.app_ids)).decode()
+    return (
+        policy.name,
+        policy.provider,
+        ids,
+        policy.interval_s,
+        policy.history_count,
+        policy.start_time,
+        int(policy.is_disabled),
+    )
+
+
+def _policy(row: Sequence[Any]) -> BackupPolicy:
+    name, provider, ids, interval_s, history_count, start_time, disabled = row
+    return BackupPolicy(
+        name, provider, frozenset(orjson.loads(ids)), interval_s, history_count, start_time, bool(disabled)
+    )
+
+
+def _backup_row(backup: Backup) -> Row:
+    tables = orjson.dumps({str(app_id): name for app_id, name in backup.tables.items()}).decode()
+    return (
+        backup.id,
+        backup.policy_name,
+        backup.provider,
+        backup.root,
+        tables,
+        backup.start_ms,
+        backup.end_ms,
+        int(backup.is_failed),
+    )
+
+
+def _backup(row: Sequence[Any]) -> Backup:
+    backup_id, policy_name, provider, root, tables, start_ms, end_ms, failed = row
+    named = {int(app_id): name for app_id, name in orjson.loads(tables).items()}
+    return Backup(backup_id, policy_name, provider, root, named, start_ms, end_ms, bool(failed))
 
 
 def _row(gpid: Gpid, partition: Partition) -> Row:

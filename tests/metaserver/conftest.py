@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from metaserver import app
+from metaserver.backing_up import Backups
 from metaserver.handlers.http import MetaRoutes
 from metaserver.leadership import Leadership
 from metaserver.loading import BulkLoads
@@ -26,6 +27,7 @@ from shared.pegasus.metrics import Identity, Registry
 from shared.pegasus.pprof import Pprof
 from shared.pegasus.routes import Router
 from shared.pegasus.server import PegasusServer
+from shared.pegasus.structures.backup import BackupRequest, BackupResponse
 from shared.pegasus.structures.base import HostPort
 from shared.pegasus.structures.bulk_load import BulkLoadRequest, BulkLoadResponse
 from shared.pegasus.structures.failure_detector import BeaconMessage
@@ -65,6 +67,8 @@ class Cluster:
         self.flags = Flags(settings)
         self.load_commands: list[BulkLoadRequest] = []
         self.loader = lambda request: BulkLoadResponse("ERR_OBJECT_NOT_FOUND", request.pid)
+        self.backup_commands: list[BackupRequest] = []
+        self.saver = lambda request: BackupResponse("ERR_OK", request.pid, 1000)
         self.proposals: list[tuple[HostPort, UpdateConfigurationRequest]] = []
         self.service: MetaService
         self.server: PegasusServer
@@ -89,8 +93,11 @@ class Cluster:
             Registry("meta"), Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), lambda: True
         )
         self.loads = BulkLoads(self.service, self.providers, self._answer_load)
+        self.backups = Backups(self.service, self.providers, self._answer_backup)
         routes = app.http_routes(CommonRoutes(self.flags, NOW_S), process, MetaRoutes(self.service, self.loads))
-        rpcs = app.rpc_table(self.service, self.loads, is_compat=self.flags.boolean("compat_omit_host_port"))
+        rpcs = app.rpc_table(
+            self.service, self.loads, self.backups, is_compat=self.flags.boolean("compat_omit_host_port")
+        )
         self.server = PegasusServer(Router(routes), rpcs)
         await self.server.start([bound], None)
         self._http = aiohttp.ClientSession()
@@ -108,6 +115,10 @@ class Cluster:
     async def _answer_load(self, target: HostPort, request: BulkLoadRequest) -> BulkLoadResponse:
         self.load_commands.append(request)
         return self.loader(request)
+
+    async def _answer_backup(self, target: HostPort, request: BackupRequest) -> BackupResponse:
+        self.backup_commands.append(request)
+        return self.saver(request)
 
     # what replica servers do
 
