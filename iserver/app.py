@@ -30,6 +30,7 @@ from iserver.storage.etl import Etl
 from iserver.storage.journal import Journal
 from iserver.storage.places import open_place
 from iserver.storage.sources import FileSource, Loader, ServerSource, Source
+from iserver.storage.tables import TableFormat, Tables
 from iserver.storage.warehouse_process import WarehouseProcess
 from iserver.streams import HEARTBEAT_S, Streams
 from iserver.synchronising import Synchroniser
@@ -108,8 +109,12 @@ async def open_parts(
     *,
     clock_ms: Callable[[], int] = wall_clock_ms,
     new_id: Callable[[], str] = random_id,
+    open_tables: Callable[[str, TableFormat], Tables] = WarehouseProcess.open,
 ) -> Parts:
     """Build an iserver: load the configuration, test the storage, and replay the journal.
+
+    Args:
+        open_tables: Opens the warehouse at a path or URL; by default in a process of its own.
 
     Raises:
         StartupError: It cannot be built; the text says why.
@@ -150,7 +155,7 @@ async def open_parts(
         logs_sessions=not settings.nolog,
     )
     server.adopt(sessions)
-    etl = Etl(journal, lambda: _open_warehouse(location, settings), clock_ms=clock_ms, new_id=new_id)
+    etl = Etl(journal, lambda: open_tables(location, settings.table_format), clock_ms=clock_ms, new_id=new_id)
     synchroniser = Synchroniser(loader, server)
     measure(metrics, server, journal, etl, streams, synchroniser)
     return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins)
@@ -181,10 +186,6 @@ def _adjusted(document: Document, settings: ServerSettings) -> Document:
     if settings.session_timeout_s is None:
         return document
     return replace(document, settings=replace(document.settings, session_timeout_s=settings.session_timeout_s))
-
-
-def _open_warehouse(location: str, settings: ServerSettings) -> WarehouseProcess:
-    return WarehouseProcess.open(location, settings.table_format)
 
 
 # --- HTTP -----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A batch has an id before anything of it is written, and leaves the journal after all of it is in place.
 Whenever this is interrupted, the next run writes the same batch again, over what is there.
 
-The warehouse's libraries are large, so it is opened in the background, not on the way to the first request.
+The warehouse is opened in the background, not on the way to the first request.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+import structlog
 
 from iserver.configuration import Configuration
-from iserver.fdl.model import Program
 from iserver.storage.journal import Batch, Journal
+from iserver.storage.tables import Tables
+from iserver.warehouse.metadata import metadata_rows
 
-if TYPE_CHECKING:
-    from iserver.storage.warehouse import Warehouse
+log = structlog.get_logger("iserver.etl")
 
 BATCH_SESSIONS = 200_000
 """The most sessions in one batch; the warehouse holds fewer than that in memory."""
@@ -35,7 +36,7 @@ class Etl:
     def __init__(
         self,
         journal: Journal,
-        open_warehouse: Callable[[], Warehouse],
+        open_warehouse: Callable[[], Tables],
         *,
         clock_ms: Callable[[], int],
         new_id: Callable[[], str],
@@ -55,7 +56,7 @@ class Etl:
         self._new_id = new_id
         self._batch_sessions = batch_sessions
         self._running = asyncio.Lock()
-        self._warehouse: Warehouse | None = None
+        self._warehouse: Tables | None = None
         self._prepared: Configuration | None = None
         self.rows = 0
         self.seconds = 0.0
@@ -90,9 +91,14 @@ class Etl:
                 self.seconds = time.monotonic() - started
             return sessions
 
-    def _prepare(self, configuration: Configuration) -> None:
-        from iserver.warehouse.metadata import metadata_rows
+    async def close(self) -> None:
+        """Let go of the warehouse."""
+        async with self._running:
+            if self._warehouse is not None:
+                await asyncio.to_thread(self._warehouse.close)
+                self._warehouse = None
 
+    def _prepare(self, configuration: Configuration) -> None:
         if self._warehouse is None:
             self._warehouse = self._open_warehouse()
         if configuration is not self._prepared:
@@ -102,8 +108,9 @@ class Etl:
 
     def _write(self, batch: Batch) -> int:
         assert self._warehouse is not None
-        written = self._warehouse.write(self._journal.read_batch(batch), batch.id, self._program)
+        programs = [definition.program for definition in list(self._journal.definitions.values())]
+        written = self._warehouse.write_json(self._journal.read_batch_json(batch), batch.id, programs)
+        log.info("batch written", batch=batch.id, seconds=round(written.seconds, 3), rows=written.rows)
+        if written.left_out:
+            log.error("values without a column left out", batch=batch.id, left_out=written.left_out)
         return sum(written.rows.values())
-
-    def _program(self, fingerprint: str) -> Program:
-        return self._journal.definitions[fingerprint].program

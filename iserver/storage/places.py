@@ -5,11 +5,12 @@ A place puts a finished local file under its final name in one step: readers see
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from shared.errors import StartupError
 
@@ -75,15 +76,24 @@ class LocalPlace:
         self.root = root.absolute()
         self.location = str(self.root)
         self._changed: set[Path] = set()
+        self._locks: dict[str, IO[bytes]] = {}
 
     def stage(self, name: str) -> Path:
+        """The folder is on the same disk. Waits for a process that still has a stage of this name: one that its
+        server left behind, and that is putting the last files of the same batch in place.
+        """
         folder = self.root / ".staging" / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._locks[name] = _locked(folder.with_name(f"{name}.lock"))
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         return folder
 
     def unstage(self, name: str) -> None:
-        shutil.rmtree(self.root / ".staging" / name, ignore_errors=True)
+        folder = self.root / ".staging" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(f"{name}.lock").unlink(missing_ok=True)
+        self._locks.pop(name).close()
 
     def publish(self, staged: Path, path: str) -> None:
         target = self.root / path
@@ -181,6 +191,19 @@ class RemotePlace:
 
     def _path(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}"
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """A lock file that is this process's alone until it is closed."""
+    while True:
+        file = path.open("wb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        except FileNotFoundError:
+            pass  # its owner removed it while this process waited
+        file.close()
 
 
 def _sync_folder(folder: Path) -> None:

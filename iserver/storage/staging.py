@@ -6,8 +6,8 @@ File names derive from the batch alone, so the same batch always makes the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -15,15 +15,12 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.orc as orc
 import pyarrow.parquet as parquet
-import structlog
 
 from iserver.fdl.model import Program
 from iserver.finished import FinishedSession
 from iserver.warehouse.arrow import arrow_schema
 from iserver.warehouse.rows import FeatureRows, SessionRows
 from iserver.warehouse.tables import Table
-
-log = structlog.get_logger("iserver.etl")
 
 ROWS_AT_ONCE = 20_000
 """Rows that wait in memory per file before they are written; also the size of a Parquet row group."""
@@ -61,12 +58,14 @@ class StagedFile:
         path: Where it is.
         table: Name of the table it belongs to.
         rows: How many rows it has.
+        left_out: Values without a column, by the name of the event or field.
     """
 
     path: Path
     table: str
     partition: Partition
     rows: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -138,9 +137,7 @@ class _OpenFile:
     def close(self) -> StagedFile:
         self.flush()
         self._file.close()
-        if self.rows.misfits:
-            log.error("values without a column left out", table=self.table, left_out=dict(self.rows.misfits))
-        return StagedFile(self.path, self.table, self.partition, self._written)
+        return StagedFile(self.path, self.table, self.partition, self._written, self.rows.misfits)
 
 
 class Stage:

@@ -9,39 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import structlog
 import yaml
 
 from iserver.fdl.model import Program
 from iserver.finished import FinishedSession
 from iserver.storage.places import Place, open_place
 from iserver.storage.staging import Partition, Stage, StagedFile, stage_empty
+from iserver.storage.tables import TableFormat, Written
 from iserver.warehouse.catalog import catalog_text
 from iserver.warehouse.metadata import json_lines
 from iserver.warehouse.tables import Table, metadata_tables, tables
 
-log = structlog.get_logger("iserver.etl")
-
-TableFormat = Literal["parquet", "orc", "delta"]
-
 CATALOG = "catalog.yml"
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What one batch added.
-
-    Attributes:
-        rows: Rows by table name.
-        seconds: How long it took.
-    """
-
-    rows: Mapping[str, int]
-    seconds: float
 
 
 class Publisher(Protocol):
@@ -128,12 +111,25 @@ class Warehouse:
             self._publisher.publish(batch_id, files)
         finally:
             self._place.unstage(batch_id)
-        rows: dict[str, int] = {}
+        rows: Counter[str] = Counter()
+        left_out: dict[str, Counter[str]] = {}
         for file in files:
-            rows[file.table] = rows.get(file.table, 0) + file.rows
-        written = Written(rows, time.perf_counter() - began)
-        log.info("batch written", batch=batch_id, seconds=round(written.seconds, 3), rows=rows)
-        return written
+            rows[file.table] += file.rows
+            if file.left_out:
+                left_out.setdefault(file.table, Counter()).update(file.left_out)
+        return Written(rows, left_out, time.perf_counter() - began)
+
+    def write_json(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+        """Log a batch of sessions as `FinishedSession.to_json` writes them; otherwise like `write`.
+
+        Args:
+            programs: Every program that sessions and records may refer to.
+        """
+        known = {program.fingerprint: program for program in programs}
+        return self.write(map(FinishedSession.from_json, sessions), batch_id, known.__getitem__)
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
 
     def write_metadata(self, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
         """Replace the metadata tables by what the configuration says now.

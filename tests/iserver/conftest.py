@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from iserver.app import Parts, make_app, open_parts
 from iserver.settings import ServerSettings
+from iserver.storage.warehouse import Warehouse
 
 EXAMPLE = Path(str(resources.files("iserver.example")))
 START_MS = 1_700_000_000_000
@@ -110,7 +111,7 @@ def ids() -> Ids:
 @asynccontextmanager
 async def running(settings: ServerSettings, clock: Clock, ids: Ids) -> AsyncIterator[Iserver]:
     """An iserver for as long as the context lasts; it ends by draining."""
-    parts = await open_parts(settings, clock_ms=clock, new_id=ids)
+    parts = await open_parts(settings, clock_ms=clock, new_id=ids, open_tables=Warehouse.open)
     async with TestClient(TestServer(make_app(parts, settings))) as client:
         yield Iserver(parts, client, clock, ids, settings.prefix)
 

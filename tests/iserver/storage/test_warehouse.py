@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -68,6 +69,20 @@ def test_written_says_how_many_rows(tmp_path: Path):
     assert written.rows == {"session": 3, "rating_box": 3, "search": 3}
 
 
+def test_a_batch_waits_for_the_process_that_is_still_putting_it_in_place(tmp_path: Path):
+    first, second = LocalPlace(tmp_path), LocalPlace(tmp_path)
+    first.stage("batch-1")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(second.stage, "batch-1")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.05)
+        (tmp_path / ".staging" / "batch-1" / "left").touch()
+        first.unstage("batch-1")
+        assert list(waiting.result(timeout=30).iterdir()) == []
+        second.unstage("batch-1")
+    assert list((tmp_path / ".staging").iterdir()) == []
+
+
 def test_nothing_is_left_in_the_staging_folder(tmp_path: Path):
     warehouse(tmp_path).write(visits(3), "batch-1", programs(SHOP_PROGRAM))
     assert list((tmp_path / ".staging").iterdir()) == []
@@ -121,7 +136,8 @@ class CrashingPlace(LocalPlace):
         super().publish(staged, path)
 
     def unstage(self, name: str) -> None:
-        """A machine that stops cleans nothing up."""
+        """A machine that stops cleans nothing up; only its locks are gone."""
+        self._locks.pop(name).close()
 
 
 @pytest.mark.parametrize("crash_at", range(6))
@@ -161,11 +177,11 @@ def test_rows_are_written_as_they_come(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_batch_over_many_hours_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(staging, "OPEN_FILES", 4)
-    sessions = [later(visit(number), hours=number % 6) for number in range(30)]
+    sessions = [later(visit(number), hours=number % 4) for number in range(12)]
     for _ in range(2):
         warehouse(tmp_path).write(sessions, "batch-1", programs(SHOP_PROGRAM))
-    assert set(partitions(tmp_path, "session").values()) == {5}
-    assert len({row["session_id"] for row in rows(tmp_path, "search")}) == 30
+    assert set(partitions(tmp_path, "session").values()) == {3}
+    assert len({row["session_id"] for row in rows(tmp_path, "search")}) == 12
 
 
 # --- tables that change ---------------------------------------------------------------------------
