@@ -12,7 +12,7 @@ DAEMONS = ("iserver", "metaserver", "replicaserver", "intake_server", "gateway")
 
 SERVICE_ROOMS = {
     "iserver": {"metrics", "plugins", "streams", "synchronising", "upkeep"},
-    "metaserver": {"measure", "service"},
+    "metaserver": {"backing_up", "loading", "measure", "service"},
     "replicaserver": {"node"},
     "intake_server": {"drivers", "service"},
     "gateway": {"hosting", "module", "modules"},
