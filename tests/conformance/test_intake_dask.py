@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import distributed
 import msgpack
 import pandas as pd
 import pyarrow as pa
@@ -45,17 +46,20 @@ def cluster(tmp_path: Path) -> Iterator[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(told)]
     processes = [subprocess.Popen([sys.executable, "-m", "dask", *arguments], **quiet)]
-    worker = ["worker", "--scheduler-file", str(told), "--nthreads", "1", "--no-nanny", "--no-dashboard"]
     try:
-        processes += [
-            subprocess.Popen([sys.executable, "-m", "dask", *worker, "--name", name], env=environment, **quiet)
-            for name in ("one", "two")
-        ]
         deadline = time.monotonic() + 60
-        while not told.exists() or not told.read_text():
+        while not told.exists() or not told.read_text().endswith("}"):
             assert time.monotonic() < deadline, "the scheduler did not start"
             time.sleep(0.05)
-        yield json.loads(told.read_text())["address"]
+        address: str = json.loads(told.read_text())["address"]
+        worker = ["worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--name"]
+        processes += [
+            subprocess.Popen([sys.executable, "-m", "dask", *worker, name], env=environment, **quiet)
+            for name in ("one", "two")
+        ]
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address
     finally:
         for process in processes:
             process.kill()
