@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from replicaserver.app import ReplicaServer, Settings
-from shared.cli import ServerOptions, daemon_group, option, run_daemon, start_command
+from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flag_options import flag_options, take_flags
 from shared.pegasus.structures.base import HostPort
@@ -70,6 +70,9 @@ def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequenc
 def start(**arguments: Any) -> None:
     """Serve replicas over HTTP and Pegasus RPC, on one port."""
     options = ServerOptions.take(arguments)
+    require_authentication(options, authenticated=False, how="a loopback address")
+    if options.host in ("", "0.0.0.0", "::") and not arguments["advertise"]:
+        raise click.UsageError(f"--host {options.host or '(all)'} needs --advertise: others cannot reach that address")
     run_daemon("replicaserver", options, lambda: ReplicaServer(_settings(options, arguments)))
 
 

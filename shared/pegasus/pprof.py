@@ -150,7 +150,11 @@ class Block(NamedTuple):
 
 
 def heap_profile(blocks: Sequence[Block], kind: str, maps: bytes) -> bytes:
-    """The legacy text heap profile (§8.3, §8.4); `kind` is the tail of its header, such as ``heap_v2/1``."""
+    """The legacy text heap profile (§8.3, §8.4); `kind` is the tail of its header, such as ``heap_v2/1``.
+
+    Objects without a size are left out: google-pprof divides by it.
+    """
+    blocks = [block for block in blocks if block.size > 0]
     objects, size = sum(block.objects for block in blocks), sum(block.size for block in blocks)
     lines = [f"heap profile: {_counts(objects, size)} @ {kind}"]
     for block in sorted(blocks, key=lambda block: (-block.size, block.stack)):

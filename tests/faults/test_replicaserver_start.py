@@ -39,6 +39,8 @@ def start(*arguments: str | Path, code: int) -> str:
         (("--advertise", "host:99999"), "'host:99999' is not an address of the form host:port"),
         (("--provider", "local_service"), "'local_service' is not of the form NAME=URL"),
         (("--set", "verbose"), "--set verbose: expected NAME=VALUE"),
+        (("--host", "0.0.0.0"), "--host 0.0.0.0 can be reached from other machines"),
+        (("--host", "0.0.0.0", "--insecure"), "--host 0.0.0.0 needs --advertise"),
     ],
 )
 def test_a_wrong_flag_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], message: str):

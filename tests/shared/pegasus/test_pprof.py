@@ -83,7 +83,8 @@ def test_a_cpu_profile_is_words_then_the_maps() -> None:
 
 
 def test_a_heap_profile_starts_with_its_totals() -> None:
-    body = heap_profile([Block((0x401010, 0x401090), 2, 100), Block((0x20,), 1, 4000)], "heap_v2/1", b"maps\n")
+    blocks = [Block((0x401010, 0x401090), 2, 100), Block((0x20,), 1, 4000), Block((0x30,), 5, 0)]
+    body = heap_profile(blocks, "heap_v2/1", b"maps\n")
     assert body.decode() == (
         "heap profile:      3:     4100 [     3:     4100] @ heap_v2/1\n"
         "     1:     4000 [     1:     4000] @ 0x0000000000000020\n"
