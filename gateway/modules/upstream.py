@@ -31,7 +31,7 @@ class Upstream(Module):
         channels: Names, or an object from the name there to the name here.
         api_key: The key, where the server needs one.
         silence: After how long without a message, heartbeats included, the connection is made anew.
-        retry: The first pause before that; it doubles up to thirty times.
+        retry: The first pause before that; it doubles up to ten times as long.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Upstream(Module):
                     reason = str(error) or type(error).__name__
                 log.warning("the connection is lost", upstream=self._stream, reason=reason, pause_s=pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, self._retry * 30)
+                pause = min(pause * 2, self._retry * 10)
 
     def _subscriptions(self, gw: ModuleGateway) -> Iterator[bytes]:
         yield orjson.dumps({"action": "subscribe", "channel": "heartbeat"})
