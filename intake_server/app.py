@@ -89,8 +89,9 @@ class CatalogServer:
         self._reader: ReadAndEncode = read_here(stringify=settings.stringify, limit=settings.max_partition)
         self._dask: DaskReads | None = None
         self._measure()
+        self.exporters = Workers("intake-export", settings.threads, settings.queue, max(1, settings.threads // 2))
         self.exports = Exports(
-            self.readers, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
+            self.exporters, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
         )
 
     def _measure(self) -> None:
@@ -181,6 +182,7 @@ class CatalogServer:
         self.reads.in_flight.close()
         self.quick.close()
         self.readers.close()
+        self.exporters.close()
 
     @property
     def is_ready(self) -> bool:
