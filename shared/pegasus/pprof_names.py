@@ -1,45 +1,44 @@
-"""Which function a line of a source file belongs to: tracemalloc knows lines, people read functions."""
+"""Which function a line of a source file belongs to: tracemalloc knows lines, people read functions.
+
+Found by indentation, without parsing: a profile asks for thousands of lines of hundreds of files.
+"""
 
 from __future__ import annotations
 
-import ast
 import linecache
+import re
 from functools import lru_cache
 
+_HEAD = re.compile(r"([ \t]*)(?:async[ \t]+)?(def|class)[ \t]+(\w+)")
 
+
+@lru_cache(maxsize=65536)
 def function_at(filename: str, line: int) -> str:
     """The qualified name of the innermost function around a line; ``<module>`` outside all of them.
 
     Args:
-        filename: A source file; one that cannot be read or parsed has no functions.
+        filename: A source file; one that cannot be read has no functions.
         line: Counted from 1.
     """
-    owners = _owners(filename)
-    return owners[line] if 0 < line < len(owners) else "<module>"
-
-
-@lru_cache(maxsize=1024)
-def _owners(filename: str) -> list[str]:
-    """The function of every line."""
     lines = linecache.getlines(filename)
-    owners = ["<module>"] * (len(lines) + 1)
-    try:
-        tree = ast.parse("".join(lines))
-    except (SyntaxError, ValueError):
-        return owners
-    spans: list[tuple[int, int, str]] = []
-    _collect(tree, "", spans)
-    for start, end, name in spans:  # outer functions come first, inner ones overwrite them
-        owners[start : end + 1] = [name] * (end + 1 - start)
-    return owners
+    if not 0 < line <= len(lines):
+        return "<module>"
+    name, depth = "", _indent(lines[line - 1])
+    if (head := _HEAD.match(lines[line - 1])) is not None and head[2] == "def":
+        depth += 1  # the head of a function belongs to it
+    for text in reversed(lines[:line]):
+        if depth == 0:
+            break
+        found = _HEAD.match(text)
+        if found is None or len(found[1]) >= depth:
+            continue
+        depth = len(found[1])
+        if not name and found[2] == "class":
+            continue  # a line of a class's own body runs with the module
+        own = found[3] if not name or found[2] == "class" else f"{found[3]}.<locals>"
+        name = f"{own}.{name}" if name else own
+    return name or "<module>"
 
 
-def _collect(node: ast.AST, prefix: str, spans: list[tuple[int, int, str]]) -> None:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            spans.append((child.lineno, child.end_lineno or child.lineno, prefix + child.name))
-            _collect(child, f"{prefix}{child.name}.<locals>.", spans)
-        elif isinstance(child, ast.ClassDef):
-            _collect(child, f"{prefix}{child.name}.", spans)
-        else:
-            _collect(child, prefix, spans)
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip(" \t"))

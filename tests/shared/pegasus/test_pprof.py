@@ -221,6 +221,9 @@ def test_a_line_is_named_after_its_innermost_function() -> None:
 
     assert function_at(__file__, line + 1) == "test_a_line_is_named_after_its_innermost_function"
     assert function_at(__file__, inner.__code__.co_firstlineno).endswith("function.<locals>.inner")
+    method = Symbols.address.__code__
+    assert function_at(method.co_filename, method.co_firstlineno + 6) == "Symbols.address"
+    assert function_at(method.co_filename, method.co_firstlineno) == "Symbols.address"
     assert function_at(__file__, 1) == "<module>"
     assert function_at("<string>", 3) == "<module>"
     assert function_at(__file__, 10**6) == "<module>"
