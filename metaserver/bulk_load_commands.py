@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
 from metaserver.commands import CommandError, Row, admin, cluster_command, table_named
 from shared.cli import option
-from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter, table_folder
-from shared.pegasus.bulk_load_files import Row as StoredRow
+from shared.pegasus.bulk_load_files import LoadInfo, table_folder
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.connection import Call
 from shared.pegasus.keys import since_epoch
@@ -80,57 +74,13 @@ async def prepare(
     expire = since_epoch(time.time()) + ttl if ttl else 0
     columns = [hash_key, *([sort_key] if sort_key else []), value]
     folder = output / table_folder(root, cluster, name)
-    count, size = await asyncio.to_thread(_write, folder, info, files, columns, expire)
-    return [{"table": name, "rows": count, "bytes": size, "folder": str(folder)}]
+    from metaserver import row_files  # takes a second to import, and only this command needs it
 
-
-def _write(folder: Path, info: LoadInfo, files: Sequence[Path], columns: Sequence[str], expire: int) -> tuple[int, int]:
-    writer = LoadWriter(folder, info)
-    count = 0
-    for file in files:
-        for batch in _batches(file, columns):
-            count += writer.add(_rows(batch, columns, expire))
-            click.echo(f"{count:,} rows", err=True, nl=not sys.stderr.isatty())
-            if sys.stderr.isatty():
-                click.echo("\r", err=True, nl=False)
-    return count, sum(metadata.file_total_size for metadata in writer.finish())
-
-
-def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The columns of a file, a part at a time.
-
-    Raises:
-        CommandError: The file cannot be read, or lacks a column.
-    """
     try:
-        if file.suffix.lower() in (".parquet", ".pq"):
-            yield from pyarrow.parquet.ParquetFile(file).iter_batches(columns=list(dict.fromkeys(columns)))
-        else:
-            options = pyarrow.csv.ConvertOptions(include_columns=list(dict.fromkeys(columns)))
-            with pyarrow.csv.open_csv(file, convert_options=options) as reader:
-                yield from reader
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise CommandError(f"{file}: {error}") from error
-
-
-def _rows(batch: pa.RecordBatch, columns: Sequence[str], expire: int) -> Iterator[StoredRow]:
-    """Rows as they are stored: numbers and times as text, bytes as they are."""
-    missing = [column for column in columns if column not in batch.schema.names]
-    if missing:
-        raise CommandError(f"there is no column '{missing[0]}', only {', '.join(batch.schema.names)}")
-    values = [_bytes(batch.column(column)) for column in columns]
-    hash_keys, *sort_keys, stored = values
-    for index, (hash_key, value) in enumerate(zip(hash_keys, stored, strict=True)):
-        if hash_key is None or value is None:
-            raise CommandError(f"row {index + 1} of a batch has no {columns[0] if hash_key is None else columns[-1]}")
-        yield hash_key, (sort_keys[0][index] or b"") if sort_keys else b"", value, expire
-
-
-def _bytes(column: pa.Array) -> list[bytes | None]:
-    if not pa.types.is_binary(column.type):
-        column = pc.cast(pc.cast(column, pa.string()), pa.binary())
-    found: list[bytes | None] = column.to_pylist()
-    return found
+        count, size = await asyncio.to_thread(row_files.write, folder, info, files, columns, expire)
+    except row_files.FileError as error:
+        raise CommandError(str(error)) from error
+    return [{"table": name, "rows": count, "bytes": size, "folder": str(folder)}]
 
 
 # -- the load -------------------------------------------------------------------------------------

@@ -62,8 +62,6 @@ def start(**arguments: Any) -> None:
     """Serve the metadata of a cluster over HTTP and Pegasus RPC, on one port."""
     options = ServerOptions.take(arguments)
     require_authentication(options, authenticated=False, how="a loopback address")
-    if options.prefix:
-        raise click.UsageError("--prefix: the paths of Pegasus are fixed, they cannot have a prefix")
     run_daemon("metaserver", options, lambda: Metaserver(_settings(options, arguments)))
 
 

@@ -20,8 +20,8 @@ NOT_FOUND, INCOMPLETE = 23, 38  # what this client makes of rocksdb's codes 1 an
 
 
 class Daemons:
-    def __init__(self, meta, replica):
-        self.meta, self.replica = meta, replica
+    def __init__(self, meta, replica, files):
+        self.meta, self.replica, self.files = meta, replica, files
         self.address = meta.url.removeprefix("http://")
 
     def get(self, target, daemon=None):
@@ -44,10 +44,12 @@ class Daemons:
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pegasus")
-    with start_daemon("metaserver", "--data-dir", folder / "meta", "--compat-omit-host-port") as meta:
+    provider = ("--provider", f"local_service={folder / 'files'}")
+    with start_daemon("metaserver", "--data-dir", folder / "meta", "--compat-omit-host-port", *provider) as meta:
         address = meta.url.removeprefix("http://")
-        with start_daemon("replicaserver", "--data-dir", folder / "replica", "--meta", address) as replica:
-            yield Daemons(meta, replica)
+        arguments = ("--data-dir", folder / "replica", "--meta", address, *provider)
+        with start_daemon("replicaserver", *arguments) as replica:
+            yield Daemons(meta, replica, folder / "files")
             assert replica.terminate() == 0
         assert meta.terminate() == 0
 
@@ -169,6 +171,31 @@ async def test_an_operator_runs_a_table_from_the_command_line(daemons):
     assert [row["name"] for row in daemons.run("list-tables")] == ["stat", "temp", "again"]
 
 
+async def test_a_table_is_loaded_backed_up_and_restored_from_the_command_line(daemons, tmp_path):
+    readings = tmp_path / "readings.csv"
+    rows = {(f"sensor-{n % 20}", f"2026-01-{n // 20 + 1:02}"): f"{n}.5" for n in range(600)}
+    readings.write_text("sensor,day,value\n" + "".join(f"{s},{d},{v}\n" for (s, d), v in rows.items()))
+    daemons.run("create-table", "readings", "--partitions", "4", "--replicas", "1")
+    columns = ("--hash-key", "sensor", "--sort-key", "day", "--value", "value")
+    prepare = ("bulk-load", "prepare", "readings", str(readings), "--output", str(daemons.files))
+    (prepared,) = daemons.run(*prepare, *columns)
+    assert prepared["rows"] == 600
+    (loaded,) = daemons.run("bulk-load", "start", "readings", "--wait")
+    assert (loaded["status"], loaded["running"]) == ("succeed", False)
+    assert daemons.run("bulk-load", "clear", "readings")[0]["status"] == "invalid"
+    (saved,) = daemons.run("backup", "start", "readings", "--wait")
+    assert saved["status"] == "complete"
+    daemons.run("backup", "restore", "readings", str(saved["backup_id"]), "copy")
+    async with PegasusClient([daemons.address], timeout_s=30) as client:
+        for name in ("readings", "copy"):
+            table = await client.table(name)
+            found = {(h.decode(), s.decode()): v.decode() async for h, s, v in table.full_scan()}
+            assert found == rows
+    wrong = ("--hash-key", "nosuch", "--value", "value")
+    refused = daemons.refused(*prepare, *wrong)
+    assert "nosuch" in refused
+
+
 def test_an_operator_looks_at_the_cluster(daemons):
     (node,) = daemons.run("nodes")
     assert node["node"] == daemons.replica.url.removeprefix("http://")
@@ -207,7 +234,6 @@ def test_a_metaserver_says_in_one_line_why_it_cannot_start(daemons, tmp_path):
         (["--port", "0", "--set", "nosuch=1"], 1, "metaserver: there is no setting 'nosuch'"),
         (["--port", "0", "--set", "nosuch"], 2, "expected NAME=VALUE"),
         (["--host", "0.0.0.0", "--port", "0"], 2, "--insecure"),
-        (["--port", "0", "--prefix", "api"], 2, "cannot have a prefix"),
         (["--port", "0", "--advertise", "nowhere"], 2, "'nowhere' is not an address"),
     ):
         done = run_command("metaserver", "start", "--data-dir", tmp_path / "m", *arguments)

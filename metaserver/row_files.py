@@ -1,0 +1,82 @@
+"""CSV and Parquet files as rows of a table (specification §5.8)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter, Row
+
+__all__ = ["FileError", "write"]
+
+
+class FileError(Exception):
+    """A file cannot be turned into rows; the text says which and why."""
+
+
+def write(folder: Path, info: LoadInfo, files: Sequence[Path], columns: Sequence[str], expire: int) -> tuple[int, int]:
+    """Write the files of a bulk load, telling on standard error how many rows are done.
+
+    Args:
+        columns: Hash key, sort key if there is one, value.
+        expire: When the rows expire (§10.8), 0 for never.
+
+    Returns:
+        The number of rows and the size of the files in bytes.
+
+    Raises:
+        FileError: A file cannot be read, lacks a column, or has a row without keys or value.
+    """
+    writer = LoadWriter(folder, info)
+    count = 0
+    for file in files:
+        for batch in _batches(file, columns):
+            count += writer.add(_rows(batch, columns, expire))
+            click.echo(f"{count:,} rows", err=True, nl=not sys.stderr.isatty())
+            if sys.stderr.isatty():
+                click.echo("\r", err=True, nl=False)
+    return count, sum(metadata.file_total_size for metadata in writer.finish())
+
+
+def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The columns of a file, a part at a time.
+
+    Raises:
+        FileError: The file cannot be read, or lacks a column.
+    """
+    try:
+        if file.suffix.lower() in (".parquet", ".pq"):
+            yield from pyarrow.parquet.ParquetFile(file).iter_batches(columns=list(dict.fromkeys(columns)))
+        else:
+            options = pyarrow.csv.ConvertOptions(include_columns=list(dict.fromkeys(columns)))
+            with pyarrow.csv.open_csv(file, convert_options=options) as reader:
+                yield from reader
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise FileError(f"{file}: {error}") from error
+
+
+def _rows(batch: pa.RecordBatch, columns: Sequence[str], expire: int) -> Iterator[Row]:
+    """Rows as they are stored: numbers and times as text, bytes as they are."""
+    missing = [column for column in columns if column not in batch.schema.names]
+    if missing:
+        raise FileError(f"there is no column '{missing[0]}', only {', '.join(batch.schema.names)}")
+    values = [_bytes(batch.column(column)) for column in columns]
+    hash_keys, *sort_keys, stored = values
+    for index, (hash_key, value) in enumerate(zip(hash_keys, stored, strict=True)):
+        if hash_key is None or value is None:
+            raise FileError(f"row {index + 1} of a batch has no {columns[0] if hash_key is None else columns[-1]}")
+        yield hash_key, (sort_keys[0][index] or b"") if sort_keys else b"", value, expire
+
+
+def _bytes(column: pa.Array) -> list[bytes | None]:
+    if not pa.types.is_binary(column.type):
+        column = pc.cast(pc.cast(column, pa.string()), pa.binary())
+    found: list[bytes | None] = column.to_pylist()
+    return found
