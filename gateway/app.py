@@ -175,6 +175,7 @@ def build(
     host = Host(gateway, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus)
     host.connect(declared.options.modules)
+    app.add_routes(shortcuts(gateway))
     _live(app, gateway, host, selector, journal, joined)
     return Parts(gateway, app, stream, events)
 
@@ -267,6 +268,21 @@ def routes(
             _get("/logout", login.logout_page),
         ]
     return [*table, *health_routes(lambda: gateway.is_ready), _get("/metrics", metrics.handler)]  # §8.5
+
+
+def shortcuts(gateway: Gateway) -> list[web.RouteDef]:
+    """Routes of their own for `last` and `send` of the declared channels: the same answers, found without a pattern."""
+    if not gateway.access.is_open:
+        return []
+    ticks, mounts = Ticks(gateway), gateway.mounts
+    table: list[web.RouteDef] = []
+    for channel in gateway.engine.channels:
+        for name in dict.fromkeys((channel.name, channel.name.replace("_", "-"))):
+            if mounts.last is not None and channel.spec in mounts.last and channel.is_provided:
+                table.append(_get(f"{mounts.base}/last/{name}", ticks.last_of(channel)))
+            if mounts.send is not None and channel.spec in mounts.send and not channel.is_basket:
+                table.append(web.post(f"{mounts.base}/send/{name}", ticks.send_of(channel)))
+    return table
 
 
 def _control_routes(gateway: Gateway) -> list[web.RouteDef]:

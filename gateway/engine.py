@@ -115,21 +115,26 @@ class Engine:
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Tick one or several feeds at once; a call from within a handler is queued behind the current tick."""
-        self._queue.append(changes)
         if self._is_draining:
+            self._queue.append(changes)
             return
         self._is_draining = True
-        derived = -1
         try:
-            while self._queue:
-                group = self._queue.popleft()
-                derived += 1
-                if derived > self._derived_limit:
-                    self._stop_cycle(group)
-                    break
-                self._apply_group(group)
+            self._apply_group(changes)
+            if self._queue:
+                self._drain()
         finally:
             self._is_draining = False
+
+    def _drain(self) -> None:
+        derived = 0
+        while self._queue:
+            group = self._queue.popleft()
+            derived += 1
+            if derived > self._derived_limit:
+                self._stop_cycle(group)
+                break
+            self._apply_group(group)
 
     def _apply_group(self, changes: Sequence[Change]) -> None:
         at = self._now()
@@ -138,11 +143,11 @@ class Engine:
             for subscriber in tick.feed.subscribers:
                 subscriber.deliver(tick)
         for tick in ticks:
-            if tick.feed.waiters:
-                _resolve(tick.feed.waiters, tick.encoded)
-            channel = tick.feed.channel
-            if channel.waiters:
-                _resolve(channel.waiters, channel.encoded_last)
+            feed = tick.feed
+            if feed.waiters:
+                _resolve(feed.waiters, tick.encoded)
+            if feed.channel.waiters:
+                _resolve(feed.channel.waiters, feed.channel.encoded_last)
         for observer in self._observers:
             observer(ticks)
         if self._handlers:
@@ -150,29 +155,32 @@ class Engine:
                 self._handle(tick)
 
     def _store(self, feed: Feed, records: Sequence[Record], at: datetime) -> Tick:
-        change = self._transforms.get(feed.channel.name)
-        if change is not None:
-            records = [change(record) for record in records]
+        if self._transforms:
+            change = self._transforms.get(feed.channel.name)
+            if change is not None:
+                records = [change(record) for record in records]
         self._number += 1
         tick = Tick(feed, records, at, self._number)
         feed.last = tick
         feed.recent.append(tick)
         feed.ticks += 1
         self.counters.ticks += 1
-        self.keep(feed.channel, records, at)
-        for state in self._states_of.get(feed, ()):
-            for record in records:
-                if not state.update(record):
-                    self.counters.state_rejected += 1
+        cache = self.lookups.get(feed.channel.spec.struct)
+        if cache is not None:
+            _keep(cache, records, at)
+        states = self._states_of.get(feed)
+        if states is not None:
+            for state in states:
+                for record in records:
+                    if not state.update(record):
+                        self.counters.state_rejected += 1
         return tick
 
     def keep(self, channel: Channel, records: Sequence[Record], at: datetime) -> None:
-        """Make records that ticked or were staged findable by id."""
+        """Make records that were staged findable by id."""
         cache = self.lookups.get(channel.spec.struct)
         if cache is not None:
-            now = at.timestamp()
-            for record in records:
-                cache.add(record, now)
+            _keep(cache, records, at)
 
     def _handle(self, tick: Tick) -> None:
         for name, handler in self._handlers.get(tick.feed, ()):
@@ -234,3 +242,9 @@ def _resolve(waiters: dict[Waiter, None], answer: bytes) -> None:
     waiters.clear()
     for waiter in waiting:
         waiter(answer)
+
+
+def _keep(cache: LookupCache, records: Sequence[Record], at: datetime) -> None:
+    now = 0.0 if cache.limits.ttl_s is None else at.timestamp()
+    for record in records:
+        cache.add(record, now)

@@ -16,6 +16,7 @@ from typing import Final
 from gateway.records import Record
 
 _BLOCK: Final = 4096
+_BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,22 @@ class LookupCache:
         self._blocks: deque[_Block] = deque([_Block()])
         self._dropped_blocks = 0
         self._odd: dict[str, tuple[int, int]] = {}
-        self.items = 0
-        self.size_bytes = 0
+        self._items = 0
+        self._size_bytes = 0
+        self._fresh: list[Record] = []
+        self._batch = _BATCH if limits.ttl_s is None else 1
+
+    @property
+    def items(self) -> int:
+        """How many records are kept."""
+        self._file_away(0.0)
+        return self._items
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of their text."""
+        self._file_away(0.0)
+        return self._size_bytes
 
     def add(self, record: Record, now: float) -> None:
         """Keep a record that ticked or was staged.
@@ -81,15 +96,28 @@ class LookupCache:
             record: The record; one whose id is not a string is not kept, as nothing could find it.
             now: Seconds on any steadily growing clock.
         """
-        record_id = record.values.get("id")
-        if not isinstance(record_id, str):
+        fresh = self._fresh
+        fresh.append(record)
+        if len(fresh) >= self._batch:
+            self._file_away(now)
+
+    def _file_away(self, now: float) -> None:
+        """Put what came since the last time into blocks: together, as that costs a fraction of one by one."""
+        if not self._fresh:
             return
+        fresh, self._fresh = self._fresh, []
+        for record in fresh:
+            record_id = record.values.get("id")
+            if isinstance(record_id, str):
+                self._put(record_id, record.encoded, now)
+        self._shrink(now)
+
+    def _put(self, record_id: str, encoded: bytes, now: float) -> None:
         block = self._blocks[-1]
-        if len(block.ends) == _BLOCK:
-            block = _Block()
-            self._blocks.append(block)
         position = len(block.ends)
-        encoded = record.encoded
+        if position == _BLOCK:
+            block, position = _Block(), 0
+            self._blocks.append(block)
         block.text += encoded
         block.ends.append(len(block.text))
         block.sealed_at = now
@@ -102,12 +130,12 @@ class LookupCache:
         else:
             self._odd[record_id] = (self._dropped_blocks + len(self._blocks) - 1, position)
             block.odd.append(record_id)
-        self.items += 1
-        self.size_bytes += len(encoded)
-        self._shrink(now)
+        self._items += 1
+        self._size_bytes += len(encoded)
 
     def find(self, record_id: str, now: float) -> bytes | None:
         """The printed record of that id, the newest if there were several; None when it is not kept."""
+        self._file_away(now)
         self._shrink(now)
         place = self._odd.get(record_id)
         if place is not None:
@@ -125,7 +153,7 @@ class LookupCache:
 
     def _shrink(self, now: float) -> None:
         limits = self.limits
-        while self.items > limits.max_items or self.size_bytes > limits.max_bytes:
+        while self._items > limits.max_items or self._size_bytes > limits.max_bytes:
             self._forget_oldest()
         if limits.ttl_s is not None:
             while self._blocks and len(self._blocks[0]) and self._blocks[0].sealed_at < now - limits.ttl_s:
@@ -134,8 +162,8 @@ class LookupCache:
     def _forget_oldest(self) -> None:
         block = self._blocks[0]
         start = block.start(block.first)
-        self.size_bytes -= block.ends[block.first] - start
-        self.items -= 1
+        self._size_bytes -= block.ends[block.first] - start
+        self._items -= 1
         block.first += 1
         if block.first == len(block.ends):
             self._drop_block()

@@ -136,7 +136,7 @@ class StructType:
         Raises:
             Invalid: The body is absent, is no JSON, or is not what was declared.
         """
-        start = body[:64].lstrip(b" \t\r\n")[:1]
+        start = body[:1] if body[:1] in (b"{", b"[") else body[:64].lstrip(b" \t\r\n")[:1]
         try:
             if start == b"{":
                 return [self._record(self._one.validate_json(body), prefix)]
@@ -192,6 +192,8 @@ class StructType:
 
     def _record(self, members: Members, prefix: Location) -> Record:
         record = Record(self.name, members)
+        if not self._checks:
+            return record
         for check in self._checks:
             try:
                 check(record)

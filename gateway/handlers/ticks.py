@@ -6,7 +6,8 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from gateway.channels import Channel, ChannelSpec, Feed, Waiter
 from gateway.engine import Change
@@ -51,6 +52,14 @@ class Ticks:
         """``GET /last/{channel}/{key}``"""
         channel = self._readable(request, self._last)
         return json_bytes(feed_at(channel, request.match_info["key"]).encoded_last)
+
+    def last_of(self, channel: Channel) -> Handler:
+        """`last` of one provided channel, for a route of its own: no pattern to match, no name to look up."""
+
+        async def last(_request: web.Request) -> web.StreamResponse:
+            return json_bytes(channel.encoded_last)
+
+        return last
 
     # --- next ---
 
@@ -105,6 +114,29 @@ class Ticks:
         except Invalid as invalid:
             raise unprocessable(invalid) from None
 
+    def send_of(self, channel: Channel) -> Handler:
+        """`send` of one sendable channel that is no basket, for a route of its own."""
+        feed, struct, pipeline = channel.feeds[0], self._types[channel.spec.struct], self._gateway.pipeline
+        is_list, most = channel.spec.is_list, self._max_body
+
+        async def send(request: web.Request) -> web.StreamResponse:
+            body = await read_body(request, most)
+            if request.headers.get(hdrs.CONTENT_TYPE) != JSON:
+                _require_json(request, body)
+            try:
+                records = struct.read(body)
+            except Invalid as invalid:
+                raise unprocessable(invalid) from None
+            if is_list or len(records) != 1:
+                pending = pipeline.submit(changes_of(feed, records))
+            else:
+                pending = pipeline.submit_together(((feed, records),))
+            if pending is not None:
+                await pending
+            return records_answer(records)
+
+        return send
+
     async def send_key(self, request: web.Request) -> web.Response:
         """``POST /send/{channel}/{key}``"""
         channel = self._sendable(request)
@@ -152,9 +184,7 @@ class Ticks:
 
     async def _body(self, request: web.Request) -> bytes:
         body = await read_body(request, self._max_body)
-        kind = request.content_type
-        if body and kind != JSON and not kind.endswith("+json"):
-            raise unprocessable(not_a_struct(body.decode("utf-8", "replace"), ("body",)))
+        _require_json(request, body)
         return body
 
     # --- which channel ---
@@ -184,6 +214,12 @@ class Ticks:
 
 def _names(specs: Sequence[ChannelSpec] | None) -> frozenset[str]:
     return frozenset(spec.name for spec in specs or ())
+
+
+def _require_json(request: web.Request, body: bytes) -> None:
+    kind = request.content_type
+    if body and kind != JSON and not kind.endswith("+json"):
+        raise unprocessable(not_a_struct(body.decode("utf-8", "replace"), ("body",)))
 
 
 def _wrong_key(channel: Channel, key: str, loc: tuple[str | int, ...]) -> dict[str, object]:
