@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from prometheus_client import Counter, Gauge, Summary
+from prometheus_client import Counter, Gauge, Metric, Summary
+from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
 
 from iserver.plugins import HOOKS
 from iserver.server import ImpressionServer
@@ -40,6 +42,26 @@ def measure(
     }
     for name, (text, read) in gauges.items():
         Gauge(name, text, registry=metrics.registry).set_function(read)
+    metrics.registry.register(_Tallies(server))
+
+
+class _Tallies(Collector):
+    """What the server counts by itself, read when somebody asks."""
+
+    def __init__(self, server: ImpressionServer) -> None:
+        self._server = server
+
+    def collect(self) -> Iterator[Metric]:
+        """The counters, and the configuration in force as a label."""
+        features = CounterMetricFamily("iserver_features", "Features answered, by result", labels=["result"])
+        for result, count in self._server.features_by_result.items():
+            features.add_metric([result], count)
+        signals = CounterMetricFamily("iserver_signals", "Signals carried out, by kind", labels=["kind"])
+        for kind, count in self._server.signals_by_kind.items():
+            signals.add_metric([kind], count)
+        configuration = InfoMetricFamily("iserver_configuration", "The configuration in force")
+        configuration.add_metric([], {"revision": self._server.configuration.revision})
+        yield from (features, signals, configuration)
 
 
 def measure_plugins(metrics: Metrics) -> Callable[[str, float, bool], None]:

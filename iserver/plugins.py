@@ -103,7 +103,7 @@ class PluginRunner:
             is_well = await self._call("fill", visit.session, now_ms, impression)
             asked.plugin_outputs = impression.changes
             if not is_well and self._is_strict:
-                asked.error = f"{asked.name}: a plugin failed"
+                asked.error, asked.result = f"{asked.name}: a plugin failed", "error"
 
     async def shown(self, session: Session, records: Sequence[Record], now_ms: int) -> None:
         """Tell plugins of new impressions."""

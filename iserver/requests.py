@@ -109,6 +109,12 @@ class SignalRequest:
     event: SignalEvent | None = None
     ignore_missing_impression: bool = False
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is signalled, in words."""
+        given = (("mutate", self.mutate), ("impressions", self.shown), ("event", self.event))
+        return tuple([kind for kind, value in given if value]) or ("keep_alive",)
+
     @classmethod
     def parse(cls, body: Json) -> SignalRequest:
         """Read the body.

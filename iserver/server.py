@@ -103,6 +103,8 @@ class ImpressionServer:
         configuration: The configuration in force; replaced as a whole by `apply`.
         sessions: The active sessions.
         logs_sessions: Whether finished sessions go to the warehouse (`--nolog` says no).
+        features_by_result: How many features were answered, by result (§15).
+        signals_by_kind: How many signals were carried out, by kind.
     """
 
     def __init__(
@@ -121,6 +123,8 @@ class ImpressionServer:
         timeout_ms, max_length_ms = limits_ms(configuration.settings)
         self.sessions = Sessions(timeout_ms=timeout_ms, max_length_ms=max_length_ms)
         self.logs_sessions = logs_sessions
+        self.features_by_result = dict.fromkeys(("on", "memo", "off", "unknown", "error"), 0)
+        self.signals_by_kind = dict.fromkeys(("mutate", "impressions", "event", "keep_alive"), 0)
         self._journal = journal
         self._listeners = listeners
         self._clock_ms = clock_ms
@@ -145,6 +149,8 @@ class ImpressionServer:
             visit.look_up()
             visit.evaluate()
             stored = self._journal.store(entry.session, *entry.retired)
+        for asked in visit.asked:
+            self.features_by_result[asked.result] += 1
         answer = features_answer(visit)  # while the disk is at work
         await stored
         return answer
@@ -204,6 +210,8 @@ class ImpressionServer:
                 await plugins.happened(session, *effects.event, now_ms)
             if not self.sessions.holds(session):
                 raise SessionGoneError
+        for kind in request.kinds:
+            self.signals_by_kind[kind] += 1
         await self._journal.store(session)
 
     async def external(self, body: Json) -> None:

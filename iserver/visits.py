@@ -182,6 +182,7 @@ class Asked:
         record: What answers it.
         plugin_outputs: Values that plugins filled in.
         alias: The id minted for a cache fill.
+        result: How it was answered, in one word (§15).
     """
 
     name: str
@@ -192,6 +193,7 @@ class Asked:
     record: Record | None = None
     plugin_outputs: Mapping[str, JsonValue] = field(default_factory=dict)
     alias: str | None = None
+    result: str = "on"
 
 
 class Visit:
@@ -265,17 +267,19 @@ class Visit:
     def _look_up(self, name: str, given: Mapping[str, Any]) -> Asked:
         plan = self.configuration.features.get(name)
         if plan is None:
-            return Asked(name, literal=UNKNOWN)
+            return Asked(name, literal=UNKNOWN, result="unknown")
         try:
             args = self.configuration.definition.read_feature_args(name, given)
         except InvalidValueError as error:
-            return Asked(name, error=f"{name}: {error}", plan=plan)
+            return Asked(name, error=f"{name}: {error}", plan=plan, result="error")
         if self._has_device or not plan.gate.is_always_on:
             self._visitor.context.feature = args
             if not plan.is_on(self._visitor):
-                return Asked(name, literal=OFF)
+                return Asked(name, literal=OFF, result="off")
         asked = Asked(name, args=args, plan=plan)
         asked.record = self._memoized(asked)
+        if asked.record is not None:
+            asked.result = "memo"
         return asked
 
     def _memoized(self, asked: Asked) -> Record | None:

@@ -62,3 +62,18 @@ async def test_metrics_name_the_vendors_gauges(iserver):
     assert "causal_iserver_sessions_by_user 1.0" in text
     assert "causal_iserver_sessions_retired 0.0" in text
     assert 'iserver_request_seconds_count{route="/iserver/features",status="200"} 1.0' in text
+
+
+async def test_metrics_count_features_by_result_and_signals_by_kind(iserver):
+    wanted = {"RatingBox": {"product": "p"}, "NewCheckout": {}, "Nothing": {}, "Search": {}}
+    for impression in ("imp-1", "imp-2"):
+        await iserver.features(wanted, impression=impression)
+    await iserver.signal(mutate="userId", value="u-1", event="AddToCart", args={"value": 1.5, "sku": "s"})
+    await iserver.signal()
+    await iserver.signal(event="Nothing")
+    text = await (await iserver.client.get("/metrics")).text()
+    for result, count in {"on": 1, "memo": 1, "off": 2, "unknown": 2, "error": 2}.items():
+        assert f'iserver_features_total{{result="{result}"}} {count}.0' in text
+    for kind, count in {"mutate": 1, "impressions": 0, "event": 1, "keep_alive": 1}.items():
+        assert f'iserver_signals_total{{kind="{kind}"}} {count}.0' in text
+    assert 'iserver_configuration_info{revision="r42"} 1.0' in text
