@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -266,6 +267,19 @@ def peak_memory(run: Servers, times: Times, permitted: int) -> Iterator[Line]:
     yield Line(what, f"{theirs:.0f} MB", f"{ours:.0f} MB", ours, Goal(round(bound), at_least=False, unit="MB"))
 
 
+def real_client(run: Servers) -> Iterator[Line]:
+    """The intake client of May 2023, end to end."""
+    python = python_environment("intake-classic", CLASSIC)
+    script = Path(__file__).with_name("intake_client.py")
+    seen: list[dict[str, float]] = []
+    for server in (run.classic, run.ours):
+        command: list[str | Path] = [python, "-P", script, server.url.replace("http://", "intake://")]
+        seen.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    theirs, ours = seen
+    for what, time_ms in ours.items():
+        yield Line(what, f"{theirs[what]:.0f} ms", f"{time_ms:.0f} ms", theirs[what] / time_ms)
+
+
 EXPORTS = (
     ("parquet_1m", "csv"),
     ("parquet_1m", "arrow"),
@@ -313,7 +327,7 @@ def beside_a_bare_handler(run: Servers, times: Times, log: Path) -> Iterator[Lin
 @click.command()
 @click.option("--seconds", default=5.0, show_default=True, help="For how long cheap requests are measured.")
 @click.option("--read-seconds", default=10.0, show_default=True, help="For how long reads are measured.")
-@click.option("--only", multiple=True, help="Only these parts: cheap, reads, during, memory, exports, bare.")
+@click.option("--only", multiple=True, help="Only these parts: cheap, reads, during, memory, client, exports, bare.")
 @click.option("--permitted", default=4, show_default=True, help="How many reads our server does at once.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the results there too."
@@ -336,6 +350,7 @@ def main(
                 "reads": lambda: reads(run, times),
                 "during": lambda: listings_during_reads(run, times),
                 "memory": lambda: peak_memory(run, times, permitted),
+                "client": lambda: real_client(run),
                 "exports": lambda: exports(run, times),
                 "bare": lambda: beside_a_bare_handler(run, times, log),
             }
