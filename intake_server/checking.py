@@ -10,8 +10,8 @@ from shared.errors import Problem
 
 if TYPE_CHECKING:
     from intake_server.app import CatalogServer
-    from intake_server.service.catalogs import Located, View
     from intake_server.service.guard import Caller
+    from intake_server.service.views import Located, View
 
 MOST_DEPTH = 4
 

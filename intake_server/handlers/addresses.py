@@ -13,9 +13,10 @@ from intake_server.exports import media
 from intake_server.exports.media import Format
 from intake_server.exports.ranges import names_tag
 from intake_server.handlers.wire import JSON_ERRORS
-from intake_server.service.catalogs import Catalogs, Located, NoSuchEntry, View
+from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.sources import OpenSource, Sources
+from intake_server.service.views import Located, NoSuchEntry, View
 from shared.errors import Problem
 
 SAFE = {

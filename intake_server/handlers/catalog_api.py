@@ -16,9 +16,10 @@ from intake_server.exports.selection import SelectionError, split_query
 from intake_server.exports.tables import json_value
 from intake_server.handlers.addresses import Addresses, names_of, tagged
 from intake_server.search import MalformedQuery, Query
-from intake_server.service.catalogs import Catalogs, Located, View
+from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Caller
 from intake_server.service.sources import OpenSource
+from intake_server.service.views import Located, View
 from shared.errors import Problem
 
 JSON = "application/json"

@@ -8,8 +8,9 @@ from aiohttp import web
 
 from intake_server.encoding.control import pack
 from intake_server.handlers.wire import SOURCE_ID, tagged_response
-from intake_server.service.catalogs import Catalogs, Located, NoSuchEntry
+from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Guard
+from intake_server.service.views import Located, NoSuchEntry
 from shared.errors import Problem
 
 _MOST_DIGITS = 15

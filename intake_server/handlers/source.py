@@ -14,10 +14,11 @@ from intake_server.negotiation import NoCompatibleFormat, Policy, negotiate
 from intake_server.recipes import SearchRecipe
 from intake_server.resolution import Resolved
 from intake_server.search import MalformedQuery, Query
-from intake_server.service.catalogs import Catalogs, Located
+from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.reads import Reads
 from intake_server.service.sources import Sources
+from intake_server.service.views import Located
 from intake_server.service.workers import Busy
 from shared.errors import Problem
 

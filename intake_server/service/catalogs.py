@@ -3,100 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
-import msgpack
 import structlog
 
-from intake_server import search
 from intake_server.catalog import Catalog, Entry, Scope, splits
 from intake_server.descriptions import describe
 from intake_server.drivers.base import Unopenable
 from intake_server.drivers.registry import ALIAS, CATALOG, Registry
 from intake_server.encoding.control import pack
 from intake_server.listings import Listing
-from intake_server.parameters import ParameterError
-from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe, Step, is_id
-from intake_server.resolution import Resolved, Rules, canonical, resolve
+from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe, is_id
+from intake_server.resolution import Resolved
 from intake_server.search import Query
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.live import LiveCatalog, State
 from intake_server.service.nested import catalog_loader
 from intake_server.service.recipe_book import RecipeBook, UnknownId
+from intake_server.service.resolver import Resolver
+from intake_server.service.searches import Searches
+from intake_server.service.views import Located, NoSuchEntry, View
 from intake_server.service.workers import Busy, TookTooLong, Workers
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import CatalogPlace, Loaded, UnreadableCatalog, load
 from intake_server.storage.recipe_shelf import RecipeShelf, StoredRecipe
-from intake_server.templates import TemplateError, Templates
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.catalogs")
 _MOST_NESTED = 1000
-_MOST_RESOLVED = 4096
 _MOST_HOPS = 8
-_SHELL_TIMEOUT_S = 30
-
-
-class NoSuchEntry(Problem):
-    """404: the catalog has no entry of that name."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(404, message, code="not_found")
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """A catalog as one request sees it.
-
-    Attributes:
-        id: Its source id, None for the root.
-        state: Its present state.
-        path: The names from the root to it.
-        steps: The way there, for the guard; the catalog's own entry is the last.
-        found: For results of a search: where each result really is.
-    """
-
-    id: str | None
-    state: State
-    path: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
-    found: Mapping[str, Located] | None = None
-
-    @property
-    def catalog(self) -> Catalog:
-        """The catalog itself."""
-        return self.state.catalog
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """An entry and where it is.
-
-    Attributes:
-        entry: The entry.
-        name: Its name in that catalog.
-        view: The catalog that holds it.
-    """
-
-    entry: Entry
-    name: str
-    view: View
-
-    @property
-    def step(self) -> Step:
-        """The entry as the last step of the way to it."""
-        return Step(self.entry, (*self.view.path, self.name), self.view.catalog.metadata)
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """The whole way to it."""
-        return (*self.view.steps, self.step)
 
 
 class Catalogs:
@@ -129,13 +67,11 @@ class Catalogs:
         self._guard = guard
         self._import_modules = import_modules
         self._shelf = shelf
-        self.templates = _templates(settings)
-        self.rules = Rules(settings.confine_paths, settings.overrides)
+        self._resolver = Resolver(settings, workers)
+        self._searches = Searches(self, workers, book, settings.ttl_s)
         self.place = CatalogPlace.of(settings.catalogs, flatten=settings.flatten)
         self.root_catalog = self._live(lambda before: self._load(self.place, before), name=" ".join(settings.catalogs))
         self._nested: OrderedDict[bytes, LiveCatalog] = OrderedDict()
-        self._resolved: dict[tuple[bytes, bytes], Resolved] = {}
-        self._searches: OrderedDict[str, tuple[State, View]] = OrderedDict()
 
     # Finding catalogs
 
@@ -173,7 +109,7 @@ class Catalogs:
         """The catalog of a recipe."""
         if isinstance(recipe, SearchRecipe):
             parent = await self.view(recipe.parent, caller)
-            return await self._results(source_id, recipe, parent, caller)
+            return await self._searches.results(source_id, recipe, parent, caller)
         if not self.is_catalog(recipe.entry):
             raise Problem(400, "source-id: this source is not a catalog", code="not_a_catalog")
         state = await self._current(await self._nested_catalog(recipe.entry, recipe.parameters))
@@ -185,7 +121,7 @@ class Catalogs:
         Raises:
             Problem: 400 a parameter does not fit or the catalog cannot be read; 503 it cannot be read now.
         """
-        resolved = await self.resolve(located.entry, parameters)
+        resolved = await self._resolver.resolve(located.entry, parameters)
         state = await self._current(await self._nested_catalog(located.entry, resolved.given))
         recipe = Recipe(located.view.id, located.name, located.entry, resolved.given, trail=located.steps)
         return View(self._book.add(recipe), state, (*located.view.path, located.name), located.steps)
@@ -213,7 +149,7 @@ class Catalogs:
         view = await self.view(stored.parent, caller)
         if stored.text is not None:
             return SearchRecipe(stored.parent, Query(stored.text, stored.depth), view.steps)
-        located = self._direct(view, stored.name)
+        located = self.direct(view, stored.name)
         if located is None or located.entry.digest() != stored.digest:
             raise UnknownId
         return Recipe(
@@ -235,13 +171,13 @@ class Catalogs:
 
     async def _walk(self, view: View, names: Sequence[str], caller: Caller, hops: int) -> Located | None:
         head, rest = names[0], names[1:]
-        if not rest and (direct := self._direct(view, head)) is not None:
+        if not rest and (direct := self.direct(view, head)) is not None:
             return direct
         if hops <= 0:
             return None
         steps = [(head, list(rest))] if rest else [(first, [then]) for first, then in splits(head)]
         for first, then in steps:
-            located = self._direct(view, first)
+            located = self.direct(view, first)
             if located is None or not self.is_catalog(located.entry):
                 continue
             await self._guard.check(caller, located.steps)
@@ -251,7 +187,8 @@ class Catalogs:
                 return found
         return None
 
-    def _direct(self, view: View, name: str) -> Located | None:
+    def direct(self, view: View, name: str) -> Located | None:
+        """The entry of exactly this name, None when there is none."""
         if view.found is not None:
             return view.found.get(name)
         entry = view.catalog.entries.get(name)
@@ -271,7 +208,7 @@ class Catalogs:
             if found is None:
                 raise Problem(400, f"alias {located.name!r}: there is no entry {target!r}", code="unopenable")
             await self._guard.check(caller, found.steps)
-            located, resolved = found, await self.resolve(found.entry, {})
+            located, resolved = found, await self._resolver.resolve(found.entry, {})
         raise Problem(400, f"alias {located.name!r}: too many aliases in a row", code="unopenable")
 
     async def resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
@@ -280,26 +217,15 @@ class Catalogs:
         Raises:
             Problem: 400, a parameter is unknown or does not fit, or the catalog's template cannot be rendered.
         """
-        try:
-            if not self.templates.runs_commands:
-                return self._resolve(entry, parameters)
-            return await self._workers.run(
-                lambda: resolve(entry, parameters, self.templates, self.rules, _now), key=entry.scope.directory
-            )
-        except (ParameterError, TemplateError) as error:
-            raise Problem(400, str(error), code="bad_parameter") from error
+        return await self._resolver.resolve(entry, parameters)
 
-    def _resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
-        if any(parameter.type == "datetime" for parameter in entry.parameters):
-            return resolve(entry, parameters, self.templates, self.rules, _now)  # it may depend on the time
-        key = (entry.digest(), msgpack.packb(canonical(parameters), use_bin_type=True))
-        known = self._resolved.get(key)
-        if known is None:
-            known = resolve(entry, parameters, self.templates, self.rules, _now)
-            if len(self._resolved) >= _MOST_RESOLVED:
-                self._resolved.clear()
-            self._resolved[key] = known
-        return known
+    async def search(self, view: View, query: Query, caller: Caller) -> str:
+        """Search a catalog.
+
+        Returns:
+            The source id of the results.
+        """
+        return await self._searches.search(view, query, caller)
 
     # Listings
 
@@ -355,81 +281,13 @@ class Catalogs:
         known: Sequence[str] | None = view.state.derived.get(key) if caller.audience is not None else None
         if known is not None:
             return known
-        located = [self._direct(view, name) for name in view.catalog.entries]
+        located = [self.direct(view, name) for name in view.catalog.entries]
         steps = [found.step for found in located if found is not None]
         allowed = await self._guard.visible(caller, steps)
         names = tuple(name for name, ok in zip(view.catalog.entries, allowed, strict=True) if ok)
         if caller.audience is not None:
             view.state.derived[key] = names
         return names
-
-    # Search
-
-    async def search(self, view: View, query: Query, caller: Caller) -> str:
-        """Search a catalog.
-
-        Returns:
-            The source id of the results.
-        """
-        recipe = SearchRecipe(view.id, query, view.steps)
-        identifier = self._book.add(recipe)
-        await self._results(identifier, recipe, view, caller)
-        return identifier
-
-    async def _results(self, source_id: str, recipe: SearchRecipe, parent: View, caller: Caller) -> View:
-        key = f"{source_id}:{caller.audience!r}" if caller.audience is not None else None
-        known = self._searches.get(key) if key else None
-        if known is not None and known[0] is parent.state:
-            return known[1]
-        found: dict[str, Located] = {}
-        if recipe.query.words:
-            await self._search_walk(parent, recipe.query.words, recipe.query.depth, "", caller, found)
-        metadata = search.results_metadata(parent.catalog.metadata, recipe.query, parent.catalog.name)
-        catalog = replace(
-            parent.catalog,
-            name=f"{parent.catalog.name}_search",
-            entries={name: located.entry for name, located in found.items()},
-            metadata=metadata,
-        )
-        view = View(source_id, State(catalog), parent.path, parent.steps, found)
-        if key:
-            self._searches[key] = (parent.state, view)
-            while len(self._searches) > _MOST_NESTED:
-                self._searches.popitem(last=False)
-        return view
-
-    async def _search_walk(
-        self, view: View, words: Sequence[str], depth: int, prefix: str, caller: Caller, found: dict[str, Located]
-    ) -> None:
-        visible = await self.visible(view, caller)
-        haystacks = await self._haystacks(view)
-        for name in view.catalog.entries if visible is None else visible:
-            located = self._direct(view, name)
-            if located is None:
-                continue
-            if depth > 1 and self.is_catalog(located.entry):
-                try:
-                    inner = await self.enter(located, {})
-                except Problem as problem:
-                    log.info("search passes over a catalog", catalog=name, reason=problem.message)
-                else:
-                    await self._search_walk(inner, words, depth - 1, f"{prefix}{name}.", caller, found)
-            if search.matches(haystacks[name], words):
-                found[prefix + name] = located
-
-    async def _haystacks(self, view: View) -> dict[str, str]:
-        known: dict[str, str] | None = view.state.derived.get("haystacks")
-        if known is None:
-            entries = view.catalog.entries
-
-            def make() -> dict[str, str]:
-                return {
-                    name: search.haystack(self.describe(view.catalog, entry, entry.name))
-                    for name, entry in entries.items()
-                }
-
-            known = view.state.derived["haystacks"] = await self._workers.run(make, key="listing")
-        return known
 
     # Loading
 
@@ -462,7 +320,7 @@ class Catalogs:
         return loaded.catalog, loaded
 
     async def _nested_catalog(self, entry: Entry, given: Mapping[str, Any]) -> LiveCatalog:
-        resolved = await self.resolve(entry, given)
+        resolved = await self._resolver.resolve(entry, given)
         key = entry.digest() + resolved.packed_values
         live = self._nested.get(key)
         if live is None:
@@ -510,25 +368,3 @@ def _alias_target(arguments: Mapping[str, Any]) -> str | None:
     if isinstance(mapping, Mapping):
         target = mapping.get(target, target)
     return target if isinstance(target, str) else None
-
-
-def _templates(settings: Settings) -> Templates:
-    environment: Mapping[str, str] | None = None
-    if settings.getenv:
-        allowed = settings.env_names
-        environment = {name: value for name, value in os.environ.items() if allowed is None or name in allowed}
-    return Templates(environment, _run_shell if settings.getshell else None)
-
-
-def _run_shell(command: str) -> str:
-    """What a catalog author's command prints, empty when it fails (§9.4)."""
-    try:
-        done = subprocess.run(command, shell=True, check=True, capture_output=True, timeout=_SHELL_TIMEOUT_S)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("shell() failed", command=command, reason=str(error))
-        return ""
-    return done.stdout.decode(errors="replace").strip()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
