@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._speaker: _Speaker | None = None
         self._first = b""
         self._reads = True
+        self._ended = False
         self._drained: asyncio.Future[None] | None = None
 
     # asyncio calls these
@@ -133,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._speaker.receive(data)
 
     def eof_received(self) -> bool:
+        self._ended = True
         return self._speaker is not None and not self._speaker.is_idle()  # keep open to send what is owed
 
     def pause_writing(self) -> None:
@@ -161,7 +163,7 @@ class Connection(asyncio.Protocol):
 
     def settled(self) -> None:
         """Everything received has been answered."""
-        if self._drained is not None:
+        if self._ended or self._drained is not None:
             self.close()
 
     def close(self) -> None:

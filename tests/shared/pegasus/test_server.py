@@ -240,6 +240,23 @@ async def test_a_client_that_does_not_read_is_not_read_from(served, client, monk
     ] * 40
 
 
+async def test_a_client_that_has_said_all_gets_its_answers_and_then_the_end(client, parts):
+    client.get(b"coroutine", b"now")
+    client.writer.write_eof()
+    assert (await client.reply()).seqid == 2
+    parts.open_gate.set()
+    assert (await client.reply()).seqid == 1
+    assert await client.reader.read() == b""
+
+
+async def test_a_page_is_sent_to_a_client_that_has_said_all(client, parts):
+    client.writer.write(b"GET /slow HTTP/1.1\r\n\r\n")
+    client.writer.write_eof()
+    parts.open_gate.set()
+    assert await client.http() == (200, b"slow")
+    assert await client.reader.read() == b""
+
+
 async def test_draining_answers_what_is_in_flight_and_then_closes(served, client, parts):
     client.get(b"later")
     await until(lambda: parts.later)
