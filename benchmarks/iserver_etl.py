@@ -91,7 +91,17 @@ async def fill(journal_path: Path, sessions: int) -> None:
 def iserver(data: Path, log: Path) -> Iterator[Server]:
     """An iserver on a data folder."""
     own = Path(sys.executable).with_name("iserver")
-    command = [own, "start", "--port", "{port}", "--fdl", EXAMPLE / "shop.fdl", "--data-dir", data, "--enable-cmd"]
+    command: list[str | Path] = [
+        own,
+        "start",
+        "--port",
+        "{port}",
+        "--fdl",
+        EXAMPLE / "shop.fdl",
+        "--data-dir",
+        data,
+        "--enable-cmd",
+    ]
     with running("iserver", command, ready="/readyz", log=log) as server:
         yield server
 
