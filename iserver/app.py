@@ -16,6 +16,8 @@ import structlog
 from aiohttp import web
 
 from iserver.document import Document
+from iserver.fdl import SourceFile
+from iserver.handlers.compilers import CompilerHandlers, Push
 from iserver.handlers.devices import DeviceHandlers
 from iserver.handlers.operators import OperatorHandlers
 from iserver.handlers.paths import forgive_paths
@@ -246,7 +248,27 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
     ]
     if settings.enable_cmd:
         table.append(web.post(f"{under}/cmd", operators.command))  # §7
+    if settings.accept_fdl and settings.token is not None and settings.config_file is not None:
+        compilers = CompilerHandlers(
+            parts.server,
+            _push(parts, FileSource(settings.config_file), settings),
+            token=settings.token,
+            max_body_bytes=MAX_BODY_BYTES,
+        )
+        table += [
+            web.post("/api/graphql", compilers.graphql),  # §9.2
+            web.post("/fdl-push", compilers.push_files),  # §9.2
+            web.post("/fdlpush", compilers.push_text),  # §9.2, the older form
+        ]
     return table
+
+
+def _push(parts: Parts, source: FileSource, settings: ServerSettings) -> Push:
+    async def push(files: Sequence[SourceFile]) -> None:
+        await source.replace_fdl(files, lenient=settings.lenient_config)
+        await parts.synchroniser.sync()
+
+    return push
 
 
 # --- life cycle -----------------------------------------------------------------------------------

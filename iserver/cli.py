@@ -71,6 +71,11 @@ def _check_environment(_ctx: click.Context, _parameter: click.Parameter, value: 
 )
 @option("--journal", type=click.Choice(["on", "off"]), default="on", help="Keep active sessions on disk.")
 @option("--enable-cmd", is_flag=True, help="Serve cmd, which can end all sessions.")
+@option(
+    "--accept-fdl",
+    is_flag=True,
+    help="Serve the FDL compiler at /api/graphql and /fdl-push; FDL pushed with --token goes into --config.",
+)
 @option("--cmd-token", help="What callers of cmd must show.")
 @option(
     "--cors-origins", multiple=True, metavar="ORIGIN", help="Browser pages that may call; by default all. Repeatable."
@@ -121,6 +126,8 @@ def start(**flags: Any) -> None:
 
 def _require_configuration(settings: ServerSettings) -> None:
     """Refuse to start without anything to serve."""
+    if settings.accept_fdl and (settings.token is None or settings.config_file is None or settings.fdl_files):
+        raise click.UsageError("--accept-fdl needs --token and --config FILE.json, and no --fdl")
     if settings.config_server is not None:
         if settings.token is None or settings.environment is None:
             raise click.UsageError("--config-server needs --token and --environment")

@@ -31,6 +31,7 @@ class ServerSettings:
         etl_interval_s: Seconds between two runs of the ETL.
         nolog: Write nothing to the warehouse.
         enable_cmd: Serve `cmd`.
+        accept_fdl: Serve the FDL compiler, which may push FDL into the configuration file.
         cmd_token: What callers of `cmd` must show.
         cors_origins: Origins of browser pages that may call; empty allows all.
         drain_s: How long to go on serving after the first SIGTERM, in seconds.
@@ -55,6 +56,7 @@ class ServerSettings:
     etl_interval_s: float = 3600.0
     nolog: bool = False
     enable_cmd: bool = False
+    accept_fdl: bool = False
     cmd_token: str | None = None
     cors_origins: tuple[str, ...] = ()
     drain_s: float = 0.0

@@ -53,7 +53,7 @@ class OperatorHandlers:
     async def command(self, request: web.Request) -> web.Response:
         """Retire all sessions and write them to the warehouse (§7)."""
         if self._cmd_token is not None:
-            _authorise(bearer_token(request), self._cmd_token)
+            authorise(bearer_token(request), self._cmd_token)
         action = (await read_json_object(request, self._max_body_bytes)).get("action")
         if action != "flushToWarehouse":
             raise Problem(400, f"unknown action {action!r}: expected 'flushToWarehouse'")
@@ -69,7 +69,7 @@ class OperatorHandlers:
         """Fetch and apply the configuration now (§9.1)."""
         if self._token is None:
             raise Problem(403, "this server was started without --token, so nobody may call sync")
-        _authorise(await self._sync_token(request), self._token)
+        authorise(await self._sync_token(request), self._token)
         try:
             revision, changed = await self._synchroniser.sync()
         except UnreachableError as error:
@@ -86,7 +86,12 @@ class OperatorHandlers:
         return given
 
 
-def _authorise(given: str | None, expected: str) -> None:
+def authorise(given: str | None, expected: str) -> None:
+    """Let nobody through without the right token.
+
+    Raises:
+        Problem: 401 without any, 403 with another.
+    """
     if given is None:
         raise Problem(401, "a token is needed", headers={"WWW-Authenticate": "Bearer"})
     if not equal(given, expected):

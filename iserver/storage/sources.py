@@ -15,6 +15,7 @@ import aiohttp
 import structlog
 
 from iserver.configuration import LOCAL, Configuration, configure, fdl_only
+from iserver.control import with_fdl
 from iserver.document import Document, DocumentError, read_document
 from iserver.document.model import Environment
 from iserver.fdl import FdlError, Program, SourceFile, compile_program
@@ -56,6 +57,20 @@ class FileSource:
 
     async def close(self) -> None:
         """Nothing to do."""
+
+    async def replace_fdl(self, files: Sequence[SourceFile], *, lenient: bool = False) -> None:
+        """Put other FDL into the document, in one step, if the two fit.
+
+        Raises:
+            UnreachableError: The file cannot be read or written.
+            InvalidConfigurationError: The FDL is wrong, or the rest of the document does not fit it.
+        """
+        document = await self.fetch()
+        changed = await asyncio.to_thread(with_fdl, document, files, lenient=lenient)
+        try:
+            await asyncio.to_thread(_replace, self._path, changed)
+        except OSError as error:
+            raise UnreachableError(f"cannot write {self._path}: {error.strerror or error}") from error
 
 
 class ServerSource:

@@ -14,9 +14,12 @@ import duckdb
 import orjson
 import pytest
 
-from tests.conformance.iserver_clients import java_client, typescript_client
+from tests.conformance.fdl_oracle import compiler_jar
+from tests.conformance.iserver_clients import FDL, java_client, typescript_client
 from tests.processes import DaemonProcess, start_daemon
+from tests.requires import program
 
+ENVIRONMENT = "f6d3a522-320e-47f6-9ad7-4534c050cfa0"
 EXAMPLE = Path(str(resources.files("iserver.example"))) / "shop.json"
 
 
@@ -36,6 +39,18 @@ def external(tmp_path: Path) -> Iterator[DaemonProcess]:
     config = tmp_path / "external.json"
     config.write_bytes(orjson.dumps(document))
     with start_daemon("iserver", "--config", config, "--data-dir", tmp_path / "data", "--enable-cmd") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """An iserver at the root that the compiler may push to, with a control value of its own."""
+    document = orjson.loads(EXAMPLE.read_bytes())
+    document["features"]["RatingBox"]["controls"]["actionButton"] = [{"value": {"constant": "Send it"}}]
+    config = tmp_path / "config.json"
+    config.write_bytes(orjson.dumps(document))
+    options = ("--prefix", "", "--token", "t0ken", "--accept-fdl")
+    with start_daemon("iserver", "--config", config, "--data-dir", tmp_path / "data", *options) as daemon:
         yield daemon
 
 
@@ -102,3 +117,15 @@ def test_the_java_client_sees_what_was_decided_and_everything_it_signals_is_logg
     assert (user, len(cart)) == ("u-7", 1)
     rows = flushed(external, tmp_path / "data", "impression_count, results", "search")
     assert rows == [(2, [])]
+
+
+def test_the_compiler_pushes_fdl_and_compiles_the_control_values_in_force_into_the_client(control, tmp_path):
+    fdl, client = tmp_path / "shop.fdl", tmp_path / "client.ts"
+    fdl.write_text(FDL.read_text() + "feature Another {}\n")
+    java: list[str | Path] = [program("java", "openjdk-17-jre-headless"), "-jar", compiler_jar()]
+    server = ["--config-server", control.url, "--webhook-server", control.url, "--token", "t0ken"]
+    run(java, *server, "--environment", ENVIRONMENT, "--push-fdl", "--typescript", str(client), str(fdl))
+    assert 'readonly actionButton: string = "Send it"' in client.read_text()
+    body = b'{"args":{"deviceId":"dev-1"},"impressionId":"imp-1","requests":{"Another":{}}}'
+    with urllib.request.urlopen(f"{control.url}/features", data=body, timeout=30) as answer:
+        assert json.load(answer)["Another"]["impressionCount"] == 1
