@@ -74,7 +74,7 @@ def _judge(programs: Mapping[str, Sequence[Path]], work: Path) -> dict[str, Verd
     driver = Path(__file__).with_name("FdlOracle.java")
     java = [program("java", "default-jdk-headless"), "-Djava.security.manager=allow", "-XX:TieredStopAtLevel=1"]
     command = [*java, "-cp", str(compiler_jar()), str(driver), str(calls)]
-    done = subprocess.run(command, cwd=work, capture_output=True, check=True, timeout=110, encoding="utf-8")
+    done = subprocess.run(command, cwd=work, capture_output=True, check=True, timeout=380, encoding="utf-8")
     return dict(_verdict(line, work) for line in done.stdout.splitlines())
 
 

@@ -15,6 +15,8 @@ from iserver.fdl import SourceFile, check, compile_program
 from iserver.warehouse.ddl import Dialect, ddl
 from tests.conformance.fdl_oracle import DIALECTS, REDSHIFT_SCHEMA, Verdict, judge, read_tables, read_views
 
+pytestmark = pytest.mark.timeout(400)  # the first test waits until the compiler has judged every program
+
 CORPUS = Path(__file__).with_name("fdl_corpus")
 
 SKIPPED_CHARACTERS = "the original skips unknown characters with a warning; ours is an error (§13.1)"
