@@ -5,7 +5,7 @@ Needs the extra ``[delta]``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
 from intake_server.encoding import frames
+from intake_server.exports.conditions import Bounds
 
 NAME = "delta"
 _ERRORS = (DeltaError, TableNotFoundError, OSError, ValueError, pa.ArrowException)
@@ -60,6 +61,35 @@ class DeltaSource:
         try:
             table = piece.to_table(schema=self._dataset_schema, columns=self._names)
             return frames.conformed(table, self._schema)
+        except (*_ERRORS, frames.NotAFrame) as error:
+            raise Unreadable(f"{piece.path}: {error}") from error
+
+    # Parts of partitions (`exports.scan.Selective`)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The schema of every partition."""
+        return self._schema
+
+    def partition_rows(self, partition: int) -> int | None:
+        return int(self._pieces[partition].count_rows()) if self._pieces else 0
+
+    def bounds(self, partition: int, column: str) -> Bounds | None:
+        if not self._pieces:
+            return None
+        (group,) = self._pieces[partition].row_groups
+        known = (group.statistics or {}).get(column)
+        return None if known is None else Bounds(known["min"], known["max"], None, group.num_rows)
+
+    def batches(self, partition: int, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        if not self._pieces:
+            return
+        piece = self._pieces[partition]
+        wanted = pa.schema([self._schema.field(name) for name in columns])
+        try:
+            for batch in piece.to_batches(schema=self._dataset_schema, columns=list(columns), batch_size=rows):
+                table = frames.conformed(pa.Table.from_batches([batch]), wanted, batch.num_rows)
+                yield from table.combine_chunks().to_batches()
         except (*_ERRORS, frames.NotAFrame) as error:
             raise Unreadable(f"{piece.path}: {error}") from error
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from intake_server.drivers.base import Schema
+from intake_server.drivers.delta import DeltaDriver, DeltaSource
 from intake_server.drivers.parquet import ParquetDriver, ParquetSource
 from intake_server.encoding.frames import NotAFrame
 from intake_server.exports import scan as scanning
@@ -53,6 +55,19 @@ def parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ParquetSource:
 
 
 @pytest.fixture
+def delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DeltaSource:
+    """The rows as a table of two commits."""
+    for half in (ROWS.slice(0, 50), ROWS.slice(50)):
+        deltalake.write_deltalake(str(tmp_path / "table"), half, mode="append")
+    source = DeltaDriver().open({"urlpath": str(tmp_path / "table")})
+    read: list[int] = []
+    batches = source.batches
+    monkeypatch.setattr(source, "batches", lambda n, *rest: read.append(n) or batches(n, *rest))
+    source.read_so_far = read  # type: ignore[attr-defined]
+    return source
+
+
+@pytest.fixture
 def whole() -> Whole:
     return Whole([ROWS.slice(start, 25) for start in range(0, 100, 25)])
 
@@ -81,6 +96,12 @@ def test_the_selected_rows_are_the_same_however_a_source_can_be_read(kind, query
     assert rows(request.getfixturevalue(kind), **query) == expected.to_pylist()
 
 
+@pytest.mark.parametrize("query", [{}, {"where": "n>=40", "columns": "n"}, {"where": "half is null"}])
+def test_a_delta_table_has_the_same_rows_in_the_order_of_its_files(delta, whole, query):
+    assert sorted(rows(delta, **query), key=str) == sorted(rows(whole, **query), key=str)
+    assert rows(delta, **query, rows="10:15") == rows(delta, **query)[10:15]
+
+
 @pytest.mark.parametrize(
     ("query", "partitions"),
     [
@@ -96,6 +117,14 @@ def test_the_selected_rows_are_the_same_however_a_source_can_be_read(kind, query
 def test_row_groups_that_cannot_matter_are_not_read(parquet, query, partitions):
     rows(parquet, **query)
     assert parquet.read_so_far == partitions
+
+
+def test_files_of_a_delta_table_that_cannot_matter_are_not_read(delta):
+    assert [row["n"] for row in rows(delta, where="n>=98", columns="n")] == [98, 99]
+    assert len(delta.read_so_far) == 1
+    delta.read_so_far.clear()
+    assert rows(delta, where="name=nobody") == []
+    assert delta.read_so_far == []
 
 
 def test_reading_ends_when_the_last_row_wanted_is_there(whole):
