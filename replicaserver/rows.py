@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Rows(Protocol):
-    """The stored rows of one partition, headers and expired rows included (specification §10.8)."""
+class Lookup(Protocol):
+    """Stored values by raw key."""
 
     def get(self, key: bytes) -> bytes | None:
         """The stored value of a raw key, None when there is none."""
+
+
+class Rows(Lookup, Protocol):
+    """The stored rows of one partition, headers and expired rows included (specification §10.8)."""
 
     def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """The stored values of raw keys, in their order."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from replicaserver.checks import INT64, CheckError, parse_int64, passes
-from replicaserver.rows import Identity, Rows
+from replicaserver.rows import Identity, Lookup
 from shared.pegasus.errors import RocksdbError
 from shared.pegasus.keys import HEADER_SIZES, encode_key, encode_value, is_key, value_expire
 from shared.pegasus.structures.rrdb import (
@@ -57,7 +57,7 @@ class Draft:
         notes: What the store shall know of its replica besides the decree.
     """
 
-    rows: Rows
+    rows: Lookup
     data_version: int
     now: int
     timetag: int

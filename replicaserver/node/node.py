@@ -145,7 +145,6 @@ class Node:
             await self._close(partition)
             await self._set_aside(path, "gar")
             log.info("replica removed", gpid=str(gpid))
-        self._locks.pop(gpid, None)
 
     async def close_all(self) -> None:
         """Close every replica, when the process ends."""

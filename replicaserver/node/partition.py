@@ -20,7 +20,7 @@ from replicaserver.replica import Configuration, Effect, LogFailed, Message, Rep
 from replicaserver.rows import Identity, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.group_commit import GroupCommit
-from replicaserver.storage.rocks import RocksStore, StoreError
+from replicaserver.storage.rocks import CheckedRows, RocksStore, StoreError
 from replicaserver.table_settings import TableSettings
 from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
 from replicaserver.writes import Draft
@@ -83,6 +83,7 @@ class Partition:
         self.gpid = gpid
         self.app = app
         self.store = store
+        self._checked_rows = CheckedRows(store)
         self.disk_tag = disk
         self.disk_status = DiskStatus.NORMAL
         self.around = around
@@ -397,7 +398,7 @@ class Partition:
     def _draft(self) -> Draft:
         unix_s = self.around.unix_s()
         return Draft(
-            rows=self.store,
+            rows=self._checked_rows,
             data_version=self.data_version,
             now=int(unix_s) - EPOCH,
             timetag=make_timetag(int(unix_s * 1_000_000)),
@@ -440,5 +441,5 @@ class Partition:
         """Finish the writes under way and close the store."""
         self.reads_plainly = self.writes_plainly = False
         self.core.status = PartitionStatus.INACTIVE
-        await self.rounds.drained()
+        await self.rounds.close()
         await asyncio.get_running_loop().run_in_executor(self.around.workers, self.store.close)

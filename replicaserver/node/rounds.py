@@ -82,6 +82,7 @@ class Rounds:
         self._failed = failed
         self._queue: deque[Waiting] = deque()
         self._is_writing = False
+        self._is_closed = False
         self._idle: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
 
@@ -91,7 +92,7 @@ class Rounds:
         """Take a write of a client; the future has the response once it is on disk.
 
         Raises:
-            RpcError: ERR_CAPACITY_EXCEEDED when too many wait already.
+            RpcError: ERR_CAPACITY_EXCEEDED when too many wait already, ERR_INVALID_STATE when the replica is closed.
         """
         if len(self._queue) >= MAX_WAITING:
             raise RpcError(ErrorCode.ERR_CAPACITY_EXCEEDED, "too many writes are waiting")
@@ -100,10 +101,19 @@ class Rounds:
         return future
 
     def own(self, work: Callable[[Draft], T]) -> asyncio.Future[T]:
-        """Take work of our own, which has no decree; when the future is done it is on disk."""
+        """Take work of our own, which has no decree; when the future is done it is on disk.
+
+        Raises:
+            RpcError: ERR_INVALID_STATE when the replica is closed.
+        """
         future: asyncio.Future[Any] = self._loop.create_future()
         self._add(Waiting(cast(Operation, work), None, True, None, future, 0, Cost()))
         return future
+
+    async def close(self) -> None:
+        """Take nothing more, and wait until everything that was taken is on disk."""
+        self._is_closed = True
+        await self.drained()
 
     async def drained(self) -> None:
         """Wait until nothing is queued and nothing is on its way to the disk."""
@@ -113,6 +123,8 @@ class Rounds:
             await waiter
 
     def _add(self, waiting: Waiting) -> None:
+        if self._is_closed:
+            raise RpcError(ErrorCode.ERR_INVALID_STATE, "the replica is closed")
         self._queue.append(waiting)
         if not self._is_writing:
             self._is_writing = True
@@ -127,7 +139,7 @@ class Rounds:
             waiting = self._queue[0]
             if waiting.account is None:
                 self._queue.popleft()
-                answers.append((waiting, cast(Any, waiting.operation)(draft)))
+                self._do_own(waiting, draft, answers)
                 continue
             if not (shared and waiting.shares_decree):
                 if not self._core.has_room:
@@ -143,6 +155,10 @@ class Rounds:
             except ValueError as error:  # a key that cannot be; nothing of the write is in the draft yet
                 _fail(waiting, RpcError(ErrorCode.ERR_INVALID_PARAMETERS, str(error)))
                 continue
+            except StoreError as error:
+                log.error("a write cannot read what it depends on", store=str(self._store.path), reason=str(error))
+                _fail(waiting, RpcError(ErrorCode.ERR_RDB_CORRUPTION, str(error)))
+                continue
             size += waiting.cost.written
             answers.append((waiting, response))
         if not (answers or decree):
@@ -155,6 +171,12 @@ class Rounds:
         for name, value in draft.notes.items():
             batch.note(name, value)
         self._commits.submit(self._store, batch, lambda error: self._stored(answers, decree, error))
+
+    def _do_own(self, waiting: Waiting, draft: Draft, answers: list[tuple[Waiting, Any]]) -> None:
+        try:
+            answers.append((waiting, cast(Any, waiting.operation)(draft)))
+        except StoreError as error:
+            waiting.future.set_exception(error)
 
     def _give_decree(self, waiting: Waiting) -> int:
         """The decree of the write at the head of the queue; 0 when it was refused, and is off the queue."""

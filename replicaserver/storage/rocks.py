@@ -130,6 +130,17 @@ def _guarded(work: Callable[..., T], *arguments: Any) -> T:
         raise StoreError(str(error)) from error
 
 
+class CheckedRows:
+    """The rows of a store for those who must know when it fails: reading raises `StoreError`."""
+
+    def __init__(self, store: RocksStore) -> None:
+        self._store = store
+
+    def get(self, key: bytes) -> bytes | None:
+        """The stored value of a raw key, None when there is none."""
+        return _guarded(self._store.get, key)
+
+
 class RocksStore:
     """One open RocksDB with the rows of one replica; see `replicaserver.rows.Rows`."""
 
