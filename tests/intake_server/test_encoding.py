@@ -54,7 +54,7 @@ HOUR = timezone(timedelta(hours=1))
         (bytearray(b"x"), b"x"),
         (object, "<class 'object'>"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_messagepack_cannot_hold_is_brought_into_a_form_that_it_can(value: Any, sent: Any):
     assert plain({"x": value}) == {"x": sent}
