@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import orjson
 
@@ -85,6 +85,7 @@ class State:
         self._keys: list[Key] = []
         self._free: list[int] = []
         self._order: list[Key] = []
+        self._slots_in_order: list[int] | None = None
         self._new: list[Key] = []
         self._removed: set[Key] = set()
         self._updated: dict[int, None] = {}
@@ -149,6 +150,8 @@ class State:
             self._evicted.append(key)
 
     def _merge(self) -> None:
+        if self._removed or self._new:
+            self._slots_in_order = None
         if self._removed:
             self._order = [key for key in self._order if key not in self._removed]
             self._removed.clear()
@@ -201,8 +204,15 @@ class State:
     def rows(self) -> list[Record]:
         """Every row, in order."""
         self._merge()
-        records, slots = self._records, self._slots
-        return [record for key in self._order if (record := records[slots[key]]) is not None]
+        if self._slots_in_order is None:
+            slots = self._slots
+            self._slots_in_order = [slots[key] for key in self._order]
+        return cast("list[Record]", list(map(self._records.__getitem__, self._slots_in_order)))
+
+    @property
+    def encoded_size(self) -> int:
+        """The length of the JSON array of every row, in bytes."""
+        return self.size_bytes + max(len(self) - 1, 0) + 2
 
     def oldest_first(self) -> list[Record]:
         """Every row; where rows are evicted, those updated longest ago first, so that a copy evicts the same ones."""

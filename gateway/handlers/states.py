@@ -71,7 +71,9 @@ class States:
             headers.add(WARNING, warning.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " "))
         if len(records) <= _AT_ONCE:
             return web.Response(body=b"".join(encoded_chunks(records)), headers=headers)
-        return await _stream(request, records, headers)
+        is_whole = len(states) == 1 and len(records) == len(states[0]) and selection.query.fields is None
+        size = states[0].encoded_size if is_whole else encoded_size(records)
+        return await _stream(request, records, size, headers)
 
     async def _select(self, states: list[State], selection: Selection) -> list[Record]:
         if len(states) == 1:
@@ -85,10 +87,12 @@ class States:
         return selection.arrange(records)
 
 
-async def _stream(request: web.Request, records: list[Record], headers: CIMultiDict[str]) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, records: list[Record], size: int, headers: CIMultiDict[str]
+) -> web.StreamResponse:
     """Write a long answer piece by piece, so that nobody waits for it (§9)."""
     response = web.StreamResponse(headers=headers)
-    response.content_length = encoded_size(records)
+    response.content_length = size
     await response.prepare(request)
     for chunk in encoded_chunks(records):
         await response.write(chunk)
