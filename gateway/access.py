@@ -74,6 +74,10 @@ class Access:
         """Whether nobody needs a key."""
         return not self._credentials
 
+    def replace(self, other: Access) -> None:
+        """Take over the keys of another one; who is connected already stays connected."""
+        self._credentials, self._trusted = other._credentials, other._trusted
+
     def identify(self, candidates: Iterable[str | None], address: str | None = None) -> Rights | None:
         """The rights of the first candidate that is a valid key; a wrong one does not veto a right one.
 

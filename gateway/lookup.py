@@ -77,6 +77,13 @@ class LookupCache:
         self._fresh: list[Record] = []
         self._batch = _BATCH if limits.ttl_s is None else 1
 
+    def limit(self, limits: LookupLimits) -> None:
+        """Keep no more than this from now on."""
+        self._file_away(0.0)
+        self.limits = limits
+        self._batch = _BATCH if limits.ttl_s is None else 1
+        self._shrink(0.0)
+
     @property
     def items(self) -> int:
         """How many records are kept."""

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.asyncapi import asyncapi_document
+from gateway.channel_file import Declared
 from gateway.handlers.answers import json_bytes, json_value
 from gateway.openapi import OpenApi
 from gateway.records import encode
@@ -61,15 +62,16 @@ class Documents:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._root = gateway.declared.options.server.root_path
-        self._openapi: bytes | None = None
+        self._openapi: tuple[Declared, bytes] | None = None
         spec = find_spec("aiohttp_swagger3")
         self._vendor = Path(next(iter(spec.submodule_search_locations or ()))) if spec else None
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """``GET /openapi.json``"""
-        if self._openapi is None:
-            self._openapi = encode(self.openapi_document())
-        return json_bytes(self._openapi)
+        declared = self._gateway.declared
+        if self._openapi is None or self._openapi[0] is not declared:
+            self._openapi = declared, encode(self.openapi_document())
+        return json_bytes(self._openapi[1])
 
     def openapi_document(self) -> dict[str, Any]:
         """The OpenAPI document as a value."""

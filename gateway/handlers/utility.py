@@ -20,18 +20,18 @@ class Utility:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._fields = gateway.declared.options.fields
 
     async def fields(self, _request: web.Request) -> web.Response:
         """``GET /field``"""
-        return json_value(sorted(self._fields))
+        return json_value(sorted(self._gateway.declared.options.fields))
 
     async def field(self, request: web.Request) -> web.Response:
         """``GET /field/{name}``"""
         name = request.match_info["name"]
-        if name not in self._fields:
+        fields = self._gateway.declared.options.fields
+        if name not in fields:
             raise Problem(404, "Not Found")
-        return json_value(self._fields[name])
+        return json_value(fields[name])
 
     async def graph(self, request: web.Request) -> web.Response:
         """``GET /channels_graph``: who reads and who provides each channel."""
