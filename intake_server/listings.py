@@ -1,9 +1,9 @@
-"""Listings as bytes (specification §3.1): every entry is described and packed once for each state of a catalog."""
+"""Listings as bytes (specification §3.1): an entry is described and packed once for each state of a catalog."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,54 +29,82 @@ class Page:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class PageSlot:
+    """Which page of a listing, for whom.
+
+    Attributes:
+        offset: How many visible entries to pass over; ignored without a size.
+        size: The most entries to list, None for all.
+        audience: Who asks: equal audiences see the same entries. None is not remembered unless all are visible.
+        visible: The names that the caller may see, in order; None for all.
+    """
+
+    offset: int = 0
+    size: int | None = None
+    audience: Hashable = None
+    visible: Sequence[str] | None = None
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether others will see the same page."""
+        return self.visible is None or self.audience is not None
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal pages."""
+        return (self.audience, self.offset if self.size is not None else 0, self.size)
+
+    def names(self, every: Sequence[str]) -> Sequence[str]:
+        """The names on the page, given all names of the catalog."""
+        chosen = every if self.visible is None else self.visible
+        return chosen if self.size is None else chosen[self.offset : self.offset + self.size]
+
+
 class Listing:
-    """The encoded descriptions of one state of a catalog.
+    """The encoded descriptions of one state of a catalog, each made when it is first asked for.
 
     Args:
         names: The entries' names, in order.
-        described: Every entry's description as a packed MessagePack map, in the same order.
+        describe: An entry's description as a packed MessagePack map, by its name.
         metadata: The catalog's metadata.
     """
 
-    def __init__(self, names: Sequence[str], described: Sequence[bytes], metadata: Any) -> None:
+    def __init__(self, names: Iterable[str], describe: Callable[[str], bytes], metadata: Any) -> None:
         self.names = tuple(names)
-        self._described = tuple(described)
-        self._position = {name: position for position, name in enumerate(names)}
+        self._describe = describe
+        self._described: dict[str, bytes] = {}
         self._metadata = pack(metadata)
         self._pages: dict[Hashable, Page] = {}
         self._cached = 0
 
     def entry(self, name: str) -> bytes:
-        """The packed description of one entry.
+        """The packed description of one entry."""
+        known = self._described.get(name)
+        if known is None:
+            known = self._described[name] = self._describe(name)
+        return known
 
-        Raises:
-            KeyError: There is none of that name.
-        """
-        return self._described[self._position[name]]
+    def known_page(self, slot: PageSlot) -> Page | None:
+        """A page that was made before, None otherwise."""
+        return self._pages.get(slot.key) if slot.is_cacheable else None
 
-    def page(
-        self, offset: int, size: int | None, audience: Hashable = None, visible: Sequence[str] | None = None
-    ) -> Page:
-        """One page of the listing.
+    def undescribed(self, slot: PageSlot) -> int:
+        """How many entries of a page have to be described yet: how much work the page is."""
+        return sum(name not in self._described for name in slot.names(self.names))
 
-        Args:
-            offset: How many visible entries to pass over; ignored without a size.
-            size: The most entries to list, None for all.
-            audience: Who asks: equal audiences see the same entries. None is not remembered unless all are visible.
-            visible: The names that the caller may see, in order; None for all.
-        """
-        key = (audience, offset if size is not None else 0, size)
-        is_cacheable = visible is None or audience is not None
-        if is_cacheable and (known := self._pages.get(key)) is not None:
-            return known
-        page = self._encode(offset, size, visible)
-        if is_cacheable:
-            self._remember(key, page)
+    def page(self, slot: PageSlot) -> Page:
+        """One page of the listing."""
+        page = self.known_page(slot)
+        if page is None:
+            page = self._encode(slot)
+            if slot.is_cacheable:
+                self._remember(slot.key, page)
         return page
 
-    def _encode(self, offset: int, size: int | None, visible: Sequence[str] | None) -> Page:
-        chosen = self._described if visible is None else [self._described[self._position[name]] for name in visible]
-        listed = chosen if size is None else chosen[offset : offset + size]
+    def _encode(self, slot: PageSlot) -> Page:
+        listed = [self.entry(name) for name in slot.names(self.names)]
+        length = len(self.names if slot.visible is None else slot.visible)
         body = b"".join(
             (
                 b"\x84",
@@ -86,7 +114,7 @@ class Listing:
                 msgpack.Packer().pack_array_header(len(listed)),
                 *listed,
                 pack("length"),
-                pack(len(chosen)),
+                pack(length),
                 pack("metadata"),
                 self._metadata,
             )

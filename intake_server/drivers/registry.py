@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,7 @@ class Registry:
         self._drivers: dict[str, Driver] = {}
         self._places = {built_in.name: built_in.place for built_in in _BUILT_IN}
         self._infos: dict[str, DriverInfo] = {}
+        self._missing: dict[str, str] = {}
         for built_in in _BUILT_IN:
             info = DriverInfo(built_in.name, built_in.container, built_in.classic)
             self._infos[built_in.name] = self._infos[built_in.classic] = info
@@ -70,15 +71,26 @@ class Registry:
         return self._infos
 
     def learn(self, name: str) -> DriverInfo | None:
-        """What is known of a driver, looking for it in other packages if need be; blocks on imports."""
+        """What is known of a driver, looked for in other packages the first time; blocks on imports then."""
         known = self._infos.get(name)
-        if known is None and self._third_party is not None:
+        if known is not None or self._third_party is None or name in self._missing:
+            return known
+        try:
             found = self._third_party(name)
-            if found is not None:
-                known, driver = found
-                self._infos[name] = known
-                self._drivers[name] = driver
-        return known
+        except Unopenable as error:
+            self._missing[name] = str(error)
+            return None
+        if found is None:
+            self._missing[name] = f"the driver {name!r} is not installed on this server"
+            return None
+        self._infos[name], self._drivers[name] = found
+        return found[0]
+
+    def learn_again(self, names: Iterable[str]) -> None:
+        """Look for drivers before they are needed, also for those that were missing before; blocks on imports."""
+        self._missing.clear()
+        for name in set(names):
+            self.learn(name)
 
     def add(self, info: DriverInfo, driver: Driver) -> None:
         """Make a driver of another package known under its name, unless the name is ours."""
@@ -94,7 +106,7 @@ class Registry:
         """
         info = self.learn(name)
         if info is None:
-            raise Unopenable(f"the driver {name!r} is not installed on this server")
+            raise Unopenable(self._missing.get(name, f"the driver {name!r} is not installed on this server"))
         known = self._drivers.get(name) or self._drivers.get(info.name)
         if known is None:
             known = self._drivers[info.name] = _load(info.name, self._places[info.name])

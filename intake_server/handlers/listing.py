@@ -29,9 +29,7 @@ class ListingHandlers:
         size = _count(request, "page_size")
         offset = _count(request, "page_offset") if size is not None else 0
         view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
-        listing = await self._catalogs.listing(view)
-        visible = await self._catalogs.visible(view, caller)
-        page = listing.page(offset or 0, size, caller.audience, visible)
+        page = await self._catalogs.page(view, offset or 0, size, caller)
         return tagged_response(request, page.body, page.etag)
 
     async def source(self, request: web.Request) -> web.Response:
@@ -47,13 +45,12 @@ class ListingHandlers:
         except NoSuchEntry as error:
             raise NoSuchEntry("No such entry") from error
         await self._guard.check(caller, located.steps)
-        body = await self._described(located, name)
+        body = self._described(located, name)
         return tagged_response(request, body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
 
-    async def _described(self, located: Located, asked: str) -> bytes:
+    def _described(self, located: Located, asked: str) -> bytes:
         if asked == located.name:
-            listing = await self._catalogs.listing(located.view)
-            packed = listing.entry(located.name)
+            packed = self._catalogs.listing(located.view).entry(located.name)
         else:
             packed = pack(self._catalogs.describe(located.view.catalog, located.entry, asked))
         return b"\x81" + pack("source") + packed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from intake_server.descriptions import describe
 from intake_server.drivers.base import Unopenable
 from intake_server.drivers.registry import ALIAS, CATALOG, Registry
 from intake_server.encoding.control import pack
-from intake_server.listings import Listing
+from intake_server.listings import Listing, Page, PageSlot
 from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe, is_id
 from intake_server.resolution import Resolved
 from intake_server.search import Query
@@ -25,6 +24,7 @@ from intake_server.service.nested import catalog_loader
 from intake_server.service.recipe_book import RecipeBook, UnknownId
 from intake_server.service.resolver import Resolver
 from intake_server.service.searches import Searches
+from intake_server.service.shared_work import SharedWork
 from intake_server.service.views import Located, NoSuchEntry, View
 from intake_server.service.workers import Busy, TookTooLong, Workers
 from intake_server.settings import Settings
@@ -35,6 +35,9 @@ from shared.errors import Problem
 log = structlog.get_logger("intake_server.catalogs")
 _MOST_NESTED = 1000
 _MOST_HOPS = 8
+_FEW_ENTRIES = 64
+"""So many entries are described at once without being noticed."""
+_LISTING_S = 600.0
 
 
 class Catalogs:
@@ -67,6 +70,7 @@ class Catalogs:
         self._guard = guard
         self._import_modules = import_modules
         self._shelf = shelf
+        self._making: SharedWork[Page] = SharedWork()
         self._resolver = Resolver(settings, workers)
         self._searches = Searches(self, workers, book, settings.ttl_s)
         self.place = CatalogPlace.of(settings.catalogs, flatten=settings.flatten)
@@ -229,26 +233,31 @@ class Catalogs:
 
     # Listings
 
-    async def listing(self, view: View) -> Listing:
-        """The encoded listing of a catalog; large ones are made in a thread."""
+    def listing(self, view: View) -> Listing:
+        """The listing of a catalog."""
         known: Listing | None = view.state.derived.get("listing")
+        if known is None:
+            catalog = view.catalog
+
+            def packed(name: str) -> bytes:
+                return pack(self.describe(catalog, catalog.entries[name], name))
+
+            known = view.state.derived["listing"] = Listing(catalog.entries, packed, catalog.metadata)
+        return known
+
+    async def page(self, view: View, offset: int, size: int | None, caller: Caller) -> Page:
+        """One page of what a caller may see of a catalog; much to describe is described in a thread."""
+        listing = self.listing(view)
+        slot = PageSlot(offset, size, caller.audience, await self.visible(view, caller))
+        known = listing.known_page(slot)
         if known is not None:
             return known
-        making = view.state.derived.get("making")
-        if making is None:
-            making = asyncio.ensure_future(self._workers.run(lambda: self._describe_all(view), key="listing"))
-            view.state.derived["making"] = making
-        try:
-            listing: Listing = await asyncio.shield(making)
-        finally:
-            if making.done():
-                view.state.derived.pop("making", None)
-        view.state.derived["listing"] = listing
-        return listing
-
-    def _describe_all(self, view: View) -> Listing:
-        packed = [pack(self.describe(view.catalog, entry, name)) for name, entry in view.catalog.entries.items()]
-        return Listing(list(view.catalog.entries), packed, view.catalog.metadata)
+        if listing.undescribed(slot) <= _FEW_ENTRIES:
+            return listing.page(slot)
+        key = (id(listing), slot.key if slot.is_cacheable else object())
+        return await self._making.run(
+            key, lambda: self._workers.run(lambda: listing.page(slot), key="listing", timeout_s=_LISTING_S)
+        )
 
     def describe(self, catalog: Catalog, entry: Entry, name: str) -> dict[str, Any]:
         """The description of an entry; may import drivers, never opens anything."""
@@ -315,6 +324,8 @@ class Catalogs:
             for warning in loaded.warnings:
                 log.warning("catalog", warning=warning)
             self._import_modules(loaded.modules)
+            named = (choice.driver for entry in loaded.catalog.entries.values() for choice in entry.drivers)
+            self._registry.learn_again(named)
             if before is not None and loaded.catalog.generation == before.catalog.generation:
                 loaded = replace(loaded, catalog=before.catalog)
         return loaded.catalog, loaded

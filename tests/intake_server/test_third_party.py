@@ -136,3 +136,11 @@ async def test_what_they_raise_concerns_them_alone(serve: Serve):
     source_id = (await server.opened("unwritten"))["source_id"]
     assert (await server.read(source_id, 0)).status == 500
     assert (await server.open("things")).status == 200
+
+
+async def test_a_package_that_cannot_be_imported_is_the_trouble_of_its_entries_alone(serve: Serve, folder: Path):
+    (folder / "intake_broken_drivers.py").write_text("raise RuntimeError('no licence')")
+    server = await serve("sources: {e: {driver: intake_broken_drivers.Frames}, f: {driver: csv}}")
+    assert [source["container"] for source in (await server.info())["sources"]] == [None, "dataframe"]
+    answer = await server.open("e")
+    assert (answer.status, "no licence" in answer.reason) == (400, True)
