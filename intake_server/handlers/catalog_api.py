@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 from aiohttp import web
 
 from intake_server import search
@@ -53,9 +54,8 @@ class CatalogApi:
             "metadata": dict(view.catalog.metadata),
             "length": len(known),
             "offset": offset,
-            "entries": [self._summary(view, name) for name in shown],
         }
-        return _json(request, answer)
+        return _json(request, answer, entries=[self._summary(view, name) for name in shown])
 
     async def _searched(self, view: View, text: str, depth: int, caller: Caller) -> View:
         try:
@@ -64,15 +64,18 @@ class CatalogApi:
             raise Problem(400, str(error), code="bad_query") from error
         return await self._catalogs.view(await self._catalogs.search(view, query, caller), caller)
 
-    def _summary(self, view: View, name: str) -> dict[str, Any]:
+    def _summary(self, view: View, name: str) -> orjson.Fragment:
+        """What a listing says of an entry, encoded; most of it once for each state of the catalog that holds it."""
         located = view.found[name] if view.found is not None else Located(view.catalog.entries[name], name, view)
-        described = self._catalogs.describe(located.view.catalog, located.entry, located.name)
-        return {
-            "name": name,
-            "path": list(located.step.path),
-            "is_catalog": self._catalogs.is_catalog(located.entry),
-            **{key: described[key] for key in ("container", "driver", "description", "direct_access")},
-        }
+        holder = located.view
+        known = holder.state.derived.get(("summary", located.name))
+        if known is None:
+            described = self._catalogs.describe(holder.catalog, located.entry, located.name)
+            kept = {key: described[key] for key in ("container", "driver", "description", "direct_access")}
+            known = json_value({"is_catalog": self._catalogs.is_catalog(located.entry), **kept})
+            holder.state.derived["summary", located.name] = known
+        where = json_value({"name": name, "path": list(located.step.path)})
+        return orjson.Fragment(where[:-1] + b"," + known[1:])
 
     async def entry(self, request: web.Request) -> web.Response:
         """The description of an entry; with ``open``, what opening it with the given parameters tells as well."""
@@ -120,8 +123,8 @@ def _number(request: web.Request, name: str, default: int) -> int:
     return int(text)
 
 
-def _json(request: web.Request, answer: Mapping[str, Any]) -> web.Response:
-    return tagged(request, json_value(_readable(plain(answer))), JSON)
+def _json(request: web.Request, answer: Mapping[str, Any], **encoded: Sequence[orjson.Fragment]) -> web.Response:
+    return tagged(request, json_value({**_readable(plain(answer)), **encoded}), JSON)
 
 
 def _readable(value: Any) -> Any:
