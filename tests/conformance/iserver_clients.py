@@ -77,7 +77,8 @@ def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) ->
 
 
 def _compile_fdl(option: str, target: Path) -> None:
-    _run([program("java", "openjdk-17-jre-headless"), "-jar", compiler_jar(), option, target, FDL], target.parent)
+    fdl = shutil.copy(FDL, target.parent)  # the compiler leaves a folder of its own beside what it reads
+    _run([program("java", "openjdk-17-jre-headless"), "-jar", compiler_jar(), option, target, fdl], target.parent)
 
 
 def _run(command: Sequence[str | Path], folder: Path) -> None:
