@@ -45,6 +45,7 @@ class MetaService:
         leadership: Who leads.
         send: Delivers a proposal to a replica server; raises `RpcError` when it cannot.
         adds_secondaries: Whether replica servers can make secondaries.
+        cure_delay_s: How long to collect changes before the placement is looked at again.
         clock: Seconds that never jump, for liveness.
         wall_clock: Unix seconds, for times that are kept.
 
@@ -61,6 +62,7 @@ class MetaService:
         send: Send,
         *,
         adds_secondaries: bool = False,
+        cure_delay_s: float = 0.05,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +78,8 @@ class MetaService:
         self._store = store
         self._send = send
         self._adds_secondaries = adds_secondaries
+        self._cure_delay_s = cure_delay_s
+        self._cure_timer: asyncio.TimerHandle | None = None
         self._lock = asyncio.Lock()
         self._pending: dict[Gpid, float] = {}
         self._dropped_since: dict[Gpid, float] = {}
@@ -96,6 +100,8 @@ class MetaService:
 
     async def close(self) -> None:
         """Finish the change under way, then close the store."""
+        if self._cure_timer is not None:
+            self._cure_timer.cancel()
         tasks = [task for task in (self._ticking, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
@@ -118,7 +124,7 @@ class MetaService:
             if change:
                 await asyncio.shield(self._commit(change))
         if change:
-            self.cure()
+            self._cure_soon()
         return answer
 
     async def _commit(self, change: Change) -> None:
@@ -177,12 +183,12 @@ class MetaService:
         """Note a sign of life of a replica server."""
         if self.nodes.beacon(node, address, start_time, self._clock()):
             log.info("replica server is up", node=str(node))
-            self.cure()
+            self._cure_soon()
 
     def report(self, node: HostPort, stored: Iterable[Any]) -> None:
         """Note which replicas a server holds."""
         self.nodes.report(node, stored)
-        self.cure()
+        self._cure_soon()
 
     async def _watch(self) -> None:
         while True:
@@ -201,6 +207,17 @@ class MetaService:
         self.cure()
 
     # placement
+
+    def _cure_soon(self) -> None:
+        """Look at the placement once for all that changes meanwhile."""
+        if self._cure_delay_s == 0:
+            self.cure()
+        elif self._cure_timer is None:
+            self._cure_timer = asyncio.get_running_loop().call_later(self._cure_delay_s, self._cure_late)
+
+    def _cure_late(self) -> None:
+        self._cure_timer = None
+        self.cure()
 
     def cure(self) -> None:
         """Ask replica servers for what would repair partitions (§13.4)."""

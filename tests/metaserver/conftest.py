@@ -85,6 +85,7 @@ class Cluster:
             self.flags,
             leadership or Leadership.alone(self.address),
             self._receive_proposal,
+            cure_delay_s=0,
             clock=self.clock.monotonic,
             wall_clock=self.clock.wall,
         )

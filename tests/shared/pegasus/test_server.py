@@ -176,6 +176,17 @@ async def test_any_other_first_bytes_close_the_connection_without_a_word(client,
     assert await client.reader.read() == b""
 
 
+async def test_http_can_be_switched_off(parts):
+    server = PegasusServer(None, {"GET": rpc(bytes, ReadResponse, parts.get)})
+    bound = socket.create_server(("127.0.0.1", 0))
+    await server.start([bound], None)
+    client = Client(*await asyncio.open_connection(*bound.getsockname()[:2]))
+    client.writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await client.reader.read() == b""
+    client.writer.close()
+    await server.drain()
+
+
 async def test_a_malformed_head_closes_the_connection_after_the_good_answers(client):
     client.writer.write(b"GET /echo HTTP/1.1\r\n\r\nDELETE /echo HTTP/1.1\r\n\r\n")
     assert (await client.reader.read()).endswith(b"GET echo 0")
