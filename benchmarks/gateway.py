@@ -29,6 +29,7 @@ PARTS = Path(__file__).with_suffix("")
 REFERENCE = ["csp-gateway==3.0.0", "csp==0.19.1"]
 PACKAGES = ["aiohttp", "uvloop", "orjson", "pydantic", "duckdb"]
 STATE_KEYS = 100_000
+LEAST_DELIVERIES = {1: 20_000, 100: 80_000}
 WINDOW = {1: 2000, 10: 400, 100: 60}
 Result: TypeAlias = dict[str, Any]
 
@@ -48,6 +49,7 @@ class Bench:
         options = {"port": int(server.url.rpartition(":")[2]), "seconds": self.seconds, **options}
         if server.name == "bare" and scenario == "bare_fan_out":
             options["port"] += 1
+        used_before = server.cpu_s()
         done = subprocess.run(
             [sys.executable, PARTS / "load.py", scenario, json.dumps(options)],
             stdout=subprocess.PIPE,
@@ -58,6 +60,8 @@ class Bench:
         if done.returncode:
             raise SystemExit(f"{scenario} on {server.name} failed")
         result: Result = json.loads(done.stdout)
+        if "count" in result:
+            result["cpu_us"] = (server.cpu_s() - used_before) * 1e6 / result["count"]
         say(f"{scenario:13}{server.name:12}{_describe(options)}  {_describe(result)}")
         return result
 
@@ -114,6 +118,12 @@ def rest(bench: Bench) -> None:
                 ours["rate"] / bare["rate"],
                 Goal(0.6),
             )
+            bench.add(
+                f"{what}, processor time each, beside a bare handler",
+                f"csp-gateway {theirs['cpu_us']:.0f} µs, bare {bare['cpu_us']:.0f} µs",
+                f"{ours['cpu_us']:.0f} µs",
+                bare["cpu_us"] / ours["cpu_us"],
+            )
 
 
 def state(bench: Bench) -> None:
@@ -168,16 +178,24 @@ def fan_out(bench: Bench) -> None:
             bench.add(what, f"{theirs[count]:.0f}/s", f"{ours[count]:.0f}/s", ours[count] / theirs[count], Goal(least))
             ratio = ours["deliveries"] / limit["deliveries"]
             bench.add(f"{what} beside ready-made frames", f"loop {limit['deliveries']:.0f}/s", "", ratio)
-            half = ours["rate"] / 2
-            at_half = bench.load(servers["ours"], "paced", **options, rate=half)
-            beside = bench.load(servers["csp-gateway"], "paced", **options, rate=theirs["rate"] / 2)
-            bench.add(
-                f"p99 to {subscribers} at half of that",
-                f"{beside['p99']:.1f} ms at {theirs['rate'] / 2:.0f}/s",
-                f"{at_half['p99']:.1f} ms at {half:.0f}/s",
-                at_half["p99"],
-                Goal(20, at_least=False, unit="ms"),
-            )
+            # the goal's rate: the multiple of the reference's, at least what the specification asks for (§9)
+            asked = max(least * theirs["deliveries"], LEAST_DELIVERIES[subscribers]) / subscribers
+            for name, rate, goal in (
+                ("the goal", asked / 2, Goal(20, at_least=False, unit="ms")),
+                ("our most", ours["rate"] / 2, None),
+            ):
+                at_half = _median(
+                    [bench.load(servers["ours"], "paced", **options, rate=rate) for _ in range(bench.rounds)]
+                )
+                their_rate = theirs["rate"] / 2
+                beside = bench.load(servers["csp-gateway"], "paced", **options, rate=their_rate)
+                bench.add(
+                    f"p99 to {subscribers} at half of {name}",
+                    f"{beside['p99']:.1f} ms at {their_rate:.0f}/s",
+                    f"{at_half['p99']:.1f} ms at {rate:.0f}/s",
+                    at_half["p99"],
+                    goal,
+                )
 
 
 def slow_reader(bench: Bench) -> None:

@@ -59,9 +59,8 @@ class HttpConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._needed = -1
-        self._head_size = 0
+        self._pieces: list[bytes] = []
+        self._missing = 0
         self._on_answer: Callable[[int, bytes], None] | None = None
         self._waiter: asyncio.Future[tuple[int, bytes]] | None = None
 
@@ -80,33 +79,38 @@ class HttpConnection(asyncio.Protocol):
         return await waiter
 
     def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        while self._buffer:
-            if self._needed == -1:
-                end = self._buffer.find(b"\r\n\r\n")
-                if end < 0:
-                    return
-                head = self._buffer[:end].lower()
-                at = head.find(b"content-length:")
-                self._head_size = end + 4
-                if at < 0:
-                    self._needed = -2
-                else:
-                    stop = head.find(b"\r\n", at)
-                    length = head[at + 15 : stop if stop > 0 else end]
-                    self._needed = self._head_size + int(length)
-            if self._needed == -2:
-                if not self._buffer.endswith(b"0\r\n\r\n"):
-                    return
-                self._needed = len(self._buffer)
-            if len(self._buffer) < self._needed:
-                return
-            status = int(self._buffer[9:12])
-            body = self._buffer[self._head_size : self._needed]
-            self._buffer = self._buffer[self._needed :]
-            self._needed = -1
-            assert self._on_answer is not None
-            self._on_answer(status, body)
+        if self._missing > len(data):  # the middle of a long body: kept in pieces, or joining them would cost more
+            self._pieces.append(data)
+            self._missing -= len(data)
+            return
+        if self._pieces:
+            data = b"".join([*self._pieces, data])
+            self._pieces.clear()
+            self._missing = 0
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return self._wait_for(data, 1)
+        head = data[:end].lower()
+        at = head.find(b"content-length:")
+        if at < 0:  # chunks
+            if not data.endswith(b"0\r\n\r\n"):
+                return self._wait_for(data, 1)
+            size = len(data)
+        else:
+            stop = head.find(b"\r\n", at)
+            size = end + 4 + int(head[at + 15 : stop if stop > 0 else end])
+        if len(data) < size:
+            return self._wait_for(data, size - len(data))
+        assert self._on_answer is not None
+        self._on_answer(int(data[9:12]), data[end + 4 : size])
+        return None
+
+    def _wait_for(self, data: bytes, missing: int) -> None:
+        self._pieces.append(data)
+        self._missing = missing
 
     def connection_lost(self, _error: Exception | None) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -176,7 +180,7 @@ async def rest(options: Options) -> Result:
     finished = [drive(connection) for connection in connections]
     await asyncio.gather(*finished)
     elapsed = time.perf_counter() - started
-    return {"rate": len(durations) / elapsed, "failures": failures, **percentiles(durations)}
+    return {"rate": len(durations) / elapsed, "count": len(durations), "failures": failures, **percentiles(durations)}
 
 
 async def fill(options: Options) -> Result:
