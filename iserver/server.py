@@ -298,6 +298,7 @@ class ImpressionServer:
                 self.sessions.remove(session)
             self._retired.extend(chunk)
             await self._journal.store(*chunk)
+        self.sessions.reschedule()  # lets go of the sessions that are gone
         await self.sweep_all()
 
     def _finished(self, session: Session) -> FinishedSession | None:

@@ -43,6 +43,8 @@ class Session:
         records: Every memo record, closed ones included.
         last_flush_ms: The time that SSE and `features` tell registered clients (§8).
         no_log: Whether it is kept out of the warehouse.
+        size: How many changes a snapshot of it takes, about.
+        journal_rows: Where its changes are stored; kept by the journal.
     """
 
     __slots__ = (
@@ -67,6 +69,7 @@ class Session:
         "no_log",
         "open_gates",
         "records",
+        "size",
         "start_ms",
         "user_agent",
     )
@@ -91,6 +94,7 @@ class Session:
         self.events: list[Event] | None = None
         self.records: list[Record] = []
         self.no_log = False
+        self.size = 0
         self.journal_rows: list[int] = []
         self._memo: dict[MemoKey, Record] = {}
         self._histories: dict[str, list[tuple[int, JsonValue]]] | None = None
@@ -399,11 +403,13 @@ class Session:
         pairs = tuple([(experiment, variant) for experiment, variant in variants])
         record = Record(len(self.records), feature, definition, args, outputs, plugin_outputs, external, pairs)
         self.records.append(record)
+        self.size += 1
         self._memo[definition.memo_key(feature, args)] = record
 
     def _apply_show(self, _: Definitions, number: int, impression_id: str, now_ms: int) -> None:
         record = self.records[number]
         record.add(Impression(impression_id, now_ms))
+        self.size += 1
         if self._by_impression is not None:
             self._by_impression[record.key(impression_id)] = record
         for experiment, variant in record.variants:
@@ -415,6 +421,7 @@ class Session:
         if record.aliases is None:
             record.aliases = []
         record.aliases.append(impression_id)
+        self.size += 1
         if self._by_impression is not None:
             self._by_impression[record.key(impression_id)] = record
 
@@ -433,6 +440,7 @@ class Session:
         if owner.events is None:
             owner.events = []
         owner.events.append(event)
+        self.size += 1
         if self._counts is None:
             self._counts = {}
         path = (None if number is None else self.records[number].feature, name)

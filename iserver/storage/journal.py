@@ -53,8 +53,8 @@ ROWS_AT_ONCE = (64, 16, 4, 1)
 GATHER_S = 0.001
 """How long a change may wait for company, in seconds, when the last group was larger."""
 
-MAX_ROWS_A_SESSION = 64
-"""A session with more rows is rewritten as one snapshot."""
+FEW_ROWS = 64
+"""A session with more rows than this, and than its snapshot would have changes, is rewritten as one snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +265,7 @@ class Journal:
     def _add_changes(self, session: Session, group: _Group) -> None:
         changes = session.take_changes()
         rows = session.journal_rows
-        if len(rows) >= MAX_ROWS_A_SESSION or session.id in self._unsound:
+        if len(rows) >= max(FEW_ROWS, session.size) or session.id in self._unsound:
             self._unsound.discard(session.id)
             group.deleted += [(row,) for row in rows]
             changes = list(session.describe())

@@ -14,7 +14,7 @@ from iserver.fdl import SourceFile, compile_program
 from iserver.finishing import finish
 from iserver.refusals import NotStoredError
 from iserver.session import Session
-from iserver.storage.journal import MAX_ROWS_A_SESSION, Journal
+from iserver.storage.journal import FEW_ROWS, Journal
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
@@ -89,10 +89,10 @@ async def test_changes_are_stored_in_the_order_of_the_calls(journal, path):
 
 async def test_a_busy_session_takes_a_bounded_number_of_rows(journal, path):
     session = begin()
-    for number in range(5 * MAX_ROWS_A_SESSION):
+    for number in range(5 * FEW_ROWS):
         session.touch(2000 + number)
         await journal.store(session)
-        assert rows(path, "changes") <= MAX_ROWS_A_SESSION
+        assert rows(path, "changes") <= FEW_ROWS
     (found,) = await after_a_crash(path)
     assert list(found.describe()) == list(session.describe())
 
