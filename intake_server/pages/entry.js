@@ -41,7 +41,7 @@ const prefixed = (parameters) => Object.fromEntries(Object.entries(parameters).m
 
 function facts({ container, driver, shape, npartitions, direct_access: access }) {
   const names = Array.isArray(driver) ? driver : Object.keys(driver);
-  const size = shape && shape.length ? `, ${shape.map((length) => length ?? "?").join(" × ")}` : "";
+  const size = shape?.some((length) => length !== null) ? `, ${shape.map((length) => length ?? "?").join(" × ")}` : "";
   const pieces = npartitions === 1 ? "one partition" : `${npartitions} partitions`;
   return make("p", { class: "quiet" }, `${container}${size}, ${pieces}, driver ${names.join(" or ")}, direct access: ${access}`);
 }

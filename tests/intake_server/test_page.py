@@ -213,6 +213,13 @@ def test_a_name_with_a_slash_has_an_address_that_can_be_kept(page, browser, daem
         expect(again).to_have_title("sub / a/b c · Catalog")
 
 
+def test_a_narrow_window_needs_no_sideways_scrolling(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    open_entry(page, "weather")
+    expect(page.locator("#plot svg")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
 def test_a_search_replaces_the_tree_by_what_it_finds(page):
     page.get_by_label("Search").fill("weather")
     page.keyboard.press("Enter")
