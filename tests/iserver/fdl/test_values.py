@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iserver.fdl.model import FieldDefinition
@@ -160,6 +160,7 @@ JSON = st.recursive(
     st.sampled_from(["Int", "Float!", "Boolean", "String", "ID", "Tone!", "[Int]", "[[String!]]", "Doc", "[Doc!]!"]),
     JSON,
 )
+@settings(deadline=None)
 def test_any_json_is_taken_or_refused_and_taking_it_again_changes_nothing(type_text: str, value: Any):
     read_value = READERS[type_text]
     try:

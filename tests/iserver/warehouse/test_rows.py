@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iserver.fdl.model import FieldDefinition, ListType, ObjectDefinition, ObjectType, Scalar, ScalarType, TypeRef
@@ -200,6 +200,7 @@ def values(type_: TypeRef) -> st.SearchStrategy[Any]:
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_values_of_any_type_come_back_from_arrow(data: st.DataObject):
     type_ = data.draw(TYPES)
     column = data.draw(st.lists(values(type_), max_size=8))
