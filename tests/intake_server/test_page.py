@@ -19,6 +19,7 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+expect.set_options(timeout=30_000)
 ATTACKS = (
     "<img src=x onerror=alert(1)>",
     "<script>alert(1)</script>",
