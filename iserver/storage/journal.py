@@ -17,6 +17,7 @@ import asyncio
 import gc
 import sqlite3
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -32,6 +33,7 @@ from iserver.finished import FinishedSession
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
+from shared.errors import StartupError
 
 log = structlog.get_logger("iserver.journal")
 
@@ -173,10 +175,16 @@ class Journal:
     # --- running sessions -------------------------------------------------------------------------
 
     async def load(self) -> list[Session]:
-        """Rebuild every session that is not logged yet, in the order in which they were first stored."""
+        """Rebuild every session that is not logged yet, in the order in which they were first stored.
+
+        Raises:
+            StartupError: The file does not hold what a journal holds.
+        """
         gc.disable()  # what is loaded stays; looking through it again and again would take most of the time
         try:
             sessions = await asyncio.to_thread(self._load)
+        except (LookupError, TypeError, ValueError, sqlite3.Error) as error:
+            raise StartupError(f"cannot replay the journal {self.path}: {type(error).__name__}: {error}") from error
         finally:
             gc.enable()
         if sessions:
@@ -184,7 +192,7 @@ class Journal:
         return sessions
 
     def _load(self) -> list[Session]:
-        with sqlite3.connect(self.path) as connection:
+        with closing(sqlite3.connect(self.path)) as connection:
             for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
                 files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
                 self._definitions[fingerprint] = Definition(compile_program(files))
@@ -201,7 +209,6 @@ class Journal:
                         change[4] = outputs.setdefault(orjson.dumps(change[4]), change[4])
                     session.apply(change, self._definitions)
                 session.journal_rows.append(last_row)
-        connection.close()
         self._rows = count(last_row + 1)
         return list(sessions.values())
 

@@ -15,6 +15,7 @@ from iserver.finishing import finish
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.journal import FEW_ROWS, Journal
+from shared.errors import StartupError
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
@@ -176,3 +177,11 @@ async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
     old, new = await after_a_crash(path)
     assert "Another" not in old.definition.program.features
     assert "Another" in new.definition.program.features
+
+
+@pytest.mark.parametrize("changes", [b"nonsense", b'[["touch"]]', b'[["show", 7, "imp-1", 1]]', b'[["unheard of"]]'])
+async def test_a_journal_that_cannot_be_replayed_says_so_in_one_line(journal, path, changes):
+    await journal._writer.write("INSERT INTO changes (row, session, changes) VALUES (1, 's', ?)", [(changes,)])
+    with pytest.raises(StartupError, match="cannot replay the journal") as caught:
+        await after_a_crash(path)
+    assert "\n" not in str(caught.value)
