@@ -230,6 +230,15 @@ def test_signals_end_it_with_status_0(folder: Path, number: signal.Signals, opti
         assert server.wait() == 0
 
 
+def test_sighup_reads_the_catalog_again(folder: Path):
+    with start(folder, "--no-watch", "--ttl", "3600") as server:
+        assert "added" not in Client(server).names()
+        (folder / "catalog.yml").write_text(CATALOG + "  added: {driver: csv}\n")
+        server.send_signal(signal.SIGHUP)
+        server.wait_for_log('"reloaded"')
+        assert "added" in Client(server).names()
+
+
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [command("intake_server"), *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
