@@ -10,6 +10,7 @@ is written by replica servers; the metaserver decides when, watches, and deletes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import posixpath
 from collections.abc import Awaitable, Callable
@@ -148,7 +149,8 @@ class Backups:
     async def run(self) -> None:
         """Begin what is due, and drive what is under way, until cancelled."""
         while True:
-            await self.step()
+            with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+                await self.step()
             await asyncio.sleep(self._interval_s)
 
     async def step(self) -> None:

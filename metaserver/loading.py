@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -121,7 +122,8 @@ class BulkLoads:
         """Drive every load that is under way, also those of an earlier life of the process, until cancelled."""
         while True:
             if any(load.is_running for load in self._service.metadata.loads.values()):
-                await self.step()
+                with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+                    await self.step()
                 await asyncio.sleep(self._interval_s)
             else:
                 self._wanted.clear()

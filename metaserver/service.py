@@ -16,10 +16,10 @@ import structlog
 
 from metaserver import configurations, messages, placement, tables
 from metaserver.leadership import Leadership
-from metaserver.metadata import Change, Metadata, Partition
+from metaserver.metadata import Change, Metadata, Partition, Refused
 from metaserver.nodes import Nodes
-from metaserver.storage import MetadataStore
-from shared.pegasus.errors import RpcError
+from metaserver.storage import MetadataStore, StoreError
+from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.flags import Flags
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppStatus
@@ -118,6 +118,9 @@ class MetaService:
 
         Args:
             decide: Looks at the state and returns a change with the answer to give, or raises `Refused`.
+
+        Raises:
+            Refused: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
         """
         async with self._lock:
             change, answer = decide()
@@ -128,7 +131,11 @@ class MetaService:
         return answer
 
     async def _commit(self, change: Change) -> None:
-        await self._store.commit(change)
+        try:
+            await self._store.commit(change)
+        except StoreError as error:
+            log.error("a change cannot be stored", reason=str(error))
+            raise Refused(ErrorCode.ERR_DISK_IO_ERROR, f"cannot be stored: {error}") from error
         self.metadata.apply(change)
         for gpid in change.partitions:
             self.changes[gpid] = self.changes.get(gpid, 0) + 1
@@ -193,7 +200,8 @@ class MetaService:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            await self.tick()
+            with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+                await self.tick()
 
     async def tick(self) -> None:
         """Find servers that fell silent and tables that expired, and repair what can be repaired."""

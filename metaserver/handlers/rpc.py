@@ -66,6 +66,8 @@ from shared.pegasus.structures.metadata import ManualCompactionStatus
 
 __all__ = ["MetaRpcs", "unavailable"]
 
+LONGEST_HOLD_S = 100 * 365 * 86400
+
 
 def unavailable(service: MetaService) -> str | None:
     """Why this metaserver does not answer for the cluster; None when it does (§12.1)."""
@@ -154,6 +156,7 @@ class MetaRpcs:
         hold_s = options.reserve_seconds or 0
         if hold_s <= 0:
             hold_s = service.flags.integer("hold_seconds_for_dropped_app")
+        hold_s = min(hold_s, LONGEST_HOLD_S)
         await service.drop_table(request.app_name, hold_s, success_if_not_exist=options.success_if_not_exist)
         return DropAppResponse()
 

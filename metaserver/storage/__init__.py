@@ -7,6 +7,10 @@ from typing import Protocol
 from metaserver.metadata import Change, Metadata
 
 
+class StoreError(Exception):
+    """A change could not be made durable; nothing of it was stored."""
+
+
 class MetadataStore(Protocol):
     """Keeps metadata; what `commit` has returned for survives any crash."""
 
@@ -14,7 +18,11 @@ class MetadataStore(Protocol):
         """Everything that was committed."""
 
     async def commit(self, change: Change) -> None:
-        """Make a change durable, wholly or not at all."""
+        """Make a change durable, wholly or not at all.
+
+        Raises:
+            StoreError: It is not durable: the disk is full or broken.
+        """
 
     async def close(self) -> None:
         """Finish what is under way, then close."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import aiosqlite
 import orjson
 
 from metaserver.metadata import Backup, BackupPolicy, Change, Load, Metadata, Partition, Table
+from metaserver.storage import StoreError
 from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.bulk_load import BulkLoadStatus
@@ -135,7 +137,10 @@ class SqliteStore:
         return Metadata(tables, last_app_id, loads, policies, backups)
 
     async def commit(self, change: Change) -> None:
-        await self._writer.submit(_statements(change))
+        try:
+            await self._writer.submit(_statements(change))
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
 
     async def close(self) -> None:
         await self._writer.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from metaserver.leadership import Leadership
+from metaserver.metadata import Refused
+from metaserver.storage import StoreError
 from shared.pegasus import calls
 from shared.pegasus.connection import Call
 from shared.pegasus.errors import RpcError
@@ -369,6 +371,35 @@ async def test_a_server_is_told_what_to_serve_with_the_tables_variables(served):
     temp = [request for request in response.partitions if request.info.app_name == "temp"]
     assert {(r.info.app_id, r.info.envs["default_ttl"], r.config.hp_primary) for r in temp} == {(2, "7", node(1))}
     assert (await served.report(2)).partitions == []
+
+
+class FullDisk:
+    """A store that takes nothing."""
+
+    async def commit(self, change):
+        raise StoreError("database or disk is full")
+
+
+async def test_what_cannot_be_stored_is_refused_and_not_seen(served, monkeypatch):
+    before = dict(served.service.metadata.tables)
+    with monkeypatch.context() as full:
+        full.setattr(served.service, "_store", FullDisk())
+        assert (await create(served)).err == "ERR_DISK_IO_ERROR"
+        response = await served.call(
+            calls.UPDATE_APP_ENV, UpdateAppEnvRequest("temp", AppEnvOperation.SET, ["default_ttl"], ["7"])
+        )
+        assert response.hint_message == "cannot be stored: database or disk is full"
+        served.clock.advance(30)
+        with pytest.raises(Refused):
+            await served.service.tick()
+        assert served.service.metadata.tables == before
+    await served.service.tick()
+    assert {p.hp_primary for p in (await route(served)).partitions} == {HostPort("", 0)}
+
+
+async def test_a_table_cannot_be_kept_for_ever(served):
+    options = admin.DropAppOptions(reserve_seconds=(1 << 63) - 1)
+    assert (await served.call(calls.DROP_APP, admin.DropAppRequest("temp", options))).err == "ERR_OK"
 
 
 # -- the process ----------------------------------------------------------------------------------
