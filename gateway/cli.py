@@ -23,7 +23,7 @@ from shared.errors import StartupError
 main = daemon_group(
     "gateway",
     "The csp-gateway channel server: typed channels over REST, WebSocket and server-sent events.\n\n"
-    "Not there yet: the page at /, the Perspective routes, and authentication other "
+    "Not here: the Perspective routes, and authentication other "
     "than API keys.",
 )
 
