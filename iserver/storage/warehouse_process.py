@@ -10,6 +10,7 @@ Both directions carry frames: four bytes of length, then as many bytes. A call i
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -262,7 +263,8 @@ def main() -> None:
     """Serve the process on the other side of the standard streams."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server decides when to end: it closes the standard input
-    os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # a sandbox may forbid it, as the systemd unit does
+        os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not be read as an answer
     try:
