@@ -72,7 +72,7 @@ def _judge(programs: Mapping[str, Sequence[Path]], work: Path) -> dict[str, Verd
     calls = work / f"{next(iter(programs))}.calls"
     calls.write_text("".join(_call(name, files, work) for name, files in programs.items()))
     driver = Path(__file__).with_name("FdlOracle.java")
-    java = [program("java", "default-jdk-headless"), "-Djava.security.manager=allow", "-XX:TieredStopAtLevel=1"]
+    java = [program("java", "openjdk-17-jdk-headless"), "-Djava.security.manager=allow", "-XX:TieredStopAtLevel=1"]
     command = [*java, "-cp", str(compiler_jar()), str(driver), str(calls)]
     done = subprocess.run(command, cwd=work, capture_output=True, check=True, timeout=380, encoding="utf-8")
     return dict(_verdict(line, work) for line in done.stdout.splitlines())
