@@ -18,7 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tests.processes import command, start_daemon
+from intake_server.service import dask_reads
+from shared.errors import StartupError
+from tests.processes import start_daemon
 
 ROOT = Path(__file__).parents[2]
 CATALOG = """
@@ -87,14 +89,7 @@ def test_partitions_are_read_by_the_workers_of_a_cluster(cluster: str, tmp_path:
         assert post(server.port, action="read", source_id=opened["source_id"], partition=3)[0] == 500
 
 
-def test_a_scheduler_that_does_not_answer_ends_the_start(tmp_path: Path):
-    (tmp_path / "catalog.yml").write_text(CATALOG)
-    done = subprocess.run(
-        [command("intake_server"), tmp_path / "catalog.yml", "--port", "0", "--scheduler", "tcp://127.0.0.1:1"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "the dask scheduler at tcp://127.0.0.1:1 does not answer" in done.stderr
+def test_a_scheduler_that_does_not_answer_ends_the_start(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dask_reads, "_CONNECT_S", 0.5)
+    with pytest.raises(StartupError, match=r"the dask scheduler at tcp://127\.0\.0\.1:1 does not answer"):
+        dask_reads.DaskReads("tcp://127.0.0.1:1", stringify=False, limit=1)
