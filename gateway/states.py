@@ -19,6 +19,7 @@ from gateway.records import Record, at_path, encode
 
 Key: TypeAlias = Any
 _MERGE_AFTER: Final = 1000
+_SLICE: Final = 512
 
 
 class _Null:
@@ -218,6 +219,23 @@ class State:
         """Every row; where rows are evicted, those updated longest ago first, so that a copy evicts the same ones."""
         slots = self._updated if self.spec.max_keys is not None else self._slots.values()
         return [record for slot in slots if (record := self._records[slot]) is not None]
+
+    def dump(self) -> tuple[int, Iterator[list[Record]]]:
+        """Every row as it is now, in order, in slices that are looked up only when they are asked for.
+
+        Returns:
+            The length of the rows' text in bytes, and the slices.
+        """
+        self._merge()
+        order, records = list(self._order), list(self._records)
+        slots = self._slots if self.spec.max_keys is None else dict(self._slots)
+
+        def slices() -> Iterator[list[Record]]:
+            for start in range(0, len(order), _SLICE):
+                chosen = [records[slots[key]] for key in order[start : start + _SLICE]]
+                yield [record for record in chosen if record is not None]
+
+        return self.size_bytes, slices()
 
     def _passes(self, slot: int, selection: Selection) -> bool:
         record = self._records[slot]

@@ -42,8 +42,10 @@ def records_answer(records: Sequence[Record]) -> web.Response:
     return web.Response(body=encode_list(records), headers=_JSON_HEADERS)
 
 
-def error_answer(_request: web.Request, problem: Problem) -> web.Response:
-    """Any answer other than success: an object with ``detail``."""
+def error_answer(request: web.Request, problem: Problem) -> web.Response:
+    """Any answer other than success: an object with ``detail``; a WebSocket on a wrong path is a bare 403 (§4.1)."""
+    if problem.status == 404 and request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+        return web.Response(status=403)
     body: dict[str, Any] = {"detail": problem.message}
     if isinstance(problem, Refused):
         body = {"detail": problem.detail, **problem.more}

@@ -189,3 +189,20 @@ async def test_the_state_of_a_basket_is_the_union_of_its_keys_in_key_order(serve
     assert [each["k"] for each in await gateway.get("/state/kept", params={"query": '{"limit":2}'})] == [3, 1]
     assert await gateway.refused("GET", "/state/kept/zz", 404) == "State not found: kept/zz"
     assert await gateway.refused("GET", "/state/rows/a", 404) == "Not Found"
+
+
+async def test_a_large_dump_is_the_state_of_its_moment_whatever_ticks_meanwhile(serve: Serve):
+    gateway = await serve(FILE.replace("{keyby: [k]}", "{keyby: [k], max_keys: 3000}", 1))
+    sent = await gateway.send("rows", [{"k": k} for k in range(3000)])
+    answer = await gateway.http.get("/api/v1/state/rows")
+    await gateway.send("rows", [{"k": k, "s": "later"} for k in range(2000, 5000)])
+    assert await answer.json() == sent
+    assert [row["k"] for row in await gateway.get("/state/rows")] == list(range(2000, 5000))
+
+
+async def test_a_large_basket_is_dumped_key_by_key(serve: Serve):
+    gateway = await serve(FILE)
+    await gateway.send("pairs/a", [{"k": k} for k in range(600)])
+    await gateway.send("pairs/b", [{"k": k} for k in range(600)])
+    expected = [*range(600), *range(600)]
+    assert [row["k"] for row in await gateway.get("/state/kept")] == expected
