@@ -1,0 +1,73 @@
+"""What a node does without being asked (specification §13.5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from replicaserver.storage.folders import DataFolder
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.keys import encode_key
+from shared.pegasus.structures.base import Gpid
+from shared.pegasus.structures.metadata import DiskStatus
+from shared.pegasus.structures.rrdb import UpdateRequest
+from tests.replicaserver.conftest import Clock, Served, start
+
+PUT = UpdateRequest(encode_key(b"h", b""), b"v")
+
+
+async def test_folders_that_nobody_needs_are_deleted_after_their_time(served: Served, clock: Clock):
+    await served.table()
+    reps = served.server.node.disks[0].path
+    await served.server.node.remove(Gpid(2, 0))
+    (reps / f"3.0.pegasus.{int(clock.unix_s)}.err").mkdir()
+    clock.advance(86_399)
+    await served.server.node.delete_left_overs()
+    assert len(list(reps.glob("*.pegasus.*"))) == 2
+    clock.advance(1)
+    await served.server.node.delete_left_overs()
+    assert [path.suffix for path in reps.glob("*.pegasus.*")] == [".err"]
+    served.server.flags.update("gc_disk_error_replica_interval_seconds", "60")
+    await served.server.node.delete_left_overs()
+    assert list(reps.glob("*.pegasus.*")) == []
+    assert await served.metric("replica_removed_dirs", "server") == 2
+
+
+async def test_a_disk_that_fills_up_takes_no_writes_until_there_is_room(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    await served.table()
+    served.server.flags.update("disk_min_available_space_ratio", "10")
+    with monkeypatch.context() as full:
+        full.setattr(DataFolder, "measure", lambda _disk: (1000, 99))
+        await served.server.node.look_at_disks()
+        assert served.partition().disk_status is DiskStatus.SPACE_INSUFFICIENT
+        assert await served.error("put", PUT) == ErrorCode.ERR_DISK_INSUFFICIENT
+        full.setattr(DataFolder, "measure", lambda _disk: (1000, 100))
+        await served.server.node.look_at_disks()
+    assert (await served.call("put", PUT)).error == 0
+
+
+async def test_replicas_are_spread_over_the_disks(tmp_path: Path, clock: Clock, flags: dict[str, str]):
+    flags["data_dirs"] = f"one:{tmp_path / 'one'},two:{tmp_path / 'two'}"
+    served = await start(tmp_path, clock, flags)
+    try:
+        await served.table(partitions=4)
+        assert [served.partition(index=index).disk_tag for index in range(4)] == ["one", "two", "one", "two"]
+        assert {gpid.partition_index for gpid in served.server.node.disks[1].replicas()} == {1, 3}
+        _, text = await served.http("/metrics?types=disk")
+        assert '"id": "disk@one"' in text
+        assert '"id": "disk@two"' in text
+    finally:
+        served.connection.close()
+        await served.server.drain()
+
+
+async def test_a_replica_that_comes_back_continues_its_counters(served: Served):
+    await served.table()
+    await served.call("put", PUT)
+    await served.server.node.remove(Gpid(2, 0))
+    await served.table()
+    await served.call("put", PUT)
+    assert await served.metric("put_requests") == 2
