@@ -16,6 +16,10 @@ class Unopenable(Exception):  # noqa: N818 - a property of the data or the argum
     """The data cannot be opened as the entry says; the text names what is wrong."""
 
 
+class NotServed(Unopenable):
+    """Data of this kind are not served at all, answered as 501; the text says why."""
+
+
 class NoSuchPartition(Exception):  # noqa: N818 - the caller's mistake, answered as 400
     """The partition asked for does not exist."""
 

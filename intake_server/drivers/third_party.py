@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from intake_server.descriptions import DriverInfo
-from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, block_index, single_index
+from intake_server.drivers.base import NotServed, Partition, Schema, Unopenable, Unreadable, block_index, single_index
 from intake_server.encoding.blocks import dtype_text
 from intake_server.encoding.control import plain
 
@@ -84,7 +84,7 @@ class ForeignDriver:
 
     def open(self, arguments: Mapping[str, Any], pin: Any = None) -> ForeignSource:  # noqa: ARG002 - not to be had
         if self.container not in ("dataframe", "ndarray", "python", "numpy"):
-            raise Unopenable(f"the container {self.container!r} of this driver cannot be served")
+            raise NotServed(f"data of the container {self.container!r} are not served")
         source = self._kind(**copy.deepcopy(dict(arguments)))
         source.on_server = True
         source.discover()

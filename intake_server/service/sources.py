@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from intake_server.catalog import Entry
-from intake_server.drivers.base import Driver, Source, Unopenable
+from intake_server.drivers.base import Driver, NotServed, Source, Unopenable
 from intake_server.drivers.registry import Registry
 from intake_server.encoding.control import pack
 from intake_server.paths import public_reason
@@ -101,14 +101,15 @@ class Sources:
         """The source of a resolved entry in its present state: an open one if its data have not changed.
 
         Raises:
-            Problem: 400 it cannot be opened; 503 not now.
+            Problem: 400 it cannot be opened; 501 such data are not served; 503 not now.
         """
         key = source_key(resolved, entry)
         try:
             return await self._opening.run(key, lambda: self._open_now(key, resolved, entry))
         except Unopenable as error:
             reason = public_reason(str(error), [entry.scope.directory])
-            raise Problem(400, reason, code="unopenable") from error
+            status, code = (501, "not_served") if isinstance(error, NotServed) else (400, "unopenable")
+            raise Problem(status, reason, code=code) from error
         except (Busy, TookTooLong) as error:
             raise Problem(503, f"the source cannot be opened now: {error}", headers={"Retry-After": "2"}) from error
 

@@ -56,6 +56,11 @@ class Mixed(_Base):
     def read_partition(self, n):
         return pd.DataFrame({"x": [1, "two", object]})
 
+class Datasets(_Base):
+    name, container = "foreign_datasets", "xarray"
+    def read_partition(self, n):
+        return None
+
 class Raising(_Base):
     name, container = "foreign_raising", "python"
     def discover(self):
@@ -78,6 +83,7 @@ sources:
   mixed: {driver: foreign_mixed}
   raising: {driver: foreign_raising}
   unwritten: {driver: foreign_unwritten}
+  datasets: {driver: foreign_datasets}
 """
 
 
@@ -91,7 +97,7 @@ def module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_their_containers_are_listed_without_using_them(serve: Serve):
     listed = (await (await serve(CATALOG)).info())["sources"]
     assert [source["container"] for source in listed] == [
-        "dataframe", "dataframe", "ndarray", "python", "dataframe", "python", "python",
+        "dataframe", "dataframe", "ndarray", "python", "dataframe", "python", "python", "xarray",
     ]  # fmt: skip
     assert listed[0]["plugin"] == ["foreign_frames"]
 
@@ -128,6 +134,11 @@ async def test_a_frame_of_mixed_types_is_an_error_or_text_or_pickle_as_the_opera
     server = await serve(CATALOG, pickle=True)
     source_id = (await server.opened("mixed"))["source_id"]
     assert (await server.read(source_id, 0, accepted_formats=["msgpack", "pickle2"])).value["format"] == "pickle2"
+
+
+async def test_containers_that_are_not_served_say_so(serve: Serve):
+    answer = await (await serve(CATALOG)).open("datasets")
+    assert (answer.status, answer.reason) == (501, "data of the container 'xarray' are not served")
 
 
 async def test_what_they_raise_concerns_them_alone(serve: Serve):
