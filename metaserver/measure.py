@@ -56,10 +56,9 @@ class Measurements:
 
     def _measure_tables(self) -> None:
         service = self._service
-        configured = service.flags.integer("mutation_2pc_min_replica_count")
+        required = health.required_members(service.flags.integer("mutation_2pc_min_replica_count"))
         seen: set[Gpid] = set()
         for table in service.metadata.available():
-            required = health.required_members(table, configured)
             states = [health.gauge(table, partition, required) for partition in table.partitions]
             entity = self._registry.table(table.app_id)
             for name in TABLE_GAUGES:

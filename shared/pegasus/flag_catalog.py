@@ -477,7 +477,7 @@ mem_release_enabled b=true
 mem_release_max_reserved_mem_percentage i32=10
     Percentage of memory that may stay reserved
 mutation_2pc_min_replica_count i32=0
-    Members that a replica group must have to take writes, 0 for a majority of the table's replica count
+    Members that a replica group must have to take writes; with 0, one is enough
 plog_force_flush b=false
     Whether the log is synced to the disk after every write
 plog_gc_enabled b=true
