@@ -14,6 +14,7 @@ from metaserver.backing_up import Backups
 from metaserver.handlers.http import MetaRoutes
 from metaserver.leadership import Leadership
 from metaserver.loading import BulkLoads
+from metaserver.measure import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
 from metaserver.tables import NewTable
@@ -90,8 +91,10 @@ class Cluster:
             wall_clock=self.clock.wall,
         )
         await self.service.start(first_tables)
+        self.registry = Registry("meta")
+        Measurements(self.registry, self.service, lambda: len(self.server.connections), self.clock.monotonic)
         process = Introspection(
-            Registry("meta"), Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), lambda: True
+            self.registry, Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), lambda: True
         )
         self.loads = BulkLoads(self.service, self.providers, self._answer_load)
         self.backups = Backups(self.service, self.providers, self._answer_backup)
