@@ -19,6 +19,7 @@ from iserver.document import Document
 from iserver.fdl import SourceFile
 from iserver.handlers.compilers import CompilerHandlers, Push
 from iserver.handlers.devices import DeviceHandlers
+from iserver.handlers.ofrep import OfrepHandlers
 from iserver.handlers.operators import OperatorHandlers
 from iserver.handlers.paths import forgive_paths
 from iserver.handlers.refusals import error_response
@@ -225,6 +226,7 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
     """Every endpoint, in the order of the specification (§2)."""
     visitors = VisitorHandlers(parts.server, max_body_bytes=MAX_BODY_BYTES, is_draining=is_draining)
     devices = DeviceHandlers(parts.server, parts.streams)
+    flags = OfrepHandlers(parts.server, new_id=random_id, max_body_bytes=MAX_BODY_BYTES)
     operators = OperatorHandlers(
         parts.synchroniser,
         parts.flush_to_warehouse,
@@ -243,6 +245,8 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
         web.get(f"{under}/sse", devices.events, allow_head=False),  # §8
         web.get(f"{under}/sync", operators.sync, allow_head=False),  # §9
         web.post(f"{under}/sync", operators.sync),  # §9
+        web.post("/ofrep/v1/evaluate/flags", flags.flags),  # OpenFeature
+        web.post("/ofrep/v1/evaluate/flags/{key}", flags.flag),  # OpenFeature
         web.get("/metrics", parts.metrics.handler),  # §15
         *health_routes(lambda: not is_draining()),  # §6
     ]

@@ -1,0 +1,80 @@
+"""The endpoints of the OpenFeature Remote Evaluation Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from iserver.handlers.refusals import STATUSES
+from iserver.handlers.visitors import JSON
+from iserver.ofrep import EvaluationError, Flag, all_flags, context_of, etag, evaluations, features_request, one_flag
+from iserver.refusals import RefusalError
+from iserver.server import ImpressionServer
+from iserver.visits import NewId, Origin
+from shared.errors import Problem
+from shared.web import json_response, read_json_object
+
+CODES = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}
+
+
+class OfrepHandlers:
+    """Flags for OpenFeature clients."""
+
+    def __init__(self, server: ImpressionServer, *, new_id: NewId, max_body_bytes: int) -> None:
+        self._server = server
+        self._new_id = new_id
+        self._max_body_bytes = max_body_bytes
+
+    async def flag(self, request: web.Request) -> web.Response:
+        """Evaluate one flag."""
+        key = request.match_info["key"]
+        try:
+            context = await self._context(request)
+            flag = one_flag(self._server.configuration, key)
+            (evaluated,) = await self._evaluate(request, [flag], context, self._new_id())
+        except EvaluationError as error:
+            return _failed(error, key)
+        return json_response(evaluated, 400 if "errorCode" in evaluated else 200, content_type=JSON)
+
+    async def flags(self, request: web.Request) -> web.Response:
+        """Evaluate all flags; clients that come back with the `ETag` are told when nothing has changed.
+
+        However often a client asks, a session sees each feature once.
+        """
+        try:
+            context = await self._context(request)
+            evaluated = await self._evaluate(request, all_flags(self._server.configuration), context, "ofrep")
+        except EvaluationError as error:
+            return _failed(error)
+        tag = etag(evaluated)
+        headers = {"ETag": tag, "Access-Control-Expose-Headers": "ETag"}
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers=headers)
+        return json_response({"flags": evaluated, "metadata": {}}, headers=headers, content_type=JSON)
+
+    async def _context(self, request: web.Request) -> dict[str, Any]:
+        try:
+            return context_of(await read_json_object(request, self._max_body_bytes))
+        except Problem as problem:
+            raise EvaluationError(problem.status, "PARSE_ERROR", problem.message) from problem
+
+    async def _evaluate(
+        self, request: web.Request, flags: Sequence[Flag], context: dict[str, Any], impression_id: str
+    ) -> list[dict[str, Any]]:
+        configuration = self._server.configuration
+        features = list(dict.fromkeys(flag.feature for flag in flags))
+        body = features_request(configuration, context, features, impression_id)
+        try:
+            answer = orjson.loads(await self._server.features(body, Origin(request.headers)))
+        except RefusalError as refusal:
+            status = STATUSES[type(refusal)]
+            raise EvaluationError(status, CODES.get(status, "GENERAL"), str(refusal)) from refusal
+        return evaluations(configuration, flags, answer, features)
+
+
+def _failed(error: EvaluationError, key: str | None = None) -> web.Response:
+    answer = {"errorCode": error.code, "errorDetails": str(error)}
+    return json_response(answer if key is None else {"key": key, **answer}, error.status, content_type=JSON)

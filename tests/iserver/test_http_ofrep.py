@@ -1,0 +1,112 @@
+"""The OpenFeature Remote Evaluation Protocol."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+CONTEXT = {"targetingKey": "dev-1", "channel": "email", "product": "iPhone", "query": "shoes"}
+
+
+async def evaluate(iserver, key=None, headers=None, body=None, **context):
+    path = "/ofrep/v1/evaluate/flags" + ("" if key is None else f"/{key}")
+    data = orjson.dumps({"context": {**CONTEXT, **context}}) if body is None else body
+    return await iserver.client.post(path, data=data, headers=headers)
+
+
+async def logged(iserver):
+    await iserver.server.retire_all()
+    (session,) = iserver.finished()
+    return {record.feature: [item.id for item in record.impressions] for record in session.records}
+
+
+async def test_a_feature_is_a_flag_that_is_on_or_off(iserver):
+    answer = await evaluate(iserver, "RatingBox")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert await answer.json() == {
+        "key": "RatingBox",
+        "value": True,
+        "variant": "on",
+        "reason": "STATIC",
+        "metadata": {},
+    }
+    assert (await (await evaluate(iserver, "NewCheckout")).json())["reason"] == "DISABLED"
+
+
+async def test_an_output_is_a_flag_with_its_value_and_the_variant_behind_it(iserver):
+    assert await (await evaluate(iserver, "RatingBox.actionButton")).json() == {
+        "key": "RatingBox.actionButton",
+        "value": "Submit",
+        "variant": "Blue",
+        "reason": "SPLIT",
+        "metadata": {"experiment Button copy": "Blue"},
+    }
+    results = await (await evaluate(iserver, "Search.results")).json()
+    assert (results["value"], results["variant"]) == ([{"id": "a", "title": "A", "score": 0.5}], "control")
+
+
+async def test_an_evaluation_is_an_impression_with_the_id_that_the_context_names(iserver):
+    await evaluate(iserver, "RatingBox", impressionId="imp-1")
+    await evaluate(iserver, "RatingBox.tone", impressionId="imp-1")
+    await evaluate(iserver, "RatingBox.tone")
+    impressions = (await logged(iserver))["RatingBox"]
+    assert (len(impressions), impressions[0]) == (2, "imp-1")
+
+
+async def test_an_evaluation_need_not_be_an_impression(iserver):
+    answer = await evaluate(iserver, "RatingBox.actionButton", recordImpression=False)
+    assert (await answer.json())["variant"] == "Blue"
+    assert await logged(iserver) == {}
+
+
+async def test_all_flags_at_once_are_one_impression_a_feature_however_often_they_are_asked_for(iserver):
+    for _ in range(3):
+        answer = await evaluate(iserver)
+    flags = {flag["key"]: flag.get("value") for flag in (await answer.json())["flags"]}
+    assert flags["RatingBox"] is True
+    assert flags["NewCheckout"] is False
+    assert flags["RatingBox.actionButton"] == "Submit"
+    assert "Search.dwell" not in flags
+    assert await logged(iserver) == {"RatingBox": ["ofrep"], "ProductInfo": ["ofrep"], "Search": ["ofrep"]}
+
+
+async def test_unchanged_flags_are_not_sent_again(iserver):
+    tag = (await evaluate(iserver)).headers["ETag"]
+    again = await evaluate(iserver, headers={"If-None-Match": tag})
+    assert (again.status, again.headers["ETag"], await again.read()) == (304, tag, b"")
+    other = await evaluate(iserver, headers={"If-None-Match": tag}, targetingKey="dev-9", channel="paid")
+    assert other.status == 200
+
+
+async def test_a_flag_whose_args_are_missing_is_an_error_of_that_flag_alone(iserver):
+    answer = await evaluate(iserver, body=orjson.dumps({"context": {"targetingKey": "dev-1"}}))
+    flags = {flag["key"]: flag for flag in (await answer.json())["flags"]}
+    assert flags["RatingBox"]["errorCode"] == "INVALID_CONTEXT"
+    assert "missing required argument 'product'" in flags["RatingBox"]["errorDetails"]
+    assert flags["ProductInfo"]["value"] is True
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "status", "code"),
+    [
+        ("Nothing", None, 404, "FLAG_NOT_FOUND"),
+        ("RatingBox.nothing", None, 404, "FLAG_NOT_FOUND"),
+        ("RatingBox", b"{", 400, "PARSE_ERROR"),
+        ("RatingBox", b"[]", 400, "PARSE_ERROR"),
+        ("RatingBox", b"{}", 400, "TARGETING_KEY_MISSING"),
+        ("RatingBox", b'{"context":{"targetingKey":""}}', 400, "TARGETING_KEY_MISSING"),
+        ("RatingBox", b'{"context":7}', 400, "INVALID_CONTEXT"),
+        ("RatingBox", b'{"context":{"targetingKey":7}}', 400, "INVALID_CONTEXT"),
+        ("RatingBox", b'{"context":{"targetingKey":"d"}}', 400, "INVALID_CONTEXT"),
+        ("RatingBox", b'{"context":{"targetingKey":"d","product":"p","channel":7}}', 400, "INVALID_CONTEXT"),
+        ("RatingBox", b'{"context":{"targetingKey":"d","product":"p","impressionId":7}}', 400, "INVALID_CONTEXT"),
+        (None, b"{}", 400, "TARGETING_KEY_MISSING"),
+    ],
+)
+async def test_errors_have_the_protocols_codes(iserver, key, body, status, code):
+    answer = await evaluate(iserver, key, body=body)
+    error = await answer.json()
+    assert (answer.status, error["errorCode"]) == (status, code)
+    assert error["errorDetails"]
+    assert error.get("key") == key
