@@ -17,7 +17,7 @@ from metaserver.backing_up import Backups
 from metaserver.handlers.backing_up import BackupRpcs
 from metaserver.handlers.http import MetaRoutes
 from metaserver.handlers.loading import BulkLoadRpcs
-from metaserver.handlers.replica_servers import CONFIG_PROPOSAL, ReplicaServerRpcs
+from metaserver.handlers.replica_servers import ReplicaServerRpcs
 from metaserver.handlers.rpc import MetaRpcs
 from metaserver.leadership import Leadership
 from metaserver.loading import BulkLoads
@@ -25,9 +25,9 @@ from metaserver.measure import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
 from metaserver.tables import NewTable
-from shared.pegasus import metric_keeper
+from shared.pegasus import calls, metric_keeper
 from shared.pegasus.common_routes import CommonRoutes
-from shared.pegasus.connection import Call, RpcConnections
+from shared.pegasus.connection import RpcConnections
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
@@ -44,8 +44,6 @@ from shared.pegasus.structures.meta_admin import UpdateConfigurationRequest
 
 __all__ = ["Metaserver", "Settings", "http_routes", "rpc_table"]
 
-BULK_LOAD = Call("RPC_BULK_LOAD", bulk.BulkLoadRequest, bulk.BulkLoadResponse)
-COLD_BACKUP = Call("RPC_COLD_BACKUP", saved.BackupRequest, saved.BackupResponse)
 ASK_TIMEOUT_S = 10.0
 FIRST_TABLES = {"stat": 4, "temp": 8}
 
@@ -196,7 +194,7 @@ class Metaserver:
         self._resources.push_async_callback(connections.close)
 
         async def send(node: HostPort, request: UpdateConfigurationRequest) -> None:
-            await connections.tell(node, CONFIG_PROPOSAL, request)
+            await connections.tell(node, calls.CONFIG_PROPOSAL, request)
 
         store = await SqliteStore.open(self.settings.data_dir / "metaserver.db")
         service = MetaService(store, self.flags, leadership, send)
@@ -205,11 +203,11 @@ class Metaserver:
         await service.start(NewTable(name, count, replicas) for name, count in self.settings.first_tables.items())
 
         async def ask(node: HostPort, request: bulk.BulkLoadRequest) -> bulk.BulkLoadResponse:
-            answer: bulk.BulkLoadResponse = await connections.call(node, BULK_LOAD, request, ASK_TIMEOUT_S)
+            answer: bulk.BulkLoadResponse = await connections.call(node, calls.BULK_LOAD, request, ASK_TIMEOUT_S)
             return answer
 
         async def ask_backup(node: HostPort, request: saved.BackupRequest) -> saved.BackupResponse:
-            answer: saved.BackupResponse = await connections.call(node, COLD_BACKUP, request, ASK_TIMEOUT_S)
+            answer: saved.BackupResponse = await connections.call(node, calls.COLD_BACKUP, request, ASK_TIMEOUT_S)
             return answer
 
         backups = Backups(service, self.settings.providers, ask_backup)

@@ -8,7 +8,6 @@ from metaserver import configurations, messages
 from metaserver.handlers.rpc import unavailable
 from metaserver.metadata import Refused
 from metaserver.service import MetaService
-from shared.pegasus.connection import Call
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.framing import Request
 from shared.pegasus.rpc import Rpc, rpc
@@ -23,9 +22,7 @@ from shared.pegasus.structures.meta_admin import (
 )
 from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
 
-__all__ = ["CONFIG_PROPOSAL", "ReplicaServerRpcs"]
-
-CONFIG_PROPOSAL = Call("RPC_CONFIG_PROPOSAL", UpdateConfigurationRequest, UpdateConfigurationResponse)
+__all__ = ["ReplicaServerRpcs"]
 
 
 @dataclass(frozen=True)

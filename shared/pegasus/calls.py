@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.pegasus.connection import Call
-from shared.pegasus.structures import command, failure_detector, layer2, rrdb
+from shared.pegasus.structures import backup, bulk_load, command, failure_detector, layer2, rrdb
 from shared.pegasus.structures import meta_admin as admin
 from shared.pegasus.thrift import I64
 
@@ -29,6 +29,9 @@ UPDATE_CONFIGURATION = Call(
     "RPC_CM_UPDATE_PARTITION_CONFIGURATION", admin.UpdateConfigurationRequest, admin.UpdateConfigurationResponse
 )
 CONFIG_PROPOSAL = Call("RPC_CONFIG_PROPOSAL", admin.UpdateConfigurationRequest, admin.UpdateConfigurationResponse)
+BULK_LOAD = Call("RPC_BULK_LOAD", bulk_load.BulkLoadRequest, bulk_load.BulkLoadResponse)
+COLD_BACKUP = Call("RPC_COLD_BACKUP", backup.BackupRequest, backup.BackupResponse)
+
 
 # the data plane (§11)
 PUT = Call("RPC_RRDB_RRDB_PUT", rrdb.UpdateRequest, rrdb.UpdateResponse)
