@@ -264,10 +264,13 @@ class Replica:
     def _assign(self, configuration: Configuration) -> list[Effect]:
         if configuration.ballot < self.ballot or self.status is PartitionStatus.ERROR:
             return []
-        if configuration.primary not in (None, self.node) or self.status is PartitionStatus.PRIMARY:
+        is_news = configuration.ballot > self.ballot  # a primary may not have heard yet that it was taken out
+        if configuration.primary not in (None, self.node) or (self.status is PartitionStatus.PRIMARY and not is_news):
             return []
         if configuration.last_committed_decree > self.last_prepared:
             return []  # writes that were acknowledged are not here: somebody else must be found
+        if self.status is PartitionStatus.PRIMARY:
+            self.status = PartitionStatus.INACTIVE
         return self._propose(configuration, is_restart=False)
 
     def _observe(self, configuration: Configuration) -> list[Effect]:

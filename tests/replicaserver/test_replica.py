@@ -109,6 +109,14 @@ def test_a_primary_is_not_assigned_again(primary: Replica):
     assert primary.step(Assign(MINE)) == []
 
 
+def test_a_primary_that_was_taken_out_learns_it_from_the_next_proposal(primary: Replica):
+    effects = primary.step(Assign(Configuration(ballot=2, max_replica_count=3)))
+    assert effects == [Propose(Configuration(ballot=3, primary=ME, max_replica_count=3), is_restart=False)]
+    assert primary.reading_error() == ErrorCode.ERR_INVALID_STATE
+    primary.step(Granted(effects[0].configuration))
+    assert primary.reading_error() is None
+
+
 def test_a_replica_that_is_no_member_any_more_serves_nobody(primary: Replica):
     primary.step(Forgotten())
     assert primary.reading_error() == ErrorCode.ERR_INVALID_STATE
