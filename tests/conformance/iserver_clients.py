@@ -20,6 +20,7 @@ from tests.requires import program
 FDL = Path(str(resources.files("iserver.example"))) / "shop.fdl"
 HERE = Path(__file__).parent
 NPM = ("typescript@5.1", "cross-fetch@3", "react@18", "@types/react@18", "@types/node@20")
+OPENFEATURE_NPM = ("@openfeature/server-sdk@1", "@openfeature/core@1", "@openfeature/ofrep-provider@0.1.3")
 TSC = (
     *("--target", "es2020", "--module", "commonjs", "--lib", "es2020,dom"),
     *("--skipLibCheck", "--esModuleInterop", "--noEmitOnError", "false"),
@@ -37,6 +38,17 @@ def typescript_client() -> list[str | Path]:
         _run([folder / "node_modules" / ".bin" / "tsc", *TSC, "driver.ts"], folder)
 
     return [program("node", "nodejs"), _built("typescript", [driver, FDL], build) / "driver.js"]
+
+
+def openfeature_node_client() -> list[str | Path]:
+    """The command of the OpenFeature driver; the argument is the base URL."""
+    driver = HERE / "openfeature_driver.mjs"
+
+    def build(folder: Path) -> None:
+        _run([program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", *OPENFEATURE_NPM], folder)
+        shutil.copy(driver, folder / "driver.mjs")
+
+    return [program("node", "nodejs"), _built("openfeature", [driver], build) / "driver.mjs"]
 
 
 def java_client() -> list[str | Path]:
@@ -63,7 +75,7 @@ def java_client() -> list[str | Path]:
 
 def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """A folder that was built from some files, now or by an earlier run."""
-    content = b"".join(path.read_bytes() for path in made_of) + repr((NPM, TSC)).encode()
+    content = b"".join(path.read_bytes() for path in made_of) + repr((NPM, OPENFEATURE_NPM, TSC)).encode()
     folder = cache_folder() / f"iserver-{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:

@@ -1,8 +1,9 @@
-"""The published OpenFeature provider against an iserver started by its command."""
+"""The published OpenFeature providers against an iserver started by its command."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.environments import client_python, run_client
+from tests.conformance.iserver_clients import openfeature_node_client
 from tests.processes import DaemonProcess, start_daemon
 
 EXAMPLE = Path(str(resources.files("iserver.example"))) / "shop.json"
@@ -44,13 +46,23 @@ def iserver(tmp_path: Path) -> Iterator[DaemonProcess]:
         yield daemon
 
 
+SEEN = {
+    "on": [True, "STATIC", None],
+    "off": [False, "DISABLED", None],
+    "button": ["Submit", "SPLIT", None],
+    "unknown": ["?", "ERROR", "FLAG_NOT_FOUND"],
+    "no key": [False, "ERROR", "TARGETING_KEY_MISSING"],
+}
+
+
 def test_the_python_provider_evaluates_features_and_outputs(iserver):
     python = client_python("openfeature", *REQUIREMENTS)
     seen = json.loads(run_client(python, SCRIPT, iserver.url.removesuffix("/iserver")))
-    assert seen == {
-        "on": [True, "STATIC", None],
-        "off": [False, "DISABLED", None],
-        "button": ["Submit", "SPLIT", None],
-        "unknown": ["?", "ERROR", "FLAG_NOT_FOUND"],
-        "no key": [False, "ERROR", "TARGETING_KEY_MISSING"],
-    }
+    assert seen == SEEN
+
+
+def test_the_node_provider_evaluates_features_and_outputs(iserver):
+    command = [*openfeature_node_client(), iserver.url.removesuffix("/iserver")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout) == SEEN
