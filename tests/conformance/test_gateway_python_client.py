@@ -113,7 +113,8 @@ tick, = client.next("example")
 assert tick["y"] == str(tick["x"]) * 3
 assert client.last("example_list")[0]["id"]
 assert len(client.next("basket")) == len(client.last("basket")) == 3
-assert client.last("basket/A")[0]["y"] == str(client.last("basket/A")[0]["x"])
+keyed, = client.last("basket/A")
+assert keyed["y"] == str(keyed["x"])
 assert client.last("str_basket/a") and client.next("str_basket/b")
 
 sent, = client.send("example", {"x": 12, "y": "HEY"})
