@@ -30,7 +30,14 @@ class Events:
         """Send the ticks of the named feeds until the client goes away."""
         feeds, wants_heartbeat = self._feeds(request)
         wake = asyncio.Event()
-        outbox = Outbox(self._gateway.queue_limits, wake.set, wake.set, Form.EVENT)
+
+        def overflow() -> None:
+            self._gateway.stream_stats.slow_closes += 1
+            log.warning("slow consumer disconnected", peer=request.remote)
+            if request.transport is not None:
+                request.transport.abort()
+
+        outbox = Outbox(self._gateway.queue_limits, wake.set, overflow, Form.EVENT)
         self._open.add(wake)
         self._gateway.stream_stats.connections[outbox] = None
         try:

@@ -66,3 +66,21 @@ async def test_what_a_silent_subscriber_does_not_read_is_bounded_when_the_oldest
     assert stats.slow_closes == 0
     raw.close()
     await until(lambda: not stats.connections)
+
+
+async def test_a_silent_reader_of_events_is_cut_off(serve: Serve):
+    limits = "stream: {queue: {max_messages: 100000, max_bytes: 1MiB, policy: disconnect}}\n"
+    gateway = await serve(limits + DEMO_TYPES)
+    loop = asyncio.get_running_loop()
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await loop.sock_connect(raw, (gateway.http.host, gateway.http.port))
+    await loop.sock_sendall(raw, b"GET /api/v1/sse?channel=example HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    feed = gateway.gateway.engine.channels["example"].feeds[0]
+    await until(lambda: bool(feed.subscribers))
+    stats = gateway.gateway.stream_stats
+    while not stats.slow_closes:
+        await gateway.send("example", [{"y": "y" * 10_000} for _ in range(20)])
+    await until(lambda: not stats.connections and not feed.subscribers)
+    raw.close()
