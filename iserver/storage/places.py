@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -56,8 +57,9 @@ def open_place(location: str) -> Place:
     """
     try:
         place = _place(location)
-        place.write(WRITE_TEST, b"iserver writes and removes this file at every start\n")
-        place.remove(WRITE_TEST)
+        name = f"{WRITE_TEST}-{uuid.uuid4()}"
+        place.write(name, b"iserver writes and removes this file at every start\n")
+        place.remove(name)
     except Exception as error:  # drivers raise whatever their libraries raise
         raise StartupError(f"cannot write to the warehouse {location}: {error}") from error
     return place
@@ -111,7 +113,7 @@ class LocalPlace:
     def write(self, path: str, data: bytes) -> None:
         target = self.root / path
         self._make_folder(target.parent)
-        temporary = target.with_name(f".{target.name}.tmp")
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
