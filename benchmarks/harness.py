@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -182,6 +183,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, tim
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     raise SystemExit(f"{process.args!r} was not ready within {timeout_s:g} s:\n{log.read_text()[-2000:]}")
+
+
+def stop_cleanly() -> None:
+    """Let SIGTERM end the benchmark as an error would, so that the servers it has started end too."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 
 # Results

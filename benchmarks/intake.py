@@ -26,7 +26,7 @@ import uvloop
 
 from benchmarks import intake_data
 from benchmarks.compare import Side, cheap_text, compare, measure, read_text
-from benchmarks.harness import Goal, Line, Server, environment, python_environment, running, say, table
+from benchmarks.harness import Goal, Line, Server, environment, python_environment, running, say, stop_cleanly, table
 from benchmarks.http_load import Measured, Request, load
 
 CLASSIC = (
@@ -337,6 +337,7 @@ def main(
     seconds: float, read_seconds: float, only: tuple[str, ...], permitted: int, json_file: Path | None, check: bool
 ) -> None:
     """Measure the catalog server beside the classic one and beside a bare handler."""
+    stop_cleanly()
     times = Times(seconds, read_seconds)
     print("\n".join(environment(PACKAGES)))
     print(f"classic   {', '.join(CLASSIC[:9])}")
