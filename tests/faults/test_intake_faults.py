@@ -103,7 +103,7 @@ def start(folder: Path, *options: str) -> DaemonProcess:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[DaemonProcess]:
-    options = ("--open-timeout", "1", "--read-timeout", "1", "--send-timeout", "1", "--threads", "2")
+    options = ("--open-timeout", "3", "--read-timeout", "3", "--send-timeout", "2", "--threads", "2")
     with start(folder, *options) as daemon:
         yield daemon
 

@@ -177,7 +177,7 @@ async def test_a_source_that_hangs_is_given_up_and_the_others_go_on(serve: Serve
           f: {driver: csv, args: {urlpath: '{{ CATALOG_DIR }}/f.csv'}}
           other: {driver: textfiles, args: {urlpath: '{{ CATALOG_DIR }}/other.txt'}}
         """,
-        read_timeout_s=0.1,
+        read_timeout_s=1.0,
         threads=2,
     )
     answer = await server.read(await opened(server), 0)
