@@ -37,7 +37,7 @@ class PageHandlers:
     """Sends the files of the pages; they hold no data, so anybody may have them."""
 
     def __init__(self) -> None:
-        pages = files("intake_server") / "pages"
+        pages = files("intake_server.pages")
         self._browse = {name: (pages / name).read_bytes() for name in _BROWSE}
         self._docs = {name: (pages / name).read_bytes() for name in ("docs.html", "docs.js")}
         self._openapi = json_value(document())
