@@ -63,7 +63,7 @@ async def read(session: aiohttp.ClientSession, daemon: DaemonProcess, path: str)
 
 async def equal_states(session: aiohttp.ClientSession, members: list[DaemonProcess]) -> list[dict[str, Any]]:
     """The state that all gateways have in the end."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             states = [await read(session, member, "/state/orders") for member in members]
             if all(state == states[0] for state in states):
@@ -94,7 +94,7 @@ async def test_killed_gateways_lose_and_double_nothing_that_was_acknowledged(tmp
             clients = [asyncio.create_task(client(f"client {number}")) for number in range(4)]
             for _ in range(2):
                 goal = len(acknowledged) + chance.randint(50, 150)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while len(acknowledged) < goal:  # noqa: ASYNC110 - counts what several clients do
                         await asyncio.sleep(0.001)
                 await asyncio.to_thread(gateways.kill, chance.choice(gateways.members))
