@@ -100,7 +100,10 @@ class Host:
             module = factory(**options.arguments)
         except (TypeError, ValueError) as error:
             raise StartupError(f"module {name}: {error}") from error
-        for method in ("connect", "start", "stop"):
-            if not callable(getattr(module, method, None)):
-                raise StartupError(f"module {name}: it has no method {method!r}")
+        try:
+            for method in ("connect", "start", "stop"):
+                if not hasattr(module, method):  # a plain class; every method is optional
+                    setattr(module, method, getattr(Module, method).__get__(module))
+        except AttributeError as error:
+            raise StartupError(f"module {name}: {options.use} makes a {type(module).__name__}, not a module") from error
         return module, name

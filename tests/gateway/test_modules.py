@@ -215,6 +215,7 @@ async def test_a_channel_that_a_module_requires_must_be_provided(connect: Any):
         ("nowhere.py:Module", "there is no file"),
         ("json:Nothing", "has no attribute 'Nothing'"),
         ("json:loads", "missing 1 required positional argument"),
+        ("builtins:dict", "makes a dict, not a module"),
     ],
 )
 async def test_a_module_that_cannot_be_had_is_told(serve: Serve, use: str, complaint: str, tmp_path: Path):
@@ -260,3 +261,18 @@ modules:
     first, second = await gateway.get("/next/spread"), await gateway.get("/next/spread")
     assert first[0]["id"] != second[0]["id"]
     assert (first[0]["n"], second[0]["n"]) == (5, 5)
+
+
+async def test_a_module_may_be_any_class_and_every_method_is_optional(serve: Serve, tmp_path: Path):
+    (tmp_path / "plain.py").write_text("class Plain:\n    def connect(self, gw): gw.writes('spread')\n")
+    (tmp_path / "empty.py").write_text("class Empty: pass\n")
+    text = FILE.split("modules:")[0] + "modules: [{use: 'plain.py:Plain'}, {use: 'empty.py:Empty', name: nothing}]\n"
+    gateway = await serve(text, folder=tmp_path)
+    assert await gateway.get("/last/spread") == []
+
+
+async def test_a_module_that_fails_to_start_fails_the_start(serve: Serve, tmp_path: Path):
+    (tmp_path / "bad.py").write_text("class Bad:\n    async def start(self, gw): raise RuntimeError('no luck')\n")
+    text = FILE.split("modules:")[0] + "modules: [{use: 'bad.py:Bad'}]\n"
+    with pytest.raises(StartupError, match="module Bad did not start: no luck"):
+        await serve(text, folder=tmp_path)
