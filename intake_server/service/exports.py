@@ -93,11 +93,14 @@ class Exports:
         return made
 
     def _make_in_thread(self, export: Export) -> tuple[ExportFile, bool]:
-        original = getattr(export.opened.source, "original", None)
+        source = export.opened.source
+        original = getattr(source, "original", None)
         if original is not None and export.form.name == "parquet" and export.selection == Selection():
             path = original()
             if path is not None:
-                return ExportFile.of(path), False
+                file = ExportFile.of(path)
+                if source.is_current():  # what was opened now is what the entity tag names
+                    return file, False
         return self.files.make(lambda sink: _write(export, sink)), True
 
     async def streamed(self, export: Export) -> AsyncGenerator[bytes]:
