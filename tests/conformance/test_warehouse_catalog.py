@@ -14,6 +14,8 @@ from tests.conformance.test_intake_client import MAY_2023
 from tests.iserver.warehouse.test_tables import DOCUMENT
 from tests.iserver.warehouse.visits import SHOP_PROGRAM, START_MS, visits
 
+pytestmark = pytest.mark.timeout(600)  # the client's environment may have to be made first
+
 READ = """
 import json, sys
 import intake
