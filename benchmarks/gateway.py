@@ -73,8 +73,9 @@ class Bench:
                 results[name].append(self.load(server, scenario, **options))
         return {name: _median(items) for name, items in results.items()}
 
-    def add(self, what: str, theirs: str, ours: str, value: float, goal: Goal | None = None) -> None:
-        self.lines.append(Line(what, theirs, ours, value, goal))
+    def add(self, what: str, theirs: str, ours: str, value: float, goal: Goal | None = None, unit: str = "×") -> None:
+        """Note a line of the table."""
+        self.lines.append(Line(what, theirs, ours, value, goal, unit))
 
 
 def _describe(values: Mapping[str, Any]) -> str:
@@ -195,6 +196,7 @@ def fan_out(bench: Bench) -> None:
                     f"{at_half['p99']:.1f} ms at {rate:.0f}/s",
                     at_half["p99"],
                     goal,
+                    "ms",
                 )
 
 
