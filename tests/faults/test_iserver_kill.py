@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 import duckdb
+import pytest
 
 from tests.processes import start_daemon
 
@@ -117,6 +118,7 @@ async def live_dangerously(data: Path, visitors: Visitors) -> None:
     await flush(data)
 
 
+@pytest.mark.timeout(600)
 async def test_what_was_acknowledged_survives_every_kill_exactly_once(tmp_path):
     lanes = {tmp_path / f"lane-{seed}": Visitors(seed) for seed in range(LANES)}
     await asyncio.gather(*(live_dangerously(data, visitors) for data, visitors in lanes.items()))

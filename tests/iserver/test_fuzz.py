@@ -96,7 +96,7 @@ def rebuilt(session_id, rows):
 
 
 @given(REQUESTS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_is_sent_is_answered_or_refused_and_can_be_rebuilt(requests):
     journal = Notebook()
     ids = iter(range(10_000))
