@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from metaserver import backup
-from metaserver.metadata import Backup, BackupPolicy, Change, Refused, Table
+from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Refused, Table
 from metaserver.service import MetaService
 from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError
@@ -88,9 +88,8 @@ class Backups:
             Refused: ERR_INVALID_PARAMETERS, ERR_INVALID_STATE when the table is not in service, ERR_BUSY.
         """
         self.require_provider(provider)
-        metadata = self._service.metadata
 
-        def decide() -> tuple[Change, Backup]:
+        def decide(metadata: Metadata) -> tuple[Change, Backup]:
             begun = backup.begin(metadata, "", provider, root, [app_id], self._now_ms())
             if not begun.tables:
                 raise Refused(ErrorCode.ERR_INVALID_STATE, f"table {app_id} is not in service")
@@ -138,9 +137,7 @@ class Backups:
             "skip_bad_partition": "true" if request.skip_bad_partition else "false",
         }
         name, now_s = request.new_app_name or request.app_name, int(self._service.wall_clock())
-        table = await self._service.change(
-            lambda: backup.restored(self._service.metadata, name, described, origin, now_s)
-        )
+        table = await self._service.change(lambda metadata: backup.restored(metadata, name, described, origin, now_s))
         log.info("table is made from a backup", table=table.name, backup_id=request.time_stamp)
         return table
 
@@ -165,13 +162,12 @@ class Backups:
         for policy in tuple(metadata.policies.values()):
             for old in backup.surplus(metadata, policy):
                 await self._delete(old)
-        await self._service.change(lambda: (backup.settled(metadata), None))
+        await self._service.change(lambda latest: (backup.settled(latest), None))
 
     async def _begin(self, policy: BackupPolicy) -> None:
         root, now_ms = self._service.flags.text("cold_backup_root"), self._now_ms()
 
-        def decide() -> tuple[Change, Backup]:
-            metadata = self._service.metadata
+        def decide(metadata: Metadata) -> tuple[Change, Backup]:
             begun = backup.begin(metadata, policy.name, policy.provider, root, policy.app_ids, now_ms)
             return Change(backups={begun.id: begun}), begun
 
@@ -192,7 +188,7 @@ class Backups:
         if errors or progress == COMPLETE or not tables:
             is_failed = bool(errors) or not tables
             ended = replace(made, end_ms=self._now_ms(), is_failed=is_failed)
-            await self._service.change(lambda: (Change(backups={made.id: ended}), None))
+            await self._service.change(lambda _metadata: (Change(backups={made.id: ended}), None))
             self._progress = {key: value for key, value in self._progress.items() if key[0] != made.id}
             log.info("backup has ended", backup_id=made.id, failed=is_failed, reason=errors[0] if errors else "")
 
@@ -221,7 +217,7 @@ class Backups:
         except (ProviderError, Refused) as error:
             log.warning("an old backup cannot be deleted", backup_id=old.id, reason=str(error))
             return
-        await self._service.change(lambda: (Change(backups={old.id: None}), None))
+        await self._service.change(lambda _metadata: (Change(backups={old.id: None}), None))
         log.info("old backup deleted", backup_id=old.id)
 
     def _tables(self, made: Backup) -> list[Table]:

@@ -12,7 +12,7 @@ import structlog
 
 from metaserver import bulk_load
 from metaserver.bulk_load import Seen
-from metaserver.metadata import Change, Load, Refused, Table
+from metaserver.metadata import Change, Load, Metadata, Refused, Table
 from metaserver.service import MetaService
 from shared.pegasus.bulk_load_files import INFO, LoadInfo, parse_info, table_folder
 from shared.pegasus.errors import ErrorCode, RpcError
@@ -66,17 +66,15 @@ class BulkLoads:
         """
         service = self._service
 
-        def admit() -> Table:
+        def admit(metadata: Metadata) -> Table:
             allows_several = service.flags.boolean("enable_concurrent_bulk_load")
-            return bulk_load.admit(
-                service.metadata, app_name, ingest_behind=ingest_behind, allows_several=allows_several
-            )
+            return bulk_load.admit(metadata, app_name, ingest_behind=ingest_behind, allows_several=allows_several)
 
-        admit()
+        admit(service.metadata)
         info = await self._info(provider, table_folder(root, cluster_name, app_name))
 
-        def decide() -> tuple[Change, Gpid]:
-            table = admit()
+        def decide(metadata: Metadata) -> tuple[Change, Gpid]:
+            table = admit(metadata)
             bulk_load.check_info(table, info)
             load = Load(table.app_id, cluster_name, provider, root, ingest_behind, BulkLoadStatus.DOWNLOADING)
             return bulk_load.begin(load), Gpid(table.app_id, table.partition_count)
@@ -111,12 +109,12 @@ class BulkLoads:
 
     async def control(self, app_name: str, type: int) -> None:
         """Pause, go on with, or cancel a load; see `bulk_load.control`."""
-        await self._service.change(lambda: (bulk_load.control(self._service.metadata, app_name, type), None))
+        await self._service.change(lambda metadata: (bulk_load.control(metadata, app_name, type), None))
         self._wanted.set()
 
     async def clear(self, app_name: str) -> None:
         """Forget how the last load of a table ended; see `bulk_load.clear`."""
-        await self._service.change(lambda: (bulk_load.clear(self._service.metadata, app_name), None))
+        await self._service.change(lambda metadata: (bulk_load.clear(metadata, app_name), None))
 
     async def run(self) -> None:
         """Drive every load that is under way, also those of an earlier life of the process, until cancelled."""
@@ -139,7 +137,7 @@ class BulkLoads:
         table = service.metadata.tables.get(load.app_id)
         if table is None or not table.is_served():
             ended = replace(load, status=BulkLoadStatus.CANCELED, is_running=False)
-            await service.change(lambda: (Change(loads={load.app_id: ended}), None))
+            await service.change(lambda _metadata: (Change(loads={load.app_id: ended}), None))
             return
         if load.status == BulkLoadStatus.PAUSED:
             return
@@ -148,8 +146,8 @@ class BulkLoads:
         self._seen.update({Gpid(table.app_id, index): seen for index, seen in answered.items()})
         self._log_progress(load, table, before)
 
-        def decide() -> tuple[Change, Load]:
-            current = service.metadata.loads.get(load.app_id, load)
+        def decide(metadata: Metadata) -> tuple[Change, Load]:
+            current = metadata.loads.get(load.app_id, load)
             if current != load:  # an operator has intervened meanwhile
                 return Change(), current
             most = service.flags.integer("bulk_load_max_rollback_times")

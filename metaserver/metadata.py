@@ -210,6 +210,17 @@ class Change:
     def __bool__(self) -> bool:
         return any((self.tables, self.partitions, self.forgotten, self.loads, self.policies, self.backups))
 
+    def then(self, later: Change) -> Change:
+        """This change and one that was decided after it, as one."""
+        return Change(
+            {**self.tables, **later.tables},
+            {**self.partitions, **later.partitions},
+            self.forgotten | later.forgotten,
+            {**self.loads, **later.loads},
+            {**self.policies, **later.policies},
+            {**self.backups, **later.backups},
+        )
+
     @classmethod
     def of_table(cls, table: Table, partitions: Mapping[Gpid, Partition] | None = None) -> Change:
         """A change of one table."""
@@ -232,6 +243,10 @@ class Metadata:
     loads: dict[int, Load] = field(default_factory=dict)
     policies: dict[str, BackupPolicy] = field(default_factory=dict)
     backups: dict[int, Backup] = field(default_factory=dict)
+
+    def copy(self) -> Metadata:
+        """Another one with the same values, which can be changed alone."""
+        return Metadata(dict(self.tables), self.last_app_id, dict(self.loads), dict(self.policies), dict(self.backups))
 
     def apply(self, change: Change) -> None:
         """Make a durable change visible."""

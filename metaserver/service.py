@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -31,6 +31,8 @@ log = structlog.get_logger("metaserver")
 
 R = TypeVar("R")
 Send = Callable[[HostPort, UpdateConfigurationRequest], Awaitable[None]]
+
+_Undecided = tuple[Callable[[Metadata], tuple[Change, Any]], asyncio.Future[Any]]
 
 PROPOSAL_TIMEOUT_S = 10.0
 TICK_S = 1.0
@@ -80,7 +82,8 @@ class MetaService:
         self._adds_secondaries = adds_secondaries
         self._cure_delay_s = cure_delay_s
         self._cure_timer: asyncio.TimerHandle | None = None
-        self._lock = asyncio.Lock()
+        self._undecided: list[_Undecided] = []
+        self._deciding: asyncio.Task[None] | None = None
         self._pending: dict[Gpid, float] = {}
         self._dropped_since: dict[Gpid, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +96,7 @@ class MetaService:
         self.metadata = await self._store.load()
         if self.metadata.last_app_id == 0:
             wanted = list(first_tables)
-            await self.change(lambda: (tables.first_tables(wanted, int(self.wall_clock())), None))
+            await self.change(lambda _empty: (tables.first_tables(wanted, int(self.wall_clock())), None))
         members = {node for table in self.metadata.served() for _, p in table for node in p.members()}
         self.nodes.expect(members, self._clock())
         self._ticking = asyncio.create_task(self._watch(), name="metaserver watch")
@@ -108,27 +111,58 @@ class MetaService:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        async with self._lock:
-            await self._store.close()
+        if self._deciding is not None:
+            await self._deciding
+        await self._store.close()
 
     # changes
 
-    async def change(self, decide: Callable[[], tuple[Change, R]]) -> R:
+    async def change(self, decide: Callable[[Metadata], tuple[Change, R]]) -> R:
         """Carry out what `decide` decides: durable first, visible after.
 
+        Decisions are made one after the other, each on what those before it have decided. Those that are asked for
+        while a transaction is under way share the next one.
+
         Args:
-            decide: Looks at the state and returns a change with the answer to give, or raises `Refused`.
+            decide: Looks at the metadata and returns a change with the answer to give, or raises `Refused`.
 
         Raises:
             Refused: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
         """
-        async with self._lock:
-            change, answer = decide()
-            if change:
-                await asyncio.shield(self._commit(change))
-        if change:
-            self._cure_soon()
-        return answer
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._undecided.append((decide, answer))
+        if self._deciding is None or self._deciding.done():
+            self._deciding = asyncio.create_task(self._decide_all(), name="metaserver decide")
+        return await answer
+
+    async def _decide_all(self) -> None:
+        while self._undecided:
+            waiting, self._undecided = self._undecided, []
+            await self._decide(waiting)
+
+    async def _decide(self, waiting: Sequence[_Undecided]) -> None:
+        """Take decisions one after the other, and make them durable and visible together."""
+        draft, merged = self.metadata.copy(), Change()
+        decided: list[tuple[asyncio.Future[Any], Any]] = []
+        for decide, answer in waiting:
+            try:
+                change, result = decide(draft)
+            except Exception as error:  # noqa: BLE001 - a refusal, or a bug: it is raised where it was asked for
+                _settle(answer, error=error)
+                continue
+            draft.apply(change)
+            merged = merged.then(change)
+            decided.append((answer, result))
+        failure: Exception | None = None
+        if merged:
+            try:
+                await self._commit(merged)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = error
+            else:
+                self._cure_soon()
+        for answer, result in decided:
+            _settle(answer, result, failure)
 
     async def _commit(self, change: Change) -> None:
         try:
@@ -152,8 +186,8 @@ class MetaService:
         before = self.metadata.named(name)
         now_s = int(self.wall_clock())
 
-        def decide() -> tuple[Change, None]:
-            return tables.drop(self.metadata, name, hold_s, now_s, success_if_not_exist=success_if_not_exist), None
+        def decide(metadata: Metadata) -> tuple[Change, None]:
+            return tables.drop(metadata, name, hold_s, now_s, success_if_not_exist=success_if_not_exist), None
 
         await self.change(decide)
         for gpid, partition in before or ():
@@ -210,8 +244,8 @@ class MetaService:
             log.warning("replica server is dead", node=str(node))
         if self.level > MetaFunctionLevel.BLIND:
             silent = {node for node, state in self.nodes.known.items() if not state.is_alive}
-            await self.change(lambda: (configurations.bury(self.metadata, silent), None))
-        await self.change(lambda: (tables.expired(self.metadata, self.wall_clock()), None))
+            await self.change(lambda metadata: (configurations.bury(metadata, silent), None))
+        await self.change(lambda metadata: (tables.expired(metadata, self.wall_clock()), None))
         self.cure()
 
     # placement
@@ -277,3 +311,13 @@ class MetaService:
         since = self._dropped_since.setdefault(gpid, self._clock())
         waited_ms = (self._clock() - since) * 1000
         return not partition.last_drops or waited_ms >= self.flags.integer("replica_assign_delay_ms_for_dropouts")
+
+
+def _settle(answer: asyncio.Future[Any], result: Any = None, error: Exception | None = None) -> None:
+    """Answer whoever still waits."""
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(result)

@@ -51,14 +51,14 @@ class BackupRpcs:
             history_count=request.backup_history_count_to_keep,
             start_time=request.start_time,
         )
-        metadata, shortest_s = self.service.metadata, self._shortest_interval_s()
-        await self.service.change(lambda: (backup.add_policy(metadata, policy, shortest_s), None))
+        shortest_s = self._shortest_interval_s()
+        await self.service.change(lambda metadata: (backup.add_policy(metadata, policy, shortest_s), None))
         return AddBackupPolicyResponse()
 
     async def modify_policy(self, request: ModifyBackupPolicyRequest) -> ModifyBackupPolicyResponse:
         self._require_enabled()
-        metadata, shortest_s = self.service.metadata, self._shortest_interval_s()
-        await self.service.change(lambda: (backup.modify_policy(metadata, request, shortest_s), None))
+        shortest_s = self._shortest_interval_s()
+        await self.service.change(lambda metadata: (backup.modify_policy(metadata, request, shortest_s), None))
         return ModifyBackupPolicyResponse()
 
     def query_policies(self, request: QueryBackupPolicyRequest) -> QueryBackupPolicyResponse:

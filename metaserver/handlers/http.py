@@ -12,7 +12,7 @@ import orjson
 from metaserver import env_rules, health, tables
 from metaserver.handlers import loading
 from metaserver.loading import BulkLoads
-from metaserver.metadata import APP_TYPE, Change, Refused, Table
+from metaserver.metadata import APP_TYPE, Change, Metadata, Refused, Table
 from metaserver.service import MetaService
 from shared.errors import Problem
 from shared.pegasus.errors import ErrorCode
@@ -270,14 +270,14 @@ class MetaRoutes:
         return await self._set_envs(body["app_name"], {"rocksdb.usage_scenario": body["scenario"]})
 
     async def _set_envs(self, app_name: str, envs: Mapping[str, str]) -> Response:
-        def decide() -> tuple[Change, None]:
-            return tables.set_envs(self.service.metadata, app_name, list(envs), list(envs.values())), None
+        def decide(metadata: Metadata) -> tuple[Change, None]:
+            return tables.set_envs(metadata, app_name, list(envs), list(envs.values())), None
 
         error, hint = await outcome(self.service, decide)
         return Response(print_tables(Printed().add_all([("error", error), ("hint_message", hint)])))
 
 
-async def outcome(service: MetaService, decide: Callable[[], tuple[Change, None]]) -> tuple[str, str]:
+async def outcome(service: MetaService, decide: Callable[[Metadata], tuple[Change, None]]) -> tuple[str, str]:
     """Carry out a change; the error's name and the hint that say how it went."""
     try:
         await service.change(decide)

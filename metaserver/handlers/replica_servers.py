@@ -96,7 +96,7 @@ class ReplicaServerRpcs:
         try:
             if service.level <= MetaFunctionLevel.BLIND:
                 raise Refused(ErrorCode.ERR_STATE_FREEZED)
-            await service.change(lambda: (configurations.decide(service.metadata, proposed), None))
+            await service.change(lambda metadata: (configurations.decide(metadata, proposed), None))
         except Refused as refused:
             error = refused.code
         found = service.metadata.partition(proposed.gpid)

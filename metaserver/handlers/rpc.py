@@ -9,7 +9,7 @@ from typing import Any
 
 from metaserver import messages, tables
 from metaserver.handlers.http import cluster_info
-from metaserver.metadata import Change, Refused, Table
+from metaserver.metadata import Change, Metadata, Refused, Table
 from metaserver.placement import Action
 from metaserver.service import MetaService
 from shared.pegasus.common_routes import PEGASUS_VERSION
@@ -147,7 +147,7 @@ class MetaRpcs:
             atomic_idempotent=bool(options.atomic_idempotent),
         )
         app_id = await service.change(
-            lambda: tables.create(service.metadata, wanted, service.limits(), int(service.wall_clock()))
+            lambda metadata: tables.create(metadata, wanted, service.limits(), int(service.wall_clock()))
         )
         return CreateAppResponse(appid=app_id)
 
@@ -163,12 +163,12 @@ class MetaRpcs:
     async def recall_app(self, request: RecallAppRequest) -> RecallAppResponse:
         service = self.service
         table = await service.change(
-            lambda: tables.recall(service.metadata, request.app_id, request.new_app_name, int(service.wall_clock()))
+            lambda metadata: tables.recall(metadata, request.app_id, request.new_app_name, int(service.wall_clock()))
         )
         return RecallAppResponse(info=messages.app_info(service.metadata, table))
 
     async def rename_app(self, request: RenameAppRequest) -> RenameAppResponse:
-        await self._change(lambda: tables.rename(self.service.metadata, request.old_app_name, request.new_app_name))
+        await self._change(lambda metadata: tables.rename(metadata, request.old_app_name, request.new_app_name))
         return RenameAppResponse()
 
     def list_apps(self, request: ListAppsRequest) -> ListAppsResponse:
@@ -182,10 +182,10 @@ class MetaRpcs:
     async def set_max_replica_count(self, request: SetMaxReplicaCountRequest) -> SetMaxReplicaCountResponse:
         service = self.service
 
-        def decide() -> tuple[Change, int]:
-            old = tables.in_service(service.metadata, request.app_name).max_replica_count
+        def decide(metadata: Metadata) -> tuple[Change, int]:
+            old = tables.in_service(metadata, request.app_name).max_replica_count
             limits, count = service.limits(), request.max_replica_count
-            return tables.set_max_replica_count(service.metadata, request.app_name, count, limits), old
+            return tables.set_max_replica_count(metadata, request.app_name, count, limits), old
 
         return SetMaxReplicaCountResponse(old_max_replica_count=await service.change(decide))
 
@@ -196,28 +196,28 @@ class MetaRpcs:
     async def set_atomic_idempotent(self, request: SetAtomicIdempotentRequest) -> SetAtomicIdempotentResponse:
         service = self.service
 
-        def decide() -> tuple[Change, bool]:
-            old = tables.in_service(service.metadata, request.app_name).atomic_idempotent
-            return tables.set_atomic_idempotent(service.metadata, request.app_name, request.atomic_idempotent), old
+        def decide(metadata: Metadata) -> tuple[Change, bool]:
+            old = tables.in_service(metadata, request.app_name).atomic_idempotent
+            return tables.set_atomic_idempotent(metadata, request.app_name, request.atomic_idempotent), old
 
         return SetAtomicIdempotentResponse(old_atomic_idempotent=await service.change(decide))
 
-    async def _change(self, decide: Callable[[], Change]) -> None:
-        await self.service.change(lambda: (decide(), None))
+    async def _change(self, decide: Callable[[Metadata], Change]) -> None:
+        await self.service.change(lambda metadata: (decide(metadata), None))
 
     # environment variables (§12.4)
 
     async def update_app_env(self, request: UpdateAppEnvRequest) -> UpdateAppEnvResponse:
-        metadata, name = self.service.metadata, request.app_name
+        name, prefix = request.app_name, request.clear_prefix
         keys, values = request.keys or (), request.values or ()
         match request.op:
             case AppEnvOperation.SET:
-                await self._change(lambda: tables.set_envs(metadata, name, keys, values))
+                await self._change(lambda metadata: tables.set_envs(metadata, name, keys, values))
                 return UpdateAppEnvResponse()
             case AppEnvOperation.DEL:
-                hint = await self.service.change(lambda: tables.delete_envs(metadata, name, keys))
+                hint = await self.service.change(lambda metadata: tables.delete_envs(metadata, name, keys))
             case AppEnvOperation.CLEAR:
-                hint = await self.service.change(lambda: tables.clear_envs(metadata, name, request.clear_prefix))
+                hint = await self.service.change(lambda metadata: tables.clear_envs(metadata, name, prefix))
             case _:
                 raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no operation {request.op}")
         return UpdateAppEnvResponse(hint_message=hint)
@@ -320,7 +320,7 @@ class MetaRpcs:
         if table.envs.get("manual_compact.disabled") == "true":
             raise Refused(ErrorCode.ERR_OPERATION_DISABLED, "manual compaction is disabled for this table")
         await self._change(
-            lambda: tables.set_envs(self.service.metadata, request.app_name, list(envs), list(envs.values()))
+            lambda metadata: tables.set_envs(metadata, request.app_name, list(envs), list(envs.values()))
         )
         return StartManualCompactResponse()
 

@@ -139,7 +139,7 @@ class SqliteStore:
     async def commit(self, change: Change) -> None:
         try:
             await self._writer.submit(_statements(change))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise StoreError(str(error)) from error
 
     async def close(self) -> None:

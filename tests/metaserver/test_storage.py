@@ -8,6 +8,7 @@ import sqlite3
 import pytest
 
 from metaserver.metadata import Change, Metadata, Partition, Table
+from metaserver.storage import StoreError
 from metaserver.storage.sqlite import SqliteStore
 from shared.errors import StartupError
 from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
@@ -64,7 +65,7 @@ async def test_what_is_stored_is_what_was_applied(store):
 async def test_a_change_is_stored_wholly_or_not_at_all(store, tmp_path):
     await store.commit(Change.of_table(TABLE))
     impossible = dataclasses.replace(TABLE, app_id=4, create_second=1 << 70)
-    with pytest.raises(OverflowError):
+    with pytest.raises(StoreError):
         await store.commit(Change(tables={3: dataclasses.replace(TABLE, name="renamed"), 4: impossible}))
     assert await store.load() == Metadata({3: TABLE}, 3)
 

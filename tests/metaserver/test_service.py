@@ -1,0 +1,100 @@
+"""How decisions become durable and visible."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+import pytest
+
+from metaserver import tables
+from metaserver.metadata import Change, Metadata, Refused
+from metaserver.storage import StoreError
+from metaserver.tables import NewTable
+
+
+def rename(old, new):
+    return lambda metadata: (tables.rename(metadata, old, new), new)
+
+
+async def test_decisions_that_wait_together_share_a_transaction_and_see_each_other(served):
+    commits = served.service._store._writer.commits
+    names = await asyncio.gather(
+        *(served.service.change(rename(f"t{n}" if n else "temp", f"t{n + 1}")) for n in range(50))
+    )
+    assert names == [f"t{n + 1}" for n in range(50)]
+    assert served.service.metadata.named("t50").app_id == 2
+    assert served.service._store._writer.commits - commits <= 2
+    assert (await served.service._store.load()).tables[2].name == "t50"
+
+
+async def test_one_refusal_or_bug_concerns_nobody_else(served):
+    def bug(metadata: Metadata):
+        raise ZeroDivisionError
+
+    refused, broken, done = await asyncio.gather(
+        served.service.change(rename("nosuch", "x")),
+        served.service.change(bug),
+        served.service.change(rename("temp", "renamed")),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, Refused)
+    assert isinstance(broken, ZeroDivisionError)
+    assert done == "renamed"
+
+
+async def test_nothing_is_visible_before_it_is_durable(served, monkeypatch):
+    may_finish = asyncio.Event()
+    commit = served.service._store.commit
+
+    async def slow(change):
+        await may_finish.wait()
+        await commit(change)
+
+    monkeypatch.setattr(served.service._store, "commit", slow)
+    changing = asyncio.ensure_future(served.service.change(rename("temp", "renamed")))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert served.service.metadata.named("renamed") is None
+    may_finish.set()
+    assert await changing == "renamed"
+    assert served.service.metadata.named("renamed") is not None
+
+
+async def test_after_a_failed_transaction_the_next_one_is_tried(served, monkeypatch):
+    async def full(change):
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(served.service._store, "commit", full)
+        with pytest.raises(Refused, match="disk full"):
+            await served.service.change(rename("temp", "renamed"))
+    assert await served.service.change(rename("temp", "renamed")) == "renamed"
+
+
+async def test_who_no_longer_waits_does_not_stop_the_others(served):
+    gone = asyncio.ensure_future(served.service.change(rename("stat", "gone")))
+    staying = asyncio.ensure_future(served.service.change(rename("temp", "renamed")))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await staying == "renamed"
+    assert served.service.metadata.named("gone") is not None
+
+
+def test_changes_one_after_the_other_are_one_change():
+    metadata, separate = Metadata(), Metadata()
+    created, _ = tables.create(metadata, NewTable("t", 2, 1), tables.Limits(False, 1, 1, 1), 0)
+    draft = metadata.copy()
+    draft.apply(created)
+    renamed = tables.rename(_available(draft), "t", "u")
+    for change in (created, renamed):
+        separate.apply(change)
+    metadata.apply(created.then(renamed))
+    assert metadata == separate
+    assert not Change().then(Change())
+
+
+def _available(metadata):
+    table = metadata.tables[1]
+    metadata.tables[1] = dataclasses.replace(table, status=tables.AppStatus.AVAILABLE)
+    return metadata
