@@ -32,6 +32,8 @@ ensure_environment() {
         .venv/bin/python -m pip install -qq --disable-pip-version-check --editable ".[$extra]"
         requirements_stamp >"$stamp"
     fi
+    # Daemons start faster from compiled modules, also where Python is told not to write any.
+    .venv/bin/python -m compileall -q iserver metaserver replicaserver intake_server gateway shared
 }
 
 # ensure_debian PROGRAM=PACKAGE ...: install the packages whose program is missing, when that is possible.
