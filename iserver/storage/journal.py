@@ -55,7 +55,7 @@ ROWS_AT_ONCE = (64, 16, 4, 1)
 GATHER_S = 0.001
 """How long a change may wait for company, in seconds, when the last group was larger."""
 
-FEW_ROWS = 64
+FEW_ROWS = 256
 """A session with more rows than this, and than its snapshot would have changes, is rewritten as one snapshot."""
 
 
