@@ -16,7 +16,7 @@ import aiohttp
 from datasets import write_datasets
 from traffic import Played, flush, play
 
-HERE = Path(__file__).parent
+SHOP = Path(__file__).parents[2] / "iserver" / "example" / "shop.fdl"
 READY_TIMEOUT_S = 60.0
 VISITORS = 40
 PORTS = {"metaserver": 34601, "replicaserver": 34801, "gateway": 8000, "iserver": 3004, "intake_server": 5000}
@@ -107,7 +107,7 @@ async def run(data: Path, ports: Mapping[str, int], *, check: bool) -> None:
         metaserver = await example.start("metaserver")
         await example.start("replicaserver", "--meta", metaserver.removeprefix("http://"))
         await example.start("gateway")
-        shop = ("--fdl", HERE / "shop.fdl", "--enable-cmd", "--warehouse", warehouse)
+        shop = ("--fdl", SHOP, "--enable-cmd", "--warehouse", warehouse)
         iserver = await example.start("iserver", *shop)
         async with aiohttp.ClientSession() as http:
             played = await play(http, iserver, VISITORS, seed=time.time_ns())

@@ -1,4 +1,4 @@
-"""A short stretch of visitors in the shop of `shop.fdl`, played through the impression server's own protocol."""
+"""A short stretch of visitors in the shop of `iserver/example`, played through the server's own protocol."""
 
 from __future__ import annotations
 

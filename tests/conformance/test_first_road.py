@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.environments import client_python, run_client
 from tests.processes import DaemonProcess, start_daemon
 
-SHOP = Path(__file__).parents[2] / "scripts" / "example" / "shop.fdl"
+SHOP = Path(__file__).parents[2] / "iserver" / "example" / "shop.fdl"
 INTAKE = ("intake==0.7.0", "dask[dataframe]", "pyarrow", "msgpack", "requests", "pandas", "fsspec")
 
 READ = """
