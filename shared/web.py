@@ -58,14 +58,14 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
     Raises:
         Problem: 413 when the body is larger than the limit, 408 when it does not arrive in time.
     """
-    if request.content_length is not None and request.content_length > limit:
-        raise _too_large(limit)
     content = request.content
-    if content.is_eof():
+    if content.is_eof():  # the body came with the head: the usual case
         body = content.read_nowait()
         if len(body) > limit:
             raise _too_large(limit)
         return body
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     try:
