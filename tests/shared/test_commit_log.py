@@ -1,0 +1,198 @@
+"""What a commit log has acknowledged is there afterwards, in order; what failed is said to have failed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from shared.commit_log import CommitLog
+from shared.errors import StartupError
+
+SMALL = 4096
+
+
+@asynccontextmanager
+async def running(folder: Path, segment_bytes: int = SMALL) -> AsyncIterator[CommitLog]:
+    log = CommitLog.open(folder, segment_bytes=segment_bytes)
+    list(log.replay())
+    log.start()
+    yield log
+    await log.close()
+
+
+async def append(log: CommitLog, payload: bytes) -> int:
+    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(error: OSError | None) -> None:
+        if error is None:
+            stored.set_result(None)
+        else:
+            stored.set_exception(error)
+
+    segment = log.append(payload, done)
+    await stored
+    return segment
+
+
+async def replayed(folder: Path, segment_bytes: int = SMALL) -> list[bytes]:
+    """What another process would find after a crash: the folder is read without being closed first."""
+    log = CommitLog.open(folder, segment_bytes=segment_bytes)
+    try:
+        return [payload for _, payload in log.replay()]
+    finally:
+        await log.close()
+
+
+def crashed(folder: Path, copy: Path) -> Path:
+    """A copy of the log as it is on the disk at this moment."""
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return copy
+
+
+async def test_what_was_acknowledged_is_replayed_in_order(tmp_path: Path):
+    payloads = [random.Random(n).randbytes(n * 7 % 400) for n in range(200)]
+    async with running(tmp_path / "log") as log:
+        for payload in payloads:
+            await append(log, payload)
+        assert await replayed(crashed(tmp_path / "log", tmp_path / "crashed")) == payloads
+    assert await replayed(tmp_path / "log") == payloads
+
+
+async def test_a_log_goes_on_where_an_earlier_run_ended(tmp_path: Path):
+    for payload in (b"first", b"second", b"third"):
+        async with running(tmp_path / "log") as log:
+            await append(log, payload)
+    assert await replayed(tmp_path / "log") == [b"first", b"second", b"third"]
+
+
+async def test_all_who_come_in_one_turn_of_the_loop_share_a_sync(tmp_path: Path):
+    async with running(tmp_path / "log", 1 << 20) as log:
+        await asyncio.gather(*(append(log, b"%d" % n) for n in range(500)))
+        assert log.syncs == 1
+    assert await replayed(tmp_path / "log", 1 << 20) == [b"%d" % n for n in range(500)]
+
+
+async def test_callers_are_told_in_the_order_in_which_they_came(tmp_path: Path):
+    told: list[int] = []
+
+    def telling(number: int) -> Callable[[OSError | None], None]:
+        return lambda error: told.append(number)
+
+    async with running(tmp_path / "log") as log:
+        for number in range(1000):
+            log.append(b"x" * 30, telling(number))
+            if number % 37 == 0:
+                await asyncio.sleep(0)
+        await log.drained()
+        assert told == list(range(1000))
+
+
+async def test_a_payload_lies_in_the_segment_that_append_has_named(tmp_path: Path):
+    async with running(tmp_path / "log") as log:
+        named = [(await append(log, b"%d" % n * 100), b"%d" % n * 100) for n in range(200)]
+    again = CommitLog.open(tmp_path / "log", segment_bytes=SMALL)
+    assert list(again.replay()) == named
+    assert named[-1][0] > named[0][0]
+    await again.close()
+
+
+async def test_released_segments_are_gone_and_their_files_are_used_again(tmp_path: Path):
+    folder = tmp_path / "log"
+    async with running(folder) as log:
+        for round_ in range(50):
+            segment = 0
+            for n in range(20):
+                segment = await append(log, b"%d %d " % (round_, n) + b"x" * 200)
+            log.release(segment)
+        assert log.oldest == segment == log.segment
+        assert log.size_bytes == SMALL
+        last = crashed(folder, tmp_path / "crashed")
+    assert (await replayed(last))[-1].startswith(b"49 19 ")
+    assert {payload[:2] for payload in await replayed(folder)} <= {b"48", b"49"}
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 4 * SMALL
+
+
+async def test_a_payload_larger_than_a_segment_has_one_of_its_own(tmp_path: Path):
+    payloads = [b"small", b"x" * (3 * SMALL), b"after"]
+    async with running(tmp_path / "log") as log:
+        segments = [await append(log, payload) for payload in payloads]
+        assert segments == sorted(set(segments))
+    assert await replayed(tmp_path / "log") == payloads
+
+
+async def test_a_tail_that_was_torn_is_dropped_and_what_comes_later_is_not(tmp_path: Path):
+    folder = tmp_path / "log"
+    async with running(folder) as log:
+        await append(log, b"acknowledged")
+        copy = crashed(folder, tmp_path / "crashed")
+    newest = max(copy.glob("*.log"))
+    data = bytearray(newest.read_bytes())
+    end = data.index(b"acknowledged") + len(b"acknowledged")
+    data[end : end + 40] = random.Random(1).randbytes(40)
+    newest.write_bytes(data)
+    async with running(copy) as log:
+        await append(log, b"later")
+    assert await replayed(copy) == [b"acknowledged", b"later"]
+
+
+async def test_a_log_that_lost_what_it_had_acknowledged_is_refused(tmp_path: Path):
+    folder = tmp_path / "log"
+    async with running(folder) as log:
+        for n in range(100):
+            await append(log, b"%d" % n * 100)
+    oldest = min(folder.glob("*.log"))
+    data = bytearray(oldest.read_bytes())
+    data[100] ^= 1
+    oldest.write_bytes(data)
+    with pytest.raises(StartupError, match=r"00000001\.log is damaged at byte \d+"):
+        await replayed(folder)
+
+
+async def test_one_process_at_a_time_has_a_log(tmp_path: Path):
+    async with running(tmp_path / "log"):
+        with pytest.raises(StartupError, match="in use by another process"):
+            CommitLog.open(tmp_path / "log")
+
+
+async def test_a_folder_that_cannot_be_made_is_a_startup_error(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartupError, match=r"cannot open the log .*: Not a directory"):
+        CommitLog.open(tmp_path / "file" / "log")
+
+
+async def test_a_write_that_fails_is_told_to_all_who_wait_and_later_ones_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "log") as log:
+        await append(log, b"before")
+        real = os.pwritev
+
+        def failing(*arguments: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "pwritev", failing)
+        results = await asyncio.gather(*(append(log, b"lost %d" % n) for n in range(3)), return_exceptions=True)
+        assert [type(result) for result in results] == [OSError] * 3
+        monkeypatch.setattr(os, "pwritev", real)
+        await append(log, b"after")
+    assert await replayed(tmp_path / "log") == [b"before", b"after"]
+
+
+async def test_a_system_that_cannot_write_and_sync_at_once_does_it_in_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def unsupported(*arguments: object) -> int:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "pwritev", unsupported)
+    async with running(tmp_path / "log") as log:
+        await append(log, b"one")
+    assert await replayed(tmp_path / "log") == [b"one"]
