@@ -31,7 +31,8 @@ from shared.pegasus.connection import RpcConnections
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
-from shared.pegasus.metrics import Identity, Registry
+from shared.pegasus.metric_query import Identity
+from shared.pegasus.metrics import Registry
 from shared.pegasus.pprof import Pprof
 from shared.pegasus.routes import Route, Router, route
 from shared.pegasus.rpc import Rpc

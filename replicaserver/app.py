@@ -24,7 +24,7 @@ from replicaserver.handlers.rrdb import RrdbHandlers
 from replicaserver.node.backups import Backups
 from replicaserver.node.bulk_loader import BulkLoader
 from replicaserver.node.compactor import Compactor
-from replicaserver.node.measure import Measurements
+from replicaserver.node.measure import Measurements, failures
 from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Surroundings
@@ -38,8 +38,10 @@ from shared.pegasus.common_routes import CommonRoutes
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
-from shared.pegasus.metrics import Identity, Registry
+from shared.pegasus.metric_query import Identity
+from shared.pegasus.metrics import Registry
 from shared.pegasus.pprof import Pprof
+from shared.pegasus.profiler import profiler
 from shared.pegasus.routes import Route, Router, route
 from shared.pegasus.rpc import Rpc
 from shared.pegasus.server import PegasusServer
@@ -146,7 +148,10 @@ class ReplicaServer:
         admin = AdminHandlers(self.node, self.link, started)
         is_compat = self.flags.boolean("compat_omit_host_port")
         self._server = PegasusServer(
-            self._router(started_s, address, loader), rpc_table(data, files, admin, is_compat=is_compat)
+            self._router(started_s, address, loader),
+            rpc_table(data, files, admin, is_compat=is_compat),
+            observe=profiler(self.registry) if self.flags.boolean("is_profile") else None,
+            failed=failures(self.registry),
         )
         self.resources.push_async_callback(self._server.drain)
         self.resources.callback(self._pprof.close)

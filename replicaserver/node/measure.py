@@ -9,10 +9,18 @@ from pathlib import Path
 
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Partition
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.metrics import Entity, Registry
 from shared.pegasus.structures.metadata import ManualCompactionStatus, PartitionStatus
 
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 _MB = 1 << 20
+_KINDS = {
+    **dict.fromkeys(("GET", "MULTI_GET", "BATCH_GET", "SORTKEY_COUNT", "TTL", "GET_SCANNER", "SCAN"), "read"),
+    **dict.fromkeys(
+        ("PUT", "MULTI_PUT", "REMOVE", "MULTI_REMOVE", "INCR", "CHECK_AND_SET", "CHECK_AND_MUTATE"), "write"
+    ),
+}
 _ROLES = {
     "primary_replicas": PartitionStatus.PRIMARY,
     "secondary_replicas": PartitionStatus.SECONDARY,
@@ -38,8 +46,8 @@ class Measurements:
         self._loads = loads
         node.around.registry.before_query.append(self.measure)
 
-    def measure(self) -> None:
-        """Bring every metric up to date."""
+    def measure(self, is_asked_for: Callable[[Entity], bool]) -> None:
+        """Bring the metrics up to date, of replicas only those that are asked for."""
         self._measure_server()
         for disk in self._node.disks:
             attributes = {"tag": disk.tag, "data_dir": str(disk.path)}
@@ -48,7 +56,8 @@ class Measurements:
             entity.gauge("disk_capacity_total_mb").value = total // _MB
             entity.gauge("disk_capacity_avail_mb").value = free // _MB
         for partition in self._node.partitions.values():
-            _measure_replica(partition)
+            if is_asked_for(partition.metrics):
+                _measure_replica(partition)
 
     def _measure_server(self) -> None:
         node, server = self._node, self._node.around.registry.server()
@@ -68,10 +77,30 @@ class Measurements:
         server.gauge("network_server_sessions").value = self._sessions()
         server.gauge("rdb_block_cache_mem_usage_bytes").value = node.store_settings.block_cache.get_usage()
         buffers = node.store_settings.write_buffers
+        server.gauge("rdb_wbm_mutable_mem_usage_bytes").value = sum(
+            partition.store.measure("cur-size-active-mem-table") for partition in node.partitions.values()
+        )
         server.gauge("rdb_wbm_total_mem_usage_bytes").value = buffers.get_usage() if buffers else 0
         virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
         server.gauge("virtual_mem_usage_mb").value = int(int(virtual) * _PAGE_MB)
         server.gauge("resident_mem_usage_mb").value = int(int(resident) * _PAGE_MB)
+
+
+def failures(registry: Registry) -> Callable[[str, str], None]:
+    """Counts the reads and writes of clients that are answered with an error.
+
+    Returns:
+        A function to call with the code and the error.
+    """
+    server = registry.server()
+
+    def count(code: str, error: str) -> None:
+        kind = _KINDS.get(code.removeprefix("RPC_RRDB_RRDB_"))
+        if kind is not None:
+            how = "busy" if error == ErrorCode.ERR_BUSY else "failed"
+            server.counter(f"{kind}_{how}_requests").value += 1
+
+    return count
 
 
 def _measure_replica(partition: Partition) -> None:

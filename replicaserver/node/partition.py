@@ -21,6 +21,7 @@ from replicaserver.rows import Identity, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.group_commit import GroupCommit
 from replicaserver.storage.rocks import CheckedRows, RocksStore, StoreError
+from replicaserver.storage.statistics import Statistics
 from replicaserver.table_settings import TableSettings
 from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
 from replicaserver.writes import Draft
@@ -100,6 +101,7 @@ class Partition:
         self.scans = Scans(self.reader, durable.data_version, secrets.randbelow(2**62))
         self.rounds = Rounds(self.core, store, around.commits, self.who, self._draft, self._fail)
         self.metrics = around.registry.replica(*gpid)
+        self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
         self.is_ingesting = False
         self.response_end = b""
@@ -426,6 +428,14 @@ class Partition:
             latency.observe(time.perf_counter_ns() - waiting.started_ns)
 
         return account
+
+    def look_at_engine(self) -> None:
+        """Bring the metrics up to date that RocksDB counts.
+
+        Raises:
+            StoreError: The store is closed.
+        """
+        self._statistics.show(self.store.statistics(), self.metrics)
 
     def flush(self) -> str | None:
         """Write what is in memory to files; what went wrong, None when nothing did. Blocks its thread."""

@@ -37,6 +37,7 @@ class Upkeep:
             ("disks", self._node.look_at_disks, lambda: min(10, flags.integer("disk_stat_interval_seconds"))),
             ("left-overs", self._node.delete_left_overs, lambda: flags.integer("gc_interval_ms") / 1000),
             ("scanners", self._forget_scanners, lambda: 30),
+            ("engines", self.look_at_engines, lambda: flags.integer("builtin_metrics_update_interval_ms") / 1000),
         ):
             self._tasks.append(asyncio.create_task(_regularly(work, interval_s), name=name))
 
@@ -56,6 +57,12 @@ class Upkeep:
                     log.info(
                         "expired rows removed", gpid=str(partition.gpid), removed=outcome.changed, rows=outcome.rows
                     )
+
+    async def look_at_engines(self) -> None:
+        """Bring the metrics up to date that RocksDB counts, one replica after the other: requests come first."""
+        for partition in tuple(self._node.partitions.values()):
+            partition.look_at_engine()
+            await asyncio.sleep(0)
 
     async def _forget_scanners(self) -> None:
         for partition in self._node.partitions.values():

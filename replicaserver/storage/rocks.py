@@ -36,6 +36,7 @@ from rocksdict import (
 )
 
 from replicaserver.compaction import DEEPEST, Order
+from replicaserver.storage import statistics
 
 META_FAMILY = "pegasus_meta_cf"
 DATA_VERSION = 1
@@ -296,6 +297,16 @@ class RocksStore:
         """An integer property of RocksDB, such as ``estimate-num-keys``; 0 where it has none."""
         return _guarded(self._db.property_int_value, f"rocksdb.{name}") or 0
 
+    def statistics(self) -> statistics.Reading:
+        """What RocksDB has counted since the store was opened; takes it a fifth of a millisecond.
+
+        Raises:
+            StoreError: The store is closed.
+        """
+        counted = _guarded(self._db.property_value, "rocksdb.options-statistics") or ""
+        family = _guarded(self._db.property_value, "rocksdb.cfstats-no-file-histogram") or ""
+        return statistics.read(counted, family)
+
     def files(self) -> int:
         """The number of SST files with rows."""
         text = _guarded(self._db.property_value, "rocksdb.levelstats") or ""
@@ -327,6 +338,7 @@ def _options(settings: StoreSettings) -> Options:
     options.set_keep_log_file_num(4)
     options.set_max_log_file_size(8 * 1024 * 1024)
     options.set_max_background_jobs(2)
+    options.enable_statistics()
     table = BlockBasedOptions()
     table.set_block_cache(settings.block_cache)
     if settings.bloom_bits_per_key > 0:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.pegasus import metrics
+from shared.pegasus import metric_query
 from shared.pegasus.http import HttpRequest, Response
-from shared.pegasus.metrics import Identity, Registry
+from shared.pegasus.metric_query import Identity
+from shared.pegasus.metrics import Registry
 from shared.pegasus.pprof import Pprof
 
 __all__ = ["Introspection"]
@@ -31,12 +32,12 @@ class Introspection:
     def metrics(self, request: HttpRequest) -> Response:
         """The metrics of this process (§7)."""
         now_ns = time.time_ns()
-        status, body = metrics.answer(self.registry, request.method, request.args, self.identity(), now_ns)
-        return Response.text(body, status)
+        status, body = metric_query.answer(self.registry, request.method, request.args, self.identity(), now_ns)
+        return Response(body, status)
 
     def prometheus(self, _request: HttpRequest) -> Response:
         """The same metrics as Prometheus reads them: an addition."""
-        text = metrics.prometheus(self.registry, self.identity())
+        text = metric_query.prometheus(self.registry, self.identity())
         return Response(text.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def symbol(self, request: HttpRequest) -> Response:

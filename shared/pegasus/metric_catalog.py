@@ -6,7 +6,7 @@ of its type and role; one that this engine cannot feed stays at 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -23,14 +23,12 @@ class Prototype:
         name: Its name, unique within an entity type.
         unit: The unit, spelled as the original does.
         desc: What it measures; collectors show it as help text.
-        templates: Rendered texts by chosen fields; see `shared.pegasus.metrics`.
     """
 
     kind: Kind
     name: str
     unit: str
     desc: str
-    templates: dict[tuple[frozenset[str], int], str] = field(default_factory=dict, compare=False, repr=False)
 
 
 _SINGLE = ("get", "put", "remove", "incr", "scan")

@@ -1,26 +1,23 @@
-"""Metric entities, their values, and the answer of `/metrics` (specification §7).
+"""Metric entities and their values (specification §7.5, §7.6).
 
 Values live where they are counted: whoever owns an entity keeps its metrics and changes them in place,
-and a query reads them. The registry knows no clock: whoever asks passes the time.
+and a query reads them; `metric_query` answers it. The registry knows no clock: whoever asks passes the time.
 """
 
 from __future__ import annotations
 
 import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import orjson
 
 from shared.pegasus.metric_catalog import Prototype, Role, prototypes
 
 WINDOW = 4096
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-HEAD_FIELDS = ("type", "name", "unit", "desc")
-ALL_FIELDS = frozenset((*HEAD_FIELDS, "value", *PERCENTILES))
-BRIEF_FIELDS = frozenset(("name", "value", *PERCENTILES))
+
+Number = int | float
 
 
 class Counter:
@@ -32,7 +29,7 @@ class Counter:
         self.prototype = prototype
         self.value = 0
 
-    def values(self) -> dict[str, int | float]:
+    def values(self) -> dict[str, Number]:
         """The fields that hold numbers."""
         return {"value": self.value}
 
@@ -44,9 +41,9 @@ class Gauge:
 
     def __init__(self, prototype: Prototype) -> None:
         self.prototype = prototype
-        self.value: int | float = 0
+        self.value: Number = 0
 
-    def values(self) -> dict[str, int | float]:
+    def values(self) -> dict[str, Number]:
         """The fields that hold numbers."""
         return {"value": self.value}
 
@@ -58,7 +55,7 @@ class Percentile:
 
     def __init__(self, prototype: Prototype, kinds: Sequence[str] = tuple(PERCENTILES)) -> None:
         self.prototype = prototype
-        self.results: dict[str, int | float] = dict.fromkeys(kinds, 0)
+        self.results: dict[str, Number] = dict.fromkeys(kinds, 0)
         self._samples = array.array("q")
         self._next = 0
         self._changed = False
@@ -88,12 +85,14 @@ class Percentile:
             self.results[kind] = int(ordered[index])
         return True
 
-    def values(self) -> dict[str, int | float]:
+    def values(self) -> dict[str, Number]:
         """The fields that hold numbers."""
         return self.results
 
 
 Metric = Counter | Gauge | Percentile
+Asked = tuple[frozenset[str], frozenset[str]]
+"""The fields and the metrics that a query asks for."""
 M = TypeVar("M", Counter, Gauge, Percentile)
 _CLASSES: dict[str, Callable[[Prototype], Metric]] = {"Counter": Counter, "Gauge": Gauge, "Percentile": Percentile}
 
@@ -106,16 +105,41 @@ class Entity:
         id: Unique, such as ``replica@2.0``.
         attributes: Texts to filter and label by.
         metrics: Its metrics by name.
+        numbers: Those that are one number.
+        distributions: The others; they are shown last.
         retired_s: When its object went away, None while it lives.
+        templates: Texts to put numbers in, by what was asked for; shared by the entities of a type.
+        answered: What was asked for last, the numbers then, and the text.
     """
 
-    __slots__ = ("attributes", "id", "metrics", "retired_s", "type")
+    __slots__ = (
+        "answered",
+        "attributes",
+        "distributions",
+        "id",
+        "metrics",
+        "numbers",
+        "retired_s",
+        "templates",
+        "type",
+    )
 
-    def __init__(self, type: str, id: str, attributes: Mapping[str, str], metrics: Sequence[Metric]) -> None:
+    def __init__(
+        self,
+        type: str,
+        id: str,
+        attributes: Mapping[str, str],
+        metrics: Sequence[Metric],
+        templates: dict[Asked, str] | None = None,
+    ) -> None:
         self.type = type
         self.id = id
         self.attributes = dict(attributes)
         self.metrics = {metric.prototype.name: metric for metric in metrics}
+        self.numbers = [metric for metric in metrics if not isinstance(metric, Percentile)]
+        self.distributions = [metric for metric in metrics if isinstance(metric, Percentile)]
+        self.templates = {} if templates is None else templates
+        self.answered: tuple[Asked, list[Number], bytes] | None = None
         self.retired_s: float | None = None
 
     def counter(self, name: str) -> Counter:
@@ -142,13 +166,15 @@ class Registry:
 
     Attributes:
         role: Which metrics an entity gets.
-        before_query: Called before every query, to set gauges that are measured rather than counted.
+        before_query: Called before every query, to set gauges that are measured rather than counted; what they are
+            called with says whether an entity is asked for.
     """
 
     def __init__(self, role: Role) -> None:
         self.role: Role = role
-        self.before_query: list[Callable[[], None]] = []
+        self.before_query: list[Callable[[Callable[[Entity], bool]], None]] = []
         self._entities: dict[str, Entity] = {}
+        self._templates: dict[str, dict[Asked, str]] = {}
         self._last_ns = 0
 
     def entity(self, type: str, id: str, attributes: Mapping[str, str] | None = None) -> Entity:
@@ -159,7 +185,8 @@ class Registry:
         found = self._entities.get(id)
         if found is None:
             metrics = [_CLASSES[prototype.kind](prototype) for prototype in prototypes(type, self.role)]
-            found = self._entities[id] = Entity(type, id, attributes or {}, metrics)
+            templates = self._templates.setdefault(type, {})
+            found = self._entities[id] = Entity(type, id, attributes or {}, metrics, templates)
         found.retired_s = None
         return found
 
@@ -186,6 +213,11 @@ class Registry:
     def entities(self) -> list[Entity]:
         """All entities by id, retired ones too."""
         return [self._entities[id] for id in sorted(self._entities)]
+
+    def measure(self, is_asked_for: Callable[[Entity], bool]) -> None:
+        """Bring the metrics up to date that are measured, those of some entities at least."""
+        for refresh in self.before_query:
+            refresh(is_asked_for)
 
     def retire(self, entity: Entity, now_s: float) -> None:
         """Note that an entity's object is gone; it disappears some time later (`sweep`)."""
@@ -217,162 +249,3 @@ class Registry:
 
 def _of_partition(app_id: int, index: int) -> dict[str, str]:
     return {"table_id": str(app_id), "partition_id": str(index)}
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a request asks for (§7.1 to §7.3); empty sets do not filter."""
-
-    types: frozenset[str] = frozenset()
-    ids: frozenset[str] = frozenset()
-    attributes: frozenset[tuple[str, str]] = frozenset()
-    metrics: frozenset[str] = frozenset()
-    fields: frozenset[str] = BRIEF_FIELDS
-
-    @classmethod
-    def parse(cls, method: str, arguments: Mapping[str, str]) -> Query:
-        """Read the arguments of a request.
-
-        Args:
-            method: The HTTP method.
-            arguments: The decoded query; a flag has the value "".
-
-        Raises:
-            ValueError: The request is not allowed; the text is the ``error_message`` of the answer.
-        """
-        if method != "GET":
-            raise ValueError("please use 'GET' method while querying for metrics")
-        lists: dict[str, list[str]] = {}
-        detail = False
-        for name, value in arguments.items():
-            if name in ("with_metric_fields", "types", "ids", "attributes", "metrics"):
-                lists[name] = [item for piece in value.split(",") if (item := piece.strip())]
-            elif name == "detail":
-                if value.lower() not in ("true", "false"):
-                    raise ValueError("the value of detail should be a boolean value, i.e. true or false")
-                detail = value.lower() == "true"
-            else:
-                raise ValueError(f"unknown field {name}={value}")
-        pairs = lists.get("attributes", [])
-        if len(pairs) % 2:
-            raise ValueError(
-                "the number of arguments for attributes should be even, "
-                "since each attribute name always pairs with a value"
-            )
-        fields = ALL_FIELDS if detail else BRIEF_FIELDS
-        if "with_metric_fields" in lists:
-            fields = frozenset(lists["with_metric_fields"]) or ALL_FIELDS
-        return cls(
-            types=frozenset(lists.get("types", ())),
-            ids=frozenset(lists.get("ids", ())),
-            attributes=frozenset(zip(pairs[::2], pairs[1::2], strict=True)),
-            metrics=frozenset(lists.get("metrics", ())),
-            fields=fields & ALL_FIELDS,
-        )
-
-    def selects(self, entity: Entity) -> bool:
-        """Whether an entity passes the filters of type, id and attributes."""
-        return (
-            (not self.types or entity.type in self.types)
-            and (not self.ids or entity.id in self.ids)
-            and (not self.attributes or not self.attributes.isdisjoint(entity.attributes.items()))
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who answers a query."""
-
-    cluster: str
-    role: Role
-    host: str
-    port: int
-
-
-def answer(
-    registry: Registry, method: str, arguments: Mapping[str, str], who: Identity, now_ns: int
-) -> tuple[int, str]:
-    """The answer of `/metrics` (§7).
-
-    Returns:
-        The HTTP status, 200 or 400, and the body.
-    """
-    try:
-        query = Query.parse(method, arguments)
-    except ValueError as error:
-        return 400, f'{{\n    "error_message": {_json(str(error))}\n}}'
-    for refresh in registry.before_query:
-        refresh()
-    entities = [text for entity in registry.entities() if query.selects(entity) and (text := _entity(entity, query))]
-    listed = "[\n        " + ",\n        ".join(entities) + "\n    ]" if entities else "[]"
-    return 200, (
-        f'{{\n    "cluster": {_json(who.cluster or "unknown")},\n    "role": {_json(who.role)},\n'
-        f'    "host": {_json(who.host)},\n    "port": {who.port},\n'
-        f'    "timestamp_ns": {registry.timestamp_ns(now_ns)},\n    "entities": {listed}\n}}'
-    )
-
-
-def _entity(entity: Entity, query: Query) -> str:
-    """The text of an entity; empty when none of its metrics is asked for."""
-    metrics: list[Metric] = (
-        [metric for name, metric in entity.metrics.items() if name in query.metrics]
-        if query.metrics
-        else list(entity.metrics.values())
-    )
-    if not metrics:
-        return ""
-    attributes = ",\n".join(f"                {_json(k)}: {_json(v)}" for k, v in sorted(entity.attributes.items()))
-    listed = ",\n                ".join([_metric(metric, query.fields) for metric in metrics])
-    return (
-        f'{{\n            "type": {_json(entity.type)},\n            "id": {_json(entity.id)},\n'
-        f'            "attributes": {{{chr(10) + attributes + chr(10) + " " * 12 if attributes else ""}}},\n'
-        f'            "metrics": [\n                {listed}\n            ]\n        }}'
-    )
-
-
-def _metric(metric: Metric, fields: frozenset[str]) -> str:
-    templates = metric.prototype.templates
-    values = metric.values()
-    chosen = (fields, len(values))
-    template = templates.get(chosen)
-    if template is None:
-        template = templates[chosen] = _template(metric.prototype, fields, values)
-    return template % values
-
-
-def _template(prototype: Prototype, fields: frozenset[str], values: Mapping[str, int | float]) -> str:
-    head = zip(HEAD_FIELDS, (prototype.kind, prototype.name, prototype.unit, prototype.desc), strict=True)
-    members = [f'"{name}": {_json(text).replace("%", "%%")}' for name, text in head if name in fields]
-    members += [f'"{name}": %({name})r' for name in values if name in fields]
-    inner = ",\n".join(" " * 20 + member for member in members)
-    return f"{{\n{inner}\n{' ' * 16}}}" if members else "{}"
-
-
-def _json(text: str) -> str:
-    return orjson.dumps(text).decode()
-
-
-def prometheus(registry: Registry, who: Identity) -> str:
-    """All metrics in Prometheus' text format, with the entity's type, id and attributes as labels."""
-    for refresh in registry.before_query:
-        refresh()
-    families: dict[str, tuple[Prototype, list[str]]] = {}
-    for entity in registry.entities():
-        labels = {"cluster": who.cluster or "unknown", "role": who.role, "entity": entity.type, **entity.attributes}
-        text = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-        for name, metric in entity.metrics.items():
-            _, lines = families.setdefault(name, (metric.prototype, []))
-            for field, value in metric.values().items():
-                quantile = f',quantile="{PERCENTILES[field]}"' if field in PERCENTILES else ""
-                lines.append(f"pegasus_{name}{{{text}{quantile}}} {value!r}")
-    kinds = {"Counter": "counter", "Gauge": "gauge", "Percentile": "summary"}
-    return "".join(
-        f"# HELP pegasus_{name} {_escaped(prototype.desc)}\n# TYPE pegasus_{name} {kinds[prototype.kind]}\n"
-        + "\n".join(lines)
-        + "\n"
-        for name, (prototype, lines) in sorted(families.items())
-    )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -47,14 +47,21 @@ class PegasusServer:
         router: The HTTP routes; None when HTTP is disabled.
         rpcs: What each RPC code does.
         observe: Told about every answered RPC, for metrics.
+        failed: Told the code of every RPC that is answered with an error, and the error.
     """
 
     def __init__(
-        self, router: Router | None, rpcs: Mapping[str, Rpc[Any, Any]], *, observe: Observer | None = None
+        self,
+        router: Router | None,
+        rpcs: Mapping[str, Rpc[Any, Any]],
+        *,
+        observe: Observer | None = None,
+        failed: Callable[[str, str], None] = lambda _code, _error: None,
     ) -> None:
         self.router = router
         self.rpcs = rpcs
         self.observe = observe
+        self.failed = failed
         self.connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
 
@@ -295,6 +302,7 @@ class _RpcSpeaker:
         else:
             log.error("an RPC failed", peer=request.peer, code=request.code, exc_info=error)
             name = ErrorCode.ERR_UNKNOWN
+        self._connection.server.failed(request.code, name)
         rpc = self._rpcs[request.code]
         if rpc.encode is not None:
             self._send(request, encode_error(request.code, request.seqid, name), started)

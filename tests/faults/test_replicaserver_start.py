@@ -169,7 +169,7 @@ def test_google_pprof_draws_profiles_from_a_running_server(tmp_path: Path):
         client = threading.Thread(target=ask_until, args=(stop, f"{daemon.url}/metrics?detail=true"))
         client.start()
         try:
-            assert "shared.pegasus.metrics.answer" in draw("--seconds=1", f"{daemon.url}/pprof/profile")
+            assert "shared.pegasus.metric_query.answer" in draw("--seconds=1", f"{daemon.url}/pprof/profile")
         finally:
             stop.set()
             client.join()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
 from replicaserver.node.upkeep import Upkeep
 from replicaserver.replica import Forgotten
 from replicaserver.storage.rocks import StoreError
+from shared.pegasus.errors import ErrorCode
 from shared.pegasus.keys import encode_key
 from shared.pegasus.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Clock, Served, eventually
@@ -145,6 +147,34 @@ async def test_metrics_are_measured_on_real_tables(served: Served):
     [disk] = json.loads(text)["entities"]
     assert (disk["id"], disk["attributes"]["tag"]) == ("disk@data1", "data1")
     assert all(metric["value"] > 0 for metric in disk["metrics"])
+
+
+async def test_reads_and_writes_that_fail_are_counted(served: Served):
+    await served.table()
+    await served.server.node.describe(
+        served.partition(), replace(served.partition().app, envs={"replica.deny_client_request": "reconfig*write"})
+    )
+    assert await served.error("put", UpdateRequest(encode_key(b"h", b""), b"v")) == ErrorCode.ERR_INVALID_STATE
+    assert await served.metric("write_failed_requests", "server") == 1
+    assert await served.metric("read_failed_requests", "server") == 0
+    assert await served.metric("write_busy_requests", "server") == 0
+
+
+@pytest.fixture
+def profiled(flags: dict[str, str]) -> None:
+    flags["is_profile"] = "true"
+
+
+@pytest.mark.usefixtures("profiled")
+async def test_rpcs_are_measured_one_by_one_when_that_is_asked_for(served: Served):
+    await served.table()
+    await served.call("put", UpdateRequest(encode_key(b"h", b""), b"v"))
+    _, text = await served.http("/metrics?types=profiler&ids=task@RPC_RRDB_RRDB_PUT")
+    [entity] = json.loads(text)["entities"]
+    assert entity["attributes"] == {"task_name": "RPC_RRDB_RRDB_PUT"}
+    names = {metric["name"] for metric in entity["metrics"]}
+    assert {"profiler_executed_tasks", "profiler_server_rpc_latency_ns"} <= names
+    assert await served.metric("profiler_executed_tasks", "task@RPC_RRDB_RRDB_PUT") == 1
 
 
 async def test_metrics_for_prometheus(served: Served):
