@@ -49,14 +49,17 @@ def decide(metadata: Metadata, proposed: Proposed) -> Change:
         raise Refused(ErrorCode.ERR_APP_DROPPED)
     if proposed.ballot != partition.ballot + 1:
         raise Refused(ErrorCode.ERR_INVALID_VERSION)
-    changed = _next(partition, proposed.type, proposed.node)
+    if proposed.type == ConfigType.REMOVE and metadata.is_loading(table.app_id):
+        raise Refused(ErrorCode.ERR_INVALID_STATE, "files of a bulk load are on their way to its primary")
+    changed = _next(partition, proposed)
     decree = max(partition.last_committed_decree, proposed.last_committed_decree)
     changed = replace(changed, last_committed_decree=decree)
     return Change(_completed(table, proposed.gpid, changed), {proposed.gpid: changed})
 
 
-def _next(partition: Partition, type: ConfigType, node: HostPort) -> Partition:
-    match type:
+def _next(partition: Partition, proposed: Proposed) -> Partition:
+    node = proposed.node
+    match proposed.type:
         case ConfigType.ASSIGN_PRIMARY if node and not partition.members():
             if partition.last_drops and node not in partition.last_drops:
                 raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{node} never held the partition")
@@ -69,10 +72,23 @@ def _next(partition: Partition, type: ConfigType, node: HostPort) -> Partition:
             return partition.with_secondary(node)
         case ConfigType.DOWNGRADE_TO_SECONDARY if node and node == partition.primary:
             return partition.with_secondary(node)
+        case ConfigType.REMOVE if _leaves_nothing(partition, proposed):
+            return partition.vacated()
         case ConfigType.DOWNGRADE_TO_INACTIVE | ConfigType.REMOVE if node in partition.members():
             return partition.without(node)
         case _:
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{type.name} {node} does not fit the configuration")
+            name = proposed.type.name
+            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{name} {node} does not fit the configuration")
+
+
+def _leaves_nothing(partition: Partition, proposed: Proposed) -> bool:
+    """Whether a sole member removes itself that has seen no write.
+
+    A replica server sends that only after it has stopped to take writes and has found no row. Whoever lost its
+    replica, or leaves with rows, says DOWNGRADE_TO_INACTIVE, and is remembered.
+    """
+    is_untouched = proposed.last_committed_decree == 0 and partition.last_committed_decree == 0
+    return partition.members() == (proposed.node,) and not partition.last_drops and is_untouched
 
 
 def _completed(table: Table, gpid: Gpid, changed: Partition) -> dict[int, Table]:
@@ -126,13 +142,28 @@ def assigned(metadata: Metadata, node: HostPort) -> list[Gpid]:
     ]
 
 
-def garbage(metadata: Metadata, stored: Iterable[ReplicaInfo], now_s: float) -> list[ReplicaInfo]:
-    """The replicas that a server may delete: their table is unknown, or dropped and past recall."""
+def garbage(metadata: Metadata, node: HostPort, stored: Iterable[ReplicaInfo], now_s: float) -> list[ReplicaInfo]:
+    """The replicas that a server may delete: their table is unknown, or dropped and past recall.
+
+    Or they were never written, and the server has left the partition (`balance`).
+    """
     found = []
     for info in stored:
         table = metadata.tables.get(info.pid.app_id)
+        if table is not None and _was_left(metadata, node, info):
+            found.append(info)
         if (table is None and info.pid.app_id <= metadata.last_app_id) or (
             table is not None and table.status == AppStatus.DROPPED and table.expire_second <= now_s
         ):
             found.append(info)
     return found
+
+
+def _was_left(metadata: Metadata, node: HostPort, info: ReplicaInfo) -> bool:
+    """Whether a replica without a write is of a configuration that is over, and its server out of the present one."""
+    found = metadata.partition(info.pid)
+    if found is None or not found[0].is_served():
+        return False
+    _, partition = found
+    is_untouched = info.last_committed_decree == 0 and info.last_prepared_decree == 0
+    return is_untouched and info.ballot < partition.ballot and node not in (*partition.members(), *partition.last_drops)

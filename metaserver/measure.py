@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Measurements:
         service = self._service
         required = health.required_members(service.flags.integer("mutation_2pc_min_replica_count"))
         seen: set[Gpid] = set()
+        planned = Counter(move.gpid for move in service.moves)
         for table in service.metadata.available():
             states = [health.gauge(table, partition, required) for partition in table.partitions]
             entity = self._registry.table(table.app_id)
@@ -65,10 +67,16 @@ class Measurements:
                 entity.gauge(name).value = states.count(name)
             for gpid, _ in table:
                 seen.add(gpid)
-                changes = self._registry.partition(*gpid).counter("partition_configuration_changes")
-                changes.value = service.changes.get(gpid, 0)
+                self._measure_partition(gpid, planned[gpid])
         for gpid in self._known - seen:
             self._registry.retire(self._registry.partition(*gpid), self._clock())
             if gpid.partition_index == 0:
                 self._registry.retire(self._registry.table(gpid.app_id), self._clock())
         self._known = seen
+
+    def _measure_partition(self, gpid: Gpid, planned_moves: int) -> None:
+        service, entity = self._service, self._registry.partition(*gpid)
+        entity.counter("partition_configuration_changes").value = service.changes.get(gpid, 0)
+        entity.counter("choose_primary_failed_operations").value = service.undecided_primaries[gpid]
+        entity.counter("greedy_copy_primary_operations").value = service.moved[gpid]
+        entity.gauge("greedy_recent_balance_operations").value = planned_moves

@@ -65,6 +65,10 @@ class Partition:
             last_drops=(*(other for other in self.last_drops if other != node), node)[-MAX_LAST_DROPS:],
         )
 
+    def vacated(self) -> Partition:
+        """The next configuration, in which nobody holds the partition: it is as good as new, nothing was written."""
+        return replace(self, ballot=self.ballot + 1, primary=NO_NODE)
+
     def with_primary(self, node: HostPort) -> Partition:
         """The next configuration, in which `node` is the primary."""
         return replace(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from metaserver.metadata import Metadata, Partition, Table
 from metaserver.nodes import Nodes
@@ -47,6 +48,7 @@ def cure(
     *,
     adds_secondaries: bool,
     may_add: Callable[[Gpid, Partition], bool],
+    preferred: Mapping[Gpid, HostPort] = MappingProxyType({}),
 ) -> tuple[list[Action], list[Diagnosis]]:
     """What would repair the partitions that lack a primary or secondaries.
 
@@ -54,6 +56,7 @@ def cure(
         pending: Partitions about which a server has been asked already.
         adds_secondaries: Whether replica servers can make secondaries.
         may_add: Whether a missing secondary need not be waited for any longer.
+        preferred: Servers that shall get new partitions if they are alive; the others get the rest.
     """
     alive = nodes.alive()
     actions: list[Action] = []
@@ -69,7 +72,7 @@ def cure(
             if partition.primary:
                 action = _secondary(table, gpid, partition, nodes, overall, may_add) if adds_secondaries else None
             else:
-                action, reason = _primary(gpid, partition, nodes, own, overall)
+                action, reason = _primary(gpid, partition, nodes, own, overall, preferred.get(gpid))
                 if reason:
                     diagnoses.append(Diagnosis(gpid, reason))
             if action is None:
@@ -98,7 +101,7 @@ def _counts(tables: Iterable[Table]) -> _Counts:
 
 
 def _primary(
-    gpid: Gpid, partition: Partition, nodes: Nodes, own: _Counts, overall: _Counts
+    gpid: Gpid, partition: Partition, nodes: Nodes, own: _Counts, overall: _Counts, preferred: HostPort | None
 ) -> tuple[Action | None, str]:
     """Who becomes primary, or why nobody can."""
 
@@ -112,7 +115,7 @@ def _primary(
     if partition.secondaries:
         return None, ""  # they are about to be found dead
     if not partition.last_drops:
-        chosen = fewest(nodes.alive())
+        chosen = preferred if preferred is not None and nodes.is_alive(preferred) else fewest(nodes.alive())
         return Action(gpid, ConfigType.ASSIGN_PRIMARY, chosen, chosen), ""
     returned, reason = _returned(gpid, partition, nodes)
     if returned is None:

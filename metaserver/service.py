@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
 
-from metaserver import configurations, messages, placement, tables
+from metaserver import balance, configurations, messages, placement, tables
 from metaserver.leadership import Leadership
 from metaserver.metadata import Change, Metadata, Partition, Refused
 from metaserver.nodes import Nodes
@@ -35,6 +36,8 @@ Send = Callable[[HostPort, UpdateConfigurationRequest], Awaitable[None]]
 _Undecided = tuple[Callable[[Metadata], tuple[Change, Any]], asyncio.Future[Any]]
 
 PROPOSAL_TIMEOUT_S = 10.0
+ASK_AGAIN_S = 600.0
+"""How long a server that was asked for a partition it holds, and kept it, is not asked again."""
 TICK_S = 1.0
 
 
@@ -46,7 +49,7 @@ class MetaService:
         flags: The settings of the process.
         leadership: Who leads.
         send: Delivers a proposal to a replica server; raises `RpcError` when it cannot.
-        adds_secondaries: Whether replica servers can make secondaries.
+        adds_secondaries: Whether replica servers can make secondaries; also an attribute.
         cure_delay_s: How long to collect changes before the placement is looked at again.
         clock: Seconds that never jump, for liveness.
         wall_clock: Unix seconds, for times that are kept.
@@ -54,6 +57,9 @@ class MetaService:
     Attributes:
         level: The function level that was set (§1).
         changes: How often each partition's configuration has changed in this process's life.
+        moves: What the balancer would do, as it was last looked at.
+        moved: How often each partition was given to another server in this process's life.
+        undecided_primaries: How often each partition was found to have no primary, and no server fit to be one.
     """
 
     def __init__(
@@ -75,16 +81,21 @@ class MetaService:
         self.level = MetaFunctionLevel[flags.text("meta_function_level_on_start").upper()]
         self.changes: dict[Gpid, int] = {}
         self.diagnoses: dict[Gpid, str] = {}
+        self.moves: list[balance.Move] = []
+        self.moved: Counter[Gpid] = Counter()
+        self.undecided_primaries: Counter[Gpid] = Counter()
         self.wall_clock = wall_clock
         self._clock = clock
         self._store = store
         self._send = send
-        self._adds_secondaries = adds_secondaries
+        self.adds_secondaries = adds_secondaries
         self._cure_delay_s = cure_delay_s
         self._cure_timer: asyncio.TimerHandle | None = None
         self._undecided: list[_Undecided] = []
         self._deciding: asyncio.Task[None] | None = None
         self._pending: dict[Gpid, float] = {}
+        self._asked_to_leave: dict[Gpid, float] = {}
+        self._preferred: dict[Gpid, HostPort] = {}
         self._dropped_since: dict[Gpid, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
@@ -174,7 +185,17 @@ class MetaService:
         for gpid in change.partitions:
             self.changes[gpid] = self.changes.get(gpid, 0) + 1
             self._pending.pop(gpid, None)
+            self._note_move(gpid)
             log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
+
+    def _note_move(self, gpid: Gpid) -> None:
+        """A partition that a server was asked to leave, and that has another primary now, has moved."""
+        wanted = self._preferred.get(gpid)
+        _, partition = self.metadata.partition(gpid) or (None, Partition())
+        if wanted is not None and partition.primary:
+            self._asked_to_leave.pop(gpid, None)
+            del self._preferred[gpid]
+            self.moved[gpid] += partition.primary == wanted
 
     def _shown(self, gpid: Gpid) -> str:
         _, partition = self.metadata.partition(gpid) or (None, Partition())
@@ -271,9 +292,11 @@ class MetaService:
             self.metadata,
             self.nodes,
             self._pending.keys(),
-            adds_secondaries=self._adds_secondaries,
+            adds_secondaries=self.adds_secondaries,
             may_add=self._may_add,
+            preferred=self._preferred,
         )
+        self.undecided_primaries.update(diagnosis.gpid for diagnosis in diagnoses)
         self.diagnoses = {diagnosis.gpid: diagnosis.reason for diagnosis in diagnoses}
         dead = {node for node, state in self.nodes.known.items() if not state.is_alive}
         for gpid, node in configurations.lost_secondaries(self.metadata, dead):
@@ -282,6 +305,51 @@ class MetaService:
                 actions.append(placement.Action(gpid, ConfigType.DOWNGRADE_TO_INACTIVE, partition.primary, node))
         for action in actions:
             self.propose(action)
+        if not (self._pending or self.diagnoses):
+            self._balance()
+
+    def _balance(self) -> None:
+        """Spread partitions that were never written over the servers that are alive; count what else should move."""
+        self._asked_to_leave = {
+            gpid: since for gpid, since in self._asked_to_leave.items() if self._clock() - since < ASK_AGAIN_S
+        }
+        self.moves = balance.plan(
+            self.metadata,
+            self.nodes.alive(),
+            self._is_empty,
+            spreads_cluster=self.flags.boolean("balance_cluster"),
+        )
+        free = [move for move in self.moves if move.is_free]
+        for move in free[: self.flags.integer("balance_op_count_per_round")]:
+            self.move(move)
+
+    def move(self, move: balance.Move) -> None:
+        """Ask a server to leave a partition that was never written, so that another one gets it; it may decline."""
+        self._preferred[move.gpid] = move.taker
+        self._asked_to_leave[move.gpid] = self._clock()
+        self.propose(placement.Action(move.gpid, ConfigType.REMOVE, move.giver, move.giver))
+
+    def give_away(self, gpid: Gpid, taker: HostPort) -> bool:
+        """Give a partition to another server, as an operator asks.
+
+        Returns:
+            False if there are rows in it, or there may be.
+        """
+        found = self.metadata.partition(gpid)
+        if found is None or found[1].members() != (found[1].primary,) or not self._is_empty(gpid, found[1]):
+            return False
+        if not self.nodes.is_alive(taker) or taker == found[1].primary:
+            return False
+        self.move(balance.Move(gpid, found[1].primary, taker, True))
+        return True
+
+    def _is_empty(self, gpid: Gpid, partition: Partition) -> bool:
+        """Whether the primary of a partition last said that it has seen no write, and need not be asked."""
+        node = self.nodes.known.get(partition.primary)
+        info = node.stored.get(gpid) if node is not None and node.stored is not None else None
+        if info is None or gpid in self._asked_to_leave or partition.last_committed_decree or partition.last_drops:
+            return False
+        return info.last_committed_decree == 0 and info.last_prepared_decree == 0
 
     def propose(self, action: placement.Action) -> None:
         """Ask a replica server for something, and wait a while for the change that follows before asking again."""

@@ -38,7 +38,6 @@ BULK_LOAD_BODY: Mapping[str, str | int] = dict.fromkeys(
     ("app_name", "cluster_name", "file_provider_type", "remote_root_path"), ""
 )
 USAGE_BODY: Mapping[str, str | int] = {"app_name": "", "scenario": ""}
-NO_BALANCE_OPERATIONS = {"copy_pri": 0, "copy_sec": 0, "move_pri": 0, "total": 0}
 
 
 @dataclass(frozen=True)
@@ -301,10 +300,16 @@ def cluster_info(service: MetaService) -> dict[str, str]:
         "zookeeper_hosts": service.flags.text("hosts_list"),
         "zookeeper_root": "/" + "/".join(part for part in service.flags.text("cluster_root").split("/") if part),
         "meta_function_level": level_name(service.current_level()),
-        "balance_operation_count": orjson.dumps(NO_BALANCE_OPERATIONS, option=orjson.OPT_INDENT_2).decode(),
+        "balance_operation_count": orjson.dumps(balance_counts(service), option=orjson.OPT_INDENT_2).decode(),
         "primary_replica_count_stddev": f"{primaries:.2f}",
         "total_replica_count_stddev": f"{totals:.2f}",
     }
+
+
+def balance_counts(service: MetaService) -> dict[str, int]:
+    """How many operations would balance the cluster: a partition with one member moves by a copy of its primary."""
+    count = len(service.moves)
+    return {"copy_pri": count, "copy_sec": 0, "move_pri": 0, "total": count}
 
 
 def level_name(level: MetaFunctionLevel) -> str:

@@ -69,7 +69,7 @@ class ReplicaServerRpcs:
         ]
         stored, now = request.stored_replicas or (), service.wall_clock()
         is_steady = service.current_level() >= MetaFunctionLevel.STEADY
-        garbage = configurations.garbage(service.metadata, stored, now) if is_steady else []
+        garbage = configurations.garbage(service.metadata, node, stored, now) if is_steady else []
         return ConfigSyncResponse(partitions=partitions, gc_replicas=garbage)
 
     def update_configuration(self) -> Rpc[UpdateConfigurationRequest, UpdateConfigurationResponse]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from metaserver import messages, tables
-from metaserver.handlers.http import cluster_info
+from metaserver.handlers.http import balance_counts, cluster_info
 from metaserver.metadata import Change, Metadata, Refused, Table
 from metaserver.placement import Action
 from metaserver.service import MetaService
@@ -66,6 +66,7 @@ from shared.pegasus.structures.metadata import ManualCompactionStatus
 
 __all__ = ["MetaRpcs", "unavailable"]
 
+_MAKES_SECONDARY = (ConfigType.ADD_SECONDARY, ConfigType.ADD_SECONDARY_FOR_LB, ConfigType.UPGRADE_TO_SECONDARY)
 LONGEST_HOLD_S = 100 * 365 * 86400
 
 
@@ -235,7 +236,7 @@ class MetaRpcs:
 
     def cluster_info(self, _request: ClusterInfoRequest) -> ClusterInfoResponse:
         info = cluster_info(self.service)
-        info["balance_operation_count"] = "move_pri=0,copy_pri=0,copy_sec=0,total=0"
+        info["balance_operation_count"] = shown_balance(self.service)
         info["cluster_name"] = self.service.flags.text("cluster_name")
         return ClusterInfoResponse(keys=list(info), values=list(info.values()))
 
@@ -264,6 +265,11 @@ class MetaRpcs:
             raise Refused(ErrorCode.ERR_INVALID_STATE)
         if not request.action_list or any(action.type not in list(ConfigType) for action in request.action_list):
             raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+        copies = [action for action in request.action_list if action.type in _MAKES_SECONDARY]
+        if copies and not service.adds_secondaries:
+            if not service.give_away(request.gpid, copies[0].hp_node or copies[0].node):
+                raise Refused(ErrorCode.ERR_NOT_IMPLEMENTED)
+            return BalancerResponse()
         for action in request.action_list:
             target, node = action.hp_target or action.target, action.hp_node or action.node
             service.propose(Action(request.gpid, ConfigType(action.type), target, node))
@@ -344,6 +350,12 @@ class MetaRpcs:
                 yield (stored.manual_compact_status or 0) if stored is not None else 0
 
 
+def shown_balance(service: MetaService) -> str:
+    """The operations that would balance the cluster, as the shell shows them."""
+    counts = balance_counts(service)
+    return ",".join(f"{name}={counts[name]}" for name in ("move_pri", "copy_pri", "copy_sec", "total"))
+
+
 def _commands(service: MetaService) -> dict[str, Callable[[list[str]], str]]:
     """The remote commands of a metaserver (§12.5)."""
 
@@ -354,7 +366,7 @@ def _commands(service: MetaService) -> dict[str, Callable[[list[str]], str]]:
 
     known: dict[str, Callable[[list[str]], str]] = {
         "server-info": lambda _arguments: f"Pegasus Meta Server {PEGASUS_VERSION}",
-        "meta.lb.get_balance_operation_count": lambda _arguments: "move_pri=0,copy_pri=0,copy_sec=0,total=0",
+        "meta.lb.get_balance_operation_count": lambda _arguments: shown_balance(service),
         "meta.lb.assign_delay_ms": assign_delay,
     }
     known["help"] = lambda _arguments: "\n".join(sorted(known))

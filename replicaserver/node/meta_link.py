@@ -221,9 +221,10 @@ class MetaLink:
             self._described(partition)
         unwanted = {info.pid for info in answer.gc_replicas or ()}
         for partition in tuple(self._node.partitions.values()):
-            if partition.gpid in unwanted:
+            is_stale = self._changed_s.get(partition.gpid, 0.0) >= asked_s
+            if partition.gpid in unwanted and not is_stale:
                 await self._node.remove(partition.gpid)
-            elif partition.gpid not in named and self._changed_s.get(partition.gpid, 0.0) < asked_s:
+            elif partition.gpid not in named and not is_stale:
                 partition.step(Forgotten())
 
     def _missing(self, wanted: UpdateConfigurationRequest) -> None:
@@ -250,13 +251,16 @@ class MetaLink:
             type = ConfigType(request.type)
         except ValueError as error:
             raise RpcError(ErrorCode.ERR_INVALID_PARAMETERS, f"no proposal has the type {request.type}") from error
+        self._changed_s[gpid] = time.monotonic()
         partition = self._node.partitions.get(gpid)
         match type:
             case ConfigType.ASSIGN_PRIMARY | ConfigType.UPGRADE_TO_PRIMARY:
                 partition = await self._opened(gpid, request, partition)
                 self._handle(partition, partition.step(Assign(configuration(request.config))))
-            case ConfigType.DOWNGRADE_TO_INACTIVE | ConfigType.REMOVE | ConfigType.DOWNGRADE_TO_SECONDARY:
+            case ConfigType.DOWNGRADE_TO_INACTIVE | ConfigType.DOWNGRADE_TO_SECONDARY:
                 await self._leave(request, type)
+            case ConfigType.REMOVE:
+                await self._vacate(request)
             case _:
                 raise RpcError(ErrorCode.ERR_NOT_IMPLEMENTED, f"{type.name}: there are no secondaries yet")
 
@@ -275,10 +279,7 @@ class MetaLink:
 
     async def _leave(self, request: UpdateConfigurationRequest, type: ConfigType) -> None:
         """Take this node out of a configuration, as its primary."""
-        partition = self._node.partitions.get(request.config.pid)
-        me = self._node.around.node
-        if partition is None or not partition.core.is_primary or (request.hp_node or request.node) != me:
-            raise RpcError(ErrorCode.ERR_INVALID_STATE, "not the primary here")
+        partition = self._led(request)
         held = partition.core.configuration
         partition.step(Forgotten())
         await partition.rounds.drained()
@@ -287,7 +288,37 @@ class MetaLink:
         )
         answer = await self._send_update(self._update(request.info, partition.gpid, without, type))
         if answer is not None:
-            partition.step(Observed(answer))
+            self._handle(partition, partition.step(Observed(answer)))
+        else:
+            self.sync_soon()
+
+    async def _vacate(self, request: UpdateConfigurationRequest) -> None:
+        """Leave a partition that was never written to others: to say so, this node takes no write any more.
+
+        Without an answer, or against a refusal, it asks what is in force; only a new ballot lets it serve again.
+        """
+        partition = self._led(request)
+        if not partition.is_untouched():
+            self.sync_soon()  # the metaserver does not know yet
+            raise RpcError(ErrorCode.ERR_INVALID_STATE, "there are rows in it")
+        held = partition.core.configuration
+        partition.step(Forgotten())
+        await partition.rounds.drained()
+        answer = None
+        if partition.is_untouched():
+            vacated = Configuration(held.ballot + 1, None, (), held.max_replica_count, 0)
+            answer = await self._send_update(self._update(request.info, partition.gpid, vacated, ConfigType.REMOVE))
+        if answer is not None:
+            self._handle(partition, partition.step(Observed(answer)))
+        self.sync_soon()
+
+    def _led(self, request: UpdateConfigurationRequest) -> Partition:
+        """The replica that this node shall leave, which it must be the primary of."""
+        partition = self._node.partitions.get(request.config.pid)
+        me = self._node.around.node
+        if partition is None or not partition.core.is_primary or (request.hp_node or request.node) != me:
+            raise RpcError(ErrorCode.ERR_INVALID_STATE, "not the primary here")
+        return partition
 
     def _handle(self, partition: Partition, effects: Iterable[Effect]) -> None:
         self._changed_s[partition.gpid] = time.monotonic()

@@ -429,6 +429,15 @@ class Partition:
 
         return account
 
+    def is_untouched(self) -> bool:
+        """Whether it is certain that nothing was ever written here, by clients or by a bulk load."""
+        if self.core.last_prepared > 0 or self.core.last_committed > 0 or self.is_ingesting:
+            return False
+        try:
+            return not self.store.read(b"", 1)
+        except StoreError:
+            return False
+
     def look_at_engine(self) -> None:
         """Bring the metrics up to date that RocksDB counts.
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from metaserver import configurations
 from metaserver.configurations import Proposed
-from metaserver.metadata import Metadata, Partition, Refused, Table
+from metaserver.metadata import Load, Metadata, Partition, Refused, Table
 from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.structures.bulk_load import BulkLoadStatus
 from shared.pegasus.structures.layer2 import AppStatus
 from shared.pegasus.structures.meta_admin import ConfigType
 from shared.pegasus.structures.metadata import ReplicaInfo
@@ -141,9 +142,44 @@ def test_a_server_is_told_what_it_is_a_member_of():
 def test_replicas_of_tables_past_recall_are_garbage():
     dropped = known(Partition(), status=AppStatus.DROPPED, expire_second=100)
     stored = [ReplicaInfo(Gpid(2, 0)), ReplicaInfo(Gpid(1, 0)), ReplicaInfo(Gpid(99, 0))]
-    assert [info.pid for info in configurations.garbage(dropped, stored, 99)] == [Gpid(1, 0)]
-    assert [info.pid for info in configurations.garbage(dropped, stored, 100)] == [Gpid(2, 0), Gpid(1, 0)]
-    assert configurations.garbage(known(Partition()), stored[:1], 100) == []
+    assert [info.pid for info in configurations.garbage(dropped, A, stored, 99)] == [Gpid(1, 0)]
+    assert [info.pid for info in configurations.garbage(dropped, A, stored, 100)] == [Gpid(2, 0), Gpid(1, 0)]
+    assert configurations.garbage(known(Partition()), A, stored[:1], 100) == []
+
+
+def test_who_was_never_written_to_leaves_nothing_behind():
+    metadata = known(Partition(3, A))
+    assert decided(metadata, ConfigType.REMOVE, A, 4) == Partition(4)
+    assert decided(metadata, ConfigType.ASSIGN_PRIMARY, B, 5) == Partition(5, B)
+
+
+@pytest.mark.parametrize(
+    ("before", "type", "decree"),
+    [
+        (Partition(3, A), ConfigType.REMOVE, 1),  # it says that it was written
+        (Partition(3, A, last_committed_decree=1), ConfigType.REMOVE, 0),  # it is known that it was
+        (Partition(3, A), ConfigType.DOWNGRADE_TO_INACTIVE, 0),  # it has lost what it had, perhaps
+        (Partition(3, A, (), (B,)), ConfigType.REMOVE, 0),  # another one may know more
+    ],
+)
+def test_whoever_may_have_rows_is_remembered(before, type, decree):
+    assert decided(known(before), type, A, 4, decree).last_drops[-1] == A
+
+
+def test_a_partition_that_is_being_loaded_is_not_left():
+    metadata = known(Partition(3, A))
+    metadata.loads[2] = Load(2, "c", "p", "r", False, BulkLoadStatus.DOWNLOADING)
+    assert refusal(metadata, ConfigType.REMOVE, A, 4) == "ERR_INVALID_STATE"
+
+
+def test_a_replica_that_was_left_without_a_write_is_garbage():
+    left = ReplicaInfo(P0, ballot=3)
+    for held in (Partition(4), Partition(5, B)):
+        assert configurations.garbage(known(held), A, [left], 0) == [left]
+    written = ReplicaInfo(P0, 3, last_committed_decree=1, last_prepared_decree=1)
+    assert configurations.garbage(known(Partition(5, B)), A, [written], 0) == []
+    for member in (Partition(4, A), Partition(4, NO_NODE, (A,)), Partition(4, NO_NODE, (), (A,)), Partition(3)):
+        assert configurations.garbage(known(member), A, [left], 0) == []
 
 
 proposals = st.lists(

@@ -74,11 +74,15 @@ async def test_the_cluster(served):
 
 
 async def test_an_uneven_cluster_shows_its_spread(served):
+    await served.report(1)  # there are rows in its partitions
     await served.beat(2)
     await create(served, "t", 4)
     await served.accept()
     shown = orjson.loads((await served.get("/meta/cluster"))[1])
     assert shown["primary_replica_count_stddev"] == "6.00"  # 14 and 2
+    counts = {"copy_pri": 6, "copy_sec": 0, "move_pri": 0, "total": 6}  # of 4 and 8, half should move
+    assert orjson.loads(shown["balance_operation_count"]) == counts
+    assert '"copy_pri": 6,\n' in shown["balance_operation_count"]
 
 
 async def test_a_frozen_cluster_says_so(cluster):

@@ -273,13 +273,38 @@ async def test_remote_commands(served):
 
 
 async def test_an_operators_proposal_is_passed_on(served):
-    action = admin.ProposalAction(node(1), node(2), ConfigType.ADD_SECONDARY, node(1), node(2))
+    action = admin.ProposalAction(node(1), node(1), ConfigType.DOWNGRADE_TO_INACTIVE, node(1), node(1))
     assert (await served.call(BALANCE, admin.BalancerRequest(Gpid(2, 3), [action]))).err == "ERR_OK"
     await served.settle()
     (target, request) = served.proposals[-1]
-    assert (target, request.type, request.hp_node) == (node(1), ConfigType.ADD_SECONDARY, node(2))
+    assert (target, request.type, request.hp_node) == (node(1), ConfigType.DOWNGRADE_TO_INACTIVE, node(1))
     assert (await served.call(BALANCE, admin.BalancerRequest(Gpid(9, 0), [action]))).err == "ERR_APP_NOT_EXIST"
     assert (await served.call(BALANCE, admin.BalancerRequest(Gpid(2, 3), []))).err == "ERR_INVALID_PARAMETERS"
+
+
+async def test_an_operator_moves_a_primary_that_was_never_written(cluster):
+    await cluster.beat(1)
+    await cluster.accept()
+    cluster.service.set_level(admin.MetaFunctionLevel.BLIND)  # or the balancer is faster
+    await cluster.beat(2)
+    cluster.service.level = admin.MetaFunctionLevel.STEADY
+
+    def copy(node_number):
+        to = node(node_number)
+        actions = [
+            admin.ProposalAction(node(1), to, ConfigType.ADD_SECONDARY_FOR_LB, node(1), to),
+            admin.ProposalAction(node(1), node(1), ConfigType.DOWNGRADE_TO_SECONDARY, node(1), node(1)),
+            admin.ProposalAction(to, to, ConfigType.UPGRADE_TO_PRIMARY, to, to),
+        ]
+        return admin.BalancerRequest(Gpid(2, 3), actions, balance_type=admin.BalancerRequestType.COPY_PRIMARY)
+
+    assert (await cluster.call(BALANCE, copy(3))).err == "ERR_NOT_IMPLEMENTED"  # there is no such server
+    assert (await cluster.call(BALANCE, copy(2))).err == "ERR_OK"
+    await cluster.accept()
+    partition = (await route(cluster)).partitions[3]
+    assert (partition.hp_primary, partition.ballot) == (node(2), 3)
+    await cluster.report(2)
+    assert (await cluster.call(BALANCE, copy(1))).err == "ERR_NOT_IMPLEMENTED"  # there are rows in it
 
 
 # -- compaction -----------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class Meta:
         self.syncs: list[ConfigSyncRequest] = []
         self.updates: list[UpdateConfigurationRequest] = []
         self.silent = False
+        self.declined: int | None = None
 
     def rpcs(self):
         return {
@@ -86,6 +87,8 @@ class Meta:
         self.updates.append(request)
         gpid = request.config.pid
         held = self.configurations[gpid]
+        if request.type == self.declined:
+            return UpdateConfigurationResponse(ErrorCode.ERR_INVALID_STATE, wire(gpid, held))
         if request.config.ballot != held.ballot + 1:
             return UpdateConfigurationResponse(ErrorCode.ERR_INVALID_VERSION, wire(gpid, held))
         self.configurations[gpid] = configuration(request.config)
@@ -252,6 +255,60 @@ async def test_a_primary_leaves_when_it_is_asked_to(served: Served, meta: Meta):
     await eventually(held, lambda config: config.primary is None)
     assert (await held()).last_committed_decree == 1
     assert await served.error("put", UpdateRequest(KEY, b"")) == ErrorCode.ERR_INVALID_STATE
+
+
+async def test_a_partition_that_was_never_written_is_left_to_others(served: Served, meta: Meta):
+    await assigned(served, meta)
+    await propose(served, meta, FIRST, ConfigType.REMOVE)
+
+    async def held() -> Configuration:
+        return meta.configurations[FIRST]
+
+    await eventually(held, lambda config: config.primary is None)
+    assert (meta.updates[-1].type, meta.updates[-1].config.last_committed_decree) == (ConfigType.REMOVE, 0)
+    assert await served.error("put", UpdateRequest(KEY, b"")) == ErrorCode.ERR_INVALID_STATE
+
+
+async def test_a_partition_with_rows_is_kept_and_serves_on(served: Served, meta: Meta):
+    await assigned(served, meta)
+    await served.call("put", UpdateRequest(KEY, b"val"))
+    syncs = len(meta.syncs)
+    await propose(served, meta, FIRST, ConfigType.REMOVE)
+
+    async def reported() -> int:
+        return max(
+            (info.last_committed_decree for sync in meta.syncs[syncs:] for info in sync.stored_replicas), default=0
+        )
+
+    await eventually(reported, lambda decree: decree == 1)
+    assert [update.type for update in meta.updates] == [ConfigType.ASSIGN_PRIMARY]
+    assert (await served.call("put", UpdateRequest(KEY, b"again"))).error == 0
+
+
+async def test_rows_of_a_bulk_load_count_as_written(served: Served, meta: Meta):
+    await assigned(served, meta)
+    batch = served.partition().store.batch()
+    batch.put(KEY, b"row")
+    served.partition().store.write(batch)
+    await propose(served, meta, FIRST, ConfigType.REMOVE)
+    assert (await served.call("put", UpdateRequest(KEY, b"again"))).error == 0
+    assert [update.type for update in meta.updates] == [ConfigType.ASSIGN_PRIMARY]
+
+
+async def test_whoever_may_not_leave_serves_again_under_a_new_ballot(served: Served, meta: Meta):
+    await assigned(served, meta)
+    ballot = meta.configurations[FIRST].ballot
+    meta.declined = ConfigType.REMOVE
+    await propose(served, meta, FIRST, ConfigType.REMOVE)
+
+    async def held() -> int:
+        return meta.configurations[FIRST].ballot
+
+    await eventually(held, lambda now: now > ballot)
+    await eventually(lambda: is_primary(served), bool)
+    types = [update.type for update in meta.updates]
+    assert types == [ConfigType.ASSIGN_PRIMARY, ConfigType.REMOVE, ConfigType.PRIMARY_FORCE_UPDATE_BALLOT]
+    assert (await served.call("put", UpdateRequest(KEY, b"v"))).error == 0
 
 
 @pytest.mark.parametrize("type", [ConfigType.ADD_SECONDARY, ConfigType.DOWNGRADE_TO_INACTIVE, 99])
