@@ -9,17 +9,23 @@ import fcntl
 import hashlib
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import duckdb
 
 from tests.conformance.environments import cache_folder
 from tests.conformance.fdl_oracle import compiler_jar
+from tests.processes import DaemonProcess
 from tests.requires import program
 
 FDL = Path(str(resources.files("iserver.example"))) / "shop.fdl"
 HERE = Path(__file__).parent
 NPM = ("typescript@5.1", "cross-fetch@3", "react@18", "@types/react@18", "@types/node@20")
+BROWSER_NPM = (*NPM, "react-dom@18", "@types/react-dom@18", "esbuild@0.25")
 OPENFEATURE_NPM = ("@openfeature/server-sdk@1", "@openfeature/core@1", "@openfeature/ofrep-provider@0.1.3")
 TSC = (
     *("--target", "es2020", "--module", "commonjs", "--lib", "es2020,dom"),
@@ -27,12 +33,17 @@ TSC = (
 )
 
 
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Shop</title><div id="shop"></div><script src="page.js"></script></html>
+"""
+
+
 def typescript_client() -> list[str | Path]:
     """The command of the TypeScript driver; arguments are the base URL, a device and a scenario."""
     driver = HERE / "iserver_driver.ts"
 
     def build(folder: Path) -> None:
-        _run([program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", *NPM], folder)
+        _install(NPM, folder)
         _compile_fdl("--typescript", folder / "client.ts")
         shutil.copy(driver, folder / "driver.ts")
         _run([folder / "node_modules" / ".bin" / "tsc", *TSC, "driver.ts"], folder)
@@ -40,12 +51,33 @@ def typescript_client() -> list[str | Path]:
     return [program("node", "nodejs"), _built("typescript", [driver, FDL], build) / "driver.js"]
 
 
+def browser_page() -> Path:
+    """The folder of a page that uses the generated TypeScript client with React, and of an empty one beside it."""
+    driver = HERE / "iserver_page.tsx"
+
+    def build(folder: Path) -> None:
+        _install(BROWSER_NPM, folder)
+        _compile_fdl("--typescript", folder / "client.ts")
+        shutil.copy(driver, folder / "page.tsx")
+        bundle = (
+            "--bundle",
+            "--outfile=page.js",
+            "--define:process.env={}",
+            '--define:process.env.NODE_ENV="production"',
+        )
+        _run([folder / "node_modules" / ".bin" / "esbuild", "page.tsx", *bundle], folder)
+        (folder / "index.html").write_text(PAGE)
+        (folder / "empty.html").write_text("<!doctype html>")
+
+    return _built("browser", [driver, FDL], build)
+
+
 def openfeature_node_client() -> list[str | Path]:
     """The command of the OpenFeature driver; the argument is the base URL."""
     driver = HERE / "openfeature_driver.mjs"
 
     def build(folder: Path) -> None:
-        _run([program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", *OPENFEATURE_NPM], folder)
+        _install(OPENFEATURE_NPM, folder)
         shutil.copy(driver, folder / "driver.mjs")
 
     return [program("node", "nodejs"), _built("openfeature", [driver], build) / "driver.mjs"]
@@ -73,9 +105,18 @@ def java_client() -> list[str | Path]:
     ]
 
 
+def flushed(iserver: DaemonProcess, data: Path, query: str, table: str) -> list[tuple[Any, ...]]:
+    """End all sessions of an iserver with `--enable-cmd`, then ask its tables."""
+    body = b'{"action":"flushToWarehouse"}'
+    with urllib.request.urlopen(f"{iserver.url}/cmd", data=body, timeout=60) as answer:
+        assert answer.status == 200
+    files = f"read_parquet('{data}/warehouse/tables/{table}/*/*/*.parquet', union_by_name=true)"
+    return duckdb.connect().execute(f"SELECT {query} FROM {files}").fetchall()
+
+
 def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """A folder that was built from some files, now or by an earlier run."""
-    content = b"".join(path.read_bytes() for path in made_of) + repr((NPM, OPENFEATURE_NPM, TSC)).encode()
+    content = b"".join(path.read_bytes() for path in made_of) + repr((BROWSER_NPM, OPENFEATURE_NPM, TSC, PAGE)).encode()
     folder = cache_folder() / f"iserver-{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
@@ -86,6 +127,10 @@ def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) ->
             build(folder)
             (folder / "finished").touch()
     return folder
+
+
+def _install(packages: Sequence[str], folder: Path) -> None:
+    _run([program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", *packages], folder)
 
 
 def _compile_fdl(option: str, target: Path) -> None:

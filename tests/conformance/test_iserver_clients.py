@@ -10,12 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import orjson
 import pytest
 
 from tests.conformance.fdl_oracle import compiler_jar
-from tests.conformance.iserver_clients import FDL, java_client, typescript_client
+from tests.conformance.iserver_clients import FDL, flushed, java_client, typescript_client
 from tests.processes import DaemonProcess, start_daemon
 from tests.requires import program
 
@@ -62,15 +61,6 @@ def run(command: list[str | Path], *arguments: str) -> str:
 
 def typescript(iserver: DaemonProcess, scenario: str, device: str = "dev-1") -> Any:
     return json.loads(run(typescript_client(), iserver.url, device, scenario).splitlines()[-1])
-
-
-def flushed(iserver: DaemonProcess, data: Path, query: str, table: str) -> list[tuple[Any, ...]]:
-    """End all sessions, then ask the tables."""
-    body = b'{"action":"flushToWarehouse"}'
-    with urllib.request.urlopen(f"{iserver.url}/cmd", data=body, timeout=60) as answer:
-        assert answer.status == 200
-    files = f"read_parquet('{data}/warehouse/tables/{table}/*/*/*.parquet', union_by_name=true)"
-    return duckdb.connect().execute(f"SELECT {query} FROM {files}").fetchall()
 
 
 def test_the_typescript_client_sees_what_was_decided_and_everything_it_signals_is_logged(iserver, tmp_path):

@@ -12,13 +12,9 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser import FLAGS, chromium_path
 from tests.processes import DaemonProcess, start_daemon
-from tests.requires import program
 
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 expect.set_options(timeout=30_000)
 ATTACKS = (
     "<img src=x onerror=alert(1)>",
@@ -80,7 +76,7 @@ def daemon(folder: Path) -> Iterator[DaemonProcess]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         yield started
         started.close()
 

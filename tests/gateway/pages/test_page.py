@@ -7,20 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.browser import chromium
 from tests.gateway.conftest import Client, Serve
-from tests.requires import program
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PRICES = """
 server: {title: "Prices <b>&amp;"}
 enums:
@@ -46,10 +37,8 @@ KEYS = "auth: {api_key: {keys: [sesame]}}\n"
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=program("chromium", "chromium"), args=FLAGS)
-        yield chromium
-        await chromium.close()
+    async with chromium() as opened:
+        yield opened
 
 
 class Opened:
