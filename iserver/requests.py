@@ -85,12 +85,15 @@ class SignalEvent:
         event: Name of the event.
         impression_id: The impression it happened on.
         args: Fields of the event as they were sent.
+        is_abstract: Whether `event` is at the top level of the program: what is meant is the event that imports it, of
+            whatever the impression belongs to. Java and Ruby clients have a method for each.
     """
 
     feature: str | None
     event: str
     impression_id: str | None
     args: Json
+    is_abstract: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,13 @@ class SignalRequest:
         Raises:
             MalformedError: Something in it has the wrong type.
         """
-        kinds = [kind for kind in ("mutate", "impressions", "event") if body.get(kind) is not None]
+        kinds = [kind for kind in ("mutate", "impressions", "event", "abstractEvent") if body.get(kind) is not None]
         options = body.get("options")
         return cls(
             id=_object(body, "id") if kinds or body.get("id") is not None else body,
             mutate=Mutate(_text(body, "mutate"), body.get("value")) if "mutate" in kinds else None,
             shown=_shown(_object(body, "impressions")) if "impressions" in kinds else (),
-            event=_event(body) if "event" in kinds else None,
+            event=_event(body) if "event" in kinds or "abstractEvent" in kinds else None,
             ignore_missing_impression=isinstance(options, dict) and options.get("ignore_missing_imp") is True,
         )
 
@@ -207,12 +210,14 @@ def _shown(impressions: Json) -> list[ShowCached]:
 
 
 def _event(body: Json) -> SignalEvent:
-    feature = _optional_text(body, "feature")
+    is_abstract = body.get("event") is None
+    feature = None if is_abstract else _optional_text(body, "feature")
     return SignalEvent(
         feature=None if feature == "session" else feature,
-        event=_text(body, "event"),
+        event=_text(body, "abstractEvent" if is_abstract else "event"),
         impression_id=_optional_text(body, "impressionId"),
         args=_object(body, "args"),
+        is_abstract=is_abstract,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iserver.audiences import EventPath
 from iserver.configuration import Configuration
 from iserver.definitions import Definition
 from iserver.fdl.values import InvalidValueError
@@ -115,27 +116,55 @@ def _store_event(
     now_ms: int,
     new_id: NewId,
 ) -> tuple[Record | None, Event] | None:
-    path = (event.feature, event.event)
-    if event.feature is not None and definition.feature(event.feature) is None:
-        raise UnknownError(f"unknown feature '{event.feature}'")
-    if definition.event(path) is None:
-        raise UnknownError(f"{event.feature or 'session'}: unknown event '{event.event}'")
-    record = None
-    if event.feature is not None:
-        found = event.impression_id and session.record_showing(event.feature, event.impression_id)
-        if not found:
-            if request.ignore_missing_impression:
-                return None
-            raise UnknownError(f"{event.feature}: impression '{event.impression_id or ''}' not found")
-        record = found
+    place = (_abstract_place if event.is_abstract else _place)(definition, session, event)
+    if place is None:
+        if request.ignore_missing_impression:
+            return None
+        raise UnknownError(f"{event.feature or event.event}: impression '{event.impression_id or ''}' not found")
+    path, record = place
     try:
         fields = definition.read_event_fields(path, event.args)
     except InvalidValueError as error:
         raise MalformedError(f"{event.event}: {error}") from error
     impression_id = session.id if record is None else str(event.impression_id)
-    stored = Event(event.event, now_ms, impression_id, new_id(), fields)
+    stored = Event(path[1], now_ms, impression_id, new_id(), fields)
     session.happen(record, stored)
     return record, stored
+
+
+Place = tuple[EventPath, Record | None]
+"""Which event it is, and the record it happened on: none for an event of the session."""
+
+
+def _place(definition: Definition, session: Session, event: SignalEvent) -> Place | None:
+    """What an event happened on, `None` when the impression is not on record."""
+    path = (event.feature, event.event)
+    if event.feature is not None and definition.feature(event.feature) is None:
+        raise UnknownError(f"unknown feature '{event.feature}'")
+    if definition.event(path) is None:
+        raise UnknownError(f"{event.feature or 'session'}: unknown event '{event.event}'")
+    if event.feature is None:
+        return path, None
+    record = event.impression_id and session.record_showing(event.feature, event.impression_id)
+    return (path, record) if record else None
+
+
+def _abstract_place(definition: Definition, session: Session, event: SignalEvent) -> Place | None:
+    """The event that imports the abstract one, of the session or of the newest record with the impression."""
+    if event.event not in definition.program.events:
+        raise UnknownError(f"unknown abstract event '{event.event}'")
+    impression_id = event.impression_id
+    if impression_id is None or impression_id == session.id:
+        events = definition.program.session.events.values()
+        return next((((None, item.name), None) for item in events if event.event in item.imports), None)
+    places = [
+        ((feature.name, item.name), record)
+        for feature in definition.program.features.values()
+        for item in feature.events.values()
+        if event.event in item.imports
+        if not feature.abstract and (record := session.record_showing(feature.name, impression_id)) is not None
+    ]
+    return max(places, key=lambda place: place[1].number, default=None)
 
 
 def apply_external(

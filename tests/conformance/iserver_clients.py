@@ -114,6 +114,17 @@ def flushed(iserver: DaemonProcess, data: Path, query: str, table: str) -> list[
     return duckdb.connect().execute(f"SELECT {query} FROM {files}").fetchall()
 
 
+def ruby_client() -> list[str | Path]:
+    """The command of the Ruby driver; the argument is a device, and the base URL is in `CAUSAL_ISERVER`."""
+    driver = HERE / "iserver_driver.rb"
+
+    def build(folder: Path) -> None:
+        _compile_fdl("--ruby", folder / "client.rb")
+        shutil.copy(driver, folder / "driver.rb")
+
+    return [program("ruby", "ruby"), "-E", "UTF-8", _built("ruby", [driver, FDL], build) / "driver.rb"]
+
+
 def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """A folder that was built from some files, now or by an earlier run."""
     content = b"".join(path.read_bytes() for path in made_of) + repr((BROWSER_NPM, OPENFEATURE_NPM, TSC, PAGE)).encode()

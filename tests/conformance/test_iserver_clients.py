@@ -1,8 +1,9 @@
-"""Generated clients, as processes, against an iserver started by its command (specification §17.2 and §17.3)."""
+"""Generated clients, as processes, against an iserver started by its command (specification §17.2 to §17.4)."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import orjson
 import pytest
 
 from tests.conformance.fdl_oracle import compiler_jar
-from tests.conformance.iserver_clients import FDL, flushed, java_client, typescript_client
+from tests.conformance.iserver_clients import FDL, flushed, java_client, ruby_client, typescript_client
 from tests.processes import DaemonProcess, start_daemon
 from tests.requires import program
 
@@ -107,6 +108,31 @@ def test_the_java_client_sees_what_was_decided_and_everything_it_signals_is_logg
     assert (user, len(cart)) == ("u-7", 1)
     rows = flushed(external, tmp_path / "data", "impression_count, results", "search")
     assert rows == [(2, [])]
+
+
+def test_the_ruby_client_sees_what_was_decided_warns_where_it_should_and_raises_where_it_must(external, tmp_path):
+    environment = {**os.environ, "CAUSAL_ISERVER": external.url}
+    command = [*ruby_client(), "dev-1", "dev-35"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [
+        "box true Submit Café ☃",
+        "checkout false false",
+        "search true popularity false",
+        "session prod basic Ruby",
+        "again 2 A",
+        "bought true",
+        "wrong RatingBox: Expecting a string for product: Rate this product!",
+    ]
+    assert done.stderr == "RatingBox: impression 'imp-9' not foundsession not found or expired"
+    sessions = flushed(external, tmp_path / "data", "device_id, user_id, add_to_cart[1].sku", "session")
+    assert sorted(sessions) == [("dev-1", "u-7", "s1"), ("dev-35", None, None)]
+    ((revenue,),) = flushed(external, tmp_path / "data", "purchase[1].value", "new_checkout")
+    assert revenue == 20.5
+    ((results, clicks),) = flushed(external, tmp_path / "data", "results, len(click)", "search")
+    assert (results, clicks) == ([{"id": "a", "title": "A", "score": 0.5}], 1)
+    ((ratings,),) = flushed(external, tmp_path / "data", "len(rating)", "rating_box")
+    assert ratings == 1
 
 
 def test_the_compiler_pushes_fdl_and_compiles_the_control_values_in_force_into_the_client(control, tmp_path):

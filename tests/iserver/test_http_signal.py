@@ -118,6 +118,54 @@ async def test_a_missing_impression_may_be_ignored(iserver):
     assert (await logged(iserver)).records[0].events == ()
 
 
+# --- abstract events, as Java and Ruby clients signal them ------------------------------------------
+
+
+@pytest.fixture
+async def checkout(open_iserver, shop, tmp_path):
+    """The running example with the new checkout for everybody."""
+    import orjson
+
+    shop["features"]["NewCheckout"]["gate"]["percent"] = 100
+    config = tmp_path / "checkout.json"
+    config.write_bytes(orjson.dumps(shop))
+    iserver = await open_iserver(config_file=config)
+    await iserver.features({"NewCheckout": {}, "RatingBox": {"product": "p"}})
+    return iserver
+
+
+async def test_an_abstract_event_is_the_event_that_imports_it_of_what_was_shown(checkout):
+    assert await checkout.signal(abstractEvent="Revenue", impressionId="imp-1", args={"value": 9.5}) == 200
+    (record,) = [record for record in (await logged(checkout)).records if record.feature == "NewCheckout"]
+    assert [(event.name, event.fields) for event in record.events] == [("Purchase", {"value": 9.5})]
+
+
+@pytest.mark.parametrize("impression", [None, "session id"])
+async def test_an_abstract_event_without_an_impression_is_one_of_the_session(checkout, impression):
+    if impression:
+        impression = (await checkout.features({}))["session"]["sessionId"]
+    args = {"value": 9.5, "sku": "s1"}
+    assert await checkout.signal(abstractEvent="Revenue", impressionId=impression, args=args) == 200
+    (event,) = (await logged(checkout)).events
+    assert (event.name, event.fields) == ("AddToCart", {"value": 9.5, "sku": "s1", "qty": 1})
+
+
+@pytest.mark.parametrize(
+    ("signal", "status", "text"),
+    [
+        ({"abstractEvent": "Nothing"}, 404, "unknown abstract event 'Nothing'"),
+        ({"abstractEvent": "Revenue", "impressionId": "imp-9"}, 404, "Revenue: impression 'imp-9' not found"),
+        ({"abstractEvent": "Revenue", "impressionId": "imp-1"}, 400, "missing required argument 'value'"),
+        ({"abstractEvent": "Revenue", "args": {"value": 9.5}}, 400, "missing required argument 'sku'"),
+        ({"abstractEvent": 7}, 400, "expected a string for 'abstractEvent'"),
+    ],
+)
+async def test_an_abstract_event_that_cannot_be_stored_is_told_why(checkout, signal, status, text):
+    answer = await checkout.post("signal", {"id": {"deviceId": "dev-1"}, **signal})
+    assert answer.status == status
+    assert text in await answer.text()
+
+
 # --- mutations (§4.2) -----------------------------------------------------------------------------
 
 
