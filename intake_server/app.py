@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import structlog
@@ -22,12 +23,12 @@ from intake_server.handlers.listing import ListingHandlers
 from intake_server.handlers.pages import PageHandlers, page_routes
 from intake_server.handlers.source import SourceHandlers
 from intake_server.handlers.wire import error_response
+from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import Form, Policy
 from intake_server.service.catalogs import Catalogs
 from intake_server.service.dask_reads import DaskReads
 from intake_server.service.exports import Exports
 from intake_server.service.guard import Guard
-from intake_server.service.partition_cache import PartitionCache
 from intake_server.service.reads import ReadAndEncode, Reads, read_here
 from intake_server.service.recipe_book import RecipeBook
 from intake_server.service.sending import InFlight
@@ -81,7 +82,7 @@ class CatalogServer:
         self.reads = Reads(
             self.readers,
             self.quick,
-            PartitionCache(settings.cache_bytes, settings.idle_s),
+            LatelyUsed(settings.cache_bytes, settings.cache_bytes // 2, settings.idle_s, time.monotonic),
             InFlight(settings.memory_bytes, most_large=max(2, 2 * settings.threads - 1)),
             read_and_encode=self._read_and_encode,
             timeout_s=settings.read_timeout_s,
@@ -168,7 +169,7 @@ class CatalogServer:
             self.sources.sweep()
             self.reads.cache.sweep()
             self.book.sweep()
-            self.exports.files.sweep()
+            self.exports.files.kept.sweep()
 
     async def close(self) -> None:
         """Close sources and let the threads end."""
@@ -178,7 +179,7 @@ class CatalogServer:
         self.sources.close()
         if self._dask is not None:
             await asyncio.to_thread(self._dask.close)
-        self.exports.files.close()
+        self.exports.files.kept.clear()
         self.reads.in_flight.close()
         self.quick.close()
         self.readers.close()
@@ -215,7 +216,7 @@ def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
         server.sources,
         server.reads,
         server.guard,
-        policy=Policy(settings.pickle, settings.prefer_compression),
+        policy=Policy(settings.pickle, settings.prefer_compression, settings.datasets_as),
         max_body=settings.max_body,
         send_timeout_s=settings.send_timeout_s,
         infos=server.registry.infos,

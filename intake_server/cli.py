@@ -77,6 +77,12 @@ SIZE = SizeType()
     default="none",
     help="Compression used whenever the client accepts it.",
 )
+@option(
+    "--datasets-as",
+    type=click.Choice(["map", "url"]),
+    default="map",
+    help="How data sets are described: map for clients with zarr 2, url for those with zarr 3.",
+)
 @option("--stringify", is_flag=True, help="Send frame columns of mixed types as text instead of refusing them.")
 @option("--getenv/--no-getenv", default=True, help="Whether catalogs may use env().")
 @option("--env-names", help="The only variables that env() may read, separated by commas.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 PICKLES = ("pickle2", "pickle1")
 COMPRESSIONS = ("snappy", "gzip")
+DATASET_FORMS = ("map", "url")
 
 
 class NoCompatibleFormat(Exception):  # noqa: N818 - the caller's mistake, answered as 400
@@ -23,10 +24,12 @@ class Policy:
     Attributes:
         pickle: Whether objects that MessagePack cannot carry may be sent as pickle.
         prefer: The compression to use whenever it is accepted; ``none`` sends data as they are when that is accepted.
+        datasets_as: How data sets are described to clients that do not say what they take: ``map`` or ``url``.
     """
 
     pickle: bool = False
     prefer: str = "none"
+    datasets_as: str = "map"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Settings:
         show_args: Whether listings carry the arguments of entries that clients may not open themselves.
         pickle: Whether data that nothing else can carry may be sent as pickle.
         prefer_compression: ``none``, ``snappy`` or ``gzip``: used whenever the client accepts it.
+        datasets_as: How data sets are described to clients that do not say what they take: ``map`` or ``url``.
         stringify: Whether frame columns of mixed types are sent as text instead of refused.
         getenv: Whether catalogs may use ``env()``.
         env_names: The only variables ``env()`` may read, None for all.
@@ -57,6 +58,7 @@ class Settings:
     show_args: bool = False
     pickle: bool = False
     prefer_compression: str = "none"
+    datasets_as: str = "map"
     stringify: bool = False
     getenv: bool = True
     env_names: frozenset[str] | None = None

@@ -33,7 +33,7 @@ class Schema:
     """What opening tells (§3.3).
 
     Attributes:
-        container: ``dataframe``, ``ndarray`` or ``python``.
+        container: ``dataframe``, ``ndarray``, ``python`` or ``xarray``.
         dtype: A map from columns to pandas dtype texts, a numpy dtype text, or None.
         shape: Lengths, None where unknown.
         npartitions: How many partitions there are, at least one.

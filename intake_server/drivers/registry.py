@@ -23,12 +23,15 @@ class _BuiltIn:
         container: What it opens; None for an alias, whose target tells.
         classic: The class of that name in the classic packages; catalogs may mention it too.
         place: ``module:Class`` of the driver; empty for catalogs and aliases, which are opened by the server itself.
+        lane: What all sources of the driver share, so that one which hangs holds up the others: they get no more
+            threads together than a single source of another driver.
     """
 
     name: str
     container: str | None
     classic: str
     place: str = ""
+    lane: str | None = None
 
 
 _BUILT_IN = (
@@ -40,6 +43,8 @@ _BUILT_IN = (
     _BuiltIn("numpy", "ndarray", "intake.source.npy.NPySource", "npy:NumpyDriver"),
     _BuiltIn("ndzarr", "ndarray", "intake.source.zarr.ZarrArraySource", "ndzarr:ZarrDriver"),
     _BuiltIn("delta", "dataframe", "intake_server.drivers.delta.DeltaDriver", "delta:DeltaDriver"),
+    _BuiltIn("netcdf", "xarray", "intake_xarray.netcdf.NetCDFSource", "netcdf:NetcdfDriver", lane="hdf5"),
+    _BuiltIn("zarr", "xarray", "intake_xarray.xzarr.ZarrSource", "zarr_datasets:ZarrDatasetDriver"),
     _BuiltIn("zarr_cat", CATALOG, "intake.catalog.zarr.ZarrGroupCatalog"),
     _BuiltIn(ALIAS, None, "intake.source.derived.AliasSource"),
     _BuiltIn("yaml_file_cat", CATALOG, "intake.catalog.local.YAMLFileCatalog"),
@@ -59,6 +64,7 @@ class Registry:
         self._third_party = third_party
         self._drivers: dict[str, Driver] = {}
         self._places = {built_in.name: built_in.place for built_in in _BUILT_IN}
+        self._lanes = {built_in.name: built_in.lane for built_in in _BUILT_IN}
         self._infos: dict[str, DriverInfo] = {}
         self._missing: dict[str, str] = {}
         for built_in in _BUILT_IN:
@@ -97,6 +103,11 @@ class Registry:
         if info.name not in self._places:
             self._infos[info.name] = self._infos[info.dotted] = info
             self._drivers[info.name] = self._drivers[info.dotted] = driver
+
+    def lane(self, name: str) -> str | None:
+        """What all sources of a driver share, None when each is by itself."""
+        info = self._infos.get(name)
+        return None if info is None else self._lanes.get(info.name)
 
     def driver(self, name: str) -> Driver:
         """The driver of a name; blocks on imports.

@@ -18,7 +18,16 @@ from typing import Any
 import numpy as np
 
 from intake_server.descriptions import DriverInfo
-from intake_server.drivers.base import NotServed, Partition, Schema, Unopenable, Unreadable, block_index, single_index
+from intake_server.drivers.base import (
+    NotServed,
+    Partition,
+    Schema,
+    Source,
+    Unopenable,
+    Unreadable,
+    block_index,
+    single_index,
+)
 from intake_server.encoding.blocks import dtype_text
 from intake_server.encoding.control import plain
 
@@ -82,13 +91,31 @@ class ForeignDriver:
         self._kind = kind
         self.container = str(kind.container)
 
-    def open(self, arguments: Mapping[str, Any], pin: Any = None) -> ForeignSource:  # noqa: ARG002 - not to be had
-        if self.container not in ("dataframe", "ndarray", "python", "numpy"):
+    def open(self, arguments: Mapping[str, Any], pin: Any = None) -> Source:  # noqa: ARG002 - not to be had
+        if self.container not in ("dataframe", "ndarray", "python", "numpy", "xarray"):
             raise NotServed(f"data of the container {self.container!r} are not served")
         source = self._kind(**copy.deepcopy(dict(arguments)))
+        if self.container == "xarray":
+            return _dataset(source)
         source.on_server = True
         source.discover()
         return ForeignSource(source)
+
+
+def _dataset(source: Any) -> Source:
+    """A data set of a foreign class, described by us: what such classes write themselves needs zarr 2."""
+    try:
+        import xarray as xr
+
+        from intake_server.drivers.datasets import DatasetSource
+    except ImportError as error:
+        raise NotServed(f"data sets need the package {error.name}: pip install 'entrepot[xarray]'") from error
+    found = source.to_dask()
+    if isinstance(found, xr.DataArray):
+        found = found.to_dataset(name=found.name or "data")
+    if not isinstance(found, xr.Dataset):
+        raise Unopenable(f"the driver opened a {type(found).__name__}, expected an xarray data set")
+    return DatasetSource(found, None, is_current=lambda: False, stamp=lambda: id(source))
 
 
 def warm_up() -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 
 class Schema(Protocol):
@@ -10,7 +11,7 @@ class Schema(Protocol):
 
     @property
     def container(self) -> str:
-        """``dataframe``, ``ndarray`` or ``python``."""
+        """``dataframe``, ``ndarray``, ``python`` or ``xarray``."""
 
     @property
     def dtype(self) -> Any:
@@ -38,3 +39,38 @@ class Data(Protocol):
 
     def read(self, partition: Any) -> Any:
         """One partition: a table, frame, array or list. None reads data that have a single partition."""
+
+
+@runtime_checkable
+class DataSet(Protocol):
+    """Opened data of several named arrays; a partition's first part is the name of one."""
+
+    @property
+    def variables(self) -> Mapping[str, Schema]:
+        """Every variable as an array of its own."""
+
+    @property
+    def dimensions(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of every variable's axes."""
+
+    def read(self, partition: Any) -> Any:
+        """One block of a variable."""
+
+
+class Variable:
+    """One variable of a data set, as data of their own.
+
+    Args:
+        source: The data set.
+        name: The variable's name.
+        schema: The variable as an array.
+    """
+
+    def __init__(self, source: DataSet, name: str, schema: Schema) -> None:
+        self._source = source
+        self._name = name
+        self.schema = schema
+
+    def read(self, partition: Any) -> Any:
+        """One block."""
+        return self._source.read((self._name, *(partition or ())))

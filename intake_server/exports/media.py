@@ -31,7 +31,7 @@ class Format:
     is_stored: bool = False
 
 
-_FRAME, _ARRAY, _LIST = "dataframe", "ndarray", "python"
+_FRAME, _ARRAY, _LIST, _DATA_SET = "dataframe", "ndarray", "python", "xarray"
 
 FORMATS = (
     Format("csv", "text/csv", frozenset({_FRAME, _ARRAY}), is_text=True),
@@ -63,6 +63,7 @@ _PREFERRED = {_FRAME: "csv", _ARRAY: "npy", _LIST: "jsonl"}
 
 def offered(container: str) -> tuple[Format, ...]:
     """The formats of a container, the one given by default first; none for a container that has no plain form."""
+    container = _ARRAY if container == _DATA_SET else container  # one variable of it is sent
     first = _PREFERRED.get(container)
     fitting = [form for form in FORMATS if container in form.containers]
     return tuple(sorted(fitting, key=lambda form: form.name != first))

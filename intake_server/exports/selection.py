@@ -12,7 +12,7 @@ from intake_server.exports.conditions import Condition, ConditionError
 _RANGE = re.compile(r"(\d*):(\d*)")
 _AXIS = re.compile(r"(-?\d*)(?::(-?\d*)(?::(\d*))?)?")
 _MOST_DIGITS = 18
-QUERY = ("columns", "rows", "where", "slice", "format")
+QUERY = ("columns", "rows", "where", "slice", "variable", "format")
 """The query parameters that say what to send; any other is a parameter of the entry."""
 PARAMETER_PREFIX = "p."
 
@@ -60,12 +60,14 @@ class Selection:
         rows: The rows (or list elements) wanted.
         where: The conditions that rows must meet.
         axes: What is wanted of the first axes of an array; the others are wanted whole.
+        variable: The variable of a data set that is wanted.
     """
 
     columns: tuple[str, ...] | None = None
     rows: Rows = Rows()
     where: tuple[Condition, ...] = ()
     axes: tuple[Axis, ...] = ()
+    variable: str | None = None
 
     @classmethod
     def parse(cls, query: Mapping[str, Sequence[str]]) -> Selection:
@@ -86,6 +88,7 @@ class Selection:
             Rows() if rows is None else _rows(rows),
             where,
             () if axes is None else tuple(_axis(text) for text in axes.split(",")),
+            _only("variable", query),
         )
 
     def check(self, container: str) -> None:
@@ -99,8 +102,14 @@ class Selection:
             "where": bool(self.where),
             "slice": bool(self.axes),
             "rows": self.rows != Rows(),
+            "variable": self.variable is not None,
         }
-        possible = {"dataframe": ("columns", "where", "rows"), "ndarray": ("slice",), "python": ("rows",)}
+        possible = {
+            "dataframe": ("columns", "where", "rows"),
+            "ndarray": ("slice",),
+            "python": ("rows",),
+            "xarray": ("variable", "slice"),
+        }
         for name, is_given in given.items():
             if is_given and name not in possible.get(container, ()):
                 raise SelectionError(f"{name}: this entry is of the kind {container!r}, which has no {name}")
@@ -108,7 +117,7 @@ class Selection:
     def canonical(self) -> str:
         """Equal for selections that mean the same."""
         conditions = [condition.canonical() for condition in self.where]
-        return repr((self.columns, self.rows, conditions, self.axes))
+        return repr((self.columns, self.rows, conditions, self.axes, self.variable))
 
 
 def split_query(pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, list[str]], dict[str, str]]:

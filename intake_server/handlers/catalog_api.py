@@ -13,6 +13,7 @@ from aiohttp import web
 from intake_server import search
 from intake_server.encoding.control import DATETIME_FORMAT, plain
 from intake_server.exports import media
+from intake_server.exports.data import DataSet
 from intake_server.exports.selection import SelectionError, split_query
 from intake_server.exports.tables import json_value
 from intake_server.handlers.addresses import Addresses, names_of, tagged
@@ -26,6 +27,8 @@ from shared.errors import Problem
 JSON = "application/json"
 _MOST_ENTRIES = 1000
 _MOST_DIGITS = 15
+_NOT_SHOWN = ("catalog_dir", "internal", "array")
+"""Metadata that only the client of the classic protocol needs."""
 
 
 class CatalogApi:
@@ -98,7 +101,7 @@ class CatalogApi:
 
 
 def _opened(opened: OpenSource, path: Sequence[str]) -> dict[str, Any]:
-    schema = opened.source.schema
+    source, schema = opened.source, opened.source.schema
     address = "data/" + "/".join(quote(name, safe="") for name in path)
     return {
         "container": schema.container,
@@ -106,12 +109,31 @@ def _opened(opened: OpenSource, path: Sequence[str]) -> dict[str, Any]:
         "shape": None if schema.shape is None else list(schema.shape),
         "npartitions": schema.npartitions,
         "chunks": None if schema.chunks is None else [list(axis) for axis in schema.chunks],
-        "metadata": {key: value for key, value in opened.metadata.items() if key != "catalog_dir"},
-        "formats": [
-            {"name": form.name, "media_type": form.media_type, "url": f"{address}.{form.name}"}
-            for form in media.offered(schema.container)
-        ],
+        "metadata": {key: value for key, value in opened.metadata.items() if key not in _NOT_SHOWN},
+        "formats": [] if isinstance(source, DataSet) else _formats(schema.container, address),
+        **({"variables": _variables(source, address)} if isinstance(source, DataSet) else {}),
     }
+
+
+def _formats(container: str, address: str, query: str = "") -> list[dict[str, str]]:
+    return [
+        {"name": form.name, "media_type": form.media_type, "url": f"{address}.{form.name}{query}"}
+        for form in media.offered(container)
+    ]
+
+
+def _variables(source: DataSet, address: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "dimensions": list(source.dimensions[name]),
+            "dtype": schema.dtype,
+            "shape": list(schema.shape or ()),
+            "chunks": [list(axis) for axis in schema.chunks or ()],
+            "formats": _formats(schema.container, address, f"?variable={quote(name, safe='')}"),
+        }
+        for name, schema in source.variables.items()
+    ]
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

@@ -14,7 +14,7 @@ from intake_server.exports.media import Format, NotAvailable
 from intake_server.exports.ranges import ByteRange, Unsatisfiable
 from intake_server.exports.selection import Selection, SelectionError, split_query
 from intake_server.handlers.addresses import SAFE, Addresses, names_of
-from intake_server.service.exports import Export, Exports, StoredExport
+from intake_server.service.exports import Export, Exports, StoredExport, check_variable
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.requests")
@@ -42,6 +42,7 @@ class DataHandlers:
             container = opened.source.schema.container
             form = media.choose(container, named, request.headers.get(hdrs.ACCEPT, ""))
             selection.check(container)
+            check_variable(opened, selection)
         except SelectionError as error:
             raise Problem(400, str(error), code="bad_selection") from error
         except NotAvailable as error:
@@ -136,6 +137,8 @@ def _accepts_gzip(request: web.Request) -> bool:
 def _headers(export: Export, name: str) -> dict[str, str]:
     form = export.form
     charset = "; charset=utf-8" if form.media_type.startswith("text/") else ""
+    if export.selection.variable is not None:
+        name = f"{name}-{export.selection.variable}"
     headers = {
         hdrs.CONTENT_TYPE: form.media_type + charset,
         hdrs.ETAG: export.etag,

@@ -79,6 +79,11 @@ _ENTRY: dict[str, Any] = {
     "npartitions": {**_NUMBER, "description": "With open."},
     "chunks": {"description": "With open, of arrays: the lengths of the blocks along every axis."},
     "formats": {"type": "array", "items": _FREE, "description": "With open: the formats of /data."},
+    "variables": {
+        "type": "array",
+        "items": _FREE,
+        "description": "With open, of data sets: every variable with dimensions, type, shape and formats of /data.",
+    },
 }
 _ERROR: dict[str, Any] = _object({"error": _object({"code": _TEXT, "reason": _TEXT})})
 
@@ -168,7 +173,8 @@ def _data() -> dict[str, Any]:
                 _TEXT,
                 is_repeated=True,
             ),
-            _query("slice", "A slice of an array, an axis after the other: 0:10,::2,5.", _TEXT),
+            _query("variable", "The variable of a data set.", _TEXT),
+            _query("slice", "A slice of an array or a variable, an axis after the other: 0:10,::2,5.", _TEXT),
             _own(),
         ],
         "responses": {

@@ -10,7 +10,7 @@ from aiohttp import web
 from intake_server import descriptions
 from intake_server.encoding.control import pack, plain
 from intake_server.handlers.wire import SOURCE_ID, packed_response, read_message, send_parts
-from intake_server.negotiation import NoCompatibleFormat, Policy, negotiate
+from intake_server.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
 from intake_server.recipes import SearchRecipe
 from intake_server.resolution import Resolved
 from intake_server.search import MalformedQuery, Query
@@ -24,6 +24,8 @@ from shared.errors import Problem
 
 Message = dict[str, Any]
 _MOST_ANSWERS = 1000
+DATASETS_AS = "datasets-as"
+"""The request header in which a client says how its zarr takes a data set."""
 
 
 class SourceHandlers:
@@ -80,7 +82,7 @@ class SourceHandlers:
                 return packed_response(answer)
         if self._catalogs.is_catalog(located.entry):
             return packed_response(await self._open_catalog(located, parameters))
-        return packed_response(await self._open_here(located, parameters, caller))
+        return packed_response(await self._open_here(located, parameters, caller, self._store_as(request)))
 
     async def _open_directly(self, located: Located, parameters: Message, available: list[Any]) -> bytes | None:
         """The answer with which the client opens the data itself, None when it should not."""
@@ -120,21 +122,30 @@ class SourceHandlers:
         metadata = {**located.entry.metadata, **resolved_dir}
         return pack({"container": "catalog", "source_id": view.id, "metadata": metadata})
 
-    async def _open_here(self, located: Located, parameters: Message, caller: Caller) -> bytes:
+    def _store_as(self, request: web.Request) -> str:
+        """How the client's zarr takes a data set: nothing else in a request tells its version."""
+        wanted = request.headers.get(DATASETS_AS, self._policy.datasets_as)
+        if wanted not in DATASET_FORMS:
+            raise Problem(
+                400, f"{DATASETS_AS}: expected {' or '.join(DATASET_FORMS)}, found {wanted!r:.40}", code="bad_header"
+            )
+        return wanted
+
+    async def _open_here(self, located: Located, parameters: Message, caller: Caller, store_as: str) -> bytes:
         resolved = await self._catalogs.resolve(located.entry, parameters)
         target, target_resolved = await self._catalogs.target(located, resolved, caller)
         if target is not located:
             if self._catalogs.is_catalog(target.entry):
                 return await self._open_catalog(target, {})
-            return await self._open_target(located, target, target_resolved)
+            return await self._open_target(located, target, target_resolved, store_as)
         opened = await self._sources.open(resolved, located.entry)
-        return self._sources.answer(opened, located.view.id, located.name, resolved, located.steps)
+        return self._sources.answer(opened, located.view.id, located.name, resolved, located.steps, store_as=store_as)
 
-    async def _open_target(self, alias: Located, target: Located, resolved: Resolved) -> bytes:
+    async def _open_target(self, alias: Located, target: Located, resolved: Resolved, store_as: str) -> bytes:
         """What an alias stands for, under the alias' own right of access as well as the target's."""
         opened = await self._sources.open(resolved, target.entry)
         steps = (*alias.steps[:-1], alias.step, target.step)
-        return self._sources.answer(opened, target.view.id, target.name, resolved, steps)
+        return self._sources.answer(opened, target.view.id, target.name, resolved, steps, store_as=store_as)
 
     async def _read(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
         source_id = message.get("source_id")

@@ -15,7 +15,7 @@ export async function entryPage(path, parameters, reload) {
   ];
   if (described.user_parameters.length) parts.push(...parameterForm(described.user_parameters, parameters, reload));
   if (described.is_catalog) {
-    parts.push(make("p", { class: "quiet" }, "This is a catalog."), ...python(path, {}, true), ...metadata(described.metadata));
+    parts.push(make("p", { class: "quiet" }, "This is a catalog."), ...python(path, {}, { isCatalog: true }), ...metadata(described.metadata));
     return parts;
   }
   let opened;
@@ -26,7 +26,8 @@ export async function entryPage(path, parameters, reload) {
     return parts;
   }
   parts.splice(2, 0, facts(opened));
-  parts.push(...python(path, parameters), ...schema(opened), ...metadata(opened.metadata));
+  parts.push(...python(path, parameters, opened), ...schema(opened), ...metadata(opened.metadata));
+  if (opened.variables) return [...parts, ...variables(opened.variables, path, parameters)];
   parts.push(...downloads(opened, parameters));
   const shown = make("div", { id: "shown" }, make("p", { class: "quiet" }, "Reading the first rows …"));
   parts.push(shown);
@@ -72,7 +73,7 @@ function parameterForm(declared, given, reload) {
 
 const textOf = (value) => (value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
 
-function python(path, parameters, isCatalog = false) {
+function python(path, parameters, { isCatalog = false, container = null } = {}) {
   const where = `intake://${base.host}${base.pathname.replace(/\/$/, "")}`;
   const options = [
     base.protocol === "https:" ? '"ssl": True' : "",
@@ -83,7 +84,7 @@ function python(path, parameters, isCatalog = false) {
   const call = given.length ? `(**{${given.join(", ")}})` : "";
   const at = path.map((name) => `[${quoted(name)}]`).join("");
   const lines = [
-    "import intake",
+    container === "xarray" ? "import intake, intake_xarray" : "import intake",
     `catalog = intake.open_catalog(${quoted(where)}${more})`,
     isCatalog ? `names = list(catalog${at})` : `data = catalog${at}${call}.read()`,
   ];
@@ -122,13 +123,45 @@ function downloads({ formats }, parameters) {
       link.addEventListener("click", async (event) => {
         event.preventDefault();
         const made = URL.createObjectURL(await file(target));
-        make("a", { href: made, download: decodeURIComponent(url.split("/").at(-1)) }).click();
+        make("a", { href: made, download: fileName(url) }).click();
         setTimeout(() => URL.revokeObjectURL(made), 60_000);
       });
     }
     return make("li", {}, link);
   });
   return [make("h3", {}, "Download"), make("ul", { class: "downloads" }, ...links)];
+}
+
+function fileName(url) {
+  const { pathname, searchParams } = new URL(url, base);
+  const name = decodeURIComponent(pathname.split("/").at(-1));
+  const variable = searchParams.get("variable");
+  return variable === null ? name : name.replace(/\.(\w+)$/, `-${variable}.$1`);
+}
+
+// A data set: a table of its variables, and the one that is chosen.
+function variables(found, path, parameters) {
+  const chosen = make("div", { id: "variable" });
+  const choose = async (variable) => {
+    for (const row of body.children) row.classList.toggle("chosen", row.dataset.name === variable.name);
+    const shown = make("div", { id: "shown" }, make("p", { class: "quiet" }, "Reading …"));
+    chosen.replaceChildren(make("h3", {}, variable.name), ...downloads(variable, parameters), shown);
+    const query = { ...prefixed(parameters), variable: variable.name };
+    try {
+      shown.replaceChildren(...await arrayParts(variable, `data/${joined(path)}`, { ...query, format: "json" }, query));
+    } catch (error) {
+      shown.replaceChildren(make("p", { class: "error" }, `It cannot be read: ${error.message}`));
+    }
+  };
+  const head = make("thead", {}, make("tr", {}, ...["variable", "type", "axes"].map((title) => make("th", { scope: "col" }, title))));
+  const body = make("tbody", {}, ...found.map((variable) => {
+    const axes = variable.dimensions.map((name, axis) => `${name}: ${variable.shape[axis]}`).join(", ");
+    const button = make("button", { class: "name", onclick: () => choose(variable) }, variable.name);
+    return make("tr", { "data-name": variable.name }, make("td", {}, button), make("td", {}, variable.dtype), make("td", {}, axes || "a single value"));
+  }));
+  const first = found.toSorted((one, other) => other.shape.length - one.shape.length)[0];
+  if (first) choose(first);
+  return [make("h3", {}, "Variables"), make("div", { class: "scroll" }, make("table", { id: "schema" }, head, body)), chosen];
 }
 
 async function firstRows(opened, path, parameters) {
@@ -139,7 +172,7 @@ async function firstRows(opened, path, parameters) {
     const columns = rows.length ? Object.keys(rows[0]) : Object.keys(opened.dtype ?? {});
     return [...rowsTable(columns, rows.slice(0, ROWS).map((row) => columns.map((name) => row[name]))), ...plot(columns, rows)];
   }
-  if (opened.container === "ndarray") return arrayParts(opened, place, query, parameters);
+  if (opened.container === "ndarray") return arrayParts(opened, place, query, prefixed(parameters));
   if (opened.container !== "python") return [];
   const values = await ask(place, { ...query, rows: `0:${ROWS}` });
   const listed = Array.isArray(values) ? values : [values];
@@ -182,7 +215,7 @@ function plot(columns, rows) {
   return [make("h3", {}, `Plot of the first ${rows.length} rows`), make("div", { class: "choices" }, ...boxes), area];
 }
 
-async function arrayParts({ shape, dtype }, place, query, parameters) {
+async function arrayParts({ shape, dtype }, place, query, more) {
   const axes = shape.length;
   if (axes === 1) {
     const values = await ask(place, { ...query, slice: `:${PLOTTED}` });
@@ -196,7 +229,7 @@ async function arrayParts({ shape, dtype }, place, query, parameters) {
     ? rowsTable(corner[0]?.map((_, number) => String(number)) ?? [], corner)
     : [make("h3", {}, "Value"), make("pre", { id: "rows" }, JSON.stringify(corner))];
   if (axes >= 2 && /^[<>|]?(bool|u?int|float|complex|[biufc]\d)/.test(dtype)) {
-    const picture = await file(address(place, { ...prefixed(parameters), format: "png" }));
+    const picture = await file(address(place, { ...more, format: "png" }));
     parts.push(make("h3", {}, "Picture"), make("div", { id: "plot" },
       make("img", { class: "preview", src: URL.createObjectURL(picture), alt: "The array from dark (small) to bright (large)" })));
   }

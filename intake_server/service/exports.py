@@ -16,6 +16,7 @@ from intake_server.encoding.blocks import NotABlock
 from intake_server.encoding.frames import NotAFrame
 from intake_server.exports import arrays, lists, previews, tables
 from intake_server.exports.arrays import Cut
+from intake_server.exports.data import DataSet, Variable
 from intake_server.exports.drawing import NotDrawable
 from intake_server.exports.media import Format, NotAvailable
 from intake_server.exports.scan import scan
@@ -82,14 +83,14 @@ class Exports:
         Raises:
             Problem: 400 the selection does not fit; 406 the format; 413 it is too large; 500 unreadable; 503 not now.
         """
-        known = self.files.get(export.key)
+        known = self.files.kept.get(export.key)
         file = known or await self._making.run(export.key, lambda: self._make(export))
         return StoredExport(self, export, file)
 
     async def _make(self, export: Export) -> ExportFile:
         made, is_new = await self._run(export, lambda: self._make_in_thread(export))
         if is_new:
-            self.files.put(export.key, made)
+            self.files.kept.put(export.key, made)
         return made
 
     def _make_in_thread(self, export: Export) -> tuple[ExportFile, bool]:
@@ -125,7 +126,7 @@ class Exports:
     async def _run(self, export: Export, work: Callable[[], T]) -> T:
         opened = export.opened
         try:
-            return await self._workers.run(lambda: _guarded(work), key=opened.key, timeout_s=self._timeout_s)
+            return await self._workers.run(lambda: _guarded(work), key=opened.lane, timeout_s=self._timeout_s)
         except SelectionError as error:
             raise Problem(400, str(error), code="bad_selection") from error
         except (NotAvailable, NotDrawable) as error:
@@ -185,9 +186,30 @@ def _guarded(work: Callable[[], T]) -> T:
         raise Unreadable(str(error) or type(error).__name__) from error
 
 
+def check_variable(opened: OpenSource, selection: Selection) -> None:
+    """Refuse a selection that names no variable of a data set.
+
+    Raises:
+        SelectionError: The data are a data set, and none of its variables is named.
+    """
+    source = opened.source
+    if isinstance(source, DataSet) and selection.variable not in source.variables:
+        known = ", ".join(list(source.variables)[:20])
+        found = "" if selection.variable is None else f", found {selection.variable[:40]!r}"
+        raise SelectionError(f"variable: name a variable of this data set, one of {known}{found}")
+
+
+def _data(export: Export) -> Any:
+    """What is sent: the source itself, or one variable of a data set."""
+    source, name = export.opened.source, export.selection.variable
+    if isinstance(source, DataSet) and name is not None:
+        return Variable(source, name, source.variables[name])
+    return source
+
+
 def _write(export: Export, sink: Any) -> None:
     """Write an export as a whole; runs in a thread."""
-    source, selection, name = export.opened.source, export.selection, export.opened.name
+    source, selection, name = _data(export), export.selection, export.selection.variable or export.opened.name
     if export.form.name == "parquet":
         tables.write_parquet(scan(source, selection), sink)
     elif export.form.name == "png":
@@ -208,7 +230,7 @@ def _pieces(export: Export) -> Generator[Any, None, None]:
 
 
 def _plain_pieces(export: Export) -> Generator[Any, None, None]:
-    source, selection, form = export.opened.source, export.selection, export.form.name
+    source, selection, form = _data(export), export.selection, export.form.name
     container = source.schema.container
     if container == "dataframe":
         yield from tables.STREAMED[form](scan(source, selection))

@@ -11,9 +11,9 @@ import structlog
 from intake_server.drivers.base import NoSuchPartition, Partition, Unreadable
 from intake_server.encoding import values
 from intake_server.encoding.parts import Parts, TooLarge
+from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import Form
 from intake_server.paths import public_reason
-from intake_server.service.partition_cache import PartitionCache
 from intake_server.service.sending import InFlight
 from intake_server.service.shared_work import SharedWork
 from intake_server.service.sources import OpenSource
@@ -45,7 +45,7 @@ class Reads:
         self,
         workers: Workers,
         checkers: Workers,
-        cache: PartitionCache,
+        cache: LatelyUsed[Parts],
         in_flight: InFlight,
         *,
         read_and_encode: ReadAndEncode,
@@ -79,7 +79,7 @@ class Reads:
             return known[0]
         try:
             stamp = await self._checkers.run(
-                lambda: opened.source.stamp(partition), key=opened.key, timeout_s=self._timeout_s
+                lambda: opened.source.stamp(partition), key=opened.lane, timeout_s=self._timeout_s
             )
         except NoSuchPartition as error:
             raise Problem(400, str(error), code="no_such_partition") from error
@@ -94,7 +94,7 @@ class Reads:
         try:
             async with self.in_flight.reading(opened.largest):
                 parts = await self._workers.run(
-                    lambda: self._read_and_encode(opened, partition, form), key=opened.key, timeout_s=self._timeout_s
+                    lambda: self._read_and_encode(opened, partition, form), key=opened.lane, timeout_s=self._timeout_s
                 )
         except NoSuchPartition as error:
             raise Problem(400, str(error), code="no_such_partition") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import structlog
 from intake_server.catalog import Entry
 from intake_server.drivers.base import Driver, NotServed, Source, Unopenable
 from intake_server.drivers.registry import Registry
+from intake_server.encoding import zarr_store
 from intake_server.encoding.control import pack
 from intake_server.paths import public_reason
 from intake_server.recipes import Recipe, Step
@@ -41,6 +42,7 @@ class OpenSource:
         metadata: The entry's metadata with what the driver adds.
         driver: The driver that opened it.
         arguments: What it was opened with.
+        lane: What shares its fate when it hangs: one lane cannot take all threads.
         answers: Source ids, recipes and encoded answers to ``open``, by how the source was reached.
         stamps: What the files of partitions looked like, and until when that is taken to be true.
         largest: The size of the largest partition that was read so far, encoded, in bytes.
@@ -54,6 +56,7 @@ class OpenSource:
     metadata: dict[str, Any]
     driver: str
     arguments: Mapping[str, Any]
+    lane: Hashable
     answers: dict[Any, tuple[str, Recipe, bytes]] = field(default_factory=dict)
     stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
     largest: int = 0
@@ -116,7 +119,9 @@ class Sources:
     async def _open_now(self, key: bytes, resolved: Resolved, entry: Entry) -> OpenSource:
         known = self._newest.get(key)
         made = await self._workers.run(
-            lambda: self._open_in_thread(known, key, resolved, entry), key=key, timeout_s=self._timeout_s
+            lambda: self._open_in_thread(known, key, resolved, entry),
+            key=self._lane(key, resolved),
+            timeout_s=self._timeout_s,
         )
         self._newest[key] = made
         self._keep(made)
@@ -131,22 +136,48 @@ class Sources:
         source = _guarded_open(driver, resolved, pin)
         metadata = {**resolved.metadata, **source.schema.metadata}
         return OpenSource(
-            key, entry.name, entry.scope.directory, source, metadata, resolved.choice.driver, resolved.arguments
+            key,
+            entry.name,
+            entry.scope.directory,
+            source,
+            metadata,
+            resolved.choice.driver,
+            resolved.arguments,
+            self._lane(key, resolved),
         )
 
+    def _lane(self, key: bytes, resolved: Resolved) -> Hashable:
+        return self._registry.lane(resolved.choice.driver) or key
+
     def answer(
-        self, opened: OpenSource, parent: str | None, name: str, resolved: Resolved, steps: tuple[Step, ...]
+        self,
+        opened: OpenSource,
+        parent: str | None,
+        name: str,
+        resolved: Resolved,
+        steps: tuple[Step, ...],
+        *,
+        store_as: str = "",
     ) -> bytes:
-        """The encoded answer to ``open`` (§3.3), with an id that reads this state of the data."""
+        """The encoded answer to ``open`` (§3.3), with an id that reads this state of the data.
+
+        Args:
+            opened: The source.
+            parent: The id of the catalog that it was opened in, None for the root.
+            name: Its name there.
+            resolved: The entry with its parameters.
+            steps: The way to the entry.
+            store_as: How a data set is described: ``map`` (§4.6) or ``url``.
+        """
         entry = steps[-1].entry
-        reached = (parent, name, entry.digest(), resolved.packed_values, len(steps))
+        reached = (parent, name, entry.digest(), resolved.packed_values, len(steps), store_as)
         known = opened.answers.get(reached)
         if known is not None and self._book.find(known[0]) is not None:
             return known[2]
         source = opened.source
         recipe = Recipe(parent, name, entry, resolved.given, source.version, steps, source.pin)
         identifier = self._book.add(recipe)
-        packed = pack(open_answer(opened, identifier))
+        packed = pack(open_answer(opened, identifier, store_as))
         if len(opened.answers) >= _MOST_ANSWERS:
             opened.answers.clear()
         opened.answers[reached] = (identifier, recipe, packed)
@@ -177,7 +208,9 @@ class Sources:
 
     async def _reopen_now(self, key: bytes, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
         made = await self._workers.run(
-            lambda: self._open_in_thread(None, key, resolved, entry, recipe.pin), key=key, timeout_s=self._timeout_s
+            lambda: self._open_in_thread(None, key, resolved, entry, recipe.pin),
+            key=self._lane(key, resolved),
+            timeout_s=self._timeout_s,
         )
         self._keep(made)
         return made
@@ -227,17 +260,20 @@ def source_key(resolved: Resolved, entry: Entry) -> bytes:
     return resolved.fingerprint + entry.name.encode("utf-8", "surrogatepass")
 
 
-def open_answer(opened: OpenSource, identifier: str) -> dict[str, Any]:
+def open_answer(opened: OpenSource, identifier: str, store_as: str = "map") -> dict[str, Any]:
     """The answer to a remote open: the full set of keys, whatever the driver (§3.3)."""
     schema = opened.source.schema
+    metadata = opened.metadata
+    if schema.container == "xarray" and store_as == "url":
+        metadata = {**metadata, "internal": zarr_store.as_url(metadata["internal"])}
     answer: dict[str, Any] = {
         "dtype": schema.dtype,
         "shape": None if schema.shape is None else list(schema.shape),
-        "npartitions": max(1, schema.npartitions),
+        "npartitions": None if schema.container == "xarray" else max(1, schema.npartitions),
         "extra_metadata": {},
         "container": schema.container,
         "source_id": identifier,
-        "metadata": opened.metadata,
+        "metadata": metadata,
     }
     if schema.chunks is not None:
         answer["chunks"] = [list(axis) for axis in schema.chunks]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+from intake_server.lately_used import LatelyUsed
 
 
 class ExportFile:
@@ -80,32 +81,17 @@ class _Limited:
 
 
 class ExportFiles:
-    """The exports used last, up to a number of bytes on disk.
+    """Makes exports, and keeps those used last.
 
     Args:
-        limit: The most bytes, of one export and of all together.
+        limit: The most bytes on disk, of one export and of all together.
         idle_s: How long an export is kept unused, in seconds.
         clock: Seconds, for idleness.
     """
 
     def __init__(self, limit: int, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
-        self._idle_s = idle_s
-        self._clock = clock
-        self._kept: OrderedDict[Hashable, tuple[ExportFile, float]] = OrderedDict()
-        self.size = 0
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, key: Hashable) -> ExportFile | None:
-        """An export, now used once more; None when it is not here."""
-        known = self._kept.get(key)
-        if known is None:
-            return None
-        self._kept[key] = (known[0], self._clock())
-        self._kept.move_to_end(key)
-        return known[0]
+        self.kept: LatelyUsed[ExportFile] = LatelyUsed(limit, limit, idle_s, clock)
 
     def make(self, write: Callable[[Any], None]) -> ExportFile:
         """Write an export into a new file; blocks.
@@ -123,27 +109,3 @@ class ExportFiles:
             opened.close()
             raise
         return ExportFile(opened, limited.size)
-
-    def put(self, key: Hashable, made: ExportFile) -> None:
-        """Keep an export; the longest unused ones make room. Whoever still sends one keeps it until then."""
-        if key in self._kept:
-            return
-        self._kept[key] = (made, self._clock())
-        self.size += made.size
-        while self.size > self._limit:
-            self._drop_oldest()
-
-    def sweep(self) -> None:
-        """Drop what was not used for too long."""
-        oldest_allowed = self._clock() - self._idle_s
-        while self._kept and next(iter(self._kept.values()))[1] < oldest_allowed:
-            self._drop_oldest()
-
-    def close(self) -> None:
-        """Drop everything."""
-        while self._kept:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        _, (made, _) = self._kept.popitem(last=False)
-        self.size -= made.size

@@ -64,7 +64,14 @@ def exports(workers: Workers) -> Exports:
 
 def export(source: Any, form: str, **query: list[str]) -> Export:
     opened = OpenSource(
-        key=b"key", name="entry", directory="/srv/secret/", driver="csv", arguments={}, source=source, metadata={}
+        key=b"key",
+        name="entry",
+        directory="/srv/secret/",
+        driver="csv",
+        arguments={},
+        source=source,
+        metadata={},
+        lane=b"key",
     )
     return Export(opened, Selection.parse(query), by_name(form))
 

@@ -292,7 +292,7 @@ class TestVersions:
 
     async def test_a_parquet_file_that_is_all_of_the_data_is_sent_as_it_is(self, served, data):
         assert await body(served, "/data/frame.parquet") == (data / "frame.parquet").read_bytes()
-        assert len(served.server.exports.files) == 0
+        assert len(served.server.exports.files.kept) == 0
 
     @pytest.mark.parametrize(
         "path", ["/data/frame.parquet", "/data/folder.parquet", "/data/array.npy", "/data/array.png"]
@@ -313,7 +313,7 @@ class TestVersions:
     async def test_an_export_is_made_once_for_all_its_parts(self, served):
         for start in range(0, 50, 10):
             await get(served, "/data/folder.parquet", Range=f"bytes={start}-{start + 9}")
-        assert len(served.server.exports.files) == 1
+        assert len(served.server.exports.files.kept) == 1
 
     async def test_head_tells_the_size_of_stable_formats_and_sends_nothing(self, served, data):
         async with served.client.head("/data/frame.parquet") as answer:
@@ -328,14 +328,14 @@ class TestVersions:
         served = await serve(CATALOG, export_bytes=1000)
         answer = await get(served, "/data/folder.parquet")
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (413, "too_large")
-        assert served.server.exports.files.size == 0
+        assert served.server.exports.files.kept.size == 0
         assert (await get(served, "/data/folder.csv")).status == 200
 
     async def test_old_exports_make_room_for_new_ones(self, serve, data):
         served = await serve(CATALOG, export_bytes=20_000)
         for start in range(0, 500, 100):
             await body(served, f"/data/folder.parquet?rows={start}:{start + 100}")
-        files = served.server.exports.files
+        files = served.server.exports.files.kept
         assert 0 < len(files) < 5
         assert files.size <= 20_000
 

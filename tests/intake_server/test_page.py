@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser import FLAGS, chromium_path
@@ -32,6 +33,7 @@ sources:
     args: {urlpath: "{{ CATALOG_DIR }}/weather.parquet"}
   wave: {driver: numpy, args: {path: "{{ CATALOG_DIR }}/wave.npy", chunks: 20}}
   line: {driver: numpy, args: {path: "{{ CATALOG_DIR }}/line.npy"}}
+  heat: {driver: netcdf, args: {urlpath: "{{ CATALOG_DIR }}/heat.nc"}}
   text:
     driver: textfiles
     args: {urlpath: "{{ CATALOG_DIR }}/{{ letter }}.txt"}
@@ -60,6 +62,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.DataFrame(weather).to_parquet(folder / "weather.parquet")
     np.save(folder / "wave.npy", np.arange(50 * 60.0).reshape(50, 60))
     np.save(folder / "line.npy", np.arange(700.0))
+    fields = {"heat": (("time", "lat", "lon"), np.arange(2 * 5 * 8.0).reshape(2, 5, 8)), "height": 2.5}
+    xr.Dataset(fields, {"lat": [1.0, 2, 3, 4, 5]}).to_netcdf(folder / "heat.nc", engine="h5netcdf")
     (folder / "a.txt").write_text("alpha\n")
     (folder / "b.txt").write_text("beta\n")
     (folder / "catalog.yml").write_text(CATALOG)
@@ -150,6 +154,23 @@ def test_an_array_is_shown_as_numbers_and_as_a_picture(page):
     picture = page.locator("#plot img")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => [image.naturalWidth / 60, image.naturalHeight / 50]") == [4, 4]
+
+
+def test_a_data_set_is_a_table_of_variables_of_which_one_is_shown(page):
+    open_entry(page, "heat")
+    expect(page.locator("#schema tbody tr")).to_have_count(3)
+    expect(page.locator("#schema tbody tr").first).to_contain_text("time: 2, lat: 5, lon: 8")
+    expect(page.locator("#variable h3").first).to_have_text("heat")
+    expect(page.locator("#plot img")).to_be_visible()
+    page.get_by_role("button", name="height").click()
+    expect(page.locator("#rows")).to_have_text("2.5")
+    page.get_by_role("button", name="lat").click()
+    expect(page.locator("#rows")).to_have_text("[1,2,3,4,5]")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="npy", exact=True).click()
+    assert np.load(started.value.path()).tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert started.value.suggested_filename == "heat-lat.npy"
+    assert page.locator("#python").inner_text().startswith("import intake, intake_xarray\n")
 
 
 def test_parameters_are_chosen_in_a_form_and_stand_in_the_lines_of_python(page):

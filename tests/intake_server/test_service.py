@@ -10,9 +10,9 @@ import pytest
 
 from intake_server.catalog import DriverChoice, Entry, Scope
 from intake_server.encoding.parts import Parts
+from intake_server.lately_used import LatelyUsed
 from intake_server.recipes import Recipe, SearchRecipe, is_id
 from intake_server.search import Query
-from intake_server.service.partition_cache import PartitionCache
 from intake_server.service.recipe_book import RecipeBook
 from intake_server.service.sending import LARGE_BYTES, InFlight
 from intake_server.service.shared_work import SharedWork
@@ -135,22 +135,22 @@ def parts(size: int) -> Parts:
 
 
 def test_the_cache_drops_what_was_used_longest_ago():
-    cache = PartitionCache(100, idle_s=10, clock=Clock())
+    cache = LatelyUsed[Parts](100, largest=50, idle_s=10, clock=Clock())
     for name in "abc":
         cache.put(name, parts(40))
     assert [cache.get(name) is not None for name in "abc"] == [False, True, True]
     assert (cache.size, cache.hits, cache.misses) == (80, 2, 1)
 
 
-def test_the_cache_takes_nothing_larger_than_half_of_it():
-    cache = PartitionCache(100, idle_s=10, clock=Clock())
+def test_the_cache_takes_nothing_larger_than_it_may():
+    cache = LatelyUsed[Parts](100, largest=50, idle_s=10, clock=Clock())
     cache.put("large", parts(51))
     assert (cache.get("large"), cache.size) == (None, 0)
 
 
 def test_the_cache_forgets_what_is_idle():
     clock = Clock()
-    cache = PartitionCache(100, idle_s=10, clock=clock)
+    cache = LatelyUsed[Parts](100, largest=50, idle_s=10, clock=clock)
     cache.put("old", parts(10))
     clock.now = 5
     cache.put("new", parts(10))

@@ -38,7 +38,7 @@ def test_the_format_that_the_address_names_goes_before_accept():
 
 @pytest.mark.parametrize(
     ("container", "named", "accept"),
-    [("ndarray", "parquet", ""), ("dataframe", None, "video/mp4"), ("xarray", None, "*/*"), ("python", "png", "")],
+    [("ndarray", "parquet", ""), ("dataframe", None, "video/mp4"), ("streamz", None, "*/*"), ("python", "png", "")],
 )
 def test_what_cannot_be_had_is_refused_with_what_can(container, named, accept):
     with pytest.raises(NotAvailable, match=f"a {container} can be had as"):
