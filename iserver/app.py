@@ -22,7 +22,7 @@ from iserver.handlers.devices import DeviceHandlers
 from iserver.handlers.ofrep import OfrepHandlers
 from iserver.handlers.operators import OperatorHandlers
 from iserver.handlers.paths import forgive_paths
-from iserver.handlers.refusals import error_response
+from iserver.handlers.refusals import error_answer, error_response, explain
 from iserver.handlers.visitors import VisitorHandlers
 from iserver.metrics import measure, measure_plugins
 from iserver.plugins import PluginRunner, SessionTurns, load_plugin
@@ -40,6 +40,7 @@ from iserver.synchronising import Synchroniser
 from iserver.upkeep import SWEEP_S, TIDY_S, Tidying, Upkeep
 from shared.daemon import WebService
 from shared.errors import StartupError
+from shared.express import ExpressLane, HotRoute
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, health_routes
 
@@ -194,21 +195,27 @@ def _adjusted(document: Document, settings: ServerSettings) -> Document:
 # --- HTTP -----------------------------------------------------------------------------------------
 
 
-def make_app(
-    parts: Parts, settings: ServerSettings, *, is_draining: Callable[[], bool] = lambda: False
-) -> web.Application:
-    """The HTTP application of an iserver; closing it closes the parts."""
+@dataclass(frozen=True, slots=True)
+class Http:
+    """What an iserver answers HTTP with.
+
+    Attributes:
+        app: Every route; closing it closes the parts.
+        express: The hot routes again, without the cost of a framework.
+    """
+
+    app: web.Application
+    express: ExpressLane
+
+
+def make_http(parts: Parts, settings: ServerSettings, *, is_draining: Callable[[], bool] = lambda: False) -> Http:
+    """The HTTP application of an iserver, and the express lane beside it."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_routes(routes(parts, settings, is_draining))
     keys = parts.server.configuration.definition.keys
     origins = frozenset(settings.cors_origins) or None
-    headers = ("content-type", *(f"x-causal-{key.lower()}" for key in keys))
-    apply_manners(
-        app,
-        error_response=error_response,
-        cors=Cors(origins=origins, default_headers=headers),
-        metrics=parts.metrics,
-    )
+    cors = Cors(origins=origins, default_headers=("content-type", *(f"x-causal-{key.lower()}" for key in keys)))
+    manners = apply_manners(app, error_response=error_response, cors=cors, metrics=parts.metrics, explain=explain)
     app.middlewares.append(forgive_paths)
 
     async def on_shutdown(_app: web.Application) -> None:
@@ -219,12 +226,24 @@ def make_app(
 
     app.on_shutdown.append(on_shutdown)
     app.on_cleanup.append(on_cleanup)
-    return app
+    hot = hot_routes(_visitors(parts, is_draining), settings)
+    return Http(app, ExpressLane(hot, manners, error_answer=error_answer, cors_headers=cors.headers))
+
+
+def hot_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[HotRoute]:
+    """What clients call all the time: answered in the express lane, and as a part of `routes`."""
+    under = _under(settings)
+    return [
+        HotRoute(f"{under}/features", visitors.features),  # §3
+        HotRoute(f"{under}/feature", visitors.features),  # §3, the vendor page's name
+        HotRoute(f"{under}/signal", visitors.signal),  # §4
+        HotRoute(f"{under}/external", visitors.external),  # §5
+    ]
 
 
 def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], bool]) -> list[web.RouteDef]:
     """Every endpoint, in the order of the specification (§2)."""
-    visitors = VisitorHandlers(parts.server, max_body_bytes=MAX_BODY_BYTES, is_draining=is_draining)
+    visitors = _visitors(parts, is_draining)
     devices = DeviceHandlers(parts.server, parts.streams)
     flags = OfrepHandlers(parts.server, new_id=random_id, max_body_bytes=MAX_BODY_BYTES)
     operators = OperatorHandlers(
@@ -234,12 +253,9 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
         cmd_token=settings.cmd_token,
         max_body_bytes=MAX_BODY_BYTES,
     )
-    under = f"/{settings.prefix}" if settings.prefix else ""
+    under = _under(settings)
     table = [
-        web.post(f"{under}/features", visitors.features),  # §3
-        web.post(f"{under}/feature", visitors.features),  # §3, the vendor page's name
-        web.post(f"{under}/signal", visitors.signal),  # §4
-        web.post(f"{under}/external", visitors.external),  # §5
+        *(route.full(MAX_BODY_BYTES) for route in hot_routes(visitors, settings)),  # §3 to §5
         web.get(f"{under}/session", visitors.session),  # §6
         web.get(f"{under}/nsessions", visitors.session_count),  # §6
         web.get(f"{under}/sse", devices.events, allow_head=False),  # §8
@@ -267,6 +283,14 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
     return table
 
 
+def _visitors(parts: Parts, is_draining: Callable[[], bool]) -> VisitorHandlers:
+    return VisitorHandlers(parts.server, is_draining=is_draining)
+
+
+def _under(settings: ServerSettings) -> str:
+    return f"/{settings.prefix}" if settings.prefix else ""
+
+
 def _push(parts: Parts, source: FileSource, settings: ServerSettings) -> Push:
     async def push(files: Sequence[SourceFile]) -> None:
         await source.replace_fdl(files, lenient=settings.lenient_config)
@@ -291,8 +315,8 @@ class Daemon:
         """Build the parts, serve, and begin with what is done unasked."""
         sys.setswitchinterval(SWITCH_S)
         self._parts = parts = await open_parts(self._settings)
-        app = make_app(parts, self._settings, is_draining=lambda: self._is_draining)
-        self._web = WebService(app, reload=self._reload, before_drain=self._before_drain)
+        http = make_http(parts, self._settings, is_draining=lambda: self._is_draining)
+        self._web = WebService(http.app, reload=self._reload, before_drain=self._before_drain, express=http.express)
         await self._web.start(sockets, tls)
         start_upkeep(parts, self._settings)
 

@@ -7,9 +7,10 @@ It knows no HTTP, no files and no clock. Time, ids and storage are given to it. 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -25,7 +26,7 @@ from iserver.refusals import NotStoredError, RefusalError, SessionGoneError, Unk
 from iserver.requests import ExternalRequest, FeaturesRequest, SignalRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
-from iserver.signals import apply_external, apply_signal, session_of
+from iserver.signals import Effects, apply_external, apply_signal, session_of
 from iserver.visits import Entry, NewId, Origin, Visit, enter
 
 log = structlog.get_logger("iserver.server")
@@ -34,6 +35,26 @@ Json = Mapping[str, Any]
 
 CHUNK = 256
 """How many sessions are ended at once, so that requests need not wait for long."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Durable(Awaitable[T]):
+    """What has been decided, and is to be told when it is durable; awaiting it gives the value then.
+
+    Attributes:
+        value: What is to be told.
+        stored: Done when the value may be told; its error is to be told instead.
+    """
+
+    value: T
+    stored: Awaitable[None]
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        yield from self.stored.__await__()
+        return self.value
 
 
 class Journal(Protocol):
@@ -135,25 +156,25 @@ class ImpressionServer:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    async def features(self, body: Json, origin: Origin) -> bytes:
-        """Answer `features` (§3). The impressions are durable when this returns.
+    def features(self, body: Json, origin: Origin) -> Awaitable[bytes]:
+        """Answer `features` (§3). The impressions are durable when this has been awaited.
 
         Raises:
             RefusalError: Nothing was done.
         """
         request, now_ms = FeaturesRequest.parse(body), self._clock_ms()
         if self._plugins is not None:
-            visit, stored = await self._visit_with_plugins(self._plugins, request, origin, now_ms)
-        else:
-            entry, visit = self._enter(request, origin, now_ms)
-            visit.look_up()
-            visit.evaluate()
-            stored = self._journal.store(entry.session, *entry.retired)
+            return self._features_with_plugins(self._plugins, request, origin, now_ms)
+        entry, visit = self._enter(request, origin, now_ms)
+        visit.look_up()
+        visit.evaluate()
+        stored = self._journal.store(entry.session, *entry.retired)
+        self._count(visit)
+        return Durable(features_answer(visit), stored)
+
+    def _count(self, visit: Visit) -> None:
         for asked in visit.asked:
             self.features_by_result[asked.result] += 1
-        answer = features_answer(visit)  # while the disk is at work
-        await stored
-        return answer
 
     def _enter(self, request: FeaturesRequest, origin: Origin, now_ms: int) -> tuple[Entry, Visit]:
         configuration = self.configuration
@@ -161,9 +182,9 @@ class ImpressionServer:
         self._retired.extend(entry.retired)
         return entry, Visit(configuration, entry.session, request, now_ms=now_ms, new_id=self._new_id)
 
-    async def _visit_with_plugins(
+    async def _features_with_plugins(
         self, plugins: Plugins, request: FeaturesRequest, origin: Origin, now_ms: int
-    ) -> tuple[Visit, Awaitable[None]]:
+    ) -> bytes:
         """A visit with the calls of plugins in between; a session that ends meanwhile is replaced by a new one."""
         while True:
             entry, visit = self._enter(request, origin, now_ms)
@@ -175,47 +196,66 @@ class ImpressionServer:
                 visit.evaluate()
                 await plugins.assigned(visit, now_ms)
                 await plugins.shown(entry.session, visit.shown, now_ms)
-                if self.sessions.holds(entry.session):
-                    return visit, self._journal.store(entry.session, *entry.retired)
-                await self._journal.store(*entry.retired)
+                if not self.sessions.holds(entry.session):
+                    await self._journal.store(*entry.retired)
+                    continue
+                stored = self._journal.store(entry.session, *entry.retired)
+            self._count(visit)
+            answer = features_answer(visit)  # while the disk is at work
+            await stored
+            return answer
 
-    async def signal(self, body: Json) -> None:
-        """Carry out `signal` (§4), durably.
+    def signal(self, body: Json) -> Awaitable[None]:
+        """Carry out `signal` (§4); it is durable when this has been awaited.
 
         Raises:
-            RefusalError: What was carried out before the refusal is durable too.
+            RefusalError: What was carried out before the refusal is durable too, when it comes from awaiting.
         """
         request, now_ms = SignalRequest.parse(body), self._clock_ms()
         session = session_of(self.sessions, self.configuration.definition, request.id, now_ms)
-        if self._plugins is None:
-            await self._signal(session, request, now_ms)
-            return
+        if self._plugins is not None:
+            return self._signal_with_plugins(self._plugins, session, request, now_ms)
+        try:
+            self._apply(session, request, now_ms)
+        except RefusalError as refusal:
+            if not session.has_changes:
+                raise
+            return self._refuse_later(session, refusal)
+        return self._signalled(session, request)
+
+    async def _signal_with_plugins(
+        self, plugins: Plugins, session: Session, request: SignalRequest, now_ms: int
+    ) -> None:
         async with self._turns.with_session(session):
             if not self.sessions.holds(session):
                 raise SessionGoneError
-            await self._signal(session, request, now_ms, self._plugins)
-
-    async def _signal(
-        self, session: Session, request: SignalRequest, now_ms: int, plugins: Plugins | None = None
-    ) -> None:
-        try:
-            effects = apply_signal(self.configuration, session, request, now_ms=now_ms, new_id=self._new_id)
-        except RefusalError:
-            if session.has_changes:
-                await self._journal.store(session)
-            raise
-        if plugins is not None:
+            try:
+                effects = self._apply(session, request, now_ms)
+            except RefusalError:
+                if session.has_changes:
+                    await self._journal.store(session)
+                raise
             await plugins.shown(session, effects.shown, now_ms)
             if effects.event is not None:
                 await plugins.happened(session, *effects.event, now_ms)
             if not self.sessions.holds(session):
                 raise SessionGoneError
+            await self._signalled(session, request)
+
+    def _apply(self, session: Session, request: SignalRequest, now_ms: int) -> Effects:
+        return apply_signal(self.configuration, session, request, now_ms=now_ms, new_id=self._new_id)
+
+    def _signalled(self, session: Session, request: SignalRequest) -> Durable[None]:
         for kind in request.kinds:
             self.signals_by_kind[kind] += 1
-        await self._journal.store(session)
+        return Durable(None, self._journal.store(session))
 
-    async def external(self, body: Json) -> None:
-        """Carry out `external` (§5), durably.
+    async def _refuse_later(self, session: Session, refusal: RefusalError) -> None:
+        await self._journal.store(session)
+        raise refusal
+
+    def external(self, body: Json) -> Awaitable[None]:
+        """Carry out `external` (§5); it is durable when this has been awaited.
 
         Raises:
             RefusalError: Nothing was done.
@@ -225,7 +265,7 @@ class ImpressionServer:
         kept = apply_external(self.configuration, session, request, now_ms=now_ms)
         if kept:
             log.debug("external value ignored, the first one wins", session=session.id, outputs=kept)
-        await self._journal.store(session)
+        return Durable(None, self._journal.store(session))
 
     def session(self, persistent_id: str, *, with_details: bool = False) -> dict[str, Any]:
         """The session object of a device's active session (§6).

@@ -20,6 +20,7 @@ import structlog
 from aiohttp import web
 
 from shared.errors import StartupError
+from shared.express import ExpressLane
 
 log = structlog.get_logger("shared.daemon")
 
@@ -63,7 +64,16 @@ class Service(Protocol):
 
 
 class WebService:
-    """A `Service` made of one aiohttp application, whose own start-up and clean-up signals open and close its parts."""
+    """A `Service` made of one aiohttp application, whose own start-up and clean-up signals open and close its parts.
+
+    Args:
+        app: The application.
+        reload: Reads again what may change.
+        before_drain: Awaited before the sockets are closed.
+        drain_timeout_s: How long requests may take that are in flight when the drain begins, in seconds.
+        handler_cancellation: Whether a client that goes away ends its handler.
+        express: Answers plain requests to hot routes of the same application.
+    """
 
     def __init__(
         self,
@@ -73,7 +83,12 @@ class WebService:
         before_drain: Callable[[], Awaitable[None]] | None = None,
         drain_timeout_s: float = 10.0,
         handler_cancellation: bool = False,
+        express: ExpressLane | None = None,
     ) -> None:
+        self._express = express
+        self._servers: list[asyncio.Server] = []
+        if express is not None:
+            app.on_shutdown.append(lambda _app: express.drain(drain_timeout_s))
         self._runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -86,12 +101,18 @@ class WebService:
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        connect: Callable[[], asyncio.Protocol] = server if self._express is None else self._express.before(server)
+        loop = asyncio.get_running_loop()
         for bound in sockets:
-            await web.SockSite(self._runner, bound, ssl_context=tls, backlog=BACKLOG).start()
+            self._servers.append(await loop.create_server(connect, sock=bound, ssl=tls, backlog=BACKLOG))
 
     async def drain(self) -> None:
         if self._before_drain is not None:
             await self._before_drain()
+        for server in self._servers:
+            server.close()
         await self._runner.cleanup()
 
     async def reload(self) -> None:

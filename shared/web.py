@@ -7,18 +7,17 @@ error shape; anything unexpected becomes a 500 that carries a request id, and a 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from shared.errors import Problem
+from shared.manners import Answer, Explain, Manners, json_object, json_value, sane_request_id
 from shared.metrics import Metrics
 
 JSON = "application/json"
@@ -45,6 +44,11 @@ def json_error(_request: web.Request, problem: Problem) -> web.Response:
     """The house's own error shape, for routes that no protocol dictates: ``{"error": {"code", "message"}}``."""
     error = {"code": problem.code or str(problem.status), "message": problem.message}
     return json_response({"error": error}, problem.status, problem.headers)
+
+
+def response(answer: Answer) -> web.Response:
+    """An answer in the form of aiohttp."""
+    return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
 
 async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
@@ -90,11 +94,7 @@ async def read_json(request: web.Request, limit: int) -> Any:
     Raises:
         Problem: 400 when it is not JSON, and as `read_body`.
     """
-    body = await read_body(request, limit)
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"malformed JSON: {error}", code="malformed_json") from error
+    return json_value(await read_body(request, limit))
 
 
 async def read_json_object(request: web.Request, limit: int) -> dict[str, Any]:
@@ -103,27 +103,14 @@ async def read_json_object(request: web.Request, limit: int) -> dict[str, Any]:
     Raises:
         Problem: 400 when it is something else, and as `read_json`.
     """
-    value = await read_json(request, limit)
-    if not isinstance(value, dict):
-        raise Problem(400, f"malformed JSON: expected an object, found {json_kind(value)}", code="malformed_json")
-    return value
-
-
-def json_kind(value: object) -> str:
-    """What a JSON value is called in an error message: ``a string``, ``null``, …"""
-    if value is None:
-        return "null"
-    kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a string", list: "an array"}
-    return kinds.get(type(value), "an object")
+    return json_object(await read_body(request, limit))
 
 
 def request_id(request: web.Request) -> str:
     """The id under which a request is logged: the client's ``X-Request-Id`` if it is sane, else a fresh one."""
     known = request.get(_REQUEST_ID)
     if known is None:
-        given = request.headers.get("X-Request-Id", "")
-        known = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else secrets.token_hex(8)
-        request[_REQUEST_ID] = known
+        known = request[_REQUEST_ID] = sane_request_id(request.headers.get("X-Request-Id"))
     return known
 
 
@@ -173,7 +160,8 @@ def apply_manners(
     error_response: ErrorResponse = json_error,
     cors: Cors | None = None,
     metrics: Metrics | None = None,
-) -> None:
+    explain: Explain | None = None,
+) -> Manners:
     """Give an application its error middleware, request ids, CORS, request log and request metrics.
 
     Args:
@@ -181,59 +169,49 @@ def apply_manners(
         error_response: Encodes problems in the protocol's error shape.
         cors: Answers preflight requests on every path, also on unknown ones; None answers no cross-origin page.
         metrics: Where to count requests by route and status.
+        explain: Makes problems of exceptions of the daemon's own.
+
+    Returns:
+        What the application has in common with an express lane beside it.
     """
-    app.middlewares.append(_manners(error_response, cors, metrics))
+    manners = Manners(metrics, explain)
+    app.middlewares.append(_middleware(manners, error_response, cors))
     if cors is not None:
 
         async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
             response.headers.update(cors.headers(request.headers.get(hdrs.ORIGIN)))
 
         app.on_response_prepare.append(add_cors_headers)
+    return manners
 
 
-def _manners(error_response: ErrorResponse, cors: Cors | None, metrics: Metrics | None) -> Middleware:
-    log = structlog.get_logger("shared.web")
-    logs_requests = log.is_enabled_for(10)
-
+def _middleware(manners: Manners, error_response: ErrorResponse, cors: Cors | None) -> Middleware:
     @web.middleware
-    async def manners(request: web.Request, handler: Handler) -> web.StreamResponse:
-        started = time.perf_counter()
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started_s = time.perf_counter()
         try:
             if cors is not None and request.method == hdrs.METH_OPTIONS:
                 response: web.StreamResponse = cors.preflight(request)
             else:
                 response = await handler(request)
-        except Problem as problem:
-            response = _encode(error_response, request, problem)
         except web.HTTPException as answer:
             if answer.status < 400:
                 raise
             kept = {"Allow": answer.headers["Allow"]} if "Allow" in answer.headers else {}
             response = _encode(error_response, request, Problem(answer.status, answer.reason, headers=kept))
-        except Exception as bug:  # the one place where a bug becomes an answer
-            if isinstance(bug, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+        except Exception as error:  # the one place where a bug becomes an answer
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
                 raise  # the client went away: nobody is left to answer
-            log.error("unexpected error", request_id=request_id(request), path=request.path, exc_info=bug)
+            problem = manners.problem(error, request.path, request_id(request))
             if request.writer.output_size > 0:
-                raise ConnectionError("the answer had begun when the error happened") from bug
-            text = f"internal error, request id {request_id(request)}"
-            response = _encode(error_response, request, Problem(500, text, code="internal"))
-        elapsed = time.perf_counter() - started
-        if metrics is not None:
-            resource = request.match_info.route.resource
-            metrics.observe_request(resource.canonical if resource else "unknown", response.status, elapsed)
-        if logs_requests:
-            log.debug(
-                "request",
-                method=request.method,
-                path=request.path,
-                status=response.status,
-                ms=round(elapsed * 1000, 3),
-                request_id=request_id(request),
-            )
+                raise ConnectionError("the answer had begun when the error happened") from error
+            response = _encode(error_response, request, problem)
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "unknown"
+        manners.ended(route, request.method, request.path, response.status, started_s, lambda: request_id(request))
         return response
 
-    return manners
+    return middleware
 
 
 def _encode(error_response: ErrorResponse, request: web.Request, problem: Problem) -> web.StreamResponse:

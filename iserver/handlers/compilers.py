@@ -9,9 +9,8 @@ from aiohttp import web
 from iserver.control import metadata, pushed_files
 from iserver.fdl import SourceFile
 from iserver.handlers.operators import authorise
-from iserver.handlers.refusals import problem
 from iserver.handlers.visitors import JSON
-from iserver.refusals import InvalidConfigurationError, MalformedError, UnreachableError
+from iserver.refusals import InvalidConfigurationError, UnreachableError
 from iserver.server import ImpressionServer
 from shared.auth import bearer_token
 from shared.errors import Problem
@@ -39,11 +38,7 @@ class CompilerHandlers:
         body = await read_json_object(request, self._max_body_bytes)
         token = body.get("token")
         self._check(token if isinstance(token, str) else None, body.get("env"))
-        try:
-            files = pushed_files(body)
-        except MalformedError as refusal:
-            raise problem(refusal) from refusal
-        return await self._pushed(files)
+        return await self._pushed(pushed_files(body))
 
     async def push_text(self, request: web.Request) -> web.Response:
         """The older form: the body is the FDL, the query says the rest."""

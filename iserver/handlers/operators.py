@@ -9,9 +9,8 @@ from urllib.parse import parse_qs
 import orjson
 from aiohttp import web
 
-from iserver.handlers.refusals import problem
 from iserver.handlers.visitors import JSON
-from iserver.refusals import InvalidConfigurationError, RefusalError, UnreachableError
+from iserver.refusals import InvalidConfigurationError, UnreachableError
 from shared.auth import bearer_token, equal
 from shared.errors import Problem
 from shared.web import json_response, read_body, read_json_object
@@ -59,8 +58,6 @@ class OperatorHandlers:
             raise Problem(400, f"unknown action {action!r}: expected 'flushToWarehouse'")
         try:
             sessions = await self._flush_to_warehouse()
-        except RefusalError as refusal:
-            raise problem(refusal) from refusal
         except OSError as error:
             raise Problem(500, f"the sessions are safe but not in the warehouse yet: {error}") from error
         return web.Response(text=f"flushed {sessions} sessions to the warehouse\n")

@@ -6,6 +6,8 @@ from aiohttp import web
 
 from iserver.refusals import MalformedError, NotStoredError, RefusalError, SessionGoneError, UnknownError
 from shared.errors import Problem
+from shared.manners import Answer
+from shared.web import response
 
 STATUSES: dict[type[RefusalError], int] = {
     MalformedError: 400,
@@ -15,12 +17,20 @@ STATUSES: dict[type[RefusalError], int] = {
 }
 
 
-def problem(refusal: RefusalError) -> Problem:
-    """The answer to a refused request."""
-    status = STATUSES[type(refusal)]
-    return Problem(status, str(refusal), headers={"Retry-After": "1"} if status == 503 else None)
+def explain(error: Exception) -> Problem | None:
+    """The answer to a refused request; None for what is no refusal."""
+    if not isinstance(error, RefusalError):
+        return None
+    status = STATUSES[type(error)]
+    return Problem(status, str(error), headers={"Retry-After": "1"} if status == 503 else None)
+
+
+def error_answer(problem: Problem) -> Answer:
+    """Errors are short plain text, which clients show verbatim."""
+    headers = {**problem.headers, "Content-Type": "text/plain; charset=utf-8"}
+    return Answer(problem.message.encode(), headers, problem.status)
 
 
 def error_response(_request: web.Request, problem: Problem) -> web.Response:
-    """Errors are short plain text, which clients show verbatim."""
-    return web.Response(text=problem.message, status=problem.status, headers=problem.headers)
+    """The same in the form of aiohttp."""
+    return response(error_answer(problem))

@@ -2,64 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from iserver.handlers.refusals import problem
-from iserver.refusals import RefusalError
-from iserver.server import ImpressionServer
+from iserver.server import Durable, ImpressionServer
 from iserver.visits import Origin
 from shared.errors import Problem
-from shared.web import json_response, read_json_object
+from shared.express import Later
+from shared.manners import Answer, json_object
+from shared.web import json_response
 
 JSON = "application/json; charset=utf-8"  # without the charset the Java client misreads what is not ASCII
+JSON_HEADERS = {"Content-Type": JSON}
+DONE = Answer(b"", {"Content-Type": "text/plain; charset=utf-8"})
+"""Success with nothing to say."""
+
+Answered = Answer | Later | Awaitable[Answer]
 
 
 class VisitorHandlers:
-    """The endpoints that need no authentication."""
+    """The endpoints that need no authentication; the first three are hot routes (`shared.express`)."""
 
-    def __init__(self, server: ImpressionServer, *, max_body_bytes: int, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, server: ImpressionServer, *, is_draining: Callable[[], bool]) -> None:
         self._server = server
-        self._max_body_bytes = max_body_bytes
         self._is_draining = is_draining
 
-    async def features(self, request: web.Request) -> web.Response:
+    def features(self, body: bytes, headers: Mapping[str, str]) -> Answered:
         """Evaluate features and record their impressions (§3)."""
-        body = await read_json_object(request, self._max_body_bytes)
-        try:
-            answer = await self._server.features(body, Origin(request.headers))
-        except RefusalError as refusal:
-            raise problem(refusal) from refusal
-        return web.Response(body=answer, headers={"Content-Type": JSON})
+        answer = self._server.features(json_object(body), Origin(headers))
+        if type(answer) is Durable:
+            return Later(Answer(answer.value, JSON_HEADERS), answer.stored)
+        return _features(answer)
 
-    async def signal(self, request: web.Request) -> web.Response:
+    def signal(self, body: bytes, _headers: Mapping[str, str]) -> Answered:
         """Record what happened downstream (§4)."""
-        body = await read_json_object(request, self._max_body_bytes)
-        try:
-            await self._server.signal(body)
-        except RefusalError as refusal:
-            raise problem(refusal) from refusal
-        return empty()
+        return _done(self._server.signal(json_object(body)))
 
-    async def external(self, request: web.Request) -> web.Response:
+    def external(self, body: bytes, _headers: Mapping[str, str]) -> Answered:
         """Store the value of an output that the application computes itself (§5)."""
-        body = await read_json_object(request, self._max_body_bytes)
-        try:
-            await self._server.external(body)
-        except RefusalError as refusal:
-            raise problem(refusal) from refusal
-        return empty()
+        return _done(self._server.external(json_object(body)))
 
     async def session(self, request: web.Request) -> web.Response:
         """All fields of a device's active session (§6)."""
         persistent_id = request.query.get("id")
         if not persistent_id:
             raise Problem(400, "missing query parameter 'id': the persistent key of a session")
-        try:
-            answer = self._server.session(persistent_id, with_details=request.query.get("detail") == "1")
-        except RefusalError as refusal:
-            raise problem(refusal) from refusal
+        answer = self._server.session(persistent_id, with_details=request.query.get("detail") == "1")
         return json_response(answer, content_type=JSON)
 
     async def session_count(self, _request: web.Request) -> web.Response:
@@ -69,6 +58,9 @@ class VisitorHandlers:
         return web.Response(text=str(len(self._server.sessions)))
 
 
-def empty() -> web.Response:
-    """Success with nothing to say."""
-    return web.Response(headers={"Content-Type": "text/plain; charset=utf-8"})
+async def _features(answer: Awaitable[bytes]) -> Answer:
+    return Answer(await answer, JSON_HEADERS)
+
+
+def _done(work: Awaitable[None]) -> Later:
+    return Later(DONE, work.stored if type(work) is Durable else work)

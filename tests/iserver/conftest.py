@@ -13,11 +13,12 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
-from iserver.app import Parts, make_app, open_parts
+from iserver.app import Parts, make_http, open_parts
 from iserver.settings import ServerSettings
 from iserver.storage.warehouse import Warehouse
+from tests.express_server import ExpressTestServer
 
 EXAMPLE = Path(str(resources.files("iserver.example")))
 START_MS = 1_700_000_000_000
@@ -112,7 +113,8 @@ def ids() -> Ids:
 async def running(settings: ServerSettings, clock: Clock, ids: Ids) -> AsyncIterator[Iserver]:
     """An iserver for as long as the context lasts; it ends by draining."""
     parts = await open_parts(settings, clock_ms=clock, new_id=ids, open_tables=Warehouse.open)
-    async with TestClient(TestServer(make_app(parts, settings))) as client:
+    http = make_http(parts, settings)
+    async with TestClient(ExpressTestServer(http.app, http.express)) as client:
         yield Iserver(parts, client, clock, ids, settings.prefix)
 
 

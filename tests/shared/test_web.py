@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from shared.errors import Problem
+from shared.manners import json_kind
 from shared.metrics import Metrics
-from shared.web import Cors, apply_manners, health_routes, json_kind, json_response, read_body, read_json_object
+from shared.web import Cors, apply_manners, health_routes, json_response, read_body, read_json_object
 
 LIMIT = 1000
 
