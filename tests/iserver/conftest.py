@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 
 from iserver.app import Parts, make_http, open_parts
 from iserver.settings import ServerSettings
@@ -110,11 +110,12 @@ def ids() -> Ids:
 
 
 @asynccontextmanager
-async def running(settings: ServerSettings, clock: Clock, ids: Ids) -> AsyncIterator[Iserver]:
-    """An iserver for as long as the context lasts; it ends by draining."""
+async def running(settings: ServerSettings, clock: Clock, ids: Ids, *, express: bool = True) -> AsyncIterator[Iserver]:
+    """An iserver for as long as the context lasts, with its express lane or without; it ends by draining."""
     parts = await open_parts(settings, clock_ms=clock, new_id=ids, open_tables=Warehouse.open)
     http = make_http(parts, settings)
-    async with TestClient(ExpressTestServer(http.app, http.express)) as client:
+    server = ExpressTestServer(http.app, http.express) if express else TestServer(http.app)
+    async with TestClient(server) as client:
         yield Iserver(parts, client, clock, ids, settings.prefix)
 
 
