@@ -10,7 +10,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Surroundings
 from replicaserver.node.upkeep import Upkeep
+from replicaserver.storage.catching_up import LeftRecords
 from replicaserver.storage.folders import FolderError, parse_data_folders, take_hold
-from replicaserver.storage.group_commit import GroupCommit
+from replicaserver.storage.journal import Journal
 from replicaserver.storage.rocks import StoreSettings
+from shared.commit_log import CommitLog
 from shared.errors import StartupError
 from shared.pegasus import metric_keeper
 from shared.pegasus.common_routes import CommonRoutes
@@ -47,7 +49,6 @@ from shared.pegasus.rpc import Rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.base import HostPort
 
-COMMIT_THREADS = 8
 WORKER_THREADS = 4
 SWITCH_INTERVAL_S = 0.001
 """A worker that comes back from the disk waits at most this long for the event loop."""
@@ -166,9 +167,6 @@ class ReplicaServer:
     def _open_parts(self, address: HostPort) -> None:
         workers = ThreadPoolExecutor(WORKER_THREADS, thread_name_prefix="worker")
         self.resources.callback(workers.shutdown)
-        commits = GroupCommit(COMMIT_THREADS)
-        self.resources.callback(commits.close)
-        around = Surroundings(address, self.flags, self.registry, commits, workers, self._unix_s)
         try:
             disks = parse_data_folders(self.flags.text("data_dirs"), self.settings.data_dir / "replica" / "reps")
             for disk in disks:
@@ -180,8 +178,17 @@ class ReplicaServer:
             raise StartupError(str(error)) from error
         except OSError as error:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
+        journal = self._open_log(workers)
+        self.resources.push_async_callback(journal.close)
+        around = Surroundings(address, self.flags, self.registry, journal, workers, self._unix_s)
         self.compactor = Compactor()
         self.node = Node(around, disks, store_settings(self.settings, self.flags))
+
+    def _open_log(self, workers: Executor) -> Journal:
+        default = self.settings.data_dir / "replica" / "slog"
+        folder = Path(self.flags.text("slog_dir") or default)
+        commit_log = CommitLog.open(folder, segment_bytes=max(1, self.flags.integer("log_private_file_size_mb")) << 20)
+        return Journal(commit_log, LeftRecords(folder / "left"), workers)
 
     def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
         if not self.flags.boolean("enable_http_server"):

@@ -257,9 +257,10 @@ class BulkLoader:
         partition.is_ingesting = True
         try:
             if partition.store.noted(INGESTED) != load_id:
-                await partition.rounds.drained()
                 await partition.note(INGESTING, load_id)
-                await self._add(partition, load, metadata)
+                async with partition.rounds.held():
+                    await partition.log.persist()  # the log's older records must not be applied over the files
+                    await self._add(partition, load, metadata)
                 await partition.rounds.submit(
                     _log(load_id), None, lambda _waiting, _response: None, shares_decree=False
                 )

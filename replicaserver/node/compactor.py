@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -113,6 +114,8 @@ class Compactor:
             partition.compaction.give_up()
         self._queue.clear()
         for task, partition in self._running.items():
+            with contextlib.suppress(StoreError):  # then the log keeps what the files do not have
+                await partition.log.persist()  # an interrupted store flushes no more
             partition.store.interrupt()
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -110,7 +110,7 @@ def _measure_replica(partition: Partition) -> None:
     gauge("rdb_total_sst_files").value = store.files()
     gauge("rdb_memtable_mem_usage_bytes").value = store.measure("cur-size-all-mem-tables")
     gauge("rdb_index_and_filter_blocks_mem_usage_bytes").value = store.measure("estimate-table-readers-mem")
-    gauge("private_log_size_mb").value = store.log_bytes() // _MB
+    gauge("private_log_size_mb").value = partition.log.unpersisted_bytes // _MB
     status = partition.compaction.status
     gauge("rdb_manual_compact_queued_tasks").value = int(status is ManualCompactionStatus.QUEUING)
     gauge("rdb_manual_compact_running_tasks").value = int(status is ManualCompactionStatus.RUNNING)

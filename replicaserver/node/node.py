@@ -76,21 +76,31 @@ class Node:
         return self.around.workers
 
     async def open_all(self) -> None:
-        """Open every replica that lies on the disks; one that cannot be opened is set aside, the others open."""
+        """Open every replica that lies on the disks; one that cannot be opened is set aside, the others open.
+
+        Raises:
+            StartupError: What the log has of them cannot be taken back.
+        """
         at_a_time = asyncio.Semaphore(8)
         found = [(gpid, path, disk) for disk in self.disks for gpid, path in disk.replicas().items()]
+        opened: list[tuple[Gpid, AppInfo, RocksStore, DataFolder]] = []
 
         async def open_one(gpid: Gpid, path: Path, disk: DataFolder) -> None:
             async with at_a_time:
                 try:
                     app = await self._in_worker(folders.load_description, path)
-                    await self._open(gpid, app, path, disk)
+                    opened.append((gpid, app, await self._open_store(path), disk))
                 except (FolderError, StoreError) as error:
                     log.error("a replica cannot be opened and is set aside", gpid=str(gpid), reason=str(error))
                     self.counts.failed += 1
                     await self._set_aside(path, "err")
 
         await asyncio.gather(*(open_one(*one) for one in found))
+        journal = self.around.journal
+        await self._in_worker(journal.replay, {gpid: store for gpid, _, store, _ in opened})
+        journal.start()
+        for one in opened:
+            self._begin(*one)
         if found:
             log.info("replicas opened", open=len(self.partitions), failed=self.counts.failed)
 
@@ -115,13 +125,20 @@ class Node:
             return partition
 
     async def _open(self, gpid: Gpid, app: AppInfo, path: Path, disk: DataFolder) -> Partition:
+        store = await self._open_store(path)
+        await self._in_worker(self.around.journal.take_back, gpid, store)
+        return self._begin(gpid, app, store, disk)
+
+    async def _open_store(self, path: Path) -> RocksStore:
         self.counts.opening += 1
         try:
             engine = folders.engine_folder(path)
             await self._in_worker(engine.parent.mkdir, 0o755, True, True)
-            store = await self._in_worker(RocksStore, engine, self.store_settings)
+            return await self._in_worker(RocksStore, engine, self.store_settings)
         finally:
             self.counts.opening -= 1
+
+    def _begin(self, gpid: Gpid, app: AppInfo, store: RocksStore, disk: DataFolder) -> Partition:
         partition = Partition(gpid, app, store, self.around, disk.tag)
         self.partitions[gpid] = partition
         self.on_open(partition)
@@ -221,6 +238,8 @@ class Node:
                     if since_s + flags.integer(setting) <= now_s:
                         await self._in_worker(folders.delete, path)
                         self.counts.removed_folders += 1
+        kept_s = flags.integer("gc_disk_error_replica_interval_seconds")
+        await self._in_worker(self.around.journal.left.delete_older, now_s - kept_s)
 
 
 def replica_info(partition: Partition) -> ReplicaInfo:

@@ -19,7 +19,7 @@ from replicaserver.reads import Limits, Reader
 from replicaserver.replica import Configuration, Effect, LogFailed, Message, Replica, SaveBallot
 from replicaserver.rows import Identity, Usage
 from replicaserver.scans import Page, Scans
-from replicaserver.storage.group_commit import GroupCommit
+from replicaserver.storage.journal import Journal
 from replicaserver.storage.rocks import CheckedRows, RocksStore, StoreError
 from replicaserver.storage.statistics import Statistics
 from replicaserver.table_settings import TableSettings
@@ -48,7 +48,7 @@ class Surroundings:
         node: The address of this node.
         flags: The settings of the process.
         registry: Where metrics are.
-        commits: Puts writes on disk.
+        journal: Puts writes on disk.
         workers: Threads for reads that may take long.
         unix_s: The clock.
     """
@@ -56,7 +56,7 @@ class Surroundings:
     node: HostPort
     flags: Flags
     registry: Registry
-    commits: GroupCommit
+    journal: Journal
     workers: Executor
     unix_s: Callable[[], float]
 
@@ -73,6 +73,7 @@ class Partition:
         core: Decides about configurations and decrees.
         store: The rows.
         settings: The table's environment variables, understood.
+        log: Puts writes on disk.
         compaction: How far a manual compaction is.
         is_ingesting: Files of a bulk load are being added: writes are refused.
         response_end: What the edge ends every reading response with; it writes it once.
@@ -99,7 +100,8 @@ class Partition:
         self.who = Identity(gpid.app_id, gpid.partition_index, str(around.node))
         self.reader = Reader(store, self.who, durable.data_version)
         self.scans = Scans(self.reader, durable.data_version, secrets.randbelow(2**62))
-        self.rounds = Rounds(self.core, store, around.commits, self.who, self._draft, self._fail)
+        self.log = around.journal.of(gpid, store)
+        self.rounds = Rounds(self.core, self.log, self.who, self._draft, self._fail)
         self.metrics = around.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
@@ -461,4 +463,8 @@ class Partition:
         self.reads_plainly = self.writes_plainly = False
         self.core.status = PartitionStatus.INACTIVE
         await self.rounds.close()
+        try:
+            await self.log.close()
+        except StoreError as error:
+            log.error("a store is closed before its files have everything", gpid=str(self.gpid), reason=str(error))
         await asyncio.get_running_loop().run_in_executor(self.around.workers, self.store.close)

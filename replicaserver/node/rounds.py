@@ -1,8 +1,8 @@
-"""Writes of one partition, taken together in rounds: decide all that wait, store them with one synced write, answer.
+"""Writes of one partition, taken together in rounds: decide all that wait, log them as one record, answer.
 
 While one round is on its way to the disk, the next gathers. Within a round every operation sees what those before it
-will have written; between rounds everything that was answered is on disk and visible. A round that cannot be stored
-fails all its writes, and the replica with them: none of them was acknowledged.
+will have written; between rounds everything that was answered is on disk and visible, and nothing else is. A round that
+cannot be stored fails all its writes, and the replica with them: none of them was acknowledged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -18,8 +19,8 @@ import structlog
 
 from replicaserver.replica import Log, Logged, Refuse, Replica, Write
 from replicaserver.rows import Identity
-from replicaserver.storage.group_commit import GroupCommit
-from replicaserver.storage.rocks import RocksStore, StoreError
+from replicaserver.storage.journal import ReplicaLog
+from replicaserver.storage.rocks import StoreError
 from replicaserver.writes import Cost, Draft
 from shared.pegasus.errors import ErrorCode, RpcError
 
@@ -58,8 +59,7 @@ class Rounds:
 
     Args:
         core: Gives out decrees.
-        store: Where rows go.
-        commits: Puts batches on disk.
+        log: Puts rounds on disk.
         who: What responses repeat.
         draft: Makes the draft of a round, with the time as it is then.
         failed: Called when a round could not be stored.
@@ -68,20 +68,20 @@ class Rounds:
     def __init__(
         self,
         core: Replica,
-        store: RocksStore,
-        commits: GroupCommit,
+        log: ReplicaLog,
         who: Identity,
         draft: Callable[[], Draft],
         failed: Callable[[], None],
     ) -> None:
         self._core = core
-        self._store = store
-        self._commits = commits
+        self._log = log
         self._who = who
+        self._shown = f"{who.app_id}.{who.partition_index}"
         self._draft = draft
         self._failed = failed
         self._queue: deque[Waiting] = deque()
         self._is_writing = False
+        self._is_held = False
         self._is_closed = False
         self._idle: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
@@ -118,17 +118,36 @@ class Rounds:
     async def drained(self) -> None:
         """Wait until nothing is queued and nothing is on its way to the disk."""
         while self._queue or self._is_writing:
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._idle.append(waiter)
-            await waiter
+            await self._idleness()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Let nothing be written inside; what was taken waits until then. One at a time."""
+        self._is_held = True
+        try:
+            while self._is_writing:
+                await self._idleness()
+            yield
+        finally:
+            self._is_held = False
+            if self._queue and not self._is_writing:
+                self._start()
+
+    def _idleness(self) -> asyncio.Future[None]:
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._idle.append(waiter)
+        return waiter
+
+    def _start(self) -> None:
+        self._is_writing = True
+        self._loop.call_soon(self._begin)
 
     def _add(self, waiting: Waiting) -> None:
         if self._is_closed:
             raise RpcError(ErrorCode.ERR_INVALID_STATE, "the replica is closed")
         self._queue.append(waiting)
-        if not self._is_writing:
-            self._is_writing = True
-            self._loop.call_soon(self._begin)
+        if not self._is_writing and not self._is_held:
+            self._start()
 
     def _begin(self) -> None:
         draft = self._draft()
@@ -156,7 +175,7 @@ class Rounds:
                 _fail(waiting, RpcError(ErrorCode.ERR_INVALID_PARAMETERS, str(error)))
                 continue
             except StoreError as error:
-                log.error("a write cannot read what it depends on", store=str(self._store.path), reason=str(error))
+                log.error("a write cannot read what it depends on", partition=self._shown, reason=str(error))
                 _fail(waiting, RpcError(ErrorCode.ERR_RDB_CORRUPTION, str(error)))
                 continue
             size += waiting.cost.written
@@ -164,13 +183,9 @@ class Rounds:
         if not (answers or decree):
             self._finish()
             return
-        batch = self._store.batch()
-        batch.apply(draft.changes)
         if decree:
             draft.notes["decree"] = decree
-        for name, value in draft.notes.items():
-            batch.note(name, value)
-        self._commits.submit(self._store, batch, lambda error: self._stored(answers, decree, error))
+        self._log.submit(draft.changes, draft.notes, lambda error: self._stored(answers, decree, error))
 
     def _do_own(self, waiting: Waiting, draft: Draft, answers: list[tuple[Waiting, Any]]) -> None:
         try:
@@ -190,7 +205,7 @@ class Rounds:
 
     def _stored(self, answers: list[tuple[Waiting, Any]], decree: int, error: StoreError | None) -> None:
         if error is not None:
-            log.error("a write failed, the replica takes no more", store=str(self._store.path), reason=str(error))
+            log.error("a write failed, the replica takes no more", partition=self._shown, reason=str(error))
             self._failed()
             for waiting, _ in answers:
                 _fail(waiting, RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error)))
@@ -202,7 +217,7 @@ class Rounds:
                     waiting.account(waiting, response)
                 if not waiting.future.done():
                     waiting.future.set_result(response)
-        if self._queue:
+        if self._queue and not self._is_held:
             self._begin()
         else:
             self._finish()

@@ -5,12 +5,13 @@ ours read elsewhere. What the replica must know of itself - data version, ballot
 in a second column family and changes in the same write as the rows it belongs to: after a crash either both are
 there or neither.
 
-A write is on disk before `write` returns. Everything here may be called from any thread; `write` one call at a time.
+Rows that are applied are in memory until they are flushed; the node's log has them until then, see
+`replicaserver.storage.journal`. Everything here may be called from any thread; `apply` one call at a time.
 """
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +40,11 @@ from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage import statistics
 
 META_FAMILY = "pegasus_meta_cf"
+LOGGED = "logged"
 DATA_VERSION = 1
 """The layout of values in new stores."""
+
+_WOULD_WAIT = "Result incomplete"
 
 T = TypeVar("T")
 Row = tuple[bytes, bytes]
@@ -55,6 +59,10 @@ _COMPRESSIONS: Mapping[str, Callable[[], DBCompressionType]] = {
 
 class StoreError(Exception):
     """RocksDB refuses or fails; the text is its own."""
+
+
+class StallError(StoreError):
+    """RocksDB would have to wait for its files to be written or compacted; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +99,14 @@ class Durable:
         ballot: The configuration under which it was last written.
         decree: The last decree whose changes are in it.
         compacted_s: When a manual compaction last finished, unix seconds; 0 never.
+        logged: The number of the last record of the log whose changes are in the store's files for certain.
     """
 
     data_version: int
     ballot: int
     decree: int
     compacted_s: int
+    logged: int = 0
 
 
 class Batch:
@@ -128,7 +138,15 @@ def _guarded(work: Callable[..., T], *arguments: Any) -> T:
     try:
         return work(*arguments)
     except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
-        raise StoreError(str(error)) from error
+        kind = StallError if str(error).startswith(_WOULD_WAIT) else StoreError
+        raise kind(str(error)) from error
+
+
+def _unlogged(*, at_once: bool) -> WriteOptions:
+    options: Any = WriteOptions()  # its stubs take attributes for methods
+    options.disable_wal = True
+    options.no_slowdown = at_once
+    return cast(WriteOptions, options)
 
 
 class CheckedRows:
@@ -159,11 +177,9 @@ class RocksStore:
         self._meta_handle: ColumnFamily | None = _guarded(self._db.get_column_family_handle, META_FAMILY)
         self._synced = WriteOptions()
         self._synced.sync = True
+        self._in_memory, self._in_memory_at_once = _unlogged(at_once=False), _unlogged(at_once=True)
         self.get: Callable[[bytes], bytes | None] = self._db.get
-        if self._noted("data_version") is None:
-            batch = self.batch()
-            batch.note("data_version", DATA_VERSION)
-            self.write(batch)
+        self.identity = self._identify()
 
     # -- rows -------------------------------------------------------------------------------------
 
@@ -193,8 +209,21 @@ class RocksStore:
         return _guarded(lambda: list(islice(self.scan(start, b""), count)))
 
     def batch(self) -> Batch:
-        """An empty batch for `write`."""
+        """An empty batch for `apply` or `write`."""
         return Batch(self)
+
+    def apply(self, batch: Batch, *, at_once: bool = False) -> None:
+        """Store a batch in memory; it is lost in a crash unless `persist` comes first.
+
+        Args:
+            batch: What changes; it is used up.
+            at_once: Do not wait for the engine's own work, which may take long.
+
+        Raises:
+            StallError: It cannot be stored at once.
+            StoreError: It is not stored.
+        """
+        _guarded(self._db.write, batch.rows, self._in_memory_at_once if at_once else self._in_memory)
 
     def write(self, batch: Batch) -> None:
         """Store a batch; it is on disk when this returns.
@@ -213,7 +242,20 @@ class RocksStore:
             ballot=self._noted("ballot") or 0,
             decree=self._noted("decree") or 0,
             compacted_s=self._noted("compacted_s") or 0,
+            logged=self.noted(LOGGED),
         )
+
+    def _identify(self) -> int:
+        """The number by which the log knows this store, drawn when it is made."""
+        identity = self._noted("identity")
+        if identity is None:
+            identity = secrets.randbits(62)
+            batch = self.batch()
+            batch.note("identity", identity)
+            if self._noted("data_version") is None:
+                batch.note("data_version", DATA_VERSION)
+            self.write(batch)
+        return identity
 
     def _noted(self, name: str) -> int | None:
         text = self._meta.get(name.encode())
@@ -272,6 +314,21 @@ class RocksStore:
             StoreError: It failed.
         """
         _guarded(self._db.flush)
+        _guarded(self._meta.flush)
+
+    def persist(self, logged: int) -> None:
+        """Have everything that was applied in files, and note which record of the log was the last of it.
+
+        The note is written last and by itself: rows and notes that are applied meanwhile may be in files too, but
+        what is noted never runs ahead of them.
+
+        Raises:
+            StoreError: It failed; what is noted is what was.
+        """
+        self.flush()
+        batch = self.batch()
+        batch.note(LOGGED, logged)
+        self.write(batch)
 
     def set_options(self, options: Mapping[str, str]) -> None:
         """Change options of RocksDB that may change while it is open.
@@ -311,11 +368,6 @@ class RocksStore:
         """The number of SST files with rows."""
         text = _guarded(self._db.property_value, "rocksdb.levelstats") or ""
         return sum(int(line.split()[1]) for line in text.splitlines()[2:] if line.split())
-
-    def log_bytes(self) -> int:
-        """The size of the write-ahead log."""
-        with os.scandir(self.path) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".log"))
 
 
 def _holding(*objects: object) -> Iterator[Row]:

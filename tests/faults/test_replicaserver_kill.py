@@ -1,4 +1,9 @@
-"""kill -9 of a replica server under load: nothing acknowledged is lost, nothing is applied by halves."""
+"""kill -9 of a replica server under load: nothing acknowledged is lost, nothing is applied by halves.
+
+The log's files are of the smallest size, and some of the writes are large, so that kills come while the log goes on
+in another file, while stores' files catch up, and while files of the log are let go of. After some of the kills the
+log ends in nonsense, as it may after a loss of power.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from replicaserver.storage.journal import KEPT_SEGMENTS
+from shared.log_segments import SegmentReader, read_header
 from shared.pegasus.connection import Call, RpcConnection
 from shared.pegasus.errors import RpcError
 from shared.pegasus.keys import encode_key, partition_of
@@ -20,12 +27,15 @@ from tests.processes import DaemonProcess, start_daemon
 
 KILLS = 8
 WRITERS = 16
+FILLERS = 3
+FILLING = b"x" * 700_000
 TEMP, PARTITIONS = 2, 8
 """The table that a metaserver creates on its first start."""
 
 GET = Call("RPC_RRDB_RRDB_GET", bytes, rrdb.ReadResponse)
 MULTI_GET = Call("RPC_RRDB_RRDB_MULTI_GET", rrdb.MultiGetRequest, rrdb.MultiGetResponse)
 MULTI_PUT = Call("RPC_RRDB_RRDB_MULTI_PUT", rrdb.MultiPutRequest, rrdb.UpdateResponse)
+PUT = Call("RPC_RRDB_RRDB_PUT", rrdb.UpdateRequest, rrdb.UpdateResponse)
 INCR = Call("RPC_RRDB_RRDB_INCR", rrdb.IncrRequest, rrdb.IncrResponse)
 
 
@@ -53,6 +63,11 @@ class Writer:
             await self.call(connection, INCR, rrdb.IncrRequest(self.counter, 1))
             self.acknowledged_added += 1
             acknowledged()
+
+    async def fill(self, connection: RpcConnection) -> None:
+        """Make the log go on in another file, and again."""
+        while True:
+            await self.call(connection, PUT, rrdb.UpdateRequest(encode_key(self.hash_key, b"filler"), FILLING))
 
     async def check(self, connection: RpcConnection) -> None:
         answer = await self.call(connection, MULTI_GET, rrdb.MultiGetRequest(self.hash_key, [b"a", b"b", b"counter"]))
@@ -100,6 +115,7 @@ async def load_until_killed(server: DaemonProcess, port: int, writers: list[Writ
             enough.set()
 
     tasks = [asyncio.create_task(writer.write(connection, acknowledged)) for writer in writers]
+    tasks += [asyncio.create_task(writer.fill(connection)) for writer in writers[:FILLERS]]
     await enough.wait()
     server.process.kill()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
@@ -107,21 +123,41 @@ async def load_until_killed(server: DaemonProcess, port: int, writers: list[Writ
     server.wait()
 
 
+def garble_the_end(log: Path, chance: random.Random) -> None:
+    """Put nonsense behind the last record, where a write was under way when the power went."""
+    newest = max(log.glob("*.log"), key=lambda file: int(file.stem))
+    data = newest.read_bytes()
+    name = read_header(data)
+    if name is not None:
+        reader = SegmentReader(name, data)
+        for _ in reader:
+            pass
+        with newest.open("r+b") as file:
+            file.seek(reader.offset)
+            file.write(chance.randbytes(chance.randrange(1, 5000)))
+
+
 @pytest.mark.timeout(300)
 async def test_whatever_was_acknowledged_is_there_after_any_kill(tmp_path: Path):
     chance = random.Random(20160101)
     writers = [Writer(number) for number in range(WRITERS)]
     port = free_port()
-    full_disk_is_fine = ("--set", "disk_min_available_space_ratio=0")
+    settings = ("--set", "disk_min_available_space_ratio=0", "--set", "log_private_file_size_mb=1")
+    log, segments = tmp_path / "replica" / "replica" / "slog", set()
     with start_daemon("metaserver", "--data-dir", tmp_path / "meta") as meta:
         arguments = ("--port", str(port), "--meta", f"127.0.0.1:{meta.port}", "--data-dir", tmp_path / "replica")
         for _ in range(KILLS):
-            with start_daemon("replicaserver", *arguments, *full_disk_is_fine) as server:
+            with start_daemon("replicaserver", *arguments, *settings) as server:
                 await load_until_killed(server, port, writers, chance.randrange(1, 400))
-        with start_daemon("replicaserver", *arguments, *full_disk_is_fine) as server:
+            segments.update(int(file.stem) for file in log.glob("*.log"))
+            if chance.random() < 0.5:
+                garble_the_end(log, chance)
+        with start_daemon("replicaserver", *arguments, *settings) as server:
             connection = await serving(port)
             for writer in writers:
                 await writer.check(connection)
             connection.close()
             assert server.terminate() == 0
     assert sum(writer.acknowledged for writer in writers) > KILLS * 5
+    assert max(segments) > 3 * KEPT_SEGMENTS, "the log was never trimmed"
+    assert len(list(log.glob("*.log"))) <= 1, "the log keeps what all files have"

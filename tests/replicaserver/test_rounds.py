@@ -18,13 +18,13 @@ KEY = encode_key(b"hk", b"sk")
 async def test_writes_that_come_together_go_to_the_disk_together(served: Served, monkeypatch: pytest.MonkeyPatch):
     await served.table()
     store = served.partition().store
-    batches, write = [], store.write
+    batches, apply = [], store.apply
 
-    def count(batch) -> None:
+    def count(batch, **how) -> None:
         batches.append(batch)
-        write(batch)
+        apply(batch, **how)
 
-    monkeypatch.setattr(store, "write", count)
+    monkeypatch.setattr(store, "apply", count)
     await asyncio.gather(*(served.call("put", UpdateRequest(KEY, b"%d" % n)) for n in range(200)))
     assert len(batches) < 100
 

@@ -241,10 +241,10 @@ async def test_a_disk_that_fails_fails_the_write_and_closes_the_replica(served: 
     await served.call("put", PUT)
     partition = served.partition()
 
-    def full(_batch: object) -> None:
+    def full(_batch: object, **_how: object) -> None:
         raise StoreError("IO error: No space left on device")
 
-    monkeypatch.setattr(partition.store, "write", full)
+    monkeypatch.setattr(partition.store, "apply", full)
     assert await served.error("put", PUT) == ErrorCode.ERR_DISK_IO_ERROR
     assert await served.error("get", KEY) == ErrorCode.ERR_INVALID_STATE
     with pytest.raises(RpcError):

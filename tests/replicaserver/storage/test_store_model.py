@@ -1,12 +1,13 @@
-"""The store against a dict: any history, ended by crashes that tear the log anywhere.
+"""The log and a store against a dict: any history, ended by losses of power that tear the log anywhere.
 
-A crash is a copy of the folder as it is while the store is open, with the end of its newest log cut off. What is there
-afterwards must be exactly the state after some write, the one whose decree the store names; and without the cut,
-the state after the last.
+After a loss of power the store has no more in its files than when they last caught up, and the log ends wherever the
+last sync that nobody was told of got to. What is there afterwards must be exactly the state after some write, the one
+whose decree the store names; and when nothing of the log is torn, the state after the last.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,8 +19,9 @@ from rocksdict import Cache
 
 from replicaserver import writes
 from replicaserver.compaction import DEEPEST, Order
-from replicaserver.storage.rocks import RocksStore, StoreSettings
+from replicaserver.storage.rocks import StoreSettings
 from replicaserver.writes import Cost, Draft
+from shared.log_segments import HEADER_BYTES
 from shared.pegasus.keys import decode_value, encode_key
 from shared.pegasus.structures.rrdb import (
     CheckAndMutateRequest,
@@ -32,6 +34,7 @@ from shared.pegasus.structures.rrdb import (
     MutateOperation,
     UpdateRequest,
 )
+from tests.replicaserver.journals import ONE, SEGMENT_BYTES, Opened, copy_as_it_is
 from tests.replicaserver.rows import NOW, WHO, MemoryRows
 
 SETTINGS = StoreSettings(6, 1 << 20, 3, "lz4", 10.0, 64 << 20, 8 << 20, 4, -1, Cache(16 << 20))
@@ -42,36 +45,40 @@ values = st.one_of(st.binary(max_size=20), st.integers(-5, 5).map(lambda number:
 raw_keys = st.builds(encode_key, hash_keys, sort_keys)
 
 
-def copy_as_it_is(folder: Path, copy: Path) -> None:
-    """Copy an open store as it is at one moment: again, if the engine has tidied up meanwhile."""
-
-    def present() -> dict[str, int]:
-        return {file.name: file.stat().st_size for file in folder.iterdir()}
-
-    while True:
-        try:
-            before = present()
-            shutil.copytree(folder, copy)
-            if present() == before == {file.name: file.stat().st_size for file in copy.iterdir()}:
-                return
-        except (FileNotFoundError, shutil.Error):
-            pass  # a file was deleted while it was being copied
-        shutil.rmtree(copy, ignore_errors=True)
-
-
 class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
+        self.loop = asyncio.new_event_loop()
         self.folder = Path(tempfile.mkdtemp(prefix="store-"))
         self.copies = 0
         self.model = MemoryRows()
         self.history: list[dict[bytes, bytes]] = [{}]
-        self.store = RocksStore(self.folder / "0", SETTINGS)
+        self.begin()
+
+    def begin(self) -> None:
+        """Open the newest copy, and keep its files as they are now."""
+
+        async def opened() -> Opened:
+            return Opened(self.folder / str(self.copies), SETTINGS, (ONE,))
+
+        self.opened = self.loop.run_until_complete(opened())
+        self.store = self.opened.stores[ONE]
+        self.keep_files()
+
+    def keep_files(self) -> None:
+        """What the files have now is what they will have when the power is lost; the log is written on from here."""
+        shutil.rmtree(self.folder / "files", ignore_errors=True)
+        copy_as_it_is(self.store.path, self.folder / "files")
+        self.kept_decree = self.store.durable().decree
+        self.kept_place = self.place()
+
+    def place(self) -> tuple[int, int]:
+        """Where the log ends: the number of its segment and the offset in it."""
+        return self.opened.commit_log.segment, self.opened.commit_log._offset
 
     def write(self, *operations: tuple[object, object]) -> None:
-        """One round: several operations, one batch, the same on the model one by one."""
+        """One round: several operations, one record, the same on the model one by one."""
         draft = Draft(self.store, 1, NOW, 77, 0)
-        batch = self.store.batch()
         decree = len(self.history) - 1
         for operation, request in operations:
             decree += 1
@@ -80,9 +87,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert operation(mine, request, WHO, decree, Cost()) == theirs  # type: ignore[operator]
             self.model.apply(mine)
             self.history.append(dict(self.model.rows))
-        batch.apply(draft.changes)
-        batch.note("decree", decree)
-        self.store.write(batch)
+        self.loop.run_until_complete(self.opened.write(draft.changes, decree=decree))
 
     @rule(key=raw_keys, value=values)
     def put(self, key: bytes, value: bytes) -> None:
@@ -118,20 +123,39 @@ class StoreMachine(RuleBasedStateMachine):
     def compact(self, forced: bool) -> None:
         self.store.compact(Order(DEEPEST, forced))
 
-    @rule(lost=st.integers(0, 300))
-    def crash(self, lost: int) -> None:
+    @rule()
+    def catch_up(self) -> None:
+        self.loop.run_until_complete(self.opened.logs[ONE].persist())
+        self.keep_files()
+
+    @rule(segments=st.integers(1, 2))
+    def roll(self, segments: int) -> None:
+        for _ in range(segments):
+            self.write((writes.put, UpdateRequest(encode_key(b"roll", b""), bytes(SEGMENT_BYTES))))
+
+    @rule()
+    def restart(self) -> None:
+        self.loop.run_until_complete(self.opened.close())
+        self.begin()
+
+    @rule(lost=st.integers(0, 300), garbage=st.binary(max_size=40))
+    def lose_power(self, lost: int, garbage: bytes) -> None:
+        segment, end = self.place()
         self.copies += 1
         copy = self.folder / str(self.copies)
-        copy_as_it_is(self.store.path, copy)
-        self.store.close()
-        newest = max(copy.glob("*.log"), key=lambda log: int(log.stem))
-        written = len(newest.read_bytes().rstrip(b"\0"))  # a log is allocated ahead
-        with newest.open("r+b") as log:
-            log.truncate(max(0, written - lost))
-        self.store = RocksStore(copy, SETTINGS)
+        copy_as_it_is(self.opened.folder / "slog", copy / "slog")
+        shutil.copytree(self.folder / "files", copy / str(ONE))
+        self.loop.run_until_complete(self.opened.drop())
+        torn = max(end - lost, self.kept_place[1] if self.kept_place[0] == segment else HEADER_BYTES)
+        if torn < end:
+            with (copy / "slog" / f"{segment:08d}.log").open("r+b") as log:
+                log.seek(torn)
+                log.write(garbage[: end - torn].ljust(end - torn, b"\0"))
+        self.begin()
         decree = self.store.durable().decree
+        assert decree >= self.kept_decree
         assert dict(self.store.scan(b"", b"")) == self.history[decree]
-        if lost == 0:
+        if torn == end:
             assert decree == len(self.history) - 1
         del self.history[decree + 1 :]
         self.model.rows = dict(self.history[decree])
@@ -145,9 +169,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
-            self.store.close()
+            self.loop.run_until_complete(self.opened.close())
+            self.loop.close()
             shutil.rmtree(self.folder)
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+TestStore.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

@@ -1,0 +1,156 @@
+"""Stores catch up with the node's log when they are opened: what their files may not have is applied again.
+
+Records outlive what they belong to. A store has an identity that its records repeat, so those of a store that the
+partition had before do it no harm. Records of a store that is not there - its disk is not, or it cannot be opened -
+are put into a file of their own before the log lets go of them, and wait there for the store to come back.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from replicaserver.log_records import Origin, Record, RecordError, decode_record
+from replicaserver.storage.folders import sync_folder, write_durably
+from replicaserver.storage.rocks import Batch, RocksStore
+from shared.errors import StartupError
+from shared.pegasus.structures.base import Gpid
+
+BATCH_ROWS = 10_000
+
+_LENGTH = struct.Struct("<I")
+
+Changes = Mapping[bytes, bytes | None]
+
+
+def origin_of(gpid: Gpid, store: RocksStore) -> Origin:
+    """What the records of a store say where they come from."""
+    return Origin(gpid, store.identity)
+
+
+def batch_of(store: RocksStore, changes: Changes, notes: Mapping[str, int]) -> Batch:
+    """The changes and notes of a record, for `RocksStore.apply`."""
+    batch = store.batch()
+    batch.apply(changes)
+    for name, value in notes.items():
+        batch.note(name, value)
+    return batch
+
+
+def decode_from(place: object, payload: bytes) -> Record:
+    """A record that must be one.
+
+    Raises:
+        StartupError: It is none, although its checksum is right: somebody else has written it.
+    """
+    try:
+        return decode_record(payload)
+    except RecordError as error:
+        raise StartupError(f"the log of writes, {place}: {error}") from error
+
+
+class CatchUp:
+    """Applies records to a store, in the order of their numbers; those that it has already are passed over.
+
+    Attributes:
+        records: How many were applied.
+    """
+
+    def __init__(self, store: RocksStore) -> None:
+        self.records = 0
+        self._store = store
+        self._number = store.durable().logged
+        self._changes: dict[bytes, bytes | None] = {}
+        self._notes: dict[str, int] = {}
+
+    def take(self, record: Record) -> None:
+        """Apply a record.
+
+        Raises:
+            StoreError: The store does not take it.
+        """
+        if record.number <= self._number or record.is_caught_up:
+            return
+        self._number = record.number
+        self._changes.update(record.changes)
+        self._notes.update(record.notes)
+        self.records += 1
+        if len(self._changes) >= BATCH_ROWS:
+            self._apply()
+
+    def finish(self) -> None:
+        """Have everything that was applied in the store's files.
+
+        Raises:
+            StoreError: They do not take it.
+        """
+        if self.records:
+            self._apply()
+            self._store.persist(self._number)
+
+    def _apply(self) -> None:
+        self._store.apply(batch_of(self._store, self._changes, self._notes))
+        self._changes, self._notes = {}, {}
+
+
+class LeftRecords:
+    """Records of stores that are not there, a file for each store.
+
+    Args:
+        folder: Where the files are; made when there is one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, origin: Origin) -> Iterator[Record]:
+        """The records that a store has left, in their order.
+
+        Raises:
+            StartupError: They cannot be read.
+        """
+        for payload in self._payloads(origin):
+            yield decode_from(self._file(origin), payload)
+
+    def add(self, origin: Origin, payloads: Sequence[bytes]) -> None:
+        """Keep records; on the disk when this returns. Those that are kept already are not kept twice.
+
+        Raises:
+            OSError: They are not kept.
+        """
+        kept = list(self._payloads(origin))
+        last = decode_record(kept[-1]).number if kept else 0
+        kept += [payload for payload in payloads if decode_record(payload).number > last]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self._folder.parent)
+        write_durably(self._file(origin), b"".join(_LENGTH.pack(len(payload)) + payload for payload in kept))
+
+    def delete(self, origin: Origin) -> None:
+        """Forget the records of a store."""
+        self._file(origin).unlink(missing_ok=True)
+
+    def delete_older(self, before_s: float) -> None:
+        """Forget what has been left for too long.
+
+        Args:
+            before_s: Unix seconds.
+        """
+        if self._folder.is_dir():
+            for file in self._folder.iterdir():
+                if file.stat().st_mtime < before_s:
+                    file.unlink()
+
+    def _file(self, origin: Origin) -> Path:
+        return self._folder / f"{origin.gpid}.{origin.identity:016x}"
+
+    def _payloads(self, origin: Origin) -> Iterator[bytes]:
+        file = self._file(origin)
+        if not file.exists():
+            return
+        data, position = file.read_bytes(), 0
+        while position < len(data):
+            start = position + _LENGTH.size
+            (length,) = _LENGTH.unpack_from(data, position)
+            position = start + length
+            yield data[start:position]

@@ -1,0 +1,208 @@
+"""The node's log and the stores of its replicas: what was answered is there after any end (specification §13.5).
+
+A crash is a copy of the folders as they are while everything is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from replicaserver.storage.catching_up import LeftRecords
+from replicaserver.storage.journal import KEPT_SEGMENTS
+from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
+from shared.commit_log import CommitLog
+from shared.errors import StartupError
+from tests.replicaserver.journals import ONE, TWO, Opened, written
+
+
+@pytest.fixture
+async def opened(tmp_path: Path, store_settings: StoreSettings) -> AsyncIterator[Opened]:
+    it = Opened(tmp_path / "node", store_settings)
+    yield it
+    await it.close()
+
+
+async def test_what_was_written_is_there_after_a_crash(opened: Opened, tmp_path: Path, store_settings: StoreSettings):
+    await opened.write({b"a": b"1", b"b": b"2"}, decree=1)
+    await opened.write({b"a": None}, decree=2)
+    await opened.write({b"c": b"3"}, TWO, ballot=7)
+    opened.crash(tmp_path / "copy")
+    for _ in range(2):  # a second start finds nothing to do, and changes nothing
+        again = Opened(tmp_path / "copy", store_settings)
+        assert (again.rows(), again.rows(TWO)) == ({b"b": b"2"}, {b"c": b"3"})
+        assert (again.stores[ONE].durable().decree, again.stores[TWO].durable().ballot) == (2, 7)
+        await again.close()
+
+
+async def test_nothing_is_seen_before_it_is_synced(opened: Opened):
+    future = written(opened.logs[ONE], {b"a": b"1"}, {})
+    assert opened.rows() == {}
+    await future
+    assert opened.rows() == {b"a": b"1"}
+
+
+async def test_replicas_that_write_together_share_a_sync(opened: Opened):
+    await opened.write({b"a": b"0"})
+    syncs = opened.commit_log.syncs
+    await asyncio.gather(*(written(log, {b"a": b"1"}, {}) for log in opened.logs.values()))
+    assert opened.commit_log.syncs == syncs + 1
+
+
+async def test_a_store_whose_files_are_ahead_of_what_it_notes_ends_in_the_same_rows(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings
+):
+    await opened.write({b"a": b"1"})
+    await opened.write({b"a": b"2", b"b": b"2"})
+    await opened.write({b"b": None})
+    opened.stores[ONE].flush()
+    assert opened.stores[ONE].durable().logged == 0
+    opened.crash(tmp_path / "copy")
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows() == {b"a": b"2"}
+    await again.close()
+
+
+async def test_rows_that_come_while_files_catch_up_are_not_lost(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings
+):
+    for round_ in range(5):
+        persisting = asyncio.create_task(opened.logs[ONE].persist())
+        for number in range(20):
+            await opened.write({b"%d.%d" % (round_, number): b""}, decree=round_ * 20 + number)
+        await persisting
+        opened.crash(tmp_path / str(round_))
+        again = Opened(tmp_path / str(round_), store_settings)
+        assert len(again.rows()) == 20 * (round_ + 1)
+        assert again.stores[ONE].durable().decree == round_ * 20 + 19
+        await again.close()
+
+
+async def test_a_log_stays_bounded_and_loses_nothing(opened: Opened, tmp_path: Path, store_settings: StoreSettings):
+    await opened.write({b"rarely written": b"1"}, TWO)
+    await opened.fill(3 * KEPT_SEGMENTS)
+    await opened.logs[ONE].persist()
+    await opened.fill(1)
+    assert len(list((tmp_path / "node" / "slog").glob("*.log"))) <= KEPT_SEGMENTS + 2
+    assert opened.stores[TWO].durable().logged == 1
+    opened.crash(tmp_path / "copy")
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows() == opened.rows()
+    assert again.rows(TWO) == {b"rarely written": b"1"}
+    await again.close()
+
+
+async def test_a_store_that_cannot_catch_up_keeps_its_part_of_the_log(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    await opened.write({b"a": b"1"}, TWO)
+
+    def full(_logged: int) -> None:
+        raise StoreError("IO error: No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(opened.stores[TWO], "persist", full)
+        await opened.fill(2 * KEPT_SEGMENTS)
+        with pytest.raises(StoreError, match="No space"):
+            await opened.logs[TWO].persist()
+    opened.crash(tmp_path / "copy")
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows(TWO) == {b"a": b"1"}
+    await again.close()
+
+
+async def test_a_store_that_was_closed_in_good_order_can_be_taken_elsewhere(
+    opened: Opened, store_settings: StoreSettings
+):
+    await opened.write({b"a": b"1"}, decree=5)
+    await opened.close()
+    store = RocksStore(opened.folder / str(ONE), store_settings)
+    assert (store.get(b"a"), store.durable().decree) == (b"1", 5)
+    store.close()
+
+
+async def test_a_new_store_of_the_same_partition_does_not_get_the_old_ones_rows(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings
+):
+    await opened.write({b"a": b"1"})
+    opened.crash(tmp_path / "copy")
+    (tmp_path / "copy" / str(ONE)).rename(tmp_path / "away")
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows() == {}
+    await again.close()
+
+
+async def test_a_store_that_comes_back_gets_what_the_log_had_of_it(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings
+):
+    await opened.write({b"a": b"1"})
+    await opened.write({b"b": b"2"})
+    opened.crash(tmp_path / "copy")
+    (tmp_path / "copy" / str(ONE)).rename(tmp_path / "away")
+    for _ in range(3):
+        without = Opened(tmp_path / "copy", store_settings, (TWO,))
+        await without.fill(KEPT_SEGMENTS, TWO)
+        await without.close()
+    (tmp_path / "away").rename(tmp_path / "copy" / str(ONE))
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows() == {b"a": b"1", b"b": b"2"}
+    assert list((tmp_path / "copy" / "slog" / "left").iterdir()) == []
+    await again.close()
+
+
+async def test_a_store_that_was_closed_in_good_order_leaves_nothing(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings
+):
+    await opened.write({b"a": b"1"})
+    await opened.logs[ONE].close()
+    await opened.write({b"b": b"1"}, TWO)
+    opened.crash(tmp_path / "copy")
+    without = Opened(tmp_path / "copy", store_settings, (TWO,))
+    assert not (tmp_path / "copy" / "slog" / "left").exists()
+    await without.close()
+    del opened.logs[ONE]
+
+
+async def test_a_round_that_cannot_be_stored_at_once_is_stored_all_the_same(
+    opened: Opened, store_settings: StoreSettings
+):
+    for number in range(60):  # more than the memtables take while files are being written
+        await opened.write({b"%d" % number: bytes(200_000)})
+    assert len(opened.rows()) == 60
+    await opened.write({b"large": bytes(1_000_000)})
+    assert opened.stores[ONE].get(b"large") == bytes(1_000_000)
+
+
+async def test_a_log_that_cannot_be_written_fails_the_round(opened: Opened, monkeypatch: pytest.MonkeyPatch):
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(opened.commit_log._files, "write", full)
+        with pytest.raises(StoreError, match="No space left"):
+            await opened.write({b"a": b"1"})
+    assert opened.rows() == {}
+
+
+async def test_a_record_of_somebody_else_ends_the_start(tmp_path: Path, store_settings: StoreSettings):
+    foreign = CommitLog.open(tmp_path / "slog")
+    foreign.start()
+    foreign.append(b"not a record", lambda _error: None)
+    await foreign.close()
+    with pytest.raises(StartupError, match="the log of writes, segment 1: a record"):
+        Opened(tmp_path, store_settings)
+
+
+async def test_records_that_nobody_comes_for_are_forgotten(tmp_path: Path, opened: Opened):
+    await opened.write({b"a": b"1"})
+    left = LeftRecords(tmp_path / "left")
+    left.delete_older(0)
+    origin = opened.logs[ONE].origin
+    left.add(origin, [])
+    left.delete_older(0)
+    assert len(list((tmp_path / "left").iterdir())) == 1
+    left.delete_older(2**40)
+    assert list((tmp_path / "left").iterdir()) == []
