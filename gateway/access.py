@@ -78,7 +78,7 @@ class Access:
         """Take over the keys of another one; who is connected already stays connected."""
         self._credentials, self._trusted = other._credentials, other._trusted
 
-    def identify(self, candidates: Iterable[str | None], address: str | None = None) -> Rights | None:
+    def identify(self, candidates: Iterable[str], address: str | None = None) -> Rights | None:
         """The rights of the first candidate that is a valid key; a wrong one does not veto a right one.
 
         Args:
@@ -92,7 +92,7 @@ class Access:
             return EVERYTHING
         found: Rights | None = None
         for candidate in candidates:
-            if not candidate or found is not None:
+            if found is not None:
                 continue
             for credential in self._credentials:
                 if self._equal(candidate, credential.key):

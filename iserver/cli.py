@@ -12,7 +12,15 @@ import click
 from iserver.fdl_commands import COMMANDS
 from iserver.report_commands import report_command
 from iserver.settings import ServerSettings, TableFormat
-from shared.cli import ServerOptions, apply_settings_file, daemon_group, option, run_daemon, start_command
+from shared.cli import (
+    ServerOptions,
+    apply_settings_file,
+    config_option,
+    daemon_group,
+    option,
+    run_daemon,
+    start_command,
+)
 
 HELP = "Decide which features visitors see, and record what happened: a Causal impression server."
 
@@ -30,7 +38,33 @@ def _check_environment(_ctx: click.Context, _parameter: click.Parameter, value: 
         raise click.BadParameter(f"{value!r} is not a UUID") from None
 
 
-@start_command(main, port=3004, prefix="iserver")
+def _take_config(ctx: click.Context, _parameter: click.Parameter, paths: Sequence[Path]) -> Path | None:
+    """Apply the TOML files, and return the JSON document."""
+    documents = []
+    for path in paths:
+        if path.suffix == ".json":
+            documents.append(path)
+        elif ctx.resilient_parsing:
+            continue
+        elif path.suffix == ".toml":
+            apply_settings_file(ctx, path)
+        else:
+            raise click.BadParameter(f"{path}: expected a settings file *.toml or a configuration document *.json")
+    if len(documents) > 1:
+        raise click.BadParameter(f"one configuration document is enough, found {len(documents)}")
+    return documents[0] if documents else None
+
+
+CONFIG = config_option(
+    multiple=True,
+    expose_value=True,
+    callback=_take_config,
+    help="TOML file of settings, or JSON configuration document, told apart by suffix; repeatable.",
+)
+"""Here it also names the configuration document, besides the settings file of every daemon."""
+
+
+@start_command(main, port=3004, prefix="iserver", config=CONFIG)
 @option("--fdl", "fdl_files", type=FILE, multiple=True, help="FDL file, instead of the configuration's; repeatable.")
 @option("--token", help="Authorises against the configuration server, and callers of sync.")
 @option("--environment", callback=_check_environment, help="UUID of the environment to serve.")
@@ -136,38 +170,3 @@ def _require_configuration(settings: ServerSettings) -> None:
             "nothing to serve: give --fdl FILE, --config FILE.json, "
             "or --config-server URL with --token and --environment"
         )
-
-
-def _take_config(ctx: click.Context, _parameter: click.Parameter, paths: Sequence[Path]) -> Path | None:
-    """Apply the TOML files, and return the JSON document."""
-    documents = []
-    for path in paths:
-        if path.suffix == ".json":
-            documents.append(path)
-        elif ctx.resilient_parsing:
-            continue
-        elif path.suffix == ".toml":
-            apply_settings_file(ctx, path)
-        else:
-            raise click.BadParameter(f"{path}: expected a settings file *.toml or a configuration document *.json")
-    if len(documents) > 1:
-        raise click.BadParameter(f"one configuration document is enough, found {len(documents)}")
-    return documents[0] if documents else None
-
-
-def _let_config_take_documents() -> None:
-    """Here `--config` also names the configuration document, besides the settings file of every daemon."""
-    config = click.Option(
-        ["--config"],
-        type=FILE,
-        multiple=True,
-        is_eager=True,
-        callback=_take_config,
-        envvar="ISERVER_CONFIG",
-        show_envvar=True,
-        help="TOML file of settings, or JSON configuration document, told apart by suffix; repeatable.",
-    )
-    start.params = [config if parameter.name == "config" else parameter for parameter in start.params]
-
-
-_let_config_take_documents()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Iterator
 
 from aiohttp import web
 
@@ -27,23 +28,10 @@ def bearer_token(request: web.Request) -> str | None:
     return header or None
 
 
-def request_key(
-    request: web.Request, *, query: str | None = None, header: str | None = None, cookie: str | None = None
-) -> str | None:
-    """The API key that a request carries, looked for in the query, then a header, then a cookie.
+def offered_keys(request: web.Request, name: str) -> Iterator[str]:
+    """Every API key that a request offers, so that a wrong one in one place does not veto a right one in another.
 
-    Args:
-        request: The request.
-        query: Name of the query parameter, if the protocol has one.
-        header: Name of the header, if the protocol has one.
-        cookie: Name of the cookie, if the protocol has one.
-
-    Returns:
-        The first key found that is not empty, or None.
+    They come from the query parameter, the header and the cookie of that name, then from ``Authorization``.
     """
-    candidates = (
-        request.query.get(query) if query else None,
-        request.headers.get(header) if header else None,
-        request.cookies.get(cookie) if cookie else None,
-    )
-    return next((candidate for candidate in candidates if candidate), None)
+    places = (request.query.get(name), request.headers.get(name), request.cookies.get(name), bearer_token(request))
+    return (key for key in places if key)

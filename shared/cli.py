@@ -7,7 +7,6 @@ the environment (`ISERVER_PORT`), the TOML file named by ``--config``, its defau
 from __future__ import annotations
 
 import difflib
-import functools
 import ipaddress
 import os
 import sys
@@ -26,6 +25,7 @@ from shared.daemon import Listener, Service, serve
 from shared.errors import StartupError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+AddOption = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def daemon_group(name: str, help_text: str) -> DaemonGroup:
 
 
 def start_command(
-    group: DaemonGroup, *, port: int, prefix: str | None = ""
+    group: DaemonGroup, *, port: int, prefix: str | None = "", config: AddOption | None = None
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Make a function the ``start`` command of a group, with the options that every daemon has.
 
@@ -116,10 +116,11 @@ def start_command(
         group: The daemon's group.
         port: Default port.
         prefix: Default URL prefix; None when the protocol has none.
+        config: A ``--config`` of its own, made with `config_option`.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        decorated = server_options(port=port, prefix=prefix)(function)
+        decorated = server_options(port=port, prefix=prefix, config=config)(function)
         command = group.command("start", help=function.__doc__)(decorated)
         for parameter in command.params:
             if isinstance(parameter, click.Option) and parameter.envvar is None:
@@ -135,14 +136,16 @@ def setting_name(parameter: click.Parameter) -> str:
     return (flags[0].removeprefix("--") if flags else parameter.name or "").replace("-", "_")
 
 
-def server_options(*, port: int, prefix: str | None = "") -> Callable[[Command], Command]:
+def server_options(
+    *, port: int, prefix: str | None = "", config: AddOption | None = None
+) -> Callable[[Command], Command]:
     """Add the options of `ServerOptions`, and ``--config``, to a click command."""
     readable = click.Path(exists=True, dir_okay=False, path_type=Path)
-    options = [
+    options: list[AddOption] = [
         option("--host", default="127.0.0.1", help="Name or address to listen on."),
         option("--port", type=click.IntRange(0, 65535), default=port, help="Port to listen on; 0 takes a free one."),
         *([_prefix_option(prefix)] if prefix is not None else []),
-        config_option(),
+        config or config_option(),
         option(
             "--data-dir",
             type=click.Path(path_type=Path),
@@ -167,7 +170,9 @@ def server_options(*, port: int, prefix: str | None = "") -> Callable[[Command],
     ]
 
     def decorate(function: Command) -> Command:
-        return functools.reduce(lambda inner, add: add(inner), reversed(options), function)
+        for add in reversed(options):
+            add(function)  # click notes it on the function
+        return function
 
     return decorate
 

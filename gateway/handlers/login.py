@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 from gateway.declarations import ApiKeys
 from gateway.handlers.answers import RIGHTS, unauthorized
 from gateway.runtime import Gateway
-from shared.auth import bearer_token
+from shared.auth import offered_keys
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -45,7 +45,7 @@ class Login:
 
         @web.middleware
         async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
-            rights = self._gateway.access.identify(self._candidates(request), request.remote)
+            rights = self._gateway.access.identify(offered_keys(request, self._options.name), request.remote)
             if rights is not None:
                 request[RIGHTS] = rights
                 return await handler(request)
@@ -62,7 +62,7 @@ class Login:
     async def log_in(self, request: web.Request) -> web.Response:
         """``GET /auth/login``: a valid key becomes a cookie."""
         access, name = self._gateway.access, self._options.name
-        key = next((each for each in self._candidates(request) if access.is_valid(each)), None)
+        key = next((each for each in offered_keys(request, self._options.name) if access.is_valid(each)), None)
         if key is None:
             raise unauthorized(self._options.message)
         response = web.Response(status=307, headers={hdrs.LOCATION: f"{self._root}/"})
@@ -96,17 +96,6 @@ class Login:
     async def logout_page(self, _request: web.Request) -> web.Response:
         """``GET /logout``: a form with one button."""
         return self._page("Log out", "logout", "", "Log out", 200)
-
-    def _candidates(self, request: web.Request) -> list[str | None]:
-        name = self._options.name
-        given: list[str | None] = [
-            request.query.get(name),
-            request.headers.get(name),
-            request.cookies.get(name),
-        ]
-        if hdrs.AUTHORIZATION in request.headers:
-            given.append(bearer_token(request))
-        return given
 
     def _login_page(self, status: int, error: str | None = None) -> web.Response:
         message = f"<p role=alert>{html.escape(error)}</p>" if error else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from shared.auth import bearer_token, equal, generate_key, request_key
+from shared.auth import bearer_token, equal, generate_key, offered_keys
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,12 @@ def test_the_authorization_header_carries_a_token_with_or_without_its_scheme(hea
     assert bearer_token(make_mocked_request("GET", "/", {"Authorization": header})) == token
 
 
-def test_a_key_is_looked_for_in_the_query_then_the_header_then_the_cookie():
-    places = {"query": "token", "header": "X-Key", "cookie": "session"}
-    headers = {"X-Key": "from header", "Cookie": "session=from-cookie"}
-    assert request_key(make_mocked_request("GET", "/?token=from-query", headers), **places) == "from-query"
-    assert request_key(make_mocked_request("GET", "/?token=", headers), **places) == "from header"
-    assert request_key(make_mocked_request("GET", "/", {"Cookie": "session=c"}), **places) == "c"
-    assert request_key(make_mocked_request("GET", "/"), **places) is None
+def test_every_key_that_a_request_offers_is_found_whatever_the_others_are():
+    headers = {"X-Key": "header", "Cookie": "X-Key=cookie", "Authorization": "Bearer token"}
+    everywhere = make_mocked_request("GET", "/?X-Key=query", headers)
+    assert list(offered_keys(everywhere, "X-Key")) == ["query", "header", "cookie", "token"]
+    assert list(offered_keys(make_mocked_request("GET", "/?X-Key=", {"X-Key": "header"}), "X-Key")) == ["header"]
+    assert list(offered_keys(make_mocked_request("GET", "/"), "X-Key")) == []
 
 
 def test_secrets_are_equal_only_when_they_are_the_same_text():
