@@ -2,7 +2,8 @@
 
 A feature is a boolean flag under its name: whether it is on. Each of its outputs is a flag `Feature.output`. The
 targeting key is the persistent key; the other fields of the context are session args and feature args. Evaluation
-records an impression, under the context's `impressionId` if it has one, unless `recordImpression` is false.
+records an impression, under the context's `impressionId` if it has one, unless `recordImpression` is false. An output
+that is null, or that the application computes, defers to the default in the code of the caller.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class EvaluationError(Exception):
     Attributes:
         status: HTTP status.
         code: The protocol's `errorCode`.
+        headers: Further headers of the answer.
     """
 
-    def __init__(self, status: int, code: str, details: str) -> None:
+    def __init__(self, status: int, code: str, details: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(details)
         self.status = status
         self.code = code
+        self.headers = headers or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,6 @@ def _evaluation(
         return {"key": flag.key, "value": is_on, "variant": "on" if is_on else "off", "reason": reason, "metadata": {}}
     plan = configuration.features[flag.feature]
     value = (shown if is_on else plan.controls).get(flag.output)
-    if value is None:
-        details = "the application computes it" if is_on and f"_external_{flag.output}" in shown else "it is null"
-        return {"key": flag.key, "errorCode": "GENERAL", "errorDetails": f"'{flag.key}' has no value: {details}"}
     active = {**variants, **{item["id"]: item["variant"] for item in shown.get("_variants", ())}} if is_on else {}
     taken = {
         id_: variant
@@ -151,7 +151,7 @@ def _evaluation(
     }
     return {
         "key": flag.key,
-        "value": value,
+        **({} if value is None else {"value": value}),  # without one, the caller's default stands
         "variant": ", ".join(names) if names else "control",
         "reason": reason,
         "metadata": metadata,
@@ -159,5 +159,5 @@ def _evaluation(
 
 
 def etag(evaluated: Sequence[Json]) -> str:
-    """Names a bulk answer: the same for equal evaluations."""
-    return f'"{hashlib.sha256(orjson.dumps(evaluated)).hexdigest()[:32]}"'
+    """Names a bulk answer, without quotes: the same for equal evaluations."""
+    return hashlib.sha256(orjson.dumps(evaluated)).hexdigest()[:32]

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from iserver.handlers.refusals import STATUSES
+from iserver.handlers.refusals import explain
 from iserver.handlers.visitors import JSON
 from iserver.ofrep import EvaluationError, Flag, all_flags, context_of, etag, evaluations, features_request, one_flag
 from iserver.refusals import RefusalError
@@ -50,16 +50,16 @@ class OfrepHandlers:
         except EvaluationError as error:
             return _failed(error)
         tag = etag(evaluated)
-        headers = {"ETag": tag, "Access-Control-Expose-Headers": "ETag"}
-        if request.headers.get("If-None-Match") == tag:
+        headers = {"ETag": f'"{tag}"', "Access-Control-Expose-Headers": "ETag"}
+        if any(known.value == tag for known in request.if_none_match or ()):  # a proxy may have made it weak
             return web.Response(status=304, headers=headers)
         return json_response({"flags": evaluated, "metadata": {}}, headers=headers, content_type=JSON)
 
     async def _context(self, request: web.Request) -> dict[str, Any]:
         try:
             return context_of(await read_json_object(request, self._max_body_bytes))
-        except Problem as problem:
-            raise EvaluationError(problem.status, "PARSE_ERROR", problem.message) from problem
+        except Problem as unread:
+            raise EvaluationError(unread.status, "PARSE_ERROR", unread.message, unread.headers) from unread
 
     async def _evaluate(
         self, request: web.Request, flags: Sequence[Flag], context: dict[str, Any], impression_id: str
@@ -70,11 +70,15 @@ class OfrepHandlers:
         try:
             answer = orjson.loads(await self._server.features(body, Origin(request.headers)))
         except RefusalError as refusal:
-            status = STATUSES[type(refusal)]
-            raise EvaluationError(status, CODES.get(status, "GENERAL"), str(refusal)) from refusal
+            refused = explain(refusal)
+            assert refused is not None
+            code = CODES.get(refused.status, "GENERAL")
+            raise EvaluationError(refused.status, code, refused.message, refused.headers) from refusal
         return evaluations(configuration, flags, answer, features)
 
 
 def _failed(error: EvaluationError, key: str | None = None) -> web.Response:
     answer = {"errorCode": error.code, "errorDetails": str(error)}
-    return json_response(answer if key is None else {"key": key, **answer}, error.status, content_type=JSON)
+    return json_response(
+        answer if key is None else {"key": key, **answer}, error.status, error.headers, content_type=JSON
+    )

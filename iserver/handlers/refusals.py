@@ -7,7 +7,7 @@ from aiohttp import web
 from iserver.refusals import MalformedError, NotStoredError, RefusalError, SessionGoneError, UnknownError
 from shared.errors import Problem
 from shared.manners import Answer
-from shared.web import response
+from shared.web import json_response, response
 
 STATUSES: dict[type[RefusalError], int] = {
     MalformedError: 400,
@@ -31,6 +31,9 @@ def error_answer(problem: Problem) -> Answer:
     return Answer(problem.message.encode(), headers, problem.status)
 
 
-def error_response(_request: web.Request, problem: Problem) -> web.Response:
-    """The same in the form of aiohttp."""
+def error_response(request: web.Request, problem: Problem) -> web.Response:
+    """The same in the form of aiohttp; OpenFeature clients expect JSON."""
+    if request.path.startswith("/ofrep/"):
+        answer = {"errorCode": "GENERAL", "errorDetails": problem.message}
+        return json_response(answer, problem.status, problem.headers)
     return response(error_answer(problem))

@@ -25,8 +25,13 @@ from tests.requires import program
 FDL = Path(str(resources.files("iserver.example"))) / "shop.fdl"
 HERE = Path(__file__).parent
 NPM = ("typescript@5.1", "cross-fetch@3", "react@18", "@types/react@18", "@types/node@20")
-BROWSER_NPM = (*NPM, "react-dom@18", "@types/react-dom@18", "esbuild@0.25")
+ESBUILD = "esbuild@0.25"
+BROWSER_NPM = (*NPM, "react-dom@18", "@types/react-dom@18", ESBUILD)
 OPENFEATURE_NPM = ("@openfeature/server-sdk@1", "@openfeature/core@1", "@openfeature/ofrep-provider@0.1.3")
+OPENFEATURE_WEB_NPM = (
+    *("@openfeature/web-sdk@1.10", "@openfeature/core@1", "@openfeature/ofrep-web-provider@0.4", ESBUILD),
+)
+PRODUCTION = '--define:process.env.NODE_ENV="production"'
 TSC = (
     *("--target", "es2020", "--module", "commonjs", "--lib", "es2020,dom"),
     *("--skipLibCheck", "--esModuleInterop", "--noEmitOnError", "false"),
@@ -34,7 +39,8 @@ TSC = (
 
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Shop</title><div id="shop"></div><script src="page.js"></script></html>
+<html lang="en"><meta charset="utf-8"><title>Shop</title><div id="shop"></div>
+<script type="module" src="page.js"></script></html>
 """
 
 
@@ -58,18 +64,21 @@ def browser_page() -> Path:
     def build(folder: Path) -> None:
         _install(BROWSER_NPM, folder)
         _compile_fdl("--typescript", folder / "client.ts")
-        shutil.copy(driver, folder / "page.tsx")
-        bundle = (
-            "--bundle",
-            "--outfile=page.js",
-            "--define:process.env={}",
-            '--define:process.env.NODE_ENV="production"',
-        )
-        _run([folder / "node_modules" / ".bin" / "esbuild", "page.tsx", *bundle], folder)
-        (folder / "index.html").write_text(PAGE)
+        _bundle(driver, folder)
         (folder / "empty.html").write_text("<!doctype html>")
 
     return _built("browser", [driver, FDL], build)
+
+
+def openfeature_page() -> Path:
+    """The folder of a page that evaluates flags with the OpenFeature web SDK."""
+    driver = HERE / "openfeature_page.mjs"
+
+    def build(folder: Path) -> None:
+        _install(OPENFEATURE_WEB_NPM, folder)
+        _bundle(driver, folder)
+
+    return _built("openfeature-web", [driver], build)
 
 
 def openfeature_node_client() -> list[str | Path]:
@@ -127,7 +136,10 @@ def ruby_client() -> list[str | Path]:
 
 def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """A folder that was built from some files, now or by an earlier run."""
-    content = b"".join(path.read_bytes() for path in made_of) + repr((BROWSER_NPM, OPENFEATURE_NPM, TSC, PAGE)).encode()
+    content = (
+        b"".join(path.read_bytes() for path in made_of)
+        + repr((BROWSER_NPM, OPENFEATURE_NPM, OPENFEATURE_WEB_NPM, TSC, PAGE)).encode()
+    )
     folder = cache_folder() / f"iserver-{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
@@ -138,6 +150,14 @@ def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) ->
             build(folder)
             (folder / "finished").touch()
     return folder
+
+
+def _bundle(source: Path, folder: Path) -> None:
+    """Make `index.html` run a script with all that it imports; esbuild is in the folder."""
+    name = Path(shutil.copy(source, folder)).name
+    options = ("--bundle", "--format=esm", "--outfile=page.js", "--define:process.env={}")
+    _run([folder / "node_modules" / ".bin" / "esbuild", name, *options, PRODUCTION], folder)
+    (folder / "index.html").write_text(PAGE)
 
 
 def _install(packages: Sequence[str], folder: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import chromium, site
 from tests.conformance.environments import client_python, run_client
-from tests.conformance.iserver_clients import openfeature_node_client
+from tests.conformance.iserver_clients import openfeature_node_client, openfeature_page
 from tests.processes import DaemonProcess, start_daemon
 
 EXAMPLE = Path(str(resources.files("iserver.example"))) / "shop.json"
@@ -42,7 +43,9 @@ print(json.dumps({
 
 @pytest.fixture
 def iserver(tmp_path: Path) -> Iterator[DaemonProcess]:
-    with start_daemon("iserver", "--config", EXAMPLE, "--data-dir", tmp_path) as daemon:
+    config = tmp_path / "shop.json"
+    config.write_bytes(EXAMPLE.read_bytes())
+    with start_daemon("iserver", "--config", config, "--data-dir", tmp_path / "data", "--token", "t0ken") as daemon:
         yield daemon
 
 
@@ -66,3 +69,26 @@ def test_the_node_provider_evaluates_features_and_outputs(iserver):
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout) == SEEN
+
+
+async def test_the_web_provider_follows_changes_in_a_browser_and_is_told_when_there_are_none(iserver, tmp_path):
+    server = iserver.url.removesuffix("/iserver")
+    statuses: list[int] = []
+    with site(openfeature_page()) as origin:
+        async with chromium() as browser:
+            page = await browser.new_page()
+            page.on(
+                "response", lambda answer: statuses.append(answer.status) if answer.url.startswith(server) else None
+            )
+            await page.goto(f"{origin}/index.html?server={server}")
+            await page.wait_for_function("window.look")
+            assert await page.evaluate("look()") == {name: SEEN[name] for name in ("on", "off", "button", "unknown")}
+            async with page.expect_response(lambda answer: answer.status == 304):
+                pass
+            document = json.loads(EXAMPLE.read_bytes())
+            document["features"]["RatingBox"]["gate"] = {"active": False}
+            (tmp_path / "shop.json").write_text(json.dumps(document))
+            await page.wait_for_function("changed.includes('RatingBox')")
+            seen = await page.evaluate("look()")
+    assert (seen["on"], seen["button"]) == ([False, "DISABLED", None], ["Send Review", "DISABLED", None])
+    assert set(statuses) == {200, 304}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from iserver.refusals import NotStoredError
+
 CONTEXT = {"targetingKey": "dev-1", "channel": "email", "product": "iPhone", "query": "shoes"}
 
 
@@ -77,6 +79,64 @@ async def test_unchanged_flags_are_not_sent_again(iserver):
     assert (again.status, again.headers["ETag"], await again.read()) == (304, tag, b"")
     other = await evaluate(iserver, headers={"If-None-Match": tag}, targetingKey="dev-9", channel="paid")
     assert other.status == 200
+
+
+@pytest.mark.parametrize("known", ["W/{}", '"other", {}'])
+async def test_a_tag_is_recognised_as_proxies_pass_it_on(iserver, known):
+    tag = (await evaluate(iserver)).headers["ETag"]
+    again = await evaluate(iserver, headers={"If-None-Match": known.format(tag)})
+    assert again.status == 304
+
+
+async def test_an_output_that_the_application_computes_leaves_the_default_of_the_code(open_iserver, shop, tmp_path):
+    shop["features"]["Search"]["controls"]["results"] = [{"value": {"external": "popularity"}}]
+    config = tmp_path / "external.json"
+    config.write_bytes(orjson.dumps(shop))
+    iserver = await open_iserver(config_file=config)
+    answer = await evaluate(iserver, "Search.results")
+    assert answer.status == 200
+    assert await answer.json() == {
+        "key": "Search.results",
+        "variant": "control",
+        "reason": "SPLIT",
+        "metadata": {"experiment Ranking": "control"},
+    }
+
+
+async def test_every_flag_has_what_the_protocol_demands(iserver):
+    flags = (await (await evaluate(iserver)).json())["flags"]
+    for flag in flags:
+        assert set(flag) <= {"key", "value", "variant", "reason", "metadata"}
+        assert {"key", "reason", "variant"} <= set(flag)
+        assert flag["reason"] in {"STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "UNKNOWN"}
+        assert all(isinstance(value, str | int | float | bool) for value in flag["metadata"].values())
+        assert flag == {**await (await evaluate(iserver, flag["key"])).json()}
+
+
+async def test_a_session_that_cannot_be_stored_asks_to_come_back(iserver, monkeypatch):
+    async def fail(*_):
+        raise NotStoredError("the disk is full")
+
+    monkeypatch.setattr(iserver.parts.journal, "store", fail)
+    answer = await evaluate(iserver, "RatingBox")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert (await answer.json())["errorDetails"] == "the disk is full"
+
+
+async def test_a_bug_has_the_protocols_form_too(iserver, monkeypatch):
+    async def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(iserver.server, "features", fail)
+    answer = await evaluate(iserver, "RatingBox")
+    assert answer.status == 500
+    assert "internal error, request id" in (await answer.json())["errorDetails"]
+
+
+async def test_a_wrong_method_has_the_protocols_form_too(iserver):
+    answer = await iserver.client.get("/ofrep/v1/evaluate/flags")
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    assert (await answer.json())["errorCode"] == "GENERAL"
 
 
 async def test_a_flag_whose_args_are_missing_is_an_error_of_that_flag_alone(iserver):
