@@ -18,9 +18,10 @@ is repeated only when it is certain that it was not carried out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Self
 
 from shared.pegasus import calls
@@ -54,7 +55,7 @@ _MOVED = frozenset(
     {ErrorCode.ERR_INVALID_STATE, ErrorCode.ERR_OBJECT_NOT_FOUND, ErrorCode.ERR_PARENT_PARTITION_MISUSED}
 )
 _LATER = frozenset({ErrorCode.ERR_NOT_ENOUGH_MEMBER, ErrorCode.ERR_CAPACITY_EXCEEDED, ErrorCode.ERR_BUSY_CREATING})
-_UNCERTAIN = frozenset({ErrorCode.ERR_TIMEOUT, ErrorCode.ERR_NETWORK_FAILURE})
+_UNCERTAIN = frozenset({ErrorCode.ERR_TIMEOUT, ErrorCode.ERR_NETWORK_FAILURE, ErrorCode.ERR_SERVICE_NOT_ACTIVE})
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _SCAN_BATCH = 1000
 
@@ -76,7 +77,19 @@ class PegasusClient:
 
     Args:
         meta_servers: Addresses of its metaservers, `host:port`.
-        timeout_s: How long a request may take, repetitions included.
+        timeout_s: How long a request may take, repetitions and questions for the routing included.
+
+    A request goes to the server that the routing names. It is sent again, until the time is up, when that server
+
+    - says that it is not the one to ask: the routing is asked for first;
+    - says that it cannot take it now: too few members, too many writes waiting, the table is being created;
+    - cannot be reached, so that nothing was sent: the routing is asked for first;
+    - lets the connection break before it answers, or is shutting down. Nobody knows then whether the request was
+      carried out, and `incr`, `check_and_set` and `check_and_mutate`, which would do something else the second time,
+      raise the error instead. A host that is gone without a word is noticed within `connection.DEAD_HOST_S` seconds.
+
+    Whoever cancels a request gives up its answer; a write may be carried out all the same. After `close` every request
+    raises ERR_NETWORK_FAILURE.
     """
 
     def __init__(self, meta_servers: Sequence[str | HostPort], *, timeout_s: float = 10.0) -> None:
@@ -242,12 +255,16 @@ class TableClient:
 
     async def batch_get(self, keys: Sequence[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], bytes]:
         """Values by (hash key, sort key), those that exist; one request for each partition concerned."""
+        app_id = self._routing.app_id
         by_partition: dict[int, list[FullKey]] = {}
         for hash_key, sort_key in keys:
             index = key_hash(encode_key(hash_key, sort_key)) % self.partition_count
             by_partition.setdefault(index, []).append(FullKey(hash_key, sort_key))
         answers = await asyncio.gather(
-            *(self._indexed(calls.BATCH_GET, index, BatchGetRequest(wanted)) for index, wanted in by_partition.items())
+            *(
+                self._sent(calls.BATCH_GET, BatchGetRequest(wanted), index=index, app_id=app_id)
+                for index, wanted in by_partition.items()
+            )
         )
         found: dict[tuple[bytes, bytes], bytes] = {}
         for response in answers:
@@ -255,37 +272,58 @@ class TableClient:
             found.update({(row.hash_key, row.sort_key): row.value for row in response.data})
         return found
 
-    async def scan(self, hash_key: bytes, *, batch_size: int = _SCAN_BATCH) -> AsyncIterator[tuple[bytes, bytes]]:
-        """The (sort key, value) pairs of a hash key, in order."""
+    async def scan(
+        self, hash_key: bytes, *, batch_size: int = _SCAN_BATCH
+    ) -> AsyncGenerator[tuple[bytes, bytes], None]:
+        """The (sort key, value) pairs of a hash key, in order; each page is as the server has it when it is asked for.
+
+        Close the iterator (`contextlib.aclosing`) when leaving early, and the server forgets the scan at once.
+        """
         start, stop = hash_key_range(hash_key)
         request = GetScannerRequest(start, stop, True, False, batch_size)
         index = key_hash(start) % self.partition_count
-        async for row in self._scanned(index, request):
-            yield decode_key(row.key)[1], row.value
+        async with contextlib.aclosing(self._scanned(index, self._routing.app_id, request)) as rows:
+            async for row in rows:
+                yield decode_key(row.key)[1], row.value
 
-    async def full_scan(self, *, batch_size: int = _SCAN_BATCH) -> AsyncIterator[tuple[bytes, bytes, bytes]]:
-        """Every (hash key, sort key, value) of the table, one partition after the other."""
+    async def full_scan(self, *, batch_size: int = _SCAN_BATCH) -> AsyncGenerator[tuple[bytes, bytes, bytes], None]:
+        """Every (hash key, sort key, value) of the table, one partition after the other; see `scan`."""
+        app_id = self._routing.app_id
         for index in range(self.partition_count):
             request = GetScannerRequest(
                 b"\x00\x00", b"\xff\xff", True, False, batch_size, full_scan=True, validate_partition_hash=True
             )
-            async for row in self._scanned(index, request):
-                hash_key, sort_key = decode_key(row.key)
-                yield hash_key, sort_key, row.value
+            async with contextlib.aclosing(self._scanned(index, app_id, request)) as rows:
+                async for row in rows:
+                    hash_key, sort_key = decode_key(row.key)
+                    yield hash_key, sort_key, row.value
 
-    async def _scanned(self, index: int, request: GetScannerRequest) -> AsyncIterator[KeyValue]:
-        response: ScanResponse = await self._indexed(calls.GET_SCANNER, index, request)
-        while True:
-            if response.error == RocksdbError.NOT_FOUND:  # the scanner is gone: go on after the last row
-                response = await self._indexed(calls.GET_SCANNER, index, request)
-            _check(response.error, "scan")
-            for row in response.kvs:
-                yield row
-            if response.kvs:
-                request.start_key, request.start_inclusive = response.kvs[-1].key, False
-            if response.context_id < 0:
-                return
-            response = await self._indexed(calls.SCAN, index, ScanRequest(response.context_id))
+    async def _scanned(self, index: int, app_id: int, request: GetScannerRequest) -> AsyncGenerator[KeyValue, None]:
+        response: ScanResponse = await self._sent(calls.GET_SCANNER, request, index=index, app_id=app_id)
+        open_id = response.context_id
+        try:
+            while True:
+                if response.error == RocksdbError.NOT_FOUND:  # the scanner is gone: go on after the last row
+                    response = await self._sent(calls.GET_SCANNER, request, index=index, app_id=app_id)
+                _check(response.error, "scan")
+                open_id = response.context_id
+                for row in response.kvs:
+                    yield row
+                if response.kvs:
+                    request.start_key, request.start_inclusive = response.kvs[-1].key, False
+                if open_id < 0:
+                    return
+                response = await self._sent(calls.SCAN, ScanRequest(open_id), index=index, app_id=app_id)
+        finally:
+            if open_id >= 0:
+                await self._forget_scan(index, app_id, open_id)
+
+    async def _forget_scan(self, index: int, app_id: int, context_id: int) -> None:
+        """Tell a server that a scan is not gone on with; it would find out by itself after a while."""
+        with contextlib.suppress(RpcError):
+            await self._client.connections.tell(
+                self._primary(index), calls.CLEAR_SCANNER, context_id, app_id=app_id, partition_index=index
+            )
 
     # routing
 
@@ -294,19 +332,28 @@ class TableClient:
         attempts = _Attempts(self._client.timeout_s)
         while True:
             try:
-                await self._refresh()
+                await self._refresh(attempts.left_s)
             except RpcError as error:
-                if error.code not in _LATER | _UNCERTAIN:
+                if error.code not in _LATER | _UNCERTAIN or self._client.connections.is_closed:
                     raise
                 await attempts.pause(error)
             else:
                 return
 
-    async def _refresh(self) -> None:
-        """Fetch the routing again; requests that need it at the same time share one question."""
+    async def _refresh(self, timeout_s: float) -> None:
+        """Fetch the routing again; requests that need it at the same time share one question.
+
+        Raises:
+            RpcError: As `MetaSession.routing`, or ERR_TIMEOUT.
+        """
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.ensure_future(self._client.meta.routing(self._name))
-        self._routing = await asyncio.shield(self._fetching)
+            self._fetching.add_done_callback(_seen)
+        try:
+            async with asyncio.timeout(timeout_s):
+                self._routing = await asyncio.shield(self._fetching)
+        except TimeoutError as error:
+            raise RpcError(ErrorCode.ERR_TIMEOUT, f"no metaserver said in time who holds '{self._name}'") from error
         self._primaries = {
             partition.pid.partition_index: partition.primary_node() for partition in self._routing.partitions
         }
@@ -322,37 +369,55 @@ class TableClient:
     ) -> Any:
         """Send a request to the partition of a key; the key itself is the request if there is no other."""
         partition_hash = key_hash(routed_by if routed_by is not None else key)
-        index = partition_hash % self.partition_count
         value = key if request is None else request
-        return await self._indexed(call, index, value, partition_hash, is_idempotent=is_idempotent)
+        return await self._sent(call, value, partition_hash=partition_hash, is_idempotent=is_idempotent)
 
-    async def _indexed(
-        self, call: Call, index: int, value: Any, partition_hash: int = 0, *, is_idempotent: bool = True
+    async def _sent(
+        self,
+        call: Call,
+        value: Any,
+        *,
+        partition_hash: int = 0,
+        index: int | None = None,
+        app_id: int | None = None,
+        is_idempotent: bool = True,
     ) -> Any:
-        """Send a request to the primary of a partition, until it is carried out or declined."""
+        """Send a request to the primary of a partition, until it is carried out or declined.
+
+        Args:
+            partition_hash: The hash of a key, which says the partition; a table of the same name may come to have
+                another number of them.
+            index: The partition, when there is no one key. It is that of the table `app_id` and of no other.
+        """
         attempts = _Attempts(self._client.timeout_s)
         while True:
+            routing = self._routing
+            if app_id not in (None, routing.app_id):
+                raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"'{self._name}' is another table now")
+            at = partition_hash % routing.partition_count if index is None else index
             try:
                 return await self._client.connections.call(
-                    self._primary(index),
+                    self._primary(at),
                     call,
                     value,
                     attempts.left_s,
-                    app_id=self._routing.app_id,
-                    partition_index=index,
+                    app_id=routing.app_id,
+                    partition_index=at,
                     partition_hash=partition_hash,
                 )
             except RpcError as error:
+                if self._client.connections.is_closed:
+                    raise
                 may_repeat = is_idempotent or isinstance(error, UnreachableError)
                 if error.code not in _MOVED | _LATER and not (error.code in _UNCERTAIN and may_repeat):
                     raise
                 await attempts.pause(error)
                 if error.code not in _LATER:
-                    await self._refresh_if_possible()
+                    await self._refresh_if_possible(attempts.left_s)
 
-    async def _refresh_if_possible(self) -> None:
+    async def _refresh_if_possible(self, timeout_s: float) -> None:
         try:
-            await self._refresh()
+            await self._refresh(timeout_s)
         except RpcError as error:
             if error.code == ErrorCode.ERR_OBJECT_NOT_FOUND:  # the table is gone
                 raise
@@ -362,6 +427,12 @@ class TableClient:
         if node:
             return node
         raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"partition {index} of '{self._name}' has no primary now")
+
+
+def _seen(fetching: asyncio.Task[QueryCfgResponse]) -> None:
+    """Note that a question failed, also when all who wanted its answer have gone."""
+    if not fetching.cancelled():
+        fetching.exception()
 
 
 def _expiry(ttl_s: int) -> int:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
+import socket
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -23,6 +26,8 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 5.0
+DEAD_HOST_S = 5
+"""How long a host may fail to confirm that it received anything, until its connection is held for broken."""
 
 
 class Call:
@@ -60,7 +65,7 @@ class RpcConnection(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(cls, server.host, server.port)
         except (OSError, TimeoutError) as error:
-            raise UnreachableError(f"cannot connect to {server}: {error}") from error
+            raise UnreachableError(f"cannot connect to {server}: {_reason(error, timeout_s)}") from error
         return connection
 
     @property
@@ -114,12 +119,15 @@ class RpcConnection(asyncio.Protocol):
         except ThriftError as error:
             raise RpcError(ErrorCode.ERR_INVALID_DATA, f"unreadable answer to {call.code}: {error}") from error
 
-    def tell(self, call: Call, value: Any) -> None:
+    def tell(self, call: Call, value: Any, *, app_id: int = 0, partition_index: int = 0) -> None:
         """Send a request whose answer, if there is any, does not matter."""
         if self._transport is None or self._transport.is_closing():
             raise UnreachableError("the connection is closed")
         seqid = next(self._seqids) & 0x7FFF_FFFF
-        self._transport.write(encode_request(call.code, seqid, call.request.encode_field(value, 1)))
+        arguments = call.request.encode_field(value, 1)
+        self._transport.write(
+            encode_request(call.code, seqid, arguments, app_id=app_id, partition_index=partition_index)
+        )
 
     def close(self) -> None:
         """Close the connection; requests in flight fail with ERR_NETWORK_FAILURE."""
@@ -130,12 +138,14 @@ class RpcConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        _give_up_dead_hosts(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         try:
             replies = self._reader.feed(data)
         except FramingError:
-            self.close()
+            if self._transport is not None:
+                self._transport.abort()
             return
         for reply in replies:
             waiting = self._waiting.get(reply.seqid)
@@ -168,32 +178,68 @@ class RpcConnections:
     def __init__(self, open: Callable[[HostPort], Any] = RpcConnection.open) -> None:
         self._open = open
         self._connections: dict[HostPort, asyncio.Task[RpcConnection]] = {}
+        self.is_closed = False
 
     async def call(self, server: HostPort, call: Call, value: Any, timeout_s: float, **header: Any) -> Any:
-        """Send a request to a server and return its result; see `RpcConnection.call`."""
-        connection = await self._connection(server)
-        return await connection.call(call, value, timeout_s, **header)
+        """Send a request to a server and return its result; see `RpcConnection.call`.
 
-    async def tell(self, server: HostPort, call: Call, value: Any) -> None:
+        Raises:
+            UnreachableError: There is no connection when the time is up, so that nothing was sent.
+        """
+        end = time.monotonic() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self._connection(server)
+        except TimeoutError as error:
+            raise UnreachableError(f"cannot connect to {server}: no answer within {timeout_s:g} s") from error
+        return await connection.call(call, value, max(0.001, end - time.monotonic()), **header)
+
+    async def tell(self, server: HostPort, call: Call, value: Any, **header: int) -> None:
         """Send a request to a server without waiting for an answer; see `RpcConnection.tell`."""
-        (await self._connection(server)).tell(call, value)
+        (await self._connection(server)).tell(call, value, **header)
 
     async def _connection(self, server: HostPort) -> RpcConnection:
+        if self.is_closed:
+            raise UnreachableError("the connections are closed")
         opening = self._connections.get(server)
         if opening is not None and opening.done() and not _is_usable(opening):
             opening = None
         if opening is None:
             opening = asyncio.ensure_future(self._open(server))
+            opening.add_done_callback(_is_usable)  # whoever wanted it may have gone: its failure is nobody's surprise
             self._connections[server] = opening
         return await asyncio.shield(opening)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; requests in flight and later ones fail with ERR_NETWORK_FAILURE."""
+        self.is_closed = True
         opened, self._connections = self._connections, {}
         for opening in opened.values():
             opening.cancel()
             with contextlib.suppress(asyncio.CancelledError, RpcError):
                 (await opening).close()
+
+
+def _give_up_dead_hosts(connection: Any) -> None:
+    """Let the kernel break the connection to a host that is gone without a word, instead of waiting for every answer.
+
+    A server that is only slow confirms what it receives, and keeps its connection.
+    """
+    if connection is None or not hasattr(socket, "TCP_USER_TIMEOUT"):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_HOST_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_HOST_S * 1000)
+
+
+def _reason(error: OSError, timeout_s: float) -> str:
+    """What kept from connecting, in words."""
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return str(error.strerror or error)
+    return os.strerror(error.errno).lower()
 
 
 def _is_usable(opening: asyncio.Task[RpcConnection]) -> bool:

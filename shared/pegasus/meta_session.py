@@ -57,10 +57,11 @@ class MetaSession:
                 failure = error
                 continue
             error_name = getattr(response, "err", ErrorCode.ERR_OK)
-            if error_name not in _NOT_HERE:
+            if error_name not in _NOT_HERE or _hint(response):  # with a hint, it is a part of it that is not active
                 self._leader = server
                 return response
-            failure = RpcError(error_name, f"metaserver {server} is not the leader")
+            is_other = error_name == ErrorCode.ERR_FORWARD_TO_OTHERS
+            failure = RpcError(error_name, f"metaserver {server} {'is not the leader' if is_other else 'is stopped'}")
             waiting[:0] = _named_leader(response)
         raise failure
 
@@ -74,6 +75,10 @@ class MetaSession:
         if response.err != ErrorCode.ERR_OK:
             raise RpcError(response.err, f"the metaserver does not route to table '{table}'")
         return response
+
+
+def _hint(response: object) -> str:
+    return getattr(response, "hint_message", None) or getattr(response, "hint_msg", None) or ""
 
 
 def _named_leader(response: object) -> list[HostPort]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
 
@@ -10,7 +11,8 @@ import pytest
 
 from shared.pegasus.client import PegasusClient, StorageError
 from shared.pegasus.errors import RpcError
-from shared.pegasus.keys import decode_key
+from shared.pegasus.framing import encode_reply
+from shared.pegasus.keys import decode_key, encode_key, partition_of
 from shared.pegasus.rpc import NO_REPLY, rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
@@ -26,6 +28,7 @@ from shared.pegasus.structures.rrdb import (
     UpdateRequest,
     UpdateResponse,
 )
+from shared.pegasus.thrift import I64, codec_of
 
 PARTITIONS = 4
 
@@ -41,6 +44,10 @@ class World:
         self.rows: dict[bytes, bytes] = {}
         self.asked: Counter[str] = Counter()
         self.lost_scanner = False
+        self.app_id, self.partitions = 2, PARTITIONS
+        self.seen: list[tuple[int, int]] = []
+        self.forgotten: list[int] = []
+        self.kept_silent = asyncio.Event()
 
     async def serve(self, rpcs) -> HostPort:
         server = PegasusServer(None, rpcs)
@@ -57,10 +64,10 @@ class World:
             if self.errors and self.errors[0].startswith("meta:"):
                 return QueryCfgResponse(self.errors.pop(0).removeprefix("meta:"))
             partitions = [
-                PartitionConfiguration(Gpid(2, index), 1, 1, self.primary, hp_primary=self.primary)
-                for index in range(PARTITIONS)
+                PartitionConfiguration(Gpid(self.app_id, index), 1, 1, self.primary, hp_primary=self.primary)
+                for index in range(self.partitions)
             ]
-            return QueryCfgResponse("ERR_OK", 2, PARTITIONS, True, partitions)
+            return QueryCfgResponse("ERR_OK", self.app_id, self.partitions, True, partitions)
 
         return await self.serve(
             {"RPC_CM_QUERY_PARTITION_CONFIG_BY_INDEX": rpc(QueryCfgRequest, QueryCfgResponse, route)}
@@ -72,6 +79,7 @@ class World:
             raise RpcError(self.errors.pop(0))
         if self.silent:
             self.silent -= 1
+            self.kept_silent.set()
             return True
         return False
 
@@ -82,6 +90,7 @@ class World:
             return ReadResponse(0 if key in self.rows else 1, self.rows.get(key, b""))
 
         def put(update, request):
+            self.seen.append((request.app_id, request.partition_index))
             if self._refuse("put"):
                 return NO_REPLY
             self.rows[update.key] = update.value
@@ -104,6 +113,10 @@ class World:
             rows, self.scanned = self.scanned[:2], self.scanned[2:]
             return ScanResponse(0, [KeyValue(*row) for row in rows], 8 if self.scanned else -1)
 
+        def forget(context_id, request):
+            self.forgotten.append(context_id)
+            return NO_REPLY
+
         return await self.serve(
             {
                 "RPC_RRDB_RRDB_GET": rpc(bytes, ReadResponse, get),
@@ -111,6 +124,7 @@ class World:
                 "RPC_RRDB_RRDB_INCR": rpc(IncrRequest, IncrResponse, incr),
                 "RPC_RRDB_RRDB_GET_SCANNER": rpc(GetScannerRequest, ScanResponse, first_page),
                 "RPC_RRDB_RRDB_SCAN": rpc(ScanRequest, ScanResponse, next_page),
+                "RPC_RRDB_RRDB_CLEAR_SCANNER": rpc(I64, None, forget),
             }
         )
 
@@ -252,6 +266,85 @@ async def test_a_scan_goes_on_after_its_scanner_was_lost(world, table):
     world.lost_scanner = True
     assert [key async for key, _ in table.scan(b"h")] == [b"%d" % number for number in range(7)]
     assert {decode_key(key)[0] for key in world.rows} == {b"h"}
+
+
+async def test_a_scan_that_is_left_early_is_forgotten_by_its_server(world, table):
+    for number in range(7):
+        await table.put(b"h", b"%d" % number, b"v")
+    async with contextlib.aclosing(table.scan(b"h")) as rows:
+        assert [(await anext(rows))[0] for _ in range(3)] == [b"0", b"1", b"2"]
+    assert await table.get(b"h", b"0") == b"v"  # on the same connection, so the other request has arrived
+    assert world.forgotten == [8]
+
+
+async def test_a_key_goes_where_the_new_table_of_the_name_has_it(world, table):
+    keys = [b"h%d" % number for number in range(8)]
+    world.app_id, world.partitions = 5, 16
+    world.errors = ["ERR_OBJECT_NOT_FOUND"]
+    for key in keys:
+        await table.put(key, b"s", b"v")
+    assert world.seen[0][0] == 2
+    assert world.seen[1:] == [(5, partition_of(encode_key(key, b"s"), 16)) for key in keys]
+
+
+async def test_what_belongs_to_partitions_is_not_carried_over_to_another_table(world, table):
+    for number in range(7):
+        await table.put(b"h", b"%d" % number, b"v")
+    rows = table.scan(b"h")
+    assert [(await anext(rows))[0] for _ in range(2)] == [b"0", b"1"]
+    world.app_id = 5
+    await table.open()
+    with pytest.raises(RpcError, match="'temp' is another table now"):
+        await anext(rows)
+
+
+@pytest.mark.parametrize("cut", [3, 4, 20, 40])
+async def test_a_connection_that_breaks_in_the_middle_of_an_answer(world, cut):
+    """An idempotent request is sent again; the other one may have been carried out."""
+    good = await world.replica()
+    reply = encode_reply("RPC_RRDB_RRDB_PUT", 1, codec_of(UpdateResponse).encode_field(UpdateResponse(), 0))
+
+    async def half_an_answer(reader, writer):
+        await reader.read(1)
+        world.primary = good
+        writer.write(reply[:cut])
+        writer.close()
+
+    async with await asyncio.start_server(half_an_answer, "127.0.0.1", 0) as breaking:
+        bad = HostPort("127.0.0.1", breaking.sockets[0].getsockname()[1])
+        world.primary = bad
+        async with PegasusClient([await world.meta()], timeout_s=5) as client:
+            table = await client.table("temp")
+            await table.put(b"h", b"s", b"v")
+            assert world.asked["put"] == 1
+            world.primary = bad
+            await table.open()
+            with pytest.raises(RpcError) as failed:
+                await table.incr(b"h", b"s", 1)
+            assert failed.value.code == "ERR_NETWORK_FAILURE"
+            assert world.asked["incr"] == 0
+
+
+async def test_a_cancelled_request_disturbs_no_other(world, table):
+    world.silent = 1
+    waiting = asyncio.ensure_future(table.get(b"h"))
+    await world.kept_silent.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await table.put(b"h", b"s", b"v")
+    assert await table.get(b"h", b"s") == b"v"
+
+
+async def test_a_client_that_is_closed_fails_at_once_what_waits_and_what_comes(world, client, table):
+    world.silent = 1
+    waiting = asyncio.ensure_future(table.get(b"h"))
+    await world.kept_silent.wait()
+    await client.close()
+    for request in (waiting, table.get(b"h"), client.table("temp")):
+        with pytest.raises(RpcError) as failed:
+            await asyncio.wait_for(request, 1)
+        assert failed.value.code == "ERR_NETWORK_FAILURE"
 
 
 async def test_what_the_store_declines_is_a_storage_error():

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from shared.pegasus.connection import Call, RpcConnection, RpcConnections
-from shared.pegasus.errors import RpcError
+from shared.pegasus.errors import RpcError, UnreachableError
 from shared.pegasus.rpc import NO_REPLY, rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.base import HostPort
@@ -108,3 +108,26 @@ async def test_a_peer_that_speaks_something_else_is_left():
     assert failed.value.code == "ERR_NETWORK_FAILURE"
     assert not connection.is_open
     other.close()
+
+
+async def test_connecting_takes_no_longer_than_the_request_may():
+    async def never(_server: HostPort) -> RpcConnection:
+        return await asyncio.get_running_loop().create_future()
+
+    connections = RpcConnections(never)
+    with pytest.raises(UnreachableError, match=r"cannot connect to host:1: no answer within 0.01 s"):
+        await connections.call(HostPort("host", 1), GET, b"", 0.01)
+    await connections.close()
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (HostPort("127.0.0.1", 1), "cannot connect to 127.0.0.1:1: connection refused"),
+        (HostPort("no.such.host.invalid", 1), "cannot connect to no.such.host.invalid:1: "),
+    ],
+)
+async def test_why_there_is_no_connection_is_said_in_words(server: HostPort, reason: str):
+    with pytest.raises(UnreachableError, match=reason) as failed:
+        await RpcConnection.open(server)
+    assert "Errno" not in str(failed.value)
