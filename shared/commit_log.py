@@ -16,7 +16,6 @@ of them, so replaying must not mind either.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
@@ -25,7 +24,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,6 +31,8 @@ from queue import SimpleQueue
 import structlog
 
 from shared.errors import StartupError
+from shared.kernel_sync import KernelSync
+from shared.log_files import Piece, SegmentFiles
 from shared.log_segments import (
     BLOCK_BYTES,
     HEADER_BYTES,
@@ -53,28 +53,23 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 QUICK_S = 0.0003
 """A disk that syncs within this time, in seconds, may be waited for in place when only one caller waits."""
 
+IN_PLACE_BYTES = 128 * 1024
+"""The most that is copied to the system in place; more goes through the thread."""
+
 Done = Callable[[OSError | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Bytes for one place in one segment; the first of a segment begins with its header."""
-
-    name: SegmentName
-    offset: int
-    data: bytes
-
-    @property
-    def begins_segment(self) -> bool:
-        return self.offset == 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
     """What is written and synced together, and who waits for it."""
 
-    pieces: Sequence[_Piece]
+    pieces: Sequence[Piece]
     waiting: Sequence[Done]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a little more for the segment that is being written, and nothing else."""
+        return len(self.pieces) == 1 and len(self.pieces[0].data) <= IN_PLACE_BYTES
 
 
 class CommitLog:
@@ -90,21 +85,23 @@ class CommitLog:
         self._lock = lock
         self._segments = segments
         self._segment_bytes = segment_bytes
-        self._files = _SegmentFiles(folder, segment_bytes)
+        self._files = SegmentFiles(folder, segment_bytes)
         self._run = 0
         self._name = SegmentName(max(segments, default=0), 0)
         self._offset = 0
         self._content: list[bytes] = []
         self._content_bytes = 0
-        self._pieces: list[_Piece] = []
+        self._pieces: list[Piece] = []
         self._waiting: list[Done] = []
         self._is_scheduled = False
         self._in_flight: _Job | None = None
         self._was_alone = True
         self._sync_s = QUICK_S
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._kernel: KernelSync | None = None
+        self._began_s = 0.0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._outcomes: deque[tuple[float, OSError | None]] = deque()
+        self._outcomes: deque[OSError | None] = deque()
         self._thread = threading.Thread(target=self._work, name=f"log-{folder.name}", daemon=True)
         self._idle: list[asyncio.Future[None]] = []
         self.syncs = 0
@@ -179,6 +176,9 @@ class CommitLog:
     def start(self) -> None:
         """Begin to take payloads, in a new segment; to be called on the running loop."""
         self._loop = asyncio.get_running_loop()
+        self._kernel = KernelSync.open()
+        if self._kernel is not None:
+            self._kernel.start(self._loop, self._finish)
         self._begin_run()
         self._thread.start()
 
@@ -237,6 +237,8 @@ class CommitLog:
                 self._jobs.put(_Job([self._end_mark()], []))
             self._jobs.put(None)
             await self._loop.run_in_executor(None, self._thread.join)
+        if self._kernel is not None:
+            self._kernel.close()
         self._files.close()
         os.close(self._lock)
 
@@ -253,21 +255,21 @@ class CommitLog:
         self._name = SegmentName(self._name.number + 1, self._run)
         self._segments[self._name.number] = self._segment_bytes
         self._offset = HEADER_BYTES
-        self._pieces.append(_Piece(self._name, 0, encode_header(self._name)))
+        self._pieces.append(Piece(self._name, 0, encode_header(self._name)))
 
     def _roll(self) -> None:
         self._end_block()
         self._pieces.append(self._end_mark())
         self._begin_segment()
 
-    def _end_mark(self) -> _Piece:
-        return _Piece(self._name, self._offset, encode_end(self._name, self._offset))
+    def _end_mark(self) -> Piece:
+        return Piece(self._name, self._offset, encode_end(self._name, self._offset))
 
     def _end_block(self) -> None:
         if not self._content:
             return
         block = encode_block(self._name, self._offset, b"".join(self._content))
-        self._pieces.append(_Piece(self._name, self._offset, block))
+        self._pieces.append(Piece(self._name, self._offset, block))
         self._offset += len(block)
         self._segments[self._name.number] = max(self._segment_bytes, self._offset + BLOCK_BYTES)
         self._content.clear()
@@ -279,17 +281,33 @@ class CommitLog:
         job = _Job(self._pieces, self._waiting)
         self._pieces, self._waiting = [], []
         self._in_flight = job
-        is_alone = len(job.waiting) == 1
-        if is_alone and self._was_alone and self._sync_s < QUICK_S and len(job.pieces) == 1:
-            self._finish(*self._timed_write(job))
-        else:
-            self._jobs.put(job)
+        self._began_s = time.perf_counter()
+        is_alone, was_alone = len(job.waiting) == 1, self._was_alone
         self._was_alone = is_alone
+        if job.is_plain and is_alone and was_alone and self._sync_s < QUICK_S:
+            self._finish(self._write(job))
+        elif not (job.is_plain and self._sync_by_kernel(job.pieces[0])):
+            self._jobs.put(job)
+
+    def _sync_by_kernel(self, piece: Piece) -> bool:
+        """Whether the kernel will tell when a piece is on the disk; else the thread must see to it."""
+        if self._kernel is None:
+            return False
+        try:
+            self._files.write_unsynced(piece)
+            self._kernel.sync(self._files.descriptor)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # this file system cannot
+                self._kernel.close()
+                self._kernel = None
+            return False
+        return True
 
     def _tell(self) -> None:
-        self._finish(*self._outcomes.popleft())
+        self._finish(self._outcomes.popleft())
 
-    def _finish(self, took_s: float, error: OSError | None) -> None:
+    def _finish(self, error: OSError | None) -> None:
+        took_s = time.perf_counter() - self._began_s
         job, self._in_flight = self._in_flight, None
         assert job is not None
         self.syncs += 1
@@ -323,130 +341,15 @@ class CommitLog:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            outcome = self._timed_write(job)
+            outcome = self._write(job)
             if job.waiting:
                 assert self._loop is not None
                 self._outcomes.append(outcome)
                 self._loop.call_soon_threadsafe(self._tell)
 
-    def _timed_write(self, job: _Job) -> tuple[float, OSError | None]:
-        began = time.perf_counter()
+    def _write(self, job: _Job) -> OSError | None:
         try:
             self._files.write(job.pieces, self._path)
         except OSError as error:
-            return time.perf_counter() - began, error
-        return time.perf_counter() - began, None
-
-
-class _SegmentFiles:
-    """The files behind a log: the one that is written, those that wait for their turn, those that had it."""
-
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
-        self._folder = folder
-        self._segment_bytes = segment_bytes
-        self._descriptor = -1
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"log-files-{folder.name}")
-        self._next: Future[None] | None = None
-        for left in (folder / "next", folder / "spare"):
-            if left.exists() and left.stat().st_size != segment_bytes:
-                left.unlink()
-
-    def write(self, pieces: Sequence[_Piece], path_of: Callable[[int], Path]) -> None:
-        """Write and sync pieces, one segment after the other.
-
-        Raises:
-            OSError: Nothing is known to be on the disk.
-        """
-        joined: list[bytes] = []
-        offset = 0
-        for piece in pieces:
-            if piece.begins_segment:
-                self._write_synced(joined, offset)
-                self._begin(path_of(piece.name.number))
-                joined = []
-            if not joined:
-                offset = piece.offset
-            joined.append(piece.data)
-        self._write_synced(joined, offset)
-
-    def _write_synced(self, parts: Sequence[bytes], offset: int) -> None:
-        if not parts:
-            return
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        if self._write_at_once(data, offset):
-            return
-        rest = memoryview(data)
-        while rest:
-            count = os.pwrite(self._descriptor, rest, offset)
-            rest, offset = rest[count:], offset + count
-        os.fsync(self._descriptor)
-
-    def _write_at_once(self, data: bytes, offset: int) -> bool:
-        """Write and sync with one system call, where the system has it: the thread must ask for its turn only once."""
-        if not hasattr(os, "RWF_DSYNC"):
-            return False
-        try:
-            return os.pwritev(self._descriptor, [data], offset, os.RWF_DSYNC) == len(data)
-        except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                return False
-            raise
-
-    def _begin(self, path: Path) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self._next is None:
-            self._next = self._pool.submit(self._prepare)
-        prepared, self._next = self._next, None
-        prepared.result()
-        (self._folder / "next").rename(path)
-        _sync_folder(self._folder)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        self._next = self._pool.submit(self._prepare)
-
-    def _prepare(self) -> None:
-        """Have a file of the full size ready whose blocks are written, so that syncing writes nothing but data."""
-        ready, spare = self._folder / "next", self._folder / "spare"
-        if ready.exists() and ready.stat().st_size == self._segment_bytes:
-            return
-        if spare.exists():
-            spare.rename(ready)
-            return
-        with ready.open("wb", buffering=0) as file:
-            zeros = bytes(min(self._segment_bytes, 1 << 20))
-            left = self._segment_bytes
-            while left:
-                count = file.write(zeros[:left])
-                if not count:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                left -= count
-            os.fsync(file.fileno())
-
-    def release(self, path: Path) -> None:
-        """Use a file again, or delete it; one after the other, so that after a crash only the younger come back."""
-        self._pool.submit(self._let_go, path)
-
-    def _let_go(self, path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            spare = self._folder / "spare"
-            if spare.exists() or path.stat().st_size != self._segment_bytes:
-                path.unlink()
-            else:
-                path.rename(spare)
-            _sync_folder(self._folder)
-
-    def close(self) -> None:
-        """Close the file that is being written."""
-        self._pool.shutdown()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            return error
+        return None

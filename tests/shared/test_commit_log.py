@@ -13,8 +13,16 @@ import pytest
 
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
+from shared.kernel_sync import KernelSync
 
 SMALL = 4096
+
+
+@pytest.fixture(params=["kernel", "thread"], autouse=True)
+def syncing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs with syncs by the kernel, where there are such, and by a thread."""
+    if request.param == "thread":
+        monkeypatch.setattr(KernelSync, "open", lambda: None)
 
 
 @asynccontextmanager
@@ -173,15 +181,15 @@ async def test_a_write_that_fails_is_told_to_all_who_wait_and_later_ones_succeed
 ):
     async with running(tmp_path / "log") as log:
         await append(log, b"before")
-        real = os.pwritev
 
         def failing(*arguments: object) -> int:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(os, "pwritev", failing)
-        results = await asyncio.gather(*(append(log, b"lost %d" % n) for n in range(3)), return_exceptions=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwritev", failing)
+            patched.setattr(os, "pwrite", failing)
+            results = await asyncio.gather(*(append(log, b"lost %d" % n) for n in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [OSError] * 3
-        monkeypatch.setattr(os, "pwritev", real)
         await append(log, b"after")
     assert await replayed(tmp_path / "log") == [b"before", b"after"]
 
