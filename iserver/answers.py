@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from iserver.configuration import Configuration
-from iserver.evaluation import Assignment
 from iserver.record import Record
 from iserver.session import Session
 from iserver.visits import Asked, Visit
 
 Json = dict[str, Any]
 
+SHOWN = (
+    b'{"impressionIds":[%b],"impressions":[{"impressionId":%b,"impressionTime":%d}],"firstTime":%d,'
+    b'"impressionCount":%d%b,"_impressionId":%b}'
+)
+"""The object of a feature that was shown, with its values in the middle (§3.6)."""
+
+OURS = "_impressionId"
+"""The one member of an impression object that FDL lets an output be called, too."""
+
 
 def features_answer(visit: Visit) -> bytes:
     """The body of an answer to `features`, in the form of the request."""
     request, session, configuration = visit.request, visit.session, visit.configuration
-    answer: Json = {"session": session_object(session, configuration)}
-    objects = [impression_object(asked, request.impression_id, configuration) for asked in visit.asked]
+    answer: Json = {"session": configuration.wire.session(session)}
+    impression_id = request.impression_id
+    encoded_id = b"" if impression_id is None else orjson.dumps(impression_id)
+    objects = [impression_object(asked, impression_id, encoded_id, configuration) for asked in visit.asked]
     errors: Any
     if request.is_map:
-        answer.update(zip((asked.name for asked in visit.asked), objects, strict=True))
+        for asked, value in zip(visit.asked, objects, strict=True):
+            answer[asked.name] = value
         errors = {asked.name: asked.error for asked in visit.asked if asked.error is not None}
     else:
         answer["impressions"] = objects
@@ -32,26 +43,9 @@ def features_answer(visit: Visit) -> bytes:
         answer["errors"] = errors
     if request.wants_flags:
         answer["_flags"] = visit.flags()
-    answer["_variants"] = wire_variants(session.active.items(), configuration)
-    answer["registered"] = session.persistent_id in configuration.devices
+    answer["_variants"] = configuration.wire.variants(session.active.items())
+    answer["registered"] = visit.is_registered
     return orjson.dumps(answer)
-
-
-def session_object(session: Session, configuration: Configuration) -> Json:
-    """The session as clients see it (§3.5)."""
-    fields = session.fields
-    block = configuration.definition.program.session
-    answer: Json = {"environment": configuration.environment.name}
-    for item in block.keys:
-        answer[item.name] = fields.get(item.name)
-    answer["sessionId"] = session.id
-    answer["startTime"] = session.start_ms
-    answer["userAgent"] = session.user_agent
-    answer["entryUrl"] = session.entry_url
-    for item in (*block.args, *block.plugin_outputs):
-        answer[item.name] = fields.get(item.name, None if item.type.nullable else item.default)
-    answer["lastFlushTime"] = session.last_flush_ms
-    return answer
 
 
 def session_details(session: Session) -> Json:
@@ -66,46 +60,69 @@ def session_details(session: Session) -> Json:
     }
 
 
-def impression_object(asked: Asked, impression_id: str | None, configuration: Configuration) -> Json | str:
-    """The answer for one feature: an object, `"OFF"` or `"UNKNOWN"` (§3.6, §3.8)."""
-    if asked.literal is not None:
-        return asked.literal
-    if asked.error is not None:
+def impression_object(
+    asked: Asked, impression_id: str | None, encoded_id: bytes, configuration: Configuration
+) -> Json | str | orjson.Fragment:
+    """The answer for one feature: an object, `"OFF"` or `"UNKNOWN"` (§3.6, §3.8).
+
+    Args:
+        asked: The feature.
+        impression_id: The request's.
+        encoded_id: The same in JSON.
+        configuration: The one in force for the request.
+    """
+    record = asked.record
+    if record is None:
+        if asked.literal is not None:
+            return asked.literal
         assert asked.plan is not None
         return asked.plan.controls
-    record = asked.record
-    assert record is not None
     if impression_id is None:
-        answer: Json = {"impressionCount": 0}
-    else:
-        time_ms = record.time_of(impression_id)
-        answer = {
-            "impressionIds": [impression_id],
-            "impressions": [{"impressionId": impression_id, "impressionTime": time_ms}],
-            "firstTime": record.impressions[0].time_ms,
-            "impressionCount": len(record.impressions),
-        }
-    _add_values(answer, record)
-    answer["_impressionId"] = asked.alias if impression_id is None else impression_id
-    if impression_id is None and record.variants:
-        answer["_variants"] = wire_variants(record.variants, configuration)
+        return _cache_fill(asked, record, configuration)
+    impressions = record.impressions
+    time_ms, first_ms, count = record.time_of(impression_id), impressions[0].time_ms, len(impressions)
+    members = _members(record)
+    if members is not None:
+        return orjson.Fragment(SHOWN % (encoded_id, encoded_id, time_ms, first_ms, count, members, encoded_id))
+    answer: Json = orjson.loads(SHOWN % (encoded_id, encoded_id, time_ms, first_ms, count, b"", encoded_id))
+    del answer[OURS]
+    return {**answer, **_values(record), OURS: impression_id}
+
+
+def _cache_fill(asked: Asked, record: Record, configuration: Configuration) -> Json:
+    answer = {"impressionCount": 0, **_values(record), "_impressionId": asked.alias}
+    if record.variants:
+        answer["_variants"] = configuration.wire.variants(record.variants)
     return answer
 
 
-def _add_values(answer: Json, record: Record) -> None:
-    answer.update(record.args)
-    answer.update(record.outputs)
+def _members(record: Record) -> bytes | None:
+    """The values of a record as JSON members, each after a comma; None when one is called like ours.
+
+    A record that is shown again and again keeps them.
+    """
+    members = record.members
+    if members is None:
+        values = _values(record)
+        if OURS in values:
+            return None
+        members = _same(b"," + orjson.dumps(values)[1:-1] if values else b"")
+        if len(record.impressions) > 1:
+            record.members = members
+    return members
+
+
+@lru_cache(4096)
+def _same(members: bytes) -> bytes:
+    """The same object for equal bytes: most records have the values of many others."""
+    return members
+
+
+def _values(record: Record) -> Json:
+    values: Json = {**record.args, **record.outputs}
     feature = record.definition.program.features[record.feature]
     for item in feature.plugin_outputs:
-        answer[item.name] = record.plugin_outputs.get(item.name, item.default)
+        values[item.name] = record.plugin_outputs.get(item.name, item.default)
     for output, name in record.external.items():
-        answer[f"_external_{output}"] = name
-
-
-def wire_variants(assignments: Iterable[Assignment], configuration: Configuration) -> list[Mapping[str, Any]]:
-    """Assignments as clients see them; `null` is the control (§3.7).
-
-    What the configuration does not have any more is logged, but clients are not told of it.
-    """
-    known = configuration.wire_variants
-    return [known[assignment] for assignment in assignments if assignment in known]
+        values[f"_external_{output}"] = name
+    return values

@@ -41,6 +41,7 @@ from iserver.fdl.model import (
     TypeRef,
 )
 from iserver.fdl.values import InvalidValueError, reader
+from iserver.wire import Wire
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ class Configuration:
         features: Plans of all features that can be requested, by name.
         experiments: By id, in document order, whatever their state.
         devices: Registered QA devices by persistent id.
-        wire_variants: What clients are told of an assignment, by experiment id and variant id (§3.7).
+        wire: What clients are told of sessions and variants.
         warnings: What was left out of a leniently read document.
     """
 
@@ -67,7 +68,7 @@ class Configuration:
     features: Mapping[str, FeaturePlan]
     experiments: Mapping[str, Experiment]
     devices: Mapping[str, Device]
-    wire_variants: Mapping[tuple[str, str], Mapping[str, JsonValue]]
+    wire: Wire
     warnings: tuple[str, ...] = ()
 
     @property
@@ -155,17 +156,18 @@ class _Builder:
             )
             for index, device in enumerate(document.devices)
         }
+        wire_variants = {
+            (experiment.id, variant.id): _wire_variant(experiment, variant)
+            for experiment in experiments
+            for variant in experiment.variants
+        }
         return Configuration(
             document,
             Definition(self._program),
             features,
             by_id,
             devices,
-            {
-                (experiment.id, variant.id): _wire_variant(experiment, variant)
-                for experiment in experiments
-                for variant in experiment.variants
-            },
+            Wire(document.environment.name, self._program, wire_variants),
             tuple(self._warnings),
         )
 

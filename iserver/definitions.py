@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from iserver.audiences import EventPath
 from iserver.fdl.model import EventDefinition, FeatureDefinition, FieldDefinition, JsonValue, Program
 from iserver.fdl.values import Arguments, Reader, reader
+
+MemoKey: TypeAlias = "tuple[str, str]"
+"""A feature and its args in canonical form (§10.3)."""
+
+MAX_KNOWN_ARGS = 4096
+LITTLE = 256
 
 
 class Definition:
@@ -37,6 +43,7 @@ class Definition:
         self._session_readers = {name: reader(item.type, name) for name, item in self._session_fields.items()}
         self._session_arguments = Arguments(tuple(self._session_fields.values()))
         self._arguments = {feature.name: Arguments(feature.args) for feature in program.features.values()}
+        self._known_args: dict[tuple[object, ...], tuple[dict[str, JsonValue], MemoKey]] = {}
 
     @cached_property
     def mutables(self) -> Mapping[str, Reader]:
@@ -107,16 +114,32 @@ class Definition:
                     result[name] = checked
         return result
 
-    def read_feature_args(self, feature: str, given: Mapping[str, Any]) -> dict[str, JsonValue]:
-        """The args of a feature request, defaults applied.
+    def read_feature_args(self, feature: str, given: Mapping[str, Any]) -> tuple[dict[str, JsonValue], MemoKey]:
+        """The args of a feature request, defaults applied, and the key by which equal requests are found.
+
+        Visitors ask for the same again and again, so requests with nothing but a little text are remembered: their
+        args and keys are the same objects, and must not be modified.
 
         Raises:
             InvalidValueError: A required arg is missing or a value has the wrong type.
         """
-        return self._arguments[feature].read(given)
+        asked = (feature, *given.items())
+        try:
+            known = self._known_args.get(asked)
+        except TypeError:  # a list or an object cannot be looked up
+            known = None
+        if known is not None:
+            return known
+        args = self._arguments[feature].read(given)
+        read = (args, self.memo_key(feature, args))
+        if _is_little_text(given):
+            if len(self._known_args) >= MAX_KNOWN_ARGS:
+                self._known_args.clear()
+            self._known_args[asked] = read
+        return read
 
     @staticmethod
-    def memo_key(feature: str, args: Mapping[str, JsonValue]) -> tuple[str, str]:
+    def memo_key(feature: str, args: Mapping[str, JsonValue]) -> MemoKey:
         """The canonical form by which two requests for a feature are the same (§10.3).
 
         Checked args are in the order of the definition with floats as floats, so their JSON is canonical, but
@@ -156,6 +179,15 @@ class Definition:
         if item is None or not item.external:
             return None
         return reader(item.type, output)
+
+
+def _is_little_text(given: Mapping[str, Any]) -> bool:
+    size = 0
+    for name, value in given.items():
+        if type(value) is not str:
+            return False
+        size += len(name) + len(value)
+    return size <= LITTLE
 
 
 def _with_one_zero(value: JsonValue) -> JsonValue:

@@ -33,6 +33,7 @@ class Record:
         aliases: Ids minted for cache fills, by which clients may refer to the record.
         events: In the order in which they were received.
         is_open: Whether later requests may be answered from it.
+        members: Its values as answers have them, when they are kept (`iserver.answers`).
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Record:
         "feature",
         "impressions",
         "is_open",
+        "members",
         "number",
         "outputs",
         "plugin_outputs",
@@ -74,6 +76,7 @@ class Record:
         self.aliases: list[str] | None = None
         self.events: list[Event] | None = None
         self.is_open = True
+        self.members: bytes | None = None
         self._times: dict[str, int] | None = None
 
     def shows(self, impression_id: str) -> bool:

@@ -7,16 +7,16 @@ different age work together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from iserver.refusals import MalformedError
 
 Json = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class FeaturesRequest:
+class FeaturesRequest(msgspec.Struct, frozen=True):
     """The body of `features`.
 
     Attributes:
@@ -45,24 +45,22 @@ class FeaturesRequest:
             raise MalformedError("malformed request: 'requests' and 'reqs' exclude each other")
         options = body.get("fetchOptions")
         return cls(
-            args=_object(body, "args"),
-            impression_id=_optional_text(body, "impressionId"),
-            wanted=_entries_of_map(requests) if requests is not None else _entries_of_array(reqs),
+            _object(body, "args"),
+            _optional_text(body, "impressionId"),
+            _entries_of_map(requests) if requests is not None else _entries_of_array(reqs),
             is_map=requests is not None,
             wants_flags=isinstance(options, list) and "flags" in options,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Mutate:
+class Mutate(msgspec.Struct, frozen=True):
     """A new value for a mutable session field (§4.2)."""
 
     name: str
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class ShowCached:
+class ShowCached(msgspec.Struct, frozen=True):
     """A cached copy of a feature was really shown (§4.3).
 
     Attributes:
@@ -76,8 +74,7 @@ class ShowCached:
     new_impression_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class SignalEvent:
+class SignalEvent(msgspec.Struct, frozen=True):
     """Something happened downstream of an impression, or in the session (§4.1).
 
     Attributes:
@@ -96,8 +93,7 @@ class SignalEvent:
     is_abstract: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SignalRequest:
+class SignalRequest(msgspec.Struct, frozen=True):
     """The body of `signal`; without any of the three kinds it is a keep-alive (§4.4).
 
     Attributes:
@@ -136,8 +132,7 @@ class SignalRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalRequest:
+class ExternalRequest(msgspec.Struct, frozen=True):
     """The body of `external`.
 
     Attributes:
@@ -238,7 +233,8 @@ def _text(body: Json, name: str) -> str:
 
 
 def _optional_text(body: Json, name: str) -> str | None:
-    return None if body.get(name) is None else _text(body, name)
+    value = body.get(name)
+    return value if value is None or type(value) is str else _text(body, name)
 
 
 def kind(value: object) -> str:

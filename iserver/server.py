@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from iserver.answers import features_answer, session_details, session_object
+from iserver.answers import features_answer, session_details
 from iserver.configuration import Configuration
 from iserver.definitions import Definition
 from iserver.document.model import Settings
@@ -276,7 +276,7 @@ class ImpressionServer:
         session = self.sessions.by_persistent_id(persistent_id, self._clock_ms())
         if session is None:
             raise UnknownError(f"no active session for '{persistent_id}'")
-        answer = session_object(session, self.configuration)
+        answer = self.configuration.wire.session(session)
         return {**answer, **session_details(session)} if with_details else answer
 
     # --- ends of sessions -------------------------------------------------------------------------

@@ -14,14 +14,13 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from iserver.audiences import EventPath
-from iserver.definitions import Definition
+from iserver.definitions import Definition, MemoKey
 from iserver.evaluation import Assignment
 from iserver.fdl.model import JsonValue
 from iserver.finished import Event, Impression
 from iserver.record import Change, Record, event_change
 
 Definitions: TypeAlias = Mapping[str, Definition]
-MemoKey: TypeAlias = "tuple[str, str]"
 
 
 class Session:
@@ -308,7 +307,7 @@ class Session:
         _APPLY[change[0]](self, definitions, *change[1:])
 
     def _do(self, definitions: Definitions, change: Change) -> None:
-        self.apply(change, definitions)
+        _APPLY[change[0]](self, definitions, *change[1:])
         if self._unsaved is None:
             self._unsaved = [change]
         else:
@@ -458,10 +457,12 @@ class Session:
         known = {**record.outputs, output: value}
         feature = record.definition.program.features[record.feature]
         record.outputs = {item.name: known[item.name] for item in feature.outputs if item.name in known}
+        record.members = None
 
     def _apply_fill(self, _: Definitions, number: int, plugin_outputs: Mapping[str, JsonValue]) -> None:
         record = self.records[number]
         record.plugin_outputs = {**record.plugin_outputs, **plugin_outputs}
+        record.members = None
 
     def _apply_close(self, _: Definitions, numbers: Iterable[int]) -> None:
         for number in numbers:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from iserver.session import Session
 
 NEVER_MS = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """What a lookup found.
 
     Attributes:
@@ -93,8 +93,10 @@ class Sessions:
         if candidate is None:
             return Match(None)
         fields = candidate.fields
-        conflicts = any(fields.get(name, value) != value for name, value in keys.items())
-        return Match(candidate, conflicts)
+        for name, value in keys.items():
+            if fields.get(name, value) != value:
+                return Match(candidate, conflicts=True)
+        return Match(candidate)
 
     def add(self, session: Session) -> Session | None:
         """Make a session findable and let it expire.

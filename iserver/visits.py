@@ -8,12 +8,14 @@ two steps, `look_up` and `evaluate`; whoever has plugins runs them in between, o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from iserver.audiences import Context
 from iserver.configuration import Configuration
-from iserver.definitions import Definition
+from iserver.definitions import Definition, MemoKey
 from iserver.evaluation import FeaturePlan, Visitor
 from iserver.fdl.model import JsonValue
 from iserver.fdl.values import InvalidValueError
@@ -55,8 +57,7 @@ class Origin:
         return {name: value for name, value in found if value is not None and value != "null"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """The session of a request.
 
     Attributes:
@@ -88,13 +89,14 @@ def enter(
         SessionGoneError: The keys given belong to no active session and cannot start one.
     """
     definition = configuration.definition
-    if not any(args.get(name) is not None for name in definition.keys):
+    keys = _keys(definition, args)
+    if not keys:
         args = {**args, **origin.keys(definition.keys)}
     try:
         given = definition.read_given_session_args(args)
     except InvalidValueError as error:
         raise MalformedError(str(error)) from error
-    keys: dict[str, str] = {name: given[name] for name in definition.keys if name in given}  # type: ignore[misc]
+    keys = keys or _keys(definition, given)
     if not keys:
         raise MalformedError(f"no session key is given: expected '{definition.persistent_key}' in 'args'")
     match = sessions.find(keys, definition.persistent_key, now_ms)
@@ -115,6 +117,11 @@ def enter(
     return Entry(session, is_new=True, retired=tuple(retired))
 
 
+def _keys(definition: Definition, args: Mapping[str, Any]) -> dict[str, str]:
+    """The keys among args, unchecked; null stands for an unset key."""
+    return {name: args[name] for name in definition.keys if args.get(name) is not None}
+
+
 def _revisit(
     sessions: Sessions,
     session: Session,
@@ -132,8 +139,8 @@ def _revisit(
 
 def adopt_keys(sessions: Sessions, session: Session, keys: Mapping[str, str]) -> None:
     """Take over the keys that a session did not have yet (§11.2)."""
-    adopted = {name: value for name, value in keys.items() if name not in session.fields}
-    if adopted:
+    if not keys.keys() <= session.fields.keys():
+        adopted = {name: value for name, value in keys.items() if name not in session.fields}
         session.adopt(adopted)
         sessions.index_keys(session)
 
@@ -169,8 +176,7 @@ def visitor_of(session: Session, configuration: Configuration, now_ms: int) -> V
     )
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(msgspec.Struct):
     """One requested feature on its way through §10.
 
     Attributes:
@@ -178,6 +184,7 @@ class Asked:
         literal: `"OFF"` or `"UNKNOWN"` when that is the answer.
         error: Why the feature cannot be answered.
         args: Checked args.
+        memo_key: By which records with these args are found.
         plan: How to evaluate it.
         record: What answers it.
         plugin_outputs: Values that plugins filled in.
@@ -188,10 +195,11 @@ class Asked:
     name: str
     literal: str | None = None
     error: str | None = None
-    args: dict[str, JsonValue] = field(default_factory=dict)
+    args: Mapping[str, JsonValue] = msgspec.field(default_factory=dict)
+    memo_key: MemoKey = ("", "")
     plan: FeaturePlan | None = None
     record: Record | None = None
-    plugin_outputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    plugin_outputs: Mapping[str, JsonValue] = msgspec.field(default_factory=dict)
     alias: str | None = None
     result: str = "on"
 
@@ -205,6 +213,7 @@ class Visit:
         asked: The requested features, in order.
         shown: Records that got a new impression, for plugins.
         assigned: Variant ids by experiment id assigned by this request, for plugins.
+        is_registered: Whether the visitor's device is registered for QA.
     """
 
     def __init__(
@@ -225,7 +234,7 @@ class Visit:
         self._now_ms = now_ms
         self._new_id = new_id
         self._known_visitor: Visitor | None = None
-        self._has_device = session.persistent_id in configuration.devices
+        self.is_registered = session.persistent_id in configuration.devices
 
     @property
     def _visitor(self) -> Visitor:
@@ -248,7 +257,7 @@ class Visit:
         for asked in self.asked:
             if asked.literal is not None or asked.error is not None:
                 continue
-            record = asked.record or self._memoized(asked) or self._compute(asked)
+            record = asked.record or self._memoized(asked.name, asked.memo_key) or self._compute(asked)
             asked.record = record
             impression_id = self.request.impression_id
             if impression_id is None:
@@ -269,25 +278,22 @@ class Visit:
         if plan is None:
             return Asked(name, literal=UNKNOWN, result="unknown")
         try:
-            args = self.configuration.definition.read_feature_args(name, given)
+            args, memo_key = self.configuration.definition.read_feature_args(name, given)
         except InvalidValueError as error:
             return Asked(name, error=f"{name}: {error}", plan=plan, result="error")
-        if self._has_device or not plan.gate.is_always_on:
+        if self.is_registered or not plan.gate.is_always_on:
             self._visitor.context.feature = args
             if not plan.is_on(self._visitor):
                 return Asked(name, literal=OFF, result="off")
-        asked = Asked(name, args=args, plan=plan)
-        asked.record = self._memoized(asked)
-        if asked.record is not None:
-            asked.result = "memo"
-        return asked
+        record = self._memoized(name, memo_key)
+        return Asked(name, None, None, args, memo_key, plan, record, result="on" if record is None else "memo")
 
-    def _memoized(self, asked: Asked) -> Record | None:
+    def _memoized(self, name: str, memo_key: MemoKey) -> Record | None:
         definition = self.configuration.definition
-        record = self.session.record_for(definition.memo_key(asked.name, asked.args))
-        if record is None or record.definition is definition:
+        record = self.session.record_for(memo_key)
+        if record is None or record.definition.fingerprint == definition.fingerprint:
             return record
-        if record.definition.feature(asked.name) == definition.feature(asked.name):
+        if record.definition.feature(name) == definition.feature(name):
             return record
         self.session.close([record])  # the FDL has changed since (§9.4)
         return None
