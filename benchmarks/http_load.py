@@ -6,6 +6,7 @@ The load is closed: each client keeps one connection and sends its next request 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from typing import cast
 from urllib.parse import urlsplit
 
 _RECEIVE_BYTES = 1 << 20
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +138,13 @@ class AnswerReader:
         return False
 
     def _read_head(self, head: bytes) -> bool:
-        first, *lines = head.decode("latin-1").split("\r\n")
-        self.status = int(first.split(" ", 2)[1])
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        self._is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-        if self._is_chunked:
+        self.status = int(head.split(b" ", 2)[1][:3])
+        length = _CONTENT_LENGTH.search(head)
+        if length is None and _CHUNKED.search(head):
+            self._is_chunked = True
             self._state = "chunk"
             return False
-        self._remaining = self.body_bytes = int(headers.get("content-length", "0"))
+        self._remaining = self.body_bytes = 0 if length is None else int(length[1])
         self._state = "body"
         return self._remaining == 0
 
@@ -185,10 +187,19 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def ask(self, request: bytes, timeout_s: float) -> None:
         assert self._transport is not None
+        loop = asyncio.get_running_loop()
         self.reader.start()
-        self._answer = asyncio.get_running_loop().create_future()
+        self._answer = loop.create_future()
         self._transport.write(request)
-        await asyncio.wait_for(self._answer, timeout_s)
+        alarm = loop.call_later(timeout_s, self._too_late, self._answer)
+        try:
+            await self._answer
+        finally:
+            alarm.cancel()
+
+    def _too_late(self, answer: asyncio.Future[None]) -> None:
+        if not answer.done():
+            answer.set_exception(TimeoutError("the answer took too long"))
 
     def close(self) -> None:
         if self._transport is not None:

@@ -187,9 +187,11 @@ READS: tuple[tuple[str, str, Any], ...] = (
 )
 
 
-def reads(run: Servers, times: Times) -> Iterator[Line]:
+def reads(run: Servers, times: Times, entries: Sequence[str]) -> Iterator[Line]:
     """Reads of partitions: the classic server in both negotiations; ours from the file and from its cache."""
     for what, name, partition in READS:
+        if entries and name not in entries:
+            continue
         for clients in (1, READERS):
             kinds = (("msgpack", MSGPACK_ONLY), ("by default", BY_DEFAULT))
             theirs = {
@@ -328,13 +330,20 @@ def beside_a_bare_handler(run: Servers, times: Times, log: Path) -> Iterator[Lin
 @click.option("--seconds", default=5.0, show_default=True, help="For how long cheap requests are measured.")
 @click.option("--read-seconds", default=10.0, show_default=True, help="For how long reads are measured.")
 @click.option("--only", multiple=True, help="Only these parts: cheap, reads, during, memory, client, exports, bare.")
+@click.option("--entry", "entries", multiple=True, help="Only reads of these entries, such as parquet_100k.")
 @click.option("--permitted", default=4, show_default=True, help="How many reads our server does at once.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the results there too."
 )
 @click.option("--check", is_flag=True, help="Exit with 1 when a goal is missed.")
 def main(
-    seconds: float, read_seconds: float, only: tuple[str, ...], permitted: int, json_file: Path | None, check: bool
+    seconds: float,
+    read_seconds: float,
+    only: tuple[str, ...],
+    entries: tuple[str, ...],
+    permitted: int,
+    json_file: Path | None,
+    check: bool,
 ) -> None:
     """Measure the catalog server beside the classic one and beside a bare handler."""
     stop_cleanly()
@@ -348,7 +357,7 @@ def main(
         with servers(data, log) as run:
             parts: dict[str, Callable[[], Iterator[Line]]] = {
                 "cheap": lambda: cheap(run, times),
-                "reads": lambda: reads(run, times),
+                "reads": lambda: reads(run, times, entries),
                 "during": lambda: listings_during_reads(run, times),
                 "memory": lambda: peak_memory(run, times, permitted),
                 "client": lambda: real_client(run),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import orjson
+import yaml
 from aiohttp import web
 
 from intake_server import search
@@ -17,6 +18,7 @@ from intake_server.exports.data import DataSet
 from intake_server.exports.selection import SelectionError, split_query
 from intake_server.exports.tables import json_value
 from intake_server.handlers.addresses import Addresses, names_of, tagged
+from intake_server.publishing import Published, catalog_file
 from intake_server.search import MalformedQuery, Query
 from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Caller
@@ -25,6 +27,7 @@ from intake_server.service.views import Located, View
 from shared.errors import Problem
 
 JSON = "application/json"
+YAML = "application/yaml"
 _MOST_ENTRIES = 1000
 _MOST_DIGITS = 15
 _NOT_SHOWN = ("catalog_dir", "internal", "array")
@@ -59,6 +62,25 @@ class CatalogApi:
             "offset": offset,
         }
         return _json(request, answer, entries=[self._summary(view, name) for name in shown])
+
+    async def file(self, request: web.Request) -> web.Response:
+        """A catalog as a catalog file, for programs that read such files and know no server."""
+        caller = await self._addresses.connect(request)
+        names = [unquote(part) for part in request.query.get("catalog", "").split("/") if part]
+        view = await self._addresses.catalog(names, caller)
+        visible = await self._catalogs.visible(view, caller)
+        shown = list(view.catalog.entries) if visible is None else list(visible)
+        entries = {name: self._published(view, name) for name in shown}
+        content = catalog_file(view.catalog.metadata, entries)
+        body = yaml.safe_dump(_readable(plain(content)), sort_keys=False, allow_unicode=True)
+        return tagged(request, body.encode(), YAML)
+
+    def _published(self, view: View, name: str) -> Published:
+        entry = view.catalog.entries[name]
+        located = Located(entry, name, view)
+        described = self._catalogs.describe(view.catalog, entry, name)
+        is_catalog = self._catalogs.is_catalog(entry)
+        return Published(located.step.path, described, entry.parameters, entry.scope.directory, is_catalog)
 
     async def _searched(self, view: View, text: str, depth: int, caller: Caller) -> View:
         try:
@@ -173,4 +195,5 @@ def api_routes(api: CatalogApi) -> list[web.RouteDef]:
         web.get("/api/catalog", api.catalog),
         web.get("/api/catalog/{catalog:.*}", api.catalog),
         web.get("/api/entry/{entry:.+}", api.entry),
+        web.get("/catalog.yml", api.file),
     ]

@@ -45,15 +45,24 @@ class ListingHandlers:
         except NoSuchEntry as error:
             raise NoSuchEntry("No such entry") from error
         await self._guard.check(caller, located.steps)
-        body = self._described(located, name)
-        return tagged_response(request, body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+        body, etag = self._described(located, name)
+        return tagged_response(request, body, etag)
 
-    def _described(self, located: Located, asked: str) -> bytes:
-        if asked == located.name:
-            packed = self._catalogs.listing(located.view).entry(located.name)
-        else:
-            packed = pack(self._catalogs.describe(located.view.catalog, located.entry, asked))
-        return b"\x81" + pack("source") + packed
+    def _described(self, located: Located, asked: str) -> tuple[bytes, str]:
+        """The answer for one entry and its entity tag: made once for each state of the catalog that holds it."""
+        if asked != located.name:
+            return _tagged(pack(self._catalogs.describe(located.view.catalog, located.entry, asked)))
+        derived = located.view.state.derived
+        known: tuple[bytes, str] | None = derived.get(("described", asked))
+        if known is None:
+            known = _tagged(self._catalogs.listing(located.view).entry(asked))
+            derived["described", asked] = known
+        return known
+
+
+def _tagged(packed: bytes) -> tuple[bytes, str]:
+    body = b"\x81" + pack("source") + packed
+    return body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
 
 
 def _count(request: web.Request, name: str) -> int | None:

@@ -31,6 +31,7 @@ def document() -> dict[str, Any]:
             "/api/catalog/{catalog}": {"get": _catalog([_in_path("catalog")])},
             "/api/entry/{entry}": {"get": _entry()},
             "/data/{entry}": {"get": _data()},
+            "/catalog.yml": {"get": _file()},
         },
         "components": {
             "securitySchemes": {
@@ -141,6 +142,15 @@ def _entry() -> dict[str, Any]:
             _own(),
         ],
         "responses": _answers(_200=_json("Entry", "The entry.")),
+    }
+
+
+def _file() -> dict[str, Any]:
+    return {
+        "summary": "A catalog as a catalog file",
+        "description": "For programs that read such files, but do not speak the classic protocol.",
+        "parameters": [_query("catalog", "Names of catalogs with slashes between them; the root without.", _TEXT)],
+        "responses": _answers(_200={"description": "The file.", "content": {"application/yaml": {}}}),
     }
 
 

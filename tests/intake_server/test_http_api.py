@@ -143,7 +143,7 @@ class TestPages:
         routed = {
             resource.canonical
             for resource in make_app(served.server).router.resources()
-            if resource.canonical.startswith(("/api/catalog", "/api/entry", "/data/"))
+            if resource.canonical.startswith(("/api/catalog", "/api/entry", "/data/", "/catalog.yml"))
         }
         assert set(described["paths"]) == routed
         for path, methods in described["paths"].items():

@@ -298,7 +298,7 @@ def test_a_server_with_a_key_asks_for_it_once(browser, folder):
 
 def test_the_page_of_the_api_works_offline_and_can_be_tried(page):
     page.get_by_role("link", name="API").click()
-    expect(page.locator(".opblock")).to_have_count(4)
+    expect(page.locator(".opblock")).to_have_count(5)
     page.locator(".opblock-summary-control").first.click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
