@@ -146,5 +146,17 @@ class FinishedSession:
             raise ValueError(f"not a finished session: {error}") from error
 
 
+def sessions_in(lines: bytes) -> list[FinishedSession]:
+    """Read finished sessions, one a line.
+
+    Raises:
+        ValueError: A line is not a finished session.
+    """
+    try:
+        return _DECODER.decode_lines(lines)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a finished session: {error}") from error
+
+
 _DECODER = msgspec.json.Decoder(FinishedSession)
 """Builds the objects itself, an order of magnitude faster than calling their constructors."""

@@ -43,7 +43,8 @@ class Session:
         last_flush_ms: The time that SSE and `features` tell registered clients (§8).
         no_log: Whether it is kept out of the warehouse.
         size: How many changes a snapshot of it takes, about.
-        journal_rows: Where its changes are stored; kept by the journal.
+        journal_segment: The oldest part of the journal that has something of it, 0 for none; kept by the journal.
+        journal_bytes: How much the journal has of it, about; kept by the journal.
     """
 
     __slots__ = (
@@ -62,7 +63,8 @@ class Session:
         "fields",
         "forced",
         "id",
-        "journal_rows",
+        "journal_bytes",
+        "journal_segment",
         "last_activity_ms",
         "last_flush_ms",
         "no_log",
@@ -94,7 +96,8 @@ class Session:
         self.records: list[Record] = []
         self.no_log = False
         self.size = 0
-        self.journal_rows: list[int] = []
+        self.journal_segment = 0
+        self.journal_bytes = 0
         self._memo: dict[MemoKey, Record] = {}
         self._histories: dict[str, list[tuple[int, JsonValue]]] | None = None
         self._by_impression: dict[tuple[str, str], Record] | None = None

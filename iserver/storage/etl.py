@@ -109,7 +109,7 @@ class Etl:
     def _write(self, batch: Batch) -> int:
         assert self._warehouse is not None
         programs = [definition.program for definition in list(self._journal.definitions.values())]
-        written = self._warehouse.write_json(self._journal.read_batch_json(batch), batch.id, programs)
+        written = self._warehouse.write_lines(self._journal.read_batch_lines(batch), batch.id, programs)
         log.info("batch written", batch=batch.id, seconds=round(written.seconds, 3), rows=written.rows)
         if written.left_out:
             log.error("values without a column left out", batch=batch.id, left_out=written.left_out)

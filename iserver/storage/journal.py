@@ -1,14 +1,22 @@
-"""The journal: every acknowledged change of every session, in one SQLite file (specification §11.6).
+"""The journal: every acknowledged change of every session, on the disk (specification §11.6).
 
-    changes      what happened to sessions that are not logged yet, one row a request
-    finished     sessions that are over, waiting for the warehouse
+Running sessions are in a commit log (`session_log`). What has become of them is in an SQLite file:
+
+    finished     sessions that are over, waiting for the warehouse; a row has all that were finished together
     batches      ranges of `finished` that are being written to the warehouse under a fixed id
     definitions  the FDL that sessions and records were created under
 
-A session moves from `changes` to `finished` in one transaction, and leaves `finished` only when its batch is
-in the warehouse. A crash at any point repeats the same batch with the same rows, so that each session is
-logged exactly once. A session with many rows in `changes` is rewritten as one snapshot, which bounds the file
-by the state of the active sessions.
+A session is logged exactly once, whenever the server is killed, because of this order:
+
+    1. Its row in `finished` is stored. From now on a replay drops the session, since its id is in `finished`.
+    2. Its end is stored in the log. From now on a replay drops the session, since it has ended.
+    3. A batch may take the row. The batch is stored before anything of it is written to the warehouse.
+    4. The warehouse has the batch: the row and the batch leave SQLite, in one transaction.
+
+A kill before 1 leaves a running session, which ends again. One between 1 and 2 makes the next start do 2. One between
+3 and 4 repeats the same batch with the same rows, over the same files. Nothing leaves `finished` before the log knows
+of the end, so a session is in at least one of the two places until it is in the warehouse. Where 2 fails, the row waits
+and 2 is tried again with the next batch. Sessions that are not to be logged have no row, and just end.
 """
 
 from __future__ import annotations
@@ -19,8 +27,7 @@ import sqlite3
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
-from itertools import count
+from itertools import chain
 from pathlib import Path
 
 import aiosqlite
@@ -29,10 +36,12 @@ import structlog
 
 from iserver.definitions import Definition
 from iserver.fdl import SourceFile, compile_program
-from iserver.finished import FinishedSession
+from iserver.finished import FinishedSession, sessions_in
 from iserver.refusals import NotStoredError
 from iserver.session import Session
-from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
+from iserver.storage.session_log import Replayed, SessionLog
+from shared.commit_log import SEGMENT_BYTES
+from shared.database import GroupCommitWriter, open_for_writing
 from shared.errors import StartupError
 
 log = structlog.get_logger("iserver.journal")
@@ -43,20 +52,17 @@ MIGRATIONS = [
     CREATE TABLE finished (row INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
     CREATE TABLE batches (id TEXT PRIMARY KEY, first_row INTEGER NOT NULL, last_row INTEGER NOT NULL);
     CREATE TABLE definitions (fingerprint TEXT PRIMARY KEY, sources BLOB NOT NULL);
+    """,
     """
+    ALTER TABLE finished RENAME TO single;
+    CREATE TABLE finished (row INTEGER PRIMARY KEY, sessions INTEGER NOT NULL, ids BLOB NOT NULL, data BLOB NOT NULL);
+    INSERT INTO finished SELECT row, 1, json_array(json_extract(CAST(data AS TEXT), '$.session_id')), data FROM single;
+    DROP TABLE single;
+    """,
 ]
+"""`changes` is where running sessions were before there was the log; a start moves what is left there."""
 
-DELETE_CHANGES = "DELETE FROM changes WHERE row = ?"
-INSERT_FINISHED = "INSERT INTO finished (data) VALUES (?)"
-
-ROWS_AT_ONCE = (64, 16, 4, 1)
-"""Rows of one INSERT: the fewer the statements, the less often the thread that writes and the loop want each other."""
-
-GATHER_S = 0.001
-"""How long a change may wait for company, in seconds, when the last group was larger."""
-
-FEW_ROWS = 256
-"""A session with more rows than this, and than its snapshot would have changes, is rewritten as one snapshot."""
+ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,85 +79,77 @@ class Batch:
     last_row: int
 
 
-class _Group:
-    """Changes that are stored together, and the futures of those who wait for them."""
+@dataclass(slots=True)
+class _Leaving:
+    """Sessions of a row of `finished` whose ends are not known to be in the log.
 
-    __slots__ = ("deleted", "rows", "waiting")
+    Attributes:
+        session_ids: Those that the log has something of.
+        ended: Done when the log knows; `None` while the row itself is being stored.
+    """
 
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.deleted: list[Row] = []
-        self.waiting: list[asyncio.Future[None]] = []
-
-    def end(self, error: BaseException | None) -> None:
-        """Tell everybody who still waits."""
-        for future in self.waiting:
-            if future.cancelled():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
-    def statements(self) -> list[Statement]:
-        """Inserts first: a row may be written and replaced by a snapshot in the same group."""
-        statements: list[Statement] = []
-        start = 0
-        for size in ROWS_AT_ONCE:
-            while len(self.rows) - start >= size:
-                values = [value for row in self.rows[start : start + size] for value in row]
-                statements.append((_insert_changes(size), [values]))
-                start += size
-        if self.deleted:
-            statements.append((DELETE_CHANGES, self.deleted))
-        return statements
-
-
-@cache
-def _insert_changes(rows: int) -> str:
-    return "INSERT INTO changes (row, session, changes) VALUES " + ", ".join(["(?, ?, ?)"] * rows)
+    session_ids: Sequence[str] = ()
+    ended: asyncio.Future[None] | None = None
 
 
 class Journal:
-    """The journal of one server; open it with `Journal.open`."""
+    """The journal of one server; open it with `Journal.open`, then `load` it."""
 
     def __init__(
-        self, path: Path, connection: aiosqlite.Connection, writer: GroupCommitWriter, *, keeps_changes: bool
+        self,
+        path: Path,
+        connection: aiosqlite.Connection,
+        writer: GroupCommitWriter,
+        session_log: SessionLog,
+        *,
+        keeps_changes: bool,
     ) -> None:
         self.path = path
         self._connection = connection
         self._writer = writer
+        self._session_log = session_log
         self._keeps_changes = keeps_changes
-        self._rows = count(1)
-        self._unsound: set[str] = set()
-        self._group: _Group | None = None
-        self._gathering: asyncio.TimerHandle | None = None
-        self._expected = 1
-        self._committing = 0
         self._definitions: dict[str, Definition] = {}
+        self._last_row = 0
+        self._leaving: dict[int, _Leaving] = {}
         self.waiting = 0
 
     @classmethod
-    async def open(cls, path: Path, *, keeps_changes: bool = True) -> Journal:
-        """Open or create the journal file.
+    async def open(cls, path: Path, *, keeps_changes: bool = True, segment_bytes: int = SEGMENT_BYTES) -> Journal:
+        """Open or create the journal.
 
         Args:
-            path: The SQLite file.
-            keeps_changes: Whether active sessions are stored at all; finished ones always are.
+            path: The SQLite file. The log is in a folder beside it, of the same name without the suffix.
+            keeps_changes: Whether running sessions are stored at all; finished ones always are.
+            segment_bytes: Size of the log's files.
 
         Raises:
-            StartupError: The file cannot be used.
+            StartupError: The files cannot be used.
         """
         connection, writer = await open_for_writing(path, MIGRATIONS)
-        journal = cls(path, connection, writer, keeps_changes=keeps_changes)
-        async with connection.execute("SELECT count(*) FROM finished") as cursor:
+        try:
+            session_log = await asyncio.to_thread(SessionLog.open, path.with_suffix(""), segment_bytes=segment_bytes)
+        except StartupError:
+            await writer.close()
+            await connection.close()
+            raise
+        journal = cls(path, connection, writer, session_log, keeps_changes=keeps_changes)
+        query = "SELECT sum(sessions), max(row), (SELECT max(last_row) FROM batches) FROM finished"
+        async with connection.execute(query) as cursor:
             row = await cursor.fetchone()
-        journal.waiting = row[0] if row else 0
+        assert row is not None
+        journal.waiting = row[0] or 0
+        journal._last_row = max(row[1] or 0, row[2] or 0)
         return journal
 
+    @property
+    def log_bytes(self) -> int:
+        """What the log of running sessions takes on the disk."""
+        return self._session_log.size_bytes
+
     async def close(self) -> None:
-        """Store what is waiting, then close the file."""
-        self._commit()
+        """Store what is waiting, then close the files."""
+        await self._session_log.close()
         await self._writer.close()
         await self._connection.close()
 
@@ -175,118 +173,77 @@ class Journal:
     # --- running sessions -------------------------------------------------------------------------
 
     async def load(self) -> list[Session]:
-        """Rebuild every session that is not logged yet, in the order in which they were first stored.
+        """Rebuild every session that is not finished, in the order in which they were first stored.
 
         Raises:
-            StartupError: The file does not hold what a journal holds.
+            StartupError: The journal does not hold what a journal holds.
         """
         gc.disable()  # what is loaded stays; looking through it again and again would take most of the time
         try:
-            sessions = await asyncio.to_thread(self._load)
+            sessions, leaving = await asyncio.to_thread(self._load)
         except (LookupError, TypeError, ValueError, sqlite3.Error) as error:
             raise StartupError(f"cannot replay the journal {self.path}: {type(error).__name__}: {error}") from error
         finally:
             gc.enable()
+        self._session_log.start(sessions)
+        for row, session_ids in leaving.items():
+            self._leaving[row] = _Leaving(session_ids, self._session_log.end(session_ids))
+        if self._keeps_changes:
+            await self._move_changes([session for session in sessions if not session.journal_segment])
         if sessions:
             log.info("sessions replayed", sessions=len(sessions))
         return sessions
 
-    def _load(self) -> list[Session]:
+    def _load(self) -> tuple[list[Session], dict[int, list[str]]]:
+        """Running sessions, and per row of `finished` those that the log believes to be running."""
         with closing(sqlite3.connect(self.path)) as connection:
             for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
                 files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
                 self._definitions[fingerprint] = Definition(compile_program(files))
-            sessions: dict[str, Session] = {}
-            outputs: dict[bytes, object] = {}
-            last_row = 0
-            rows = connection.execute("SELECT row, session, changes FROM changes ORDER BY row")
-            for last_row, session_id, changes in rows:
-                session = sessions.get(session_id)
-                if session is None:
-                    session = sessions[session_id] = Session(session_id)
-                for change in orjson.loads(changes):
-                    if change[0] == "record":  # most records have the outputs of many others
-                        change[4] = outputs.setdefault(orjson.dumps(change[4]), change[4])
-                    session.apply(change, self._definitions)
-                session.journal_rows.append(last_row)
-        self._rows = count(last_row + 1)
-        return list(sessions.values())
+            replayed = Replayed(self._definitions)
+            for session_id, changes in connection.execute("SELECT session, changes FROM changes ORDER BY row"):
+                replayed.add(session_id, orjson.loads(changes), 0, 0)
+            self._session_log.replay(replayed)
+            leaving: dict[int, list[str]] = {}
+            for row, ids in connection.execute("SELECT row, ids FROM finished"):
+                for session_id in orjson.loads(ids):
+                    if replayed.drop(session_id):
+                        leaving.setdefault(row, []).append(session_id)
+        if replayed.headless:
+            log.warning("sessions ended as the server did, and have no end in the log", sessions=len(replayed.headless))
+        return list(replayed.sessions.values()), leaving
+
+    async def _move_changes(self, sessions: Sequence[Session]) -> None:
+        """Take over what an earlier release has kept in the table `changes`."""
+        for start in range(0, len(sessions), ROWS_AT_ONCE):
+            try:
+                await self._session_log.store_whole(sessions[start : start + ROWS_AT_ONCE])
+            except NotStoredError as error:
+                raise StartupError(f"cannot write the journal {self.path}: {error}") from error
+        if sessions:
+            await self._writer.write("DELETE FROM changes", [()])
 
     def store(self, *sessions: Session) -> Awaitable[None]:
         """Store the changes of sessions, together, in the order of the calls.
 
-        The changes are taken when this is called; await the result before acknowledging them.
+        The changes are taken when this is called; await the result before acknowledging them. It is a future, so that
+        whoever has no task may add a callback instead.
 
         Raises:
             NotStoredError: They could not be stored. The next call for these sessions stores them whole.
         """
-        if not self._keeps_changes:
-            for session in sessions:
-                session.take_changes()
-            return _nothing()
-        if self._group is None:
-            self._group = _Group()
+        if self._keeps_changes:
+            return self._session_log.store(sessions)
         for session in sessions:
-            self._add_changes(session, self._group)
-        stored = asyncio.get_running_loop().create_future()
-        self._group.waiting.append(stored)
-        if not self._committing:
-            self._gather(self._group)
-        return self._stored(stored, sessions)
-
-    def _gather(self, group: _Group) -> None:
-        """Commit when as many wait as the last time, or a moment later: a commit costs more than many rows."""
-        if len(group.waiting) >= self._expected:
-            self._commit()
-        elif self._gathering is None:
-            self._gathering = asyncio.get_running_loop().call_later(GATHER_S, self._commit)
-
-    def _commit(self) -> None:
-        """Send the open group on its way."""
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-        group, self._group = self._group, None
-        if group is None:
-            return
-        self._expected = len(group.waiting)
-        self._committing += 1
-        commit = self._writer.submit(group.statements())
-        commit.add_done_callback(lambda commit: self._committed(commit, group))
-
-    def _committed(self, commit: asyncio.Future[None], group: _Group) -> None:
-        self._committing -= 1
-        group.end(commit.exception())
-        if self._group is not None and not self._committing:
-            self._gather(self._group)
-
-    async def _stored(self, stored: asyncio.Future[None], sessions: Sequence[Session]) -> None:
-        try:
-            await stored
-        except sqlite3.Error as error:
-            self._unsound.update(session.id for session in sessions)
-            raise NotStoredError(f"cannot store changes: {error}") from error
-        if self._unsound and any(session.id in self._unsound for session in sessions):
-            raise NotStoredError("cannot store changes: an earlier change of the session is not stored")
-
-    def _add_changes(self, session: Session, group: _Group) -> None:
-        changes = session.take_changes()
-        rows = session.journal_rows
-        if len(rows) >= max(FEW_ROWS, session.size) or session.id in self._unsound:
-            self._unsound.discard(session.id)
-            group.deleted += [(row,) for row in rows]
-            changes = list(session.describe())
-            rows.clear()
-        if not changes:
-            return
-        row = next(self._rows)
-        rows.append(row)
-        group.rows.append((row, session.id, orjson.dumps(changes)))
+            session.take_changes()
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     # --- finished sessions ------------------------------------------------------------------------
 
     async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
-        """Move sessions from the running to the finished, in one transaction.
+        """Move sessions from the running to the finished.
 
         Args:
             sessions: Sessions that are over.
@@ -295,60 +252,90 @@ class Journal:
         Raises:
             NotStoredError: They could not be stored; they are as they were.
         """
-        self._commit()  # what is stored already comes first
-        statements: list[Statement] = [
-            (INSERT_FINISHED, [(item.to_json(),) for item in finished]),
-            (DELETE_CHANGES, [(row,) for session in sessions for row in session.journal_rows]),
-        ]
-        try:
-            await self._writer.submit([(sql, rows) for sql, rows in statements if rows])
-        except sqlite3.Error as error:
-            raise NotStoredError(f"cannot store finished sessions: {error}") from error
-        self.waiting += len(finished)
-        self._unsound.difference_update(session.id for session in sessions)
+        self._last_row = row = self._last_row + 1
+        if finished:
+            self._leaving[row] = _Leaving()
+            try:
+                await self._writer.write(
+                    "INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)",
+                    [(row, len(finished), *_encoded(finished))],
+                )
+            except sqlite3.Error as error:
+                del self._leaving[row]
+                raise NotStoredError(f"cannot store finished sessions: {error}") from error
+            self.waiting += len(finished)
+        known = self._session_log.forget(sessions)
+        if not known:
+            self._leaving.pop(row, None)
+            return
+        ended = self._session_log.end(known)
+        if finished:
+            self._leaving[row] = _Leaving(known, ended)
+            ended.add_done_callback(lambda ended: self._left(row, ended))
+
+    def _left(self, row: int, ended: asyncio.Future[None]) -> None:
+        if not ended.cancelled() and ended.exception() is None:
+            self._leaving.pop(row, None)
 
     async def next_batch(self, new_id: str, limit: int) -> Batch | None:
         """The batch to write to the warehouse: one that was interrupted, else a new one.
 
         Args:
             new_id: Id for a new batch.
-            limit: The most sessions in a new batch.
+            limit: The most sessions in a new batch, unless more were finished together.
 
         Returns:
             The batch, stored before this returns; `None` when no session is waiting.
+
+        Raises:
+            NotStoredError: The log does not take the ends of the sessions, so their rows must wait.
         """
         async with self._connection.execute("SELECT id, first_row, last_row FROM batches") as cursor:
             interrupted = await cursor.fetchone()
         if interrupted is not None:
             return Batch(*interrupted)
-        query = "SELECT min(row), max(row) FROM (SELECT row FROM finished ORDER BY row LIMIT ?)"
-        async with self._connection.execute(query, (limit,)) as cursor:
-            row = await cursor.fetchone()
-        if row is None or row[0] is None:
+        before = await self._first_row_to_wait()
+        first = last = sessions = 0
+        query = "SELECT row, sessions FROM finished WHERE row < ? ORDER BY row"
+        async with self._connection.execute(query, (before,)) as cursor:
+            async for row, count in cursor:
+                sessions += count
+                if first and sessions > limit:
+                    break
+                first, last = first or row, row
+        if not first:
             return None
-        batch = Batch(new_id, row[0], row[1])
+        batch = Batch(new_id, first, last)
         await self._writer.write(
             "INSERT INTO batches (id, first_row, last_row) VALUES (?, ?, ?)",
             [(batch.id, batch.first_row, batch.last_row)],
         )
         return batch
 
-    def read_batch(self, batch: Batch) -> Iterator[FinishedSession]:
-        """The sessions of a batch, one at a time. Blocks: call it in a thread."""
-        return map(FinishedSession.from_json, self.read_batch_json(batch))
+    async def _first_row_to_wait(self) -> int:
+        """Rows before this one are known to be safe from a replay; ends that the log has not taken are tried again."""
+        for row, leaving in list(self._leaving.items()):
+            if leaving.ended is None:
+                continue  # its row is only just being stored
+            if leaving.ended.done() and leaving.ended.exception() is not None:
+                leaving.ended = self._session_log.end(leaving.session_ids)
+            await asyncio.shield(leaving.ended)
+            self._left(row, leaving.ended)
+        return min(self._leaving, default=self._last_row + 1)
 
-    def read_batch_json(self, batch: Batch) -> Iterator[bytes]:
-        """The sessions of a batch as `FinishedSession.to_json` wrote them. Blocks: call it in a thread."""
-        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
+    def read_batch(self, batch: Batch) -> Iterator[FinishedSession]:
+        """The sessions of a batch. Blocks: call it in a thread."""
+        return chain.from_iterable(map(sessions_in, self.read_batch_lines(batch)))
+
+    def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:
+        """The sessions of a batch, some at a time, one a line. Blocks: call it in a thread."""
+        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             rows: Iterable[tuple[bytes]] = connection.execute(
                 "SELECT data FROM finished WHERE row BETWEEN ? AND ? ORDER BY row",
                 (batch.first_row, batch.last_row),
             )
             for (data,) in rows:
                 yield data
-        finally:
-            connection.close()
 
     async def close_batch(self, batch: Batch) -> int:
         """Forget the sessions of a batch: they are in the warehouse.
@@ -357,7 +344,8 @@ class Journal:
             How many they were.
         """
         rows = (batch.first_row, batch.last_row)
-        async with self._connection.execute("SELECT count(*) FROM finished WHERE row BETWEEN ? AND ?", rows) as cursor:
+        query = "SELECT sum(sessions) FROM finished WHERE row BETWEEN ? AND ?"
+        async with self._connection.execute(query, rows) as cursor:
             found = await cursor.fetchone()
         await self._writer.submit(
             [
@@ -365,10 +353,11 @@ class Journal:
                 ("DELETE FROM batches WHERE id = ?", [(batch.id,)]),
             ]
         )
-        sessions = int(found[0]) if found else 0
+        sessions = int(found[0] or 0) if found else 0
         self.waiting -= sessions
         return sessions
 
 
-async def _nothing() -> None:
-    """The awaitable of a store that has nothing to do."""
+def _encoded(finished: Sequence[FinishedSession]) -> tuple[bytes, bytes]:
+    """The ids and the lines of finished sessions."""
+    return orjson.dumps([item.session_id for item in finished]), b"\n".join([item.to_json() for item in finished])

@@ -42,8 +42,8 @@ class Tables(Protocol):
     def write_metadata(self, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
         """Replace the metadata tables by what the configuration says now."""
 
-    def write_json(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
-        """Log a batch of sessions, as `FinishedSession.to_json` writes them."""
+    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+        """Log a batch of sessions, some in each item, one a line, as `FinishedSession.to_json` writes them."""
 
     def close(self) -> None:
         """Let go of everything."""

@@ -11,12 +11,13 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Literal, Protocol
 
 import yaml
 
 from iserver.fdl.model import Program
-from iserver.finished import FinishedSession
+from iserver.finished import FinishedSession, sessions_in
 from iserver.storage.places import Place, open_place
 from iserver.storage.staging import Partition, Stage, StagedFile, stage_empty
 from iserver.storage.tables import TableFormat, Written
@@ -119,14 +120,14 @@ class Warehouse:
                 left_out.setdefault(file.table, Counter()).update(file.left_out)
         return Written(rows, left_out, time.perf_counter() - began)
 
-    def write_json(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
-        """Log a batch of sessions as `FinishedSession.to_json` writes them; otherwise like `write`.
+    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+        """Log a batch of sessions, some in each item, one a line; otherwise like `write`.
 
         Args:
             programs: Every program that sessions and records may refer to.
         """
         known = {program.fingerprint: program for program in programs}
-        return self.write(map(FinishedSession.from_json, sessions), batch_id, known.__getitem__)
+        return self.write(chain.from_iterable(map(sessions_in, sessions)), batch_id, known.__getitem__)
 
     def close(self) -> None:
         """Nothing is open between two calls."""

@@ -5,7 +5,7 @@ libraries would take a hundred megabytes. The process is started with the first 
 it ends when its standard input does, so it never outlives the server by more than the file it is putting in place.
 
 Both directions carry frames: four bytes of length, then as many bytes. A call is a JSON array, the name of a
-`Warehouse` method and its arguments; `write` is followed by one frame per session and an empty frame.
+`Warehouse` method and its arguments; `write` is followed by frames of sessions, one a line, and an empty frame.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import IO, Any
 
 import orjson
@@ -78,11 +79,12 @@ class WarehouseProcess:
         """
         self._call("write_metadata", rows)
 
-    def write_json(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
         """Log a batch of sessions. When this returns they are in the warehouse; repeat it after a failure.
 
         Args:
-            sessions: Finished sessions as `FinishedSession.to_json` writes them; read once, in order.
+            sessions: Some finished sessions in each item, one a line, as `FinishedSession.to_json` writes them; read
+                once, in order.
             batch_id: Fit for a file name; a repetition must bring the same sessions in the same order.
             programs: Every program that sessions and records may refer to.
 
@@ -251,9 +253,9 @@ class _Worker:
         self._warehouse.write_metadata(rows)
 
     def call_write(self, batch_id: str) -> Written:
-        from iserver.finished import FinishedSession
+        from iserver.finished import sessions_in
 
-        sessions = map(FinishedSession.from_json, self._frames())
+        sessions = chain.from_iterable(map(sessions_in, self._frames()))
         written = self._warehouse.write(sessions, batch_id, self._program)
         gc.collect()
         return written

@@ -90,10 +90,11 @@ class Iserver:
         """The sessions that wait for the warehouse."""
         import sqlite3
 
-        from iserver.finished import FinishedSession
+        from iserver.finished import sessions_in
 
         with sqlite3.connect(self.parts.journal.path) as connection:
-            return [FinishedSession.from_json(data) for (data,) in connection.execute("SELECT data FROM finished")]
+            rows = connection.execute("SELECT data FROM finished ORDER BY row")
+            return [session for (data,) in rows for session in sessions_in(data)]
 
 
 OpenIserver = Callable[..., Awaitable[Iserver]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
 from iserver.definitions import Definition
@@ -14,7 +17,7 @@ from iserver.fdl import SourceFile, compile_program
 from iserver.finishing import finish
 from iserver.refusals import NotStoredError
 from iserver.session import Session
-from iserver.storage.journal import Journal
+from iserver.storage.journal import MIGRATIONS, Batch, Journal
 from shared.errors import StartupError
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
@@ -43,9 +46,10 @@ def begin(device: str = "dev-1") -> Session:
 
 
 def crashed(path: Path) -> Path:
-    """A copy of the file as it is on disk now, which is what another process finds after a crash."""
+    """A copy of the files as they are on disk now, which is what another process finds after a crash."""
     copy = path.with_name("after-the-crash") / path.name
-    copy.parent.mkdir(exist_ok=True)
+    shutil.rmtree(copy.parent, ignore_errors=True)
+    shutil.copytree(path.with_suffix(""), copy.with_suffix(""))
     for suffix in ("", "-wal"):
         shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
     return copy
@@ -60,10 +64,11 @@ async def after_a_crash(path: Path) -> list[Session]:
         await other.close()
 
 
-def rows(path: Path, table: str) -> int:
+def waiting(path: Path) -> list[str]:
+    """Ids of the sessions that wait for the warehouse."""
     with sqlite3.connect(path) as connection:
-        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-    return int(count)
+        rows = connection.execute("SELECT ids FROM finished ORDER BY row").fetchall()
+    return [session_id for (ids,) in rows for session_id in orjson.loads(ids)]
 
 
 async def test_stored_sessions_are_found_again(journal, path):
@@ -88,24 +93,14 @@ async def test_changes_are_stored_in_the_order_of_the_calls(journal, path):
     assert found.history("userId") == session.history("userId")
 
 
-async def test_a_busy_session_takes_a_bounded_number_of_rows(journal, path, monkeypatch):
-    monkeypatch.setattr("iserver.storage.journal.FEW_ROWS", 16)
-    session = begin()
-    for number in range(80):
-        session.touch(2000 + number)
-        await journal.store(session)
-        assert rows(path, "changes") <= 16
-    (found,) = await after_a_crash(path)
-    assert list(found.describe()) == list(session.describe())
-
-
 async def test_without_a_journal_only_finished_sessions_are_kept(path):
     journal = await Journal.open(path, keeps_changes=False)
-    session = begin()
-    await journal.store(session)
-    assert rows(path, "changes") == 0
+    await journal.load()
+    session, running = begin("over"), begin("running")
+    await journal.store(session, running)
     await journal.finish([session], [finish(session, 9000)])
-    assert rows(path, "finished") == 1
+    assert await after_a_crash(path) == []
+    assert waiting(path) == ["s-over"]
     await journal.close()
 
 
@@ -114,14 +109,21 @@ async def test_a_finished_session_is_no_running_one(journal, path):
     await journal.store(session)
     await journal.finish([session], [finish(session, 9000)])
     assert await after_a_crash(path) == []
-    assert (rows(path, "changes"), rows(path, "finished"), journal.waiting) == (0, 1, 1)
+    assert (waiting(path), journal.waiting) == (["s-dev-1"], 1)
 
 
 async def test_a_session_that_is_not_to_be_logged_just_goes(journal, path):
     session = begin()
     await journal.store(session)
     await journal.finish([session], [])
-    assert (rows(path, "changes"), rows(path, "finished")) == (0, 0)
+    await ends(journal)
+    assert await after_a_crash(path) == []
+    assert waiting(path) == []
+
+
+async def ends(journal: Journal) -> None:
+    """Wait until the log has the ends of all that was finished."""
+    await journal._session_log.end(())
 
 
 async def finished(journal: Journal, *devices: str) -> None:
@@ -136,6 +138,7 @@ async def test_an_interrupted_batch_is_repeated_with_the_same_id_and_the_same_se
     sessions = list(journal.read_batch(batch))
     await finished(journal, "c")
     other = await Journal.open(crashed(path))
+    await other.load()
     again = await other.next_batch("batch-2", 100)
     assert again == batch
     assert list(other.read_batch(again)) == sessions
@@ -156,18 +159,94 @@ async def test_batches_are_bounded_and_come_in_order(journal):
     assert journal.waiting == 0
 
 
+async def killed_before_its_end_is_in_the_log(journal: Journal, path: Path) -> Path:
+    """What is on the disk when a server is killed between the row in `finished` and the end in the log."""
+    session = begin()
+    await journal.store(session)
+    with broken(journal):
+        await journal.finish([session], [finish(session, 9000)])
+        with pytest.raises(NotStoredError):
+            await journal.next_batch("batch-1", 100)
+    return crashed(path)
+
+
+@contextmanager
+def broken(journal: Journal) -> Iterator[None]:
+    """The log cannot be written."""
+
+    def write(pieces: object, path_of: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files = journal._session_log._log._files
+    files.write = write
+    yield
+    del files.write
+
+
+async def test_a_session_that_was_finished_when_the_server_was_killed_is_shipped_once(journal, path):
+    found = await killed_before_its_end_is_in_the_log(journal, path)
+    other = await Journal.open(found)
+    assert await other.load() == []
+    batch = await other.next_batch("batch-1", 100)
+    assert await other.close_batch(batch) == 1
+    another = crashed(found)
+    await other.close()
+    last = await Journal.open(another)
+    assert await last.load() == []
+    assert await last.next_batch("batch-2", 100) is None
+    await last.close()
+
+
+async def test_a_row_is_in_no_batch_until_the_log_knows_that_its_sessions_are_over(journal, path):
+    await killed_before_its_end_is_in_the_log(journal, path)
+    batch = await journal.next_batch("batch-1", 100)
+    assert [session.session_id for session in journal.read_batch(batch)] == ["s-dev-1"]
+    await journal.close_batch(batch)
+    assert await after_a_crash(path) == []
+    assert waiting(crashed(path)) == []
+
+
+async def test_nothing_is_stored_of_a_session_that_is_over(journal, path):
+    session = begin()
+    await journal.store(session)
+    await journal.finish([session], [finish(session, 9000)])
+    session.retire(9000)
+    await journal.store(session)
+    assert await after_a_crash(path) == []
+
+
 async def test_a_change_that_cannot_be_stored_is_not_acknowledged_and_is_stored_later(journal, path):
     session = begin()
     await journal.store(session)
-    await journal._writer.write("ALTER TABLE changes RENAME TO away", [()])
     session.mutate("userId", "u-1", 2000)
-    with pytest.raises(NotStoredError, match="cannot store changes"):
+    with broken(journal), pytest.raises(NotStoredError, match="cannot store changes: No space left on device"):
         await journal.store(session)
-    await journal._writer.write("ALTER TABLE away RENAME TO changes", [()])
     session.touch(3000)
     await journal.store(session)
     (found,) = await after_a_crash(path)
     assert list(found.describe()) == list(session.describe())
+
+
+async def test_what_an_earlier_release_has_kept_is_taken_over_once(path):
+    running, over = begin("old"), begin("over")
+    definition = (DEFINITION.fingerprint, orjson.dumps([["shop.fdl", FDL]]))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version=1")
+        connection.execute("INSERT INTO definitions VALUES (?, ?)", definition)
+        for changes in (running.take_changes(), [["touch", 3000]]):
+            row = (running.id, orjson.dumps(changes))
+            connection.execute("INSERT INTO changes (session, changes) VALUES (?, ?)", row)
+        connection.execute("INSERT INTO finished VALUES (7, ?)", (finish(over, 9000).to_json(),))
+        connection.commit()
+    journal = await Journal.open(path)
+    (found,) = await journal.load()
+    batch = await journal.next_batch("batch-1", 100)
+    assert (found.id, found.last_activity_ms) == ("s-old", 3000)
+    assert (waiting(path), batch) == (["s-over"], Batch("batch-1", 7, 7))
+    await journal.finish([found], [])
+    await ends(journal)
+    assert await after_a_crash(path) == []
+    await journal.close()
 
 
 async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
@@ -180,9 +259,22 @@ async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
     assert "Another" in new.definition.program.features
 
 
-@pytest.mark.parametrize("changes", [b"nonsense", b'[["touch"]]', b'[["show", 7, "imp-1", 1]]', b'[["unheard of"]]'])
-async def test_a_journal_that_cannot_be_replayed_says_so_in_one_line(journal, path, changes):
-    await journal._writer.write("INSERT INTO changes (row, session, changes) VALUES (1, 's', ?)", [(changes,)])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"nonsense",
+        b'["s"]',
+        b'["s", []]',
+        b'["s", [["start", "no such definition", 1, "", null, {}]]]',
+        b'["s-dev-1", [["touch"]]]',
+        b'["s-dev-1", [["show", 7, "imp-1", 1]]]',
+        b'["s-dev-1", [["unheard of"]]]',
+    ],
+)
+async def test_a_journal_that_cannot_be_replayed_says_so_in_one_line(journal, path, payload):
+    await journal.store(begin())
+    journal._session_log._log.append(payload, lambda error: None)
+    await journal._session_log.end(())
     with pytest.raises(StartupError, match="cannot replay the journal") as caught:
         await after_a_crash(path)
     assert "\n" not in str(caught.value)

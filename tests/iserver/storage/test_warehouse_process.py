@@ -31,7 +31,7 @@ def warehouse(tmp_path: Path) -> Iterator[WarehouseProcess]:
 
 def write(warehouse: WarehouseProcess, count: int, batch: str = "batch-1", *programs: Program):
     sessions = (session.to_json() for session in visits(count))
-    return warehouse.write_json(sessions, batch, programs or [SHOP_PROGRAM])
+    return warehouse.write_lines(sessions, batch, programs or [SHOP_PROGRAM])
 
 
 def pid(warehouse: WarehouseProcess) -> int:
@@ -51,7 +51,7 @@ def test_it_writes_what_the_warehouse_writes(warehouse: WarehouseProcess, tmp_pa
 
 def test_a_batch_with_sessions_of_several_programs_is_one_call(warehouse: WarehouseProcess, tmp_path: Path):
     sessions = [visit(1).to_json(), visit(2, NEW_SHOP).to_json()]
-    warehouse.write_json(iter(sessions), "batch-1", [SHOP_PROGRAM, NEW_SHOP])
+    warehouse.write_lines(iter(sessions), "batch-1", [SHOP_PROGRAM, NEW_SHOP])
     assert len(rows(tmp_path, "session")) == 2
 
 
@@ -59,7 +59,7 @@ def test_a_session_that_cannot_be_read_fails_its_batch_and_the_next_batch_is_wri
     warehouse: WarehouseProcess, tmp_path: Path
 ):
     with pytest.raises(WarehouseError, match="not a finished session"):
-        warehouse.write_json(iter([b"{}", visit(1).to_json()]), "batch-1", [SHOP_PROGRAM])
+        warehouse.write_lines(iter([b"{}", visit(1).to_json()]), "batch-1", [SHOP_PROGRAM])
     assert rows(tmp_path, "session") == []
     first = pid(warehouse)
     write(warehouse, 2)
@@ -72,7 +72,7 @@ def test_a_source_that_fails_leaves_nothing_and_the_batch_can_be_repeated(wareho
         raise RuntimeError("the journal cannot be read")
 
     with pytest.raises(RuntimeError, match="the journal cannot be read"):
-        warehouse.write_json(sessions(), "batch-1", [SHOP_PROGRAM])
+        warehouse.write_lines(sessions(), "batch-1", [SHOP_PROGRAM])
     assert rows(tmp_path, "session") == []
     write(warehouse, 1)
     assert len(rows(tmp_path, "session")) == 1
@@ -99,7 +99,7 @@ def test_a_process_that_is_killed_during_a_batch_is_an_error_and_the_batch_can_b
             yield session.to_json()
 
     with pytest.raises(WarehouseError, match="the process that writes the warehouse ended"):
-        warehouse.write_json(sessions(), "batch-1", [SHOP_PROGRAM])
+        warehouse.write_lines(sessions(), "batch-1", [SHOP_PROGRAM])
     write(warehouse, 200)
     assert len(rows(tmp_path, "session")) == 200
 

@@ -1,0 +1,324 @@
+"""The changes of running sessions, in a commit log (specification §11.6).
+
+A payload is a JSON array: the id of a session and its changes, the id of another one and its changes, and so on for all
+that must be stored together. Changes that begin with `start` build the session anew, whatever came before; `null` in
+place of changes says that the session is over.
+
+Every session remembers the oldest segment that has something of it. When the log has grown to twice what the running
+sessions need, a cleaner takes the sessions of the oldest segment, a few at a time, stores each as one snapshot, and
+releases the segment once all of them are on the disk. So segments go in the order in which they came, and a session
+that is over is never found again without the `null` that ended it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from iserver.definitions import Definition
+from iserver.record import Change
+from iserver.refusals import NotStoredError
+from iserver.session import Session
+from shared.commit_log import SEGMENT_BYTES, CommitLog
+
+OVER = -1
+"""The `journal_segment` of a session that is over: nothing of it is stored any more."""
+
+SPARE_SEGMENTS = 4
+"""The log may have so many segments besides twice what the running sessions need."""
+
+BUSY_BYTES = 64 * 1024
+"""A session that has taken more than this, and twice its last snapshot, is stored as one snapshot."""
+
+SESSIONS_AT_ONCE, BYTES_AT_ONCE = 64, 128 * 1024
+"""What the cleaner rewrites in one go; requests wait about a millisecond for it."""
+
+REST_S = 0.002
+"""What the cleaner leaves to others after each go, in seconds."""
+
+
+class SessionLog:
+    """Stores the changes of sessions; `open`, `replay` and `start` it first."""
+
+    def __init__(self, commit_log: CommitLog, segment_bytes: int) -> None:
+        self._log = commit_log
+        self._segment_bytes = segment_bytes
+        self._by_oldest_segment: dict[int, set[Session]] = {}
+        self._needed_bytes = 0
+        self._unsound: set[Session] = set()
+        self._busy_bytes: dict[Session, int] = {}
+        self._last_segment = 0
+        self._cleaning: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> SessionLog:
+        """Open or create the log in a folder of its own.
+
+        Raises:
+            StartupError: The folder cannot be used.
+        """
+        return cls(CommitLog.open(folder, segment_bytes=segment_bytes), segment_bytes)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the disk."""
+        return self._log.size_bytes
+
+    async def close(self) -> None:
+        """Store what is waiting, then close."""
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.wait([self._cleaning])
+        await self._log.close()
+
+    # --- starting ---------------------------------------------------------------------------------
+
+    def replay(self, replayed: Replayed) -> None:
+        """Rebuild every session that is not over. Blocks.
+
+        Raises:
+            StartupError: The log is damaged.
+            LookupError, TypeError, ValueError: It does not hold what such a log holds.
+        """
+        for segment, payload in self._log.replay():
+            parts = orjson.loads(payload)
+            size = 2 * len(payload) // max(1, len(parts))
+            for session_id, changes in zip(parts[::2], parts[1::2], strict=True):
+                replayed.add(session_id, changes, segment, size)
+
+    def start(self, sessions: Iterable[Session]) -> None:
+        """Begin to store; to be called on the running loop.
+
+        Args:
+            sessions: What `replay` has found, without those that turned out to be over.
+        """
+        self._loop = asyncio.get_running_loop()
+        for session in sessions:
+            if session.journal_segment:
+                self._by_oldest_segment.setdefault(session.journal_segment, set()).add(session)
+                self._needed_bytes += session.journal_bytes
+        self._log.start()
+        self._last_segment = self._log.segment
+        self._release()
+
+    # --- storing ----------------------------------------------------------------------------------
+
+    def store(self, sessions: Sequence[Session]) -> asyncio.Future[None]:
+        """Store the changes of sessions, all or none; they are taken now.
+
+        Returns:
+            Done when they are on the disk. Its error is `NotStoredError`: the next call for these sessions stores
+            them whole.
+        """
+        assert self._loop is not None, "the log is not started"
+        stored: asyncio.Future[None] = self._loop.create_future()
+        parts: list[Any] = []
+        whole: list[Session] = []
+        for session in sessions:
+            changes = session.take_changes()
+            if session.journal_segment == OVER:
+                continue
+            if session.journal_bytes > BUSY_BYTES or self._unsound:
+                changes = self._compact(session, changes, whole)
+            if changes:
+                parts += (session.id, changes)
+        payload = orjson.dumps(parts)
+        segment = self._log.append(payload, partial(self._stored, stored, sessions))
+        self._account(sessions, whole, segment, len(payload))
+        if segment != self._last_segment:
+            self._rolled(segment)
+        return stored
+
+    def store_whole(self, sessions: Sequence[Session]) -> asyncio.Future[None]:
+        """Store sessions of which nothing is in the log yet; otherwise as `store`."""
+        self._unsound.update(sessions)
+        return self.store(sessions)
+
+    def end(self, session_ids: Sequence[str]) -> asyncio.Future[None]:
+        """Store that sessions are over.
+
+        Returns:
+            As `store`.
+        """
+        assert self._loop is not None, "the log is not started"
+        ended: asyncio.Future[None] = self._loop.create_future()
+        parts = [part for session_id in session_ids for part in (session_id, None)]
+        self._log.append(orjson.dumps(parts), partial(self._stored, ended, ()))
+        return ended
+
+    def forget(self, sessions: Iterable[Session]) -> list[str]:
+        """Store nothing of sessions any more: what is to be known of them is safe elsewhere.
+
+        Returns:
+            Ids of those that the log has something of, for `end`.
+        """
+        known = []
+        for session in sessions:
+            if session.journal_segment > 0:
+                known.append(session.id)
+                self._by_oldest_segment[session.journal_segment].discard(session)
+                self._needed_bytes -= session.journal_bytes
+            session.journal_segment = OVER
+            self._unsound.discard(session)
+            self._busy_bytes.pop(session, None)
+        return known
+
+    def _compact(self, session: Session, changes: list[Change], whole: list[Session]) -> list[Change]:
+        """A snapshot in place of changes when that is due."""
+        if session in self._unsound:
+            self._unsound.discard(session)
+        elif session.journal_bytes <= self._busy_bytes.get(session, BUSY_BYTES):
+            return changes
+        whole.append(session)
+        return list(session.describe())
+
+    def _account(self, sessions: Sequence[Session], whole: Sequence[Session], segment: int, payload_bytes: int) -> None:
+        size = payload_bytes // max(1, len(sessions))
+        for session in sessions:
+            if session.journal_segment == OVER:
+                continue
+            if not session.journal_segment:
+                session.journal_segment = segment
+                self._by_oldest_segment.setdefault(segment, set()).add(session)
+            self._needed_bytes += size
+            session.journal_bytes += size
+        for session in whole:
+            self._rewritten(session, size)
+
+    def _rewritten(self, session: Session, size: int) -> None:
+        """What came before a snapshot of a session is not needed any more, once the snapshot is on the disk."""
+        self._needed_bytes += size - session.journal_bytes
+        session.journal_bytes = size
+        if size > BUSY_BYTES // 2:
+            self._busy_bytes[session] = 2 * size
+
+    def _stored(self, stored: asyncio.Future[None], sessions: Sequence[Session], error: OSError | None) -> None:
+        if error is not None:
+            self._unsound.update(session for session in sessions if session.journal_segment != OVER)
+        if stored.done():
+            return
+        if error is None:
+            stored.set_result(None)
+        else:
+            stored.set_exception(NotStoredError(f"cannot store changes: {error.strerror or error}"))
+            stored.exception()  # whoever asked may be gone; that is no news for the log
+
+    # --- cleaning ---------------------------------------------------------------------------------
+
+    def _rolled(self, segment: int) -> None:
+        """A new segment was begun: let go of what nobody needs, and see whether there is too much."""
+        self._last_segment = segment
+        self._release()
+        if self._is_too_large and (self._cleaning is None or self._cleaning.done()):
+            assert self._loop is not None
+            self._cleaning = self._loop.create_task(self._clean(), name="cleaning the session log")
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._log.size_bytes > 2 * self._needed_bytes + SPARE_SEGMENTS * self._segment_bytes
+
+    def _release(self) -> None:
+        empty = [segment for segment, sessions in self._by_oldest_segment.items() if not sessions]
+        for segment in empty:
+            del self._by_oldest_segment[segment]
+        self._log.release(min(self._by_oldest_segment, default=self._log.segment))
+
+    async def _clean(self) -> None:
+        while self._is_too_large and self._by_oldest_segment:
+            oldest = min(self._by_oldest_segment)
+            if oldest == self._log.segment:
+                break
+            batch = self._batch(oldest)
+            if batch and not await self._move(batch, oldest):
+                break
+            self._release()
+            await asyncio.sleep(REST_S)
+
+    def _batch(self, segment: int) -> list[Session]:
+        """A few sessions whose oldest segment this is."""
+        batch = []
+        size = 0
+        for session in islice(self._by_oldest_segment[segment], SESSIONS_AT_ONCE):
+            batch.append(session)
+            size += session.journal_bytes
+            if size > BYTES_AT_ONCE:
+                break
+        return batch
+
+    async def _move(self, batch: Sequence[Session], oldest: int) -> bool:
+        """Store snapshots of sessions; they belong to the segment of these once they are on the disk."""
+        assert self._loop is not None
+        moved: asyncio.Future[None] = self._loop.create_future()
+        for session in batch:
+            session.take_changes()  # of a request that is not at its end yet; the snapshot has them
+        parts = [part for session in batch for part in (session.id, list(session.describe()))]
+        payload = orjson.dumps(parts)
+        segment = self._log.append(payload, partial(self._stored, moved, batch))
+        for session in batch:
+            self._rewritten(session, len(payload) // len(batch))
+        try:
+            await moved
+        except NotStoredError:
+            return False  # the log has said why; the old segment stays
+        for session in batch:
+            if session.journal_segment == oldest:
+                self._by_oldest_segment[oldest].discard(session)
+                session.journal_segment = segment
+                self._by_oldest_segment.setdefault(segment, set()).add(session)
+        return True
+
+
+class Replayed:
+    """Sessions as they are rebuilt from what was stored.
+
+    Attributes:
+        sessions: By id, in the order in which they were first stored.
+        headless: Ids of sessions of which there are only later changes, since the segment of the first has been
+            released. A snapshot or an end follows, unless the end was on its way when the server was killed.
+    """
+
+    def __init__(self, definitions: Mapping[str, Definition]) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.headless: set[str] = set()
+        self._definitions = definitions
+        self._values: dict[bytes, Any] = {}
+
+    def add(self, session_id: str, changes: list[Change] | None, segment: int, size: int) -> None:
+        """Take one part of a payload.
+
+        Raises:
+            LookupError, TypeError, ValueError: It is not what a session log holds.
+        """
+        if changes is None:
+            self.sessions.pop(session_id, None)
+            self.headless.discard(session_id)
+            return
+        session = self.sessions.get(session_id)
+        if changes[0][0] == "start":
+            session = self.sessions[session_id] = Session(session_id)
+            session.journal_segment = segment
+            self.headless.discard(session_id)
+        elif session is None:
+            self.headless.add(session_id)
+            return
+        for change in changes:
+            if change[0] == "record":  # most records have the values of many others
+                change[3:7] = map(self._shared, change[3:7])
+            session.apply(change, self._definitions)
+        session.journal_bytes += size
+
+    def drop(self, session_id: str) -> bool:
+        """Leave a session out; whether there was something of it."""
+        was_headless = session_id in self.headless
+        self.headless.discard(session_id)
+        return self.sessions.pop(session_id, None) is not None or was_headless
+
+    def _shared(self, value: Any) -> Any:
+        return self._values.setdefault(orjson.dumps(value), value)
