@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path
 
 import click
+import orjson
 import pyarrow.parquet as parquet
 import uvloop
 
@@ -37,6 +38,7 @@ START_MS = 1_700_000_000_000
 SESSIONS_PER_S = 50_000
 P99_MS = 50.0
 MEMORY_MB = 600.0
+FINISHED_AT_ONCE = 256
 EXAMPLE = Path(str(resources.files("iserver.example")))
 
 
@@ -79,12 +81,19 @@ async def fill(journal_path: Path, sessions: int) -> None:
     journal = await Journal.open(journal_path)
     await journal.keep_definition(definition)
     await journal.close()
+    firsts = range(0, sessions, FINISHED_AT_ONCE)
     with sqlite3.connect(journal_path) as connection:
         connection.executemany(
-            "INSERT INTO finished (data) VALUES (?)",
-            ((session(number, definition.fingerprint).to_json(),) for number in range(sessions)),
+            "INSERT INTO finished (sessions, ids, data) VALUES (?, ?, ?)",
+            (_row(range(first, min(first + FINISHED_AT_ONCE, sessions)), definition.fingerprint) for first in firsts),
         )
     connection.close()
+
+
+def _row(numbers: range, definition: str) -> tuple[int, bytes, bytes]:
+    finished = [session(number, definition) for number in numbers]
+    ids = orjson.dumps([item.session_id for item in finished])
+    return len(finished), ids, b"\n".join([item.to_json() for item in finished])
 
 
 @contextmanager

@@ -143,7 +143,11 @@ async def open_parts(
         location = (
             settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
         )
-        journal = await Journal.open(settings.data_dir / "journal.sqlite", keeps_changes=settings.journal)
+        journal = await Journal.open(
+            settings.data_dir / "journal.sqlite",
+            keeps_changes=settings.journal,
+            segment_bytes=settings.journal_segment_bytes,
+        )
         opened.push_async_callback(journal.close)
         await asyncio.to_thread(open_place, location)
         sessions = await journal.load()

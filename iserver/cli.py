@@ -11,7 +11,7 @@ import click
 
 from iserver.fdl_commands import COMMANDS
 from iserver.report_commands import report_command
-from iserver.settings import ServerSettings, TableFormat
+from iserver.settings import JOURNAL_SEGMENT_BYTES, ServerSettings, TableFormat
 from shared.cli import (
     ServerOptions,
     apply_settings_file,
@@ -104,6 +104,12 @@ CONFIG = config_option(
     help="Seconds of inactivity after which a session ends; overrides the configuration (1800).",
 )
 @option("--journal", type=click.Choice(["on", "off"]), default="on", help="Keep active sessions on disk.")
+@option(
+    "--journal-segment-bytes",
+    type=click.IntRange(min=4096),
+    default=JOURNAL_SEGMENT_BYTES,
+    help="Size of a file of the log of active sessions; a few are always kept.",
+)
 @option("--enable-cmd", is_flag=True, help="Serve cmd, which can end all sessions.")
 @option(
     "--accept-fdl",

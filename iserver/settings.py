@@ -9,6 +9,7 @@ from typing import Literal
 TableFormat = Literal["parquet", "orc", "delta"]
 
 MAX_BODY_BYTES = 2**20
+JOURNAL_SEGMENT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class ServerSettings:
         cors_origins: Origins of browser pages that may call; empty allows all.
         drain_s: How long to go on serving after the first SIGTERM, in seconds.
         journal: Whether active sessions are kept on disk.
+        journal_segment_bytes: Size of the files of their log.
         plugins: Plugin classes, as `package.module:Class`.
         plugin_timeout_ms: How long one call of a plugin may take.
         strict_plugins: Whether a failing plugin is an error of the feature.
@@ -61,6 +63,7 @@ class ServerSettings:
     cors_origins: tuple[str, ...] = ()
     drain_s: float = 0.0
     journal: bool = True
+    journal_segment_bytes: int = JOURNAL_SEGMENT_BYTES
     plugins: tuple[str, ...] = ()
     plugin_timeout_ms: int = 200
     strict_plugins: bool = False

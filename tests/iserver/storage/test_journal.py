@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
 import sqlite3
@@ -18,6 +19,7 @@ from iserver.finishing import finish
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.journal import MIGRATIONS, Batch, Journal
+from shared.commit_log import Done
 from shared.errors import StartupError
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
@@ -174,13 +176,16 @@ async def killed_before_its_end_is_in_the_log(journal: Journal, path: Path) -> P
 def broken(journal: Journal) -> Iterator[None]:
     """The log cannot be written."""
 
-    def write(pieces: object, path_of: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    commit_log = journal._session_log._log
+    error = OSError(errno.ENOSPC, "No space left on device")
 
-    files = journal._session_log._log._files
-    files.write = write
+    def append(_payload: bytes, done: Done) -> int:
+        asyncio.get_running_loop().call_soon(done, error)
+        return commit_log.segment
+
+    commit_log.append = append
     yield
-    del files.write
+    del commit_log.append
 
 
 async def test_a_session_that_was_finished_when_the_server_was_killed_is_shipped_once(journal, path):

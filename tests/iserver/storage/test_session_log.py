@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 from collections.abc import AsyncIterator
@@ -120,11 +121,12 @@ async def test_a_snapshot_that_cannot_be_stored_leaves_the_old_segment(log, tmp_
     oldest = session.journal_segment
     session.touch(2000)
 
-    def write(pieces, path_of):
-        raise OSError(28, "No space left on device")
+    def append(_payload, done):
+        asyncio.get_running_loop().call_soon(done, OSError(28, "No space left on device"))
+        return oldest
 
     with monkeypatch.context() as broken:
-        broken.setattr(log._log._files, "write", write)
+        broken.setattr(log._log, "append", append)
         assert not await log._move([session], oldest)
         with pytest.raises(NotStoredError):
             await log.store([session])
