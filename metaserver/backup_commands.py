@@ -8,9 +8,11 @@ import time
 import click
 
 from metaserver.commands import CommandError, Row, admin, cluster_command, table_named
+from metaserver.explanations import NOT_RESTORED
 from shared.cli import option
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.connection import Call
+from shared.pegasus.errors import RpcError
 from shared.pegasus.structures.backup import (
     AddBackupPolicyRequest,
     AddBackupPolicyResponse,
@@ -91,7 +93,10 @@ async def restore(
     """Make a new table from a backup of the table NAME, and wait until it is served."""
     origin = app_id if app_id is not None else (await table_named(client, name)).app_id
     request = RestoreRequest("", policy, backup_id, name, origin, new_name, provider, skip_bad_partitions, root or None)
-    response = await admin(client, RESTORE, request)
+    try:
+        response = await admin(client, RESTORE, request)
+    except RpcError as error:
+        raise RpcError(error.code, NOT_RESTORED.get(error.code, "")) from error
     table = await client.table(new_name)
     return [{"app_id": response.appid, "name": new_name, "partitions": table.partition_count}]
 

@@ -13,17 +13,19 @@ from typing import Any
 import click
 import orjson
 
+from metaserver.explanations import NOT_RECALLED, level_in_force, why_not_created
 from shared.cli import option
 from shared.pegasus import calls
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.connection import Call
 from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.structures.base import HostPort
+from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo, AppStatus
 from shared.pegasus.structures.meta_admin import (
     AppEnvOperation,
     CreateAppOptions,
     CreateAppRequest,
+    DddDiagnoseRequest,
     DropAppOptions,
     DropAppRequest,
     ListAppsRequest,
@@ -132,7 +134,11 @@ async def create_table(
 ) -> list[Row]:
     """Create a table and wait until it is served."""
     options = CreateAppOptions(partitions, replicas, if_missing, "pegasus", True, envs)
-    response = await admin(client, calls.CREATE_APP, CreateAppRequest(name, options))
+    request = CreateAppRequest(name, options)
+    try:
+        response = await admin(client, calls.CREATE_APP, request)
+    except RpcError as error:
+        raise await why_not_created(client, request, error) from error
     await client.table(name)
     return [{"app_id": response.appid, "name": name, "partitions": partitions, "replicas": replicas}]
 
@@ -153,7 +159,10 @@ async def drop_table(client: PegasusClient, name: str, reserve_seconds: int | No
 @option("--name", default="", help="New name; by default the old one.")
 async def recall_table(client: PegasusClient, app_id: int, name: str) -> list[Row]:
     """Bring a dropped table back, by its id (list-tables --status dropped)."""
-    response = await admin(client, calls.RECALL_APP, RecallAppRequest(app_id, name))
+    try:
+        response = await admin(client, calls.RECALL_APP, RecallAppRequest(app_id, name))
+    except RpcError as error:
+        raise RpcError(error.code, NOT_RECALLED.get(error.code, "").format(app_id=app_id)) from error
     return [_shown(response.info)]
 
 
@@ -251,11 +260,28 @@ async def nodes(client: PegasusClient) -> list[Row]:
 @cluster_command("level")
 @click.argument("level", type=click.Choice(LEVELS), required=False)
 async def level(client: PegasusClient, level: str | None) -> list[Row]:
-    """Show the function level, or set it."""
+    """Show the function level, or set it. A cluster that lacks servers is frozen, whatever was set."""
     wanted = MetaFunctionLevel.INVALID if level is None else MetaFunctionLevel[level.upper()]
     response = await admin(client, calls.CONTROL_META, MetaControlRequest(wanted))
     before = MetaFunctionLevel(response.old_level).name.lower()
-    return [{"level": level or before, "before": before}]
+    return [{"level": level or before, "before": before, "in_force": await level_in_force(client) or level or before}]
 
 
-COMMANDS = [create_table, drop_table, recall_table, rename_table, list_tables, set_envs, nodes, level]
+@cluster_command("diagnose")
+@click.argument("name", required=False)
+async def diagnose(client: PegasusClient, name: str | None) -> list[Row]:
+    """List the partitions that have no primary and get none by themselves, of one table or of all, and why."""
+    app_id = (await table_named(client, name)).app_id if name else -1
+    response = await admin(client, calls.DDD_DIAGNOSE, DddDiagnoseRequest(Gpid(app_id, -1)))
+    return [
+        {
+            "partition": str(found.config.pid),
+            "ballot": found.config.ballot,
+            "last_members": ",".join(str(dropped.hp_node or dropped.node) for dropped in found.dropped) or "-",
+            "reason": found.reason,
+        }
+        for found in response.partitions
+    ]
+
+
+COMMANDS = [create_table, drop_table, recall_table, rename_table, list_tables, set_envs, nodes, level, diagnose]

@@ -58,6 +58,11 @@ def gauge(table: Table, partition: Partition, required: int) -> str:
     return "writable_ill_partitions" if members < table.max_replica_count else "healthy_partitions"
 
 
+def is_writable(partition: Partition, required: int) -> bool:
+    """Whether a partition takes writes."""
+    return bool(partition.primary) and len(partition.members()) >= required
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """How many replicas a node carries."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from metaserver import health
+from metaserver import backup, health
 from metaserver.service import MetaService
 from shared.pegasus.metrics import Registry
 from shared.pegasus.structures.base import Gpid
@@ -54,6 +54,7 @@ class Measurements:
         server.gauge("virtual_mem_usage_mb").value = int(int(virtual) * _PAGE_MB)
         server.gauge("resident_mem_usage_mb").value = int(int(resident) * _PAGE_MB)
         self._measure_tables()
+        self._measure_policies()
 
     def _measure_tables(self) -> None:
         service = self._service
@@ -74,9 +75,20 @@ class Measurements:
                 self._registry.retire(self._registry.table(gpid.app_id), self._clock())
         self._known = seen
 
+    def _measure_policies(self) -> None:
+        """How long the last backup of each policy took, or has been taking."""
+        now_ms = int(self._service.wall_clock() * 1000)
+        for name in self._service.metadata.policies:
+            entity = self._registry.entity("backup_policy", f"backup_policy@{name}", {"policy_name": name})
+            made = backup.backups_of(self._service.metadata, name)
+            if made:
+                entity.gauge("backup_recent_duration_ms").value = (made[0].end_ms or now_ms) - made[0].start_ms
+
     def _measure_partition(self, gpid: Gpid, planned_moves: int) -> None:
-        service, entity = self._service, self._registry.partition(*gpid)
-        entity.counter("partition_configuration_changes").value = service.changes.get(gpid, 0)
-        entity.counter("choose_primary_failed_operations").value = service.undecided_primaries[gpid]
-        entity.counter("greedy_copy_primary_operations").value = service.moved[gpid]
+        counts, entity = self._service.counts, self._registry.partition(*gpid)
+        entity.counter("partition_configuration_changes").value = counts.changes[gpid]
+        entity.counter("writable_partition_changes").value = counts.became_writable[gpid]
+        entity.counter("unwritable_partition_changes").value = counts.became_unwritable[gpid]
+        entity.counter("choose_primary_failed_operations").value = counts.undecided[gpid]
+        entity.counter("greedy_copy_primary_operations").value = counts.moved[gpid]
         entity.gauge("greedy_recent_balance_operations").value = planned_moves

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from metaserver import balance, configurations, messages, placement, tables
+from metaserver import balance, configurations, health, messages, placement, tables
+from metaserver.counts import Counts
 from metaserver.leadership import Leadership
 from metaserver.metadata import Change, Metadata, Partition, Refused
 from metaserver.nodes import Nodes
@@ -56,10 +57,8 @@ class MetaService:
 
     Attributes:
         level: The function level that was set (§1).
-        changes: How often each partition's configuration has changed in this process's life.
+        counts: What has happened to partitions in this process's life.
         moves: What the balancer would do, as it was last looked at.
-        moved: How often each partition was given to another server in this process's life.
-        undecided_primaries: How often each partition was found to have no primary, and no server fit to be one.
     """
 
     def __init__(
@@ -79,11 +78,9 @@ class MetaService:
         self.metadata = Metadata()
         self.nodes = Nodes()
         self.level = MetaFunctionLevel[flags.text("meta_function_level_on_start").upper()]
-        self.changes: dict[Gpid, int] = {}
+        self.counts = Counts()
         self.diagnoses: dict[Gpid, str] = {}
         self.moves: list[balance.Move] = []
-        self.moved: Counter[Gpid] = Counter()
-        self.undecided_primaries: Counter[Gpid] = Counter()
         self.wall_clock = wall_clock
         self._clock = clock
         self._store = store
@@ -181,24 +178,30 @@ class MetaService:
         except StoreError as error:
             log.error("a change cannot be stored", reason=str(error))
             raise Refused(ErrorCode.ERR_DISK_IO_ERROR, f"cannot be stored: {error}") from error
+        before = {gpid: self._configuration(gpid) for gpid in change.partitions}
+        required = health.required_members(self.flags.integer("mutation_2pc_min_replica_count"))
         self.metadata.apply(change)
-        for gpid in change.partitions:
-            self.changes[gpid] = self.changes.get(gpid, 0) + 1
+        for gpid, after in change.partitions.items():
+            self.counts.changed(gpid, before[gpid], after, required)
             self._pending.pop(gpid, None)
             self._note_move(gpid)
             log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
 
+    def _configuration(self, gpid: Gpid) -> Partition:
+        _, partition = self.metadata.partition(gpid) or (None, Partition())
+        return partition
+
     def _note_move(self, gpid: Gpid) -> None:
         """A partition that a server was asked to leave, and that has another primary now, has moved."""
         wanted = self._preferred.get(gpid)
-        _, partition = self.metadata.partition(gpid) or (None, Partition())
+        partition = self._configuration(gpid)
         if wanted is not None and partition.primary:
             self._asked_to_leave.pop(gpid, None)
             del self._preferred[gpid]
-            self.moved[gpid] += partition.primary == wanted
+            self.counts.moved[gpid] += partition.primary == wanted
 
     def _shown(self, gpid: Gpid) -> str:
-        _, partition = self.metadata.partition(gpid) or (None, Partition())
+        partition = self._configuration(gpid)
         members = ", ".join(map(str, partition.secondaries))
         return f"ballot {partition.ballot}, primary {partition.primary or 'none'}, secondaries [{members}]"
 
@@ -296,13 +299,16 @@ class MetaService:
             may_add=self._may_add,
             preferred=self._preferred,
         )
-        self.undecided_primaries.update(diagnosis.gpid for diagnosis in diagnoses)
-        self.diagnoses = {diagnosis.gpid: diagnosis.reason for diagnosis in diagnoses}
+        self.counts.undecided.update(diagnosis.gpid for diagnosis in diagnoses)
+        before, self.diagnoses = self.diagnoses, {diagnosis.gpid: diagnosis.reason for diagnosis in diagnoses}
+        if before != self.diagnoses:
+            for reason, count in Counter(self.diagnoses.values()).items():
+                log.warning("partitions have no primary", partitions=count, reason=reason)
         dead = {node for node, state in self.nodes.known.items() if not state.is_alive}
         for gpid, node in configurations.lost_secondaries(self.metadata, dead):
             if gpid not in self._pending:
-                _, partition = self.metadata.partition(gpid) or (None, Partition())
-                actions.append(placement.Action(gpid, ConfigType.DOWNGRADE_TO_INACTIVE, partition.primary, node))
+                primary = self._configuration(gpid).primary
+                actions.append(placement.Action(gpid, ConfigType.DOWNGRADE_TO_INACTIVE, primary, node))
         for action in actions:
             self.propose(action)
         if not (self._pending or self.diagnoses):

@@ -67,8 +67,7 @@ def create(metadata: Metadata, wanted: NewTable, limits: Limits, now_s: int) -> 
         raise Refused(ErrorCode.ERR_STATE_FREEZED)
     if not 0 < wanted.partition_count <= MAX_PARTITIONS or not limits.allows(wanted.replica_count):
         raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
-    if not _NAME.fullmatch(wanted.name):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+    check_name(wanted.name)
     env_rules.validate(wanted.envs)
     existing = metadata.named(wanted.name)
     if existing is None:
@@ -80,6 +79,16 @@ def create(metadata: Metadata, wanted: NewTable, limits: Limits, now_s: int) -> 
     if not _matches(existing, wanted):
         raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
     return Change(), existing.app_id
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a table.
+
+    Raises:
+        Refused: ERR_INVALID_PARAMETERS.
+    """
+    if not _NAME.fullmatch(name):
+        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"'{name}' is not a name of letters, digits, '_', '.', ':'")
 
 
 def first_tables(wanted: Sequence[NewTable], now_s: int) -> Change:
@@ -174,8 +183,7 @@ def rename(metadata: Metadata, old_name: str, new_name: str) -> Change:
     table = metadata.named(old_name)
     if table is None or table.status != AppStatus.AVAILABLE:
         raise Refused(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{old_name}' in service")
-    if not _NAME.fullmatch(new_name):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"'{new_name}' is not a name of letters, digits, '_', '.', ':'")
+    check_name(new_name)
     if metadata.named(new_name) is not None:
         raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is a table '{new_name}' already")
     return Change.of_table(replace(table, name=new_name))

@@ -152,7 +152,9 @@ async def test_a_table_that_is_not_there(daemons):
 async def test_an_operator_runs_a_table_from_the_command_line(daemons):
     (created,) = daemons.run("create-table", "shop", "--partitions", "4", "--replicas", "1", "--env", "default_ttl=99")
     assert (created["name"], created["partitions"]) == ("shop", 4)
-    assert daemons.refused("create-table", "shop", "--partitions", "4", "--replicas", "1") == "Error: ERR_APP_EXIST"
+    assert daemons.refused("create-table", "shop", "--partitions", "4", "--replicas", "1") == (
+        "Error: ERR_APP_EXIST: there is a table 'shop' already"
+    )
     async with PegasusClient([daemons.address]) as client:
         shop = await client.table("shop")
         await shop.put(b"h", b"s", b"kept")
@@ -201,8 +203,8 @@ def test_an_operator_looks_at_the_cluster(daemons):
     assert node["node"] == daemons.replica.url.removeprefix("http://")
     assert node["status"] == "alive"
     assert node["primaries"] >= 12
-    assert daemons.run("level", "lively") == [{"level": "lively", "before": "steady"}]
-    assert daemons.run("level") == [{"level": "lively", "before": "lively"}]
+    assert daemons.run("level", "lively") == [{"level": "lively", "before": "steady", "in_force": "lively"}]
+    assert daemons.run("level") == [{"level": "lively", "before": "lively", "in_force": "lively"}]
     daemons.run("level", "steady")
     assert "cannot connect" in run_command("metaserver", "nodes", "--meta", "127.0.0.1:1").stderr
     assert run_command("metaserver", "nodes", "--meta", "nowhere").returncode == 2

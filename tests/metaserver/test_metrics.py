@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
+from metaserver.metadata import Backup, BackupPolicy, Change
 from shared.pegasus import calls
 from shared.pegasus.structures.meta_admin import DropAppRequest
 
@@ -41,10 +44,34 @@ async def test_every_partition_counts_in_exactly_one_gauge_of_its_table(served):
 async def test_changes_of_configurations_are_counted(served):
     before = await metrics(served, "ids=partition@2.3")
     assert before["partition@2.3"]["partition_configuration_changes"] == 1
+    assert before["partition@2.3"]["writable_partition_changes"] == 1
+    assert before["partition@2.3"]["unwritable_partition_changes"] == 0
     served.clock.advance(30)
     await served.service.tick()
     after = await metrics(served, "ids=partition@2.3")
     assert after["partition@2.3"]["partition_configuration_changes"] == 2
+    assert after["partition@2.3"]["writable_partition_changes"] == 1
+    assert after["partition@2.3"]["unwritable_partition_changes"] == 1
+
+
+async def test_a_primary_that_cannot_be_chosen_is_counted(served):
+    served.clock.advance(30)
+    await served.service.tick()
+    await served.beat(2, 3)
+    found = await metrics(served, "ids=partition@2.3&metrics=choose_primary_failed_operations")
+    assert found["partition@2.3"]["choose_primary_failed_operations"] >= 1
+
+
+async def test_the_last_backup_of_a_policy_is_timed(served):
+    policy = BackupPolicy("nightly", "local_service", frozenset({2}), 86400, 3, "03:00")
+    running = Backup(1000, "nightly", "local_service", "", {2: "temp"}, 1_700_000_000_000)
+    await served.service.change(lambda _: (Change(policies={"nightly": policy}, backups={1000: running}), None))
+    served.clock.advance(5)
+    found = await metrics(served, "types=backup_policy")
+    assert found == {"backup_policy@nightly": {"backup_recent_duration_ms": 5000}}
+    ended = replace(running, end_ms=1_700_000_003_000)
+    await served.service.change(lambda _: (Change(backups={1000: ended}), None))
+    assert (await metrics(served, "types=backup_policy"))["backup_policy@nightly"]["backup_recent_duration_ms"] == 3000
 
 
 async def test_a_dropped_tables_metrics_disappear_after_a_while(served):
