@@ -57,6 +57,10 @@ class RuleError(ValueError):
     """A rule refers to something that does not exist, or can never work."""
 
 
+MAX_AUDIENCE_HEIGHT = 8
+"""With rules of bounded depth, it bounds how deep predicates call each other while a request waits."""
+
+
 def compile_audiences(audiences: Sequence[Audience], program: Program) -> dict[str, Predicate]:
     """Compile audiences that may refer to each other.
 
@@ -72,18 +76,28 @@ def compile_audiences(audiences: Sequence[Audience], program: Program) -> dict[s
     """
     known = {audience.id: audience for audience in audiences}
     compiled: dict[str, Predicate] = {}
-    under_way: list[str] = []
+    heights: dict[str, int] = {}
+    under_way: dict[str, int] = {}  # how high the audiences are that each refers to, as far as is known
 
-    def member_of(audience_id: str) -> Predicate:
-        if audience_id in compiled:
-            return compiled[audience_id]
+    def compile_one(audience_id: str) -> None:
         if audience_id not in known:
             raise RuleError(f"there is no audience '{audience_id}'")
         if audience_id in under_way:
             raise RuleError("audiences in a circle: " + " → ".join([*under_way, audience_id]))
-        under_way.append(audience_id)
-        compiled[audience_id] = _noting(audience_id, _Compiler(program, member_of).rule(known[audience_id].definition))
-        under_way.pop()
+        under_way[audience_id] = 0
+        if len(under_way) <= MAX_AUDIENCE_HEIGHT:
+            predicate = _Compiler(program, member_of).rule(known[audience_id].definition)
+            compiled[audience_id] = _noting(audience_id, predicate)
+        heights[audience_id] = under_way.pop(audience_id) + 1
+        if len(under_way) >= MAX_AUDIENCE_HEIGHT or heights[audience_id] > MAX_AUDIENCE_HEIGHT:
+            raise RuleError(f"audiences refer to each other more than {MAX_AUDIENCE_HEIGHT} deep")
+
+    def member_of(audience_id: str) -> Predicate:
+        if audience_id not in compiled:
+            compile_one(audience_id)
+        if under_way:
+            last = next(reversed(under_way))
+            under_way[last] = max(under_way[last], heights[audience_id])
         return compiled[audience_id]
 
     for audience in audiences:

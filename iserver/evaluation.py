@@ -234,8 +234,12 @@ class OutputPlan:
 
     @property
     def control(self) -> Choice:
-        """The control value of §1: the first unconditional rollout, else the FDL default."""
-        return next((choice for choice, *_ in self._rollouts if choice.is_default), self._default)
+        """The control value of §1: the first unconditional rollout, else the FDL default.
+
+        What the application computes has no control value but the FDL's: nobody will compute it for an error.
+        """
+        choice = next((choice for choice, *_ in self._rollouts if choice.is_default), self._default)
+        return choice if isinstance(choice.value, Constant) else self._default
 
     def choose(self, visitor: Visitor) -> Choice:
         """The first rollout whose audience matches and whose bucket passes, else the default."""
@@ -300,8 +304,7 @@ class FeaturePlan:
     def controls(self) -> dict[str, JsonValue]:
         """The control values of all outputs, for an answer to a request that went wrong (§3.8)."""
         controls = tuple(output.control for output in self._outputs)
-        outcome = self._outcome(controls)
-        return {**outcome.outputs, **dict.fromkeys(outcome.external)}
+        return dict(self._outcome(controls).outputs)
 
     def is_on(self, visitor: Visitor) -> bool:
         """Whether the visitor gets the feature at all (§10.2). Evaluated for every request, memoized or not."""

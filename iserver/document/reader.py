@@ -40,6 +40,9 @@ from iserver.document.model import (
 from iserver.document.node import DocumentError, Node
 from iserver.fdl.model import SourceFile
 
+MAX_DEPTH = 64
+"""Deeper JSON is nobody's configuration, and could not be written everywhere it is to be written."""
+
 
 def read_document(text: bytes | str) -> Document:
     """Read a configuration document.
@@ -51,6 +54,8 @@ def read_document(text: bytes | str) -> Document:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise DocumentError("", f"malformed JSON: {error}") from error
+    if not _is_within(value, MAX_DEPTH):
+        raise DocumentError("", f"the document is nested more than {MAX_DEPTH} deep")
     root = Node("", value)
     root.entries()
     if root.need("schemaVersion").value != 1:
@@ -68,6 +73,17 @@ def read_document(text: bytes | str) -> Document:
         metrics=tuple(item.value for item in root.list("metrics")),
         raw=root.entries(),
     )
+
+
+def _is_within(value: object, depth: int) -> bool:
+    """Whether a JSON value is nested no deeper than that, found without nesting ourselves."""
+    level = [value]
+    for _ in range(depth):
+        if not level:
+            return True
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [child for children in inner for child in children]
+    return not level
 
 
 def _text(node: Node) -> str:
@@ -115,19 +131,29 @@ def _audience(node: Node) -> Audience:
     )
 
 
-def read_rule(node: Node) -> Rule:
+MAX_RULE_DEPTH = 20
+"""Rules become functions that call each other, and nobody could read deeper ones anyway."""
+
+
+def read_rule(node: Node, depth: int = 1) -> Rule:
     """Read one audience rule (§9.3, `$defs/rule`).
 
+    Args:
+        node: Where it stands.
+        depth: How many rules it is inside of, itself included.
+
     Raises:
-        DocumentError: It is not exactly one kind of rule.
+        DocumentError: It is not exactly one kind of rule, or nested too deep.
     """
+    if depth > MAX_RULE_DEPTH:
+        raise DocumentError(node.path, f"rules are nested more than {MAX_RULE_DEPTH} deep")
     kinds = [kind for kind in _RULES if kind in node.entries()]
     if len(kinds) != 1:
         raise node.wrong("a rule with exactly one of " + ", ".join(_RULES))
-    return _RULES[kinds[0]](node)
+    return _RULES[kinds[0]](node, depth)
 
 
-def _compare(node: Node) -> Rule:
+def _compare(node: Node, _depth: int) -> Rule:
     op = node.need("op").one_of(*COMPARISONS)
     value = node.entries().get("value")
     given = Node(f"{node.path}.value", value)
@@ -140,20 +166,20 @@ def _compare(node: Node) -> Rule:
     return Compare(node.need("field").text(), op, value)
 
 
-def _happened(node: Node) -> Rule:
+def _happened(node: Node, depth: int) -> Rule:
     return Happened(
         event=node.need("event").text(),
         op=node.optional("op", lambda item: item.one_of(*COUNTS), "gte"),
         count=node.optional("count", Node.integer, 1),
-        where=node.optional("where", read_rule, None),
+        where=node.optional("where", lambda item: read_rule(item, depth + 1), None),
     )
 
 
-_RULES: dict[str, Callable[[Node], Rule]] = {
-    "all": lambda node: AllOf(tuple(read_rule(item) for item in node.list("all"))),
-    "any": lambda node: AnyOf(tuple(read_rule(item) for item in node.list("any"))),
-    "not": lambda node: Not(read_rule(node.need("not"))),
-    "audience": lambda node: InAudience(node.need("audience").text()),
+_RULES: dict[str, Callable[[Node, int], Rule]] = {
+    "all": lambda node, depth: AllOf(tuple(read_rule(item, depth + 1) for item in node.list("all"))),
+    "any": lambda node, depth: AnyOf(tuple(read_rule(item, depth + 1) for item in node.list("any"))),
+    "not": lambda node, depth: Not(read_rule(node.need("not"), depth + 1)),
+    "audience": lambda node, _depth: InAudience(node.need("audience").text()),
     "field": _compare,
     "event": _happened,
 }

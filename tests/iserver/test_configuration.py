@@ -155,3 +155,32 @@ def test_a_feature_that_is_never_gated_off_cannot_be_configured_off(shop):
     shop["features"]["Always"] = {"gate": {"active": False}}
     with pytest.raises(DocumentError, match="@no_gate"):
         configured(shop)
+
+
+def nested(depth, innermost):
+    return b'{"not":' * depth + orjson.dumps(innermost) + b"}" * depth
+
+
+@pytest.mark.parametrize(
+    ("depth", "text"),
+    [
+        (30, "rules are nested more than 20 deep"),
+        (300, "the document is nested more than 64 deep"),
+        (2000, "malformed JSON: depth limit exceeded"),
+    ],
+)
+def test_rules_are_nested_within_reason(shop, depth, text):
+    shop["audiences"][0]["definition"] = "here"
+    rule = nested(depth, {"field": "session.channel", "op": "exists"})
+    with pytest.raises(DocumentError, match=text):
+        read_document(orjson.dumps(shop).replace(b'"here"', rule))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_audiences_refer_to_each_other_within_reason(shop, order):
+    chain = [{"id": f"a{n}", "name": "n", "definition": {"audience": f"a{n + 1}"}} for n in range(500)]
+    last = {"id": "a500", "name": "n", "definition": {"field": "session.channel", "op": "exists"}}
+    shop["audiences"] += [*chain, last][::order]
+    document = read_document(orjson.dumps(shop))
+    with pytest.raises(DocumentError, match="audiences refer to each other more than 8 deep"):
+        configure(document, compile_program(document.fdl))

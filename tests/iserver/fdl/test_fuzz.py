@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +29,31 @@ TEXTS = st.one_of(
     ),
 )
 
+CORPUS = [path.read_text() for path in sorted((Path(__file__).parents[2] / "conformance/fdl_corpus").rglob("*.fdl"))]
+TOKEN = re.compile(r'"""[\s\S]*?"""|"[^"]*"|#[^\n]*|\w+|\s+|.')
 
-@given(TEXTS)
-@settings(max_examples=600, deadline=None)
+
+@st.composite
+def mutants(draw: st.DrawFn) -> str:
+    """A program of the corpus with some tokens taken out, doubled, exchanged, or taken from another program."""
+    tokens = TOKEN.findall(draw(st.sampled_from(CORPUS)))
+    for _ in range(draw(st.integers(1, 5))):
+        place = draw(st.integers(0, max(len(tokens) - 1, 0)))
+        others = TOKEN.findall(draw(st.sampled_from(CORPUS))) or [""]
+        first = draw(st.integers(0, len(others) - 1))
+        put = {
+            "remove": [],
+            "double": tokens[place : place + 1] * 2,
+            "exchange": tokens[place : place + 2][::-1],
+            "replace": others[first : first + 1],
+            "splice": others[first : first + draw(st.integers(1, 30))],
+        }
+        tokens[place : place + 1] = put[draw(st.sampled_from(sorted(put)))]
+    return "".join(tokens)
+
+
+@given(TEXTS | mutants())
+@settings(max_examples=900, deadline=None)
 def test_any_text_is_a_program_or_errors_with_places(text: str):
     lines = text.count("\n") + 1
     diagnostics = check([SourceFile("fuzz.fdl", text)])
