@@ -45,6 +45,8 @@ from shared.web import apply_manners, health_routes
 
 log = structlog.get_logger("intake_server")
 _SWEEP_S = 10.0
+_READ_NICENESS = 5
+"""Reads use all processors there are; the event loop, which answers everybody, goes before them."""
 
 
 class CatalogServer:
@@ -63,7 +65,8 @@ class CatalogServer:
         self.settings = settings
         self.metrics = Metrics("intake_server")
         self.quick = Workers("intake-open", settings.open_threads, settings.queue, max(1, settings.open_threads // 2))
-        self.readers = Workers("intake-read", settings.threads, settings.queue, max(1, settings.threads // 2))
+        share = max(1, settings.threads // 2)
+        self.readers = Workers("intake-read", settings.threads, settings.queue, share, niceness=_READ_NICENESS)
         self.registry = Registry(third_party.find)
         self.guard = Guard(plugin, self.quick, hide_denied=settings.hide_denied)
         self.shelf: RecipeShelf | None = None
@@ -90,7 +93,7 @@ class CatalogServer:
         self._reader: ReadAndEncode = read_here(stringify=settings.stringify, limit=settings.max_partition)
         self._dask: DaskReads | None = None
         self._measure()
-        self.exporters = Workers("intake-export", settings.threads, settings.queue, max(1, settings.threads // 2))
+        self.exporters = Workers("intake-export", settings.threads, settings.queue, share, niceness=_READ_NICENESS)
         self.exports = Exports(
             self.exporters, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
         )

@@ -11,7 +11,7 @@ import pytest
 from tests.conformance.environments import client_python, run_client
 from tests.processes import start_daemon
 
-BESIDE = ("aiohttp", "requests", "jinja2", "dask[dataframe]", "pandas", "msgpack")
+BESIDE = ("aiohttp", "numpy<2.3", "requests", "jinja2", "dask[dataframe]", "pandas", "msgpack")
 RELEASES = ("2.0.9", "0.7.0")
 CATALOG = """
 sources:
