@@ -5,28 +5,27 @@ every value has the type that its definition declares. The warehouse writer only
 
 Times are epoch milliseconds in UTC. `definition` is the `Program.fingerprint` of the FDL program under
 which a session or a record was created: its columns are those of that program, whatever came later (§9.4).
+
+These are structs: they are built and encoded several times faster than dataclasses, and a million of them end at once.
+They hold nothing but JSON values, so the garbage collector need not look at them (`gc=False`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-import orjson
 
 
-@dataclass(frozen=True, slots=True)
-class Impression:
+class Impression(msgspec.Struct, frozen=True, gc=False):
     """One showing of a feature to the visitor."""
 
     id: str
     time_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event on an impression or on the session.
 
     Attributes:
@@ -44,8 +43,7 @@ class Event:
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """A value that a mutable field had from `start_ms` until `end_ms`."""
 
     start_ms: int
@@ -53,8 +51,7 @@ class HistoryEntry:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A memo record that was shown at least once: one row of its feature's table (§12.4).
 
     Attributes:
@@ -70,9 +67,9 @@ class Record:
     feature: str
     definition: str
     impressions: tuple[Impression, ...]
-    args: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    plugin_outputs: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    plugin_outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
     events: tuple[Event, ...] = ()
 
     @property
@@ -86,8 +83,7 @@ class Record:
         return len(self.impressions)
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedSession:
+class FinishedSession(msgspec.Struct, frozen=True, gc=False):
     """All that is logged of one visitor's session: one row of the session table and the rows of its records.
 
     Attributes:
@@ -116,9 +112,9 @@ class FinishedSession:
     end_ms: int
     user_agent: str = ""
     entry_url: str | None = None
-    args: Mapping[str, Any] = field(default_factory=dict)
-    plugin_outputs: Mapping[str, Any] = field(default_factory=dict)
-    histories: Mapping[str, tuple[HistoryEntry, ...]] = field(default_factory=dict)
+    args: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    plugin_outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    histories: Mapping[str, tuple[HistoryEntry, ...]] = msgspec.field(default_factory=dict)
     variants: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
@@ -131,7 +127,7 @@ class FinishedSession:
 
     def to_json(self) -> bytes:
         """The form in which a finished session waits for the warehouse; `from_json` reads it."""
-        return orjson.dumps(self)
+        return _ENCODER.encode(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> FinishedSession:
@@ -158,5 +154,6 @@ def sessions_in(lines: bytes) -> list[FinishedSession]:
         raise ValueError(f"not a finished session: {error}") from error
 
 
+_ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(FinishedSession)
 """Builds the objects itself, an order of magnitude faster than calling their constructors."""

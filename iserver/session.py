@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from iserver.audiences import EventPath
 from iserver.definitions import Definition, MemoKey

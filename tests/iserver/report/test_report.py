@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
 from iserver.report.drawing import Chart, Series, draw, ticks
 from iserver.report.model import Metric, ReportError
@@ -98,7 +99,7 @@ def test_samples_by_day_are_those_of_a_count_by_hand(shop: str, tmp_path: Path):
 
 def test_squares_of_growing_sums_are_right(tmp_path: Path):
     visits = [
-        replace(
+        structs.replace(
             session(1, visit, START + visit * 86_400_000, True, False, float(visit)),
             session_id=f"s{visit}",
             events=(session(1, 2, START + visit * 86_400_000, True, False, float(visit)).events),

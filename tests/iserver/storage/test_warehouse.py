@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as parquet
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from iserver.fdl import Program
 from iserver.fdl.model import SourceFile

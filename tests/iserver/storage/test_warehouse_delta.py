@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from deltalake import DeltaTable
+from msgspec.structs import replace
 
 from iserver.finished import Impression, Record
 from iserver.storage.warehouse import Warehouse

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from iserver.fdl.model import FieldDefinition, ListType, ObjectDefinition, ObjectType, Scalar, ScalarType, TypeRef
 from iserver.finished import Event, FinishedSession, Impression, Record

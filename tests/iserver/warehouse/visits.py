@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from iserver.fdl import Program
 from iserver.finished import Event, FinishedSession, HistoryEntry, Impression, Record
