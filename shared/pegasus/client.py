@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 from shared.pegasus import calls
-from shared.pegasus.connection import Call, RpcConnections
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError, UnreachableError
+from shared.pegasus.connection import RpcConnections
+from shared.pegasus.errors import RocksdbError, RpcError
 from shared.pegasus.keys import decode_key, encode_key, hash_key_range, key_hash, since_epoch
 from shared.pegasus.meta_session import MetaSession
+from shared.pegasus.routing import RoutedTable
 from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.layer2 import QueryCfgResponse
 from shared.pegasus.structures.rrdb import (
     BatchGetRequest,
     CheckAndMutateRequest,
@@ -51,12 +50,6 @@ from shared.pegasus.structures.rrdb import (
 
 __all__ = ["PegasusClient", "StorageError", "TableClient"]
 
-_MOVED = frozenset(
-    {ErrorCode.ERR_INVALID_STATE, ErrorCode.ERR_OBJECT_NOT_FOUND, ErrorCode.ERR_PARENT_PARTITION_MISUSED}
-)
-_LATER = frozenset({ErrorCode.ERR_NOT_ENOUGH_MEMBER, ErrorCode.ERR_CAPACITY_EXCEEDED, ErrorCode.ERR_BUSY_CREATING})
-_UNCERTAIN = frozenset({ErrorCode.ERR_TIMEOUT, ErrorCode.ERR_NETWORK_FAILURE, ErrorCode.ERR_SERVICE_NOT_ACTIVE})
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _SCAN_BATCH = 1000
 
 
@@ -116,30 +109,9 @@ class PegasusClient:
         Raises:
             RpcError: ERR_OBJECT_NOT_FOUND when there is no such table, or no metaserver answers.
         """
-        table = TableClient(self, name)
+        table = TableClient(RoutedTable(self.connections, self.meta, name, self.timeout_s))
         await table.open()
         return table
-
-
-class _Attempts:
-    """Until when a request is repeated, and how long to pause in between."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self._deadline = time.monotonic() + timeout_s
-        self._pause_s = _FIRST_PAUSE_S
-
-    @property
-    def left_s(self) -> float:
-        """Seconds that are left, at least one millisecond."""
-        return max(0.001, self._deadline - time.monotonic())
-
-    async def pause(self, error: RpcError) -> None:
-        """Wait before the next attempt, or raise the error if there is no time for one."""
-        wait_s = self._pause_s * (0.5 + random.random())
-        if time.monotonic() + wait_s >= self._deadline:
-            raise error
-        await asyncio.sleep(wait_s)
-        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
 
 
 class TableClient:
@@ -149,17 +121,18 @@ class TableClient:
     when the store declined it.
     """
 
-    def __init__(self, client: PegasusClient, name: str) -> None:
-        self._client = client
-        self._name = name
-        self._routing = QueryCfgResponse()
-        self._primaries: dict[int, HostPort] = {}
-        self._fetching: asyncio.Task[QueryCfgResponse] | None = None
+    def __init__(self, routed: RoutedTable) -> None:
+        self._routed = routed
+        self._keyed = routed.keyed
 
     @property
     def partition_count(self) -> int:
         """Number of partitions."""
-        return self._routing.partition_count
+        return self._routed.partition_count
+
+    async def open(self) -> None:
+        """Fetch the routing again; waits while the table is being created."""
+        await self._routed.open()
 
     # one value
 
@@ -255,14 +228,14 @@ class TableClient:
 
     async def batch_get(self, keys: Sequence[tuple[bytes, bytes]]) -> dict[tuple[bytes, bytes], bytes]:
         """Values by (hash key, sort key), those that exist; one request for each partition concerned."""
-        app_id = self._routing.app_id
+        app_id = self._routed.app_id
         by_partition: dict[int, list[FullKey]] = {}
         for hash_key, sort_key in keys:
             index = key_hash(encode_key(hash_key, sort_key)) % self.partition_count
             by_partition.setdefault(index, []).append(FullKey(hash_key, sort_key))
         answers = await asyncio.gather(
             *(
-                self._sent(calls.BATCH_GET, BatchGetRequest(wanted), index=index, app_id=app_id)
+                self._routed.sent(calls.BATCH_GET, BatchGetRequest(wanted), index=index, app_id=app_id)
                 for index, wanted in by_partition.items()
             )
         )
@@ -282,13 +255,13 @@ class TableClient:
         start, stop = hash_key_range(hash_key)
         request = GetScannerRequest(start, stop, True, False, batch_size)
         index = key_hash(start) % self.partition_count
-        async with contextlib.aclosing(self._scanned(index, self._routing.app_id, request)) as rows:
+        async with contextlib.aclosing(self._scanned(index, self._routed.app_id, request)) as rows:
             async for row in rows:
                 yield decode_key(row.key)[1], row.value
 
     async def full_scan(self, *, batch_size: int = _SCAN_BATCH) -> AsyncGenerator[tuple[bytes, bytes, bytes], None]:
         """Every (hash key, sort key, value) of the table, one partition after the other; see `scan`."""
-        app_id = self._routing.app_id
+        app_id = self._routed.app_id
         for index in range(self.partition_count):
             request = GetScannerRequest(
                 b"\x00\x00", b"\xff\xff", True, False, batch_size, full_scan=True, validate_partition_hash=True
@@ -299,12 +272,12 @@ class TableClient:
                     yield hash_key, sort_key, row.value
 
     async def _scanned(self, index: int, app_id: int, request: GetScannerRequest) -> AsyncGenerator[KeyValue, None]:
-        response: ScanResponse = await self._sent(calls.GET_SCANNER, request, index=index, app_id=app_id)
+        response: ScanResponse = await self._routed.sent(calls.GET_SCANNER, request, index=index, app_id=app_id)
         open_id = response.context_id
         try:
             while True:
                 if response.error == RocksdbError.NOT_FOUND:  # the scanner is gone: go on after the last row
-                    response = await self._sent(calls.GET_SCANNER, request, index=index, app_id=app_id)
+                    response = await self._routed.sent(calls.GET_SCANNER, request, index=index, app_id=app_id)
                 _check(response.error, "scan")
                 open_id = response.context_id
                 for row in response.kvs:
@@ -313,7 +286,7 @@ class TableClient:
                     request.start_key, request.start_inclusive = response.kvs[-1].key, False
                 if open_id < 0:
                     return
-                response = await self._sent(calls.SCAN, ScanRequest(open_id), index=index, app_id=app_id)
+                response = await self._routed.sent(calls.SCAN, ScanRequest(open_id), index=index, app_id=app_id)
         finally:
             if open_id >= 0:
                 await self._forget_scan(index, app_id, open_id)
@@ -321,118 +294,9 @@ class TableClient:
     async def _forget_scan(self, index: int, app_id: int, context_id: int) -> None:
         """Tell a server that a scan is not gone on with; it would find out by itself after a while."""
         with contextlib.suppress(RpcError):
-            await self._client.connections.tell(
-                self._primary(index), calls.CLEAR_SCANNER, context_id, app_id=app_id, partition_index=index
+            await self._routed.connections.tell(
+                self._routed.primary(index), calls.CLEAR_SCANNER, context_id, app_id=app_id, partition_index=index
             )
-
-    # routing
-
-    async def open(self) -> None:
-        """Fetch the routing; waits while the table is being created."""
-        attempts = _Attempts(self._client.timeout_s)
-        while True:
-            try:
-                await self._refresh(attempts.left_s)
-            except RpcError as error:
-                if error.code not in _LATER | _UNCERTAIN or self._client.connections.is_closed:
-                    raise
-                await attempts.pause(error)
-            else:
-                return
-
-    async def _refresh(self, timeout_s: float) -> None:
-        """Fetch the routing again; requests that need it at the same time share one question.
-
-        Raises:
-            RpcError: As `MetaSession.routing`, or ERR_TIMEOUT.
-        """
-        if self._fetching is None or self._fetching.done():
-            self._fetching = asyncio.ensure_future(self._client.meta.routing(self._name))
-            self._fetching.add_done_callback(_seen)
-        try:
-            async with asyncio.timeout(timeout_s):
-                self._routing = await asyncio.shield(self._fetching)
-        except TimeoutError as error:
-            raise RpcError(ErrorCode.ERR_TIMEOUT, f"no metaserver said in time who holds '{self._name}'") from error
-        self._primaries = {
-            partition.pid.partition_index: partition.primary_node() for partition in self._routing.partitions
-        }
-
-    async def _keyed(
-        self,
-        call: Call,
-        key: bytes,
-        request: Any = None,
-        *,
-        routed_by: bytes | None = None,
-        is_idempotent: bool = True,
-    ) -> Any:
-        """Send a request to the partition of a key; the key itself is the request if there is no other."""
-        partition_hash = key_hash(routed_by if routed_by is not None else key)
-        value = key if request is None else request
-        return await self._sent(call, value, partition_hash=partition_hash, is_idempotent=is_idempotent)
-
-    async def _sent(
-        self,
-        call: Call,
-        value: Any,
-        *,
-        partition_hash: int = 0,
-        index: int | None = None,
-        app_id: int | None = None,
-        is_idempotent: bool = True,
-    ) -> Any:
-        """Send a request to the primary of a partition, until it is carried out or declined.
-
-        Args:
-            partition_hash: The hash of a key, which says the partition; a table of the same name may come to have
-                another number of them.
-            index: The partition, when there is no one key. It is that of the table `app_id` and of no other.
-        """
-        attempts = _Attempts(self._client.timeout_s)
-        while True:
-            routing = self._routing
-            if app_id not in (None, routing.app_id):
-                raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"'{self._name}' is another table now")
-            at = partition_hash % routing.partition_count if index is None else index
-            try:
-                return await self._client.connections.call(
-                    self._primary(at),
-                    call,
-                    value,
-                    attempts.left_s,
-                    app_id=routing.app_id,
-                    partition_index=at,
-                    partition_hash=partition_hash,
-                )
-            except RpcError as error:
-                if self._client.connections.is_closed:
-                    raise
-                may_repeat = is_idempotent or isinstance(error, UnreachableError)
-                if error.code not in _MOVED | _LATER and not (error.code in _UNCERTAIN and may_repeat):
-                    raise
-                await attempts.pause(error)
-                if error.code not in _LATER:
-                    await self._refresh_if_possible(attempts.left_s)
-
-    async def _refresh_if_possible(self, timeout_s: float) -> None:
-        try:
-            await self._refresh(timeout_s)
-        except RpcError as error:
-            if error.code == ErrorCode.ERR_OBJECT_NOT_FOUND:  # the table is gone
-                raise
-
-    def _primary(self, index: int) -> HostPort:
-        node = self._primaries.get(index)
-        if node:
-            return node
-        raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"partition {index} of '{self._name}' has no primary now")
-
-
-def _seen(fetching: asyncio.Task[QueryCfgResponse]) -> None:
-    """Note that a question failed, also when all who wanted its answer have gone."""
-    if not fetching.cancelled():
-        fetching.exception()
 
 
 def _expiry(ttl_s: int) -> int:

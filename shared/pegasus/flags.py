@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -150,7 +151,9 @@ class Flags:
     def _override(self, name: str, text: str) -> None:
         flag = self.catalog.get(name)
         if flag is None:
-            raise StartupError(f"there is no setting '{name}'")
+            close = difflib.get_close_matches(name, self.catalog, 1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            raise StartupError(f"there is no setting '{name}'{hint}")
         try:
             value = flag.parse(text)
         except ValueError as error:

@@ -139,7 +139,8 @@ def test_listeners_hear_of_changes_only(flags):
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ({"nosuch": "1"}, "there is no setting 'nosuch'"),
+        ({"nosuch": "1"}, "there is no setting 'nosuch'$"),
+        ({"fd_grace_second": "9"}, r"there is no setting 'fd_grace_second' \(did you mean 'fd_grace_seconds'\?\)"),
         ({"fd_grace_seconds": "soon"}, r"setting 'fd_grace_seconds' \(FV_INT32\)"),
         ({"hotkey_buckets_num": "36"}, "setting 'hotkey_buckets_num' cannot be '36'"),
         ({"rocksdb_filter_type": "none"}, "cannot be 'none'"),
