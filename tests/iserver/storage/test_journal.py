@@ -21,6 +21,7 @@ from iserver.session import Session
 from iserver.storage.journal import MIGRATIONS, Batch, Journal
 from shared.commit_log import Done
 from shared.errors import StartupError
+from tests.iserver.storage.crashes import copy_log
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
@@ -50,8 +51,7 @@ def begin(device: str = "dev-1") -> Session:
 def crashed(path: Path) -> Path:
     """A copy of the files as they are on disk now, which is what another process finds after a crash."""
     copy = path.with_name("after-the-crash") / path.name
-    shutil.rmtree(copy.parent, ignore_errors=True)
-    shutil.copytree(path.with_suffix(""), copy.with_suffix(""))
+    copy_log(path.with_suffix(""), copy.with_suffix(""))
     for suffix in ("", "-wal"):
         shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
     return copy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from iserver.finished import Event
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.session_log import BUSY_BYTES, SPARE_SEGMENTS, Replayed, SessionLog
+from tests.iserver.storage.crashes import copy_log
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
@@ -38,8 +38,7 @@ def begin(number: int) -> Session:
 def replayed(folder: Path) -> Replayed:
     """What another process finds after a crash."""
     copy = folder.with_name("after-the-crash")
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
+    copy_log(folder, copy)
     found = Replayed(DEFINITIONS)
     SessionLog.open(copy, segment_bytes=SEGMENT_BYTES).replay(found)
     return found
