@@ -24,7 +24,7 @@ from iserver.handlers.operators import OperatorHandlers
 from iserver.handlers.paths import forgive_paths
 from iserver.handlers.refusals import error_answer, error_response, explain
 from iserver.handlers.visitors import VisitorHandlers
-from iserver.metrics import measure, measure_plugins
+from iserver.metrics import Watch, measure, measure_plugins, watch_control_plane, watch_uploads
 from iserver.plugins import PluginRunner, SessionTurns, load_plugin
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from iserver.server import ImpressionServer
@@ -78,6 +78,7 @@ class Parts:
     metrics: Metrics
     upkeep: Upkeep
     plugins: PluginRunner | None
+    uploading: Watch
 
     async def flush_to_warehouse(self) -> int:
         """Retire every session and write all that is finished (§7).
@@ -94,7 +95,8 @@ class Parts:
 
     async def run_etl(self) -> int:
         """Write all that is finished."""
-        return await self.etl.run(self.server.configuration)
+        with self.uploading():
+            return await self.etl.run(self.server.configuration)
 
     async def close(self) -> None:
         """Retire every session, write what is finished, and let go of everything (§11.6)."""
@@ -129,7 +131,7 @@ async def open_parts(
     plugins = _plugins(settings, metrics)
     async with AsyncExitStack() as opened:
         loader = Loader(
-            _source(settings),
+            _source(settings, watch_control_plane(metrics)),
             settings.fdl_files,
             environment_id=settings.environment,
             lenient=settings.lenient_config,
@@ -168,7 +170,8 @@ async def open_parts(
     etl = Etl(journal, lambda: open_tables(location, settings.table_format), clock_ms=clock_ms, new_id=new_id)
     synchroniser = Synchroniser(loader, server)
     measure(metrics, server, journal, etl, streams, synchroniser)
-    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins)
+    uploading = watch_uploads(metrics)
+    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins, uploading)
 
 
 def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
@@ -182,12 +185,12 @@ def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
     )
 
 
-def _source(settings: ServerSettings) -> Source | None:
+def _source(settings: ServerSettings, watch: Watch) -> Source | None:
     if settings.config_file is not None:
         return FileSource(settings.config_file)
     if settings.config_server is not None and settings.environment is not None and settings.token is not None:
         cache = settings.data_dir / "config-cache.json"
-        return ServerSource(settings.config_server, settings.environment, settings.token, cache)
+        return ServerSource(settings.config_server, settings.environment, settings.token, cache, watch)
     return None
 
 

@@ -71,7 +71,10 @@ def format_command(files: Sequence[Path], only_check: bool, diff: bool) -> None:
         if only_check:
             click.echo(f"would format {source.name}")
         elif not diff and str(path) != "-":
-            path.write_text(formatted, encoding="utf-8", newline="\n")
+            try:
+                path.write_text(formatted, encoding="utf-8", newline="\n")
+            except OSError as error:
+                raise click.ClickException(f"cannot write {path}: {error.strerror}") from error
             click.echo(f"formatted {source.name}", err=True)
     if changed and only_check:
         sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from prometheus_client import Counter, Gauge, Metric, Summary
 from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
@@ -85,3 +86,36 @@ def measure_plugins(metrics: Metrics) -> Callable[[str, float, bool], None]:
             errors[hook].inc()
 
     return observe
+
+
+Watch = Callable[[], AbstractContextManager[None]]
+"""What is done inside is timed, and counted when it fails."""
+
+
+def watch_control_plane(metrics: Metrics) -> Watch:
+    """Add the timer and the counter of calls to the configuration server, which are repeated when they fail."""
+    return _watch(metrics, "causal_http_post", "retries", "calls to the configuration server")
+
+
+def watch_uploads(metrics: Metrics) -> Watch:
+    """Add the timer and the counter of writes to the warehouse, wherever it is."""
+    return _watch(metrics, "causal_aws_s3_uploads", "fails", "writes to the warehouse")
+
+
+def _watch(metrics: Metrics, name: str, failures_name: str, text: str) -> Watch:
+    timer = Summary(f"{name}_time", f"Seconds of {text}", registry=metrics.registry)
+    failures = Counter(f"{name}_{failures_name}", f"Failed {text}", registry=metrics.registry)
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        started_s = time.perf_counter()
+        has_failed = True
+        try:
+            yield
+            has_failed = False
+        finally:
+            timer.observe(time.perf_counter() - started_s)
+            if has_failed:
+                failures.inc()
+
+    return watch

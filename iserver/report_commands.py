@@ -64,5 +64,8 @@ def report_command(
         raise click.ClickException(str(error)) from error
     click.echo("\n".join(report_text(result) for result in results) or "The configuration has no experiments.")
     if page is not None:
-        page.write_text(report_page(results, location, datetime.now(UTC)), encoding="utf-8")
+        try:
+            page.write_text(report_page(results, location, datetime.now(UTC)), encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"cannot write {page}: {error.strerror}") from error
         click.echo(f"drawn into {page}", err=True)

@@ -12,7 +12,7 @@ from string import Template
 from iserver.report.drawing import Chart, Series, draw
 from iserver.report.model import Variant
 from iserver.report.results import DayResult, Result
-from iserver.report.text import interval_text, number, ratio_text
+from iserver.report.text import interval_text, metric_text, number, ratio_text
 
 PAGE = Template("""\
 <!doctype html>
@@ -32,10 +32,13 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; margin-top: 3rem; } h3 { font-size: 1rem; margin-top: 2rem; }
 p, figcaption { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
-table { border-collapse: collapse; } th, td { text-align: left; padding: .25rem 1.5rem .25rem 0;
-       border-bottom: 1px solid var(--faint); font-variant-numeric: tabular-nums; }
-th { font-weight: 600; color: var(--soft); } figure { margin: 1rem 0; overflow-x: auto; }
-svg { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--soft); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem 0 .25rem 1.5rem; border-bottom: 1px solid var(--faint); text-align: right; }
+td { white-space: nowrap; }
+th:first-child, td:first-child { padding-left: 0; text-align: left; } th { font-weight: 600; color: var(--soft); }
+figure { margin: 1rem 0; }
+svg { min-width: 36rem; max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
+svg text { fill: var(--soft); }
 svg .grid { stroke: var(--faint); } svg .zero { stroke: var(--soft); }
 svg .line { fill: none; stroke-width: 2; } svg .band { stroke: none; opacity: .18; }
 </style>
@@ -75,7 +78,7 @@ def _experiment(result: Result) -> Iterator[str]:
     mark = ' class="bad"' if result.ratio_is_wrong else ""
     yield f"<p{mark}>Sample ratio: {escape(ratio_text(result))}</p>"
     if result.metric is not None and result.days:
-        yield f"<h3>{escape(str(result.metric))}</h3>"
+        yield f"<h3>{escape(metric_text(result.metric))}</h3>"
         yield _table(["variant", "mean", "difference", "interval"], _means(result, result.days[-1]))
         confidence = f"{100 * (1 - result.alpha):g} %"
         yield _figure(
@@ -147,11 +150,11 @@ def _is_rate(result: Result) -> bool:
 
 
 def _figure(chart: Chart, caption: str) -> str:
-    return f"<figure>{draw(chart)}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure><div class=wide>{draw(chart)}</div><figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    return f"<div class=wide><table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table></div>"

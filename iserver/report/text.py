@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import isfinite, isnan
 
+from iserver.report.model import Metric
 from iserver.report.results import DayResult, Result
 from iserver.report.statistics import MIN_VISITORS, Interval
 
@@ -29,12 +30,17 @@ def _lines(result: Result) -> Iterator[str]:
     if result.metric is None or not result.days:
         return
     yield ""
-    yield f"{result.metric}, {'share of visitors with it' if result.metric.is_rate else 'mean of the sum per visitor'}"
+    yield metric_text(result.metric)
     yield from _table(["variant", "mean", "difference", "interval", ""], _result_rows(result, result.days[-1]))
     confidence = f"{100 * (1 - result.alpha):g} %"
     yield f"  intervals: {confidence} for all of them together, valid at every look"
     yield ""
     yield from _table(["day", "visitors", *(variant.name for variant in result.treatments)], _course_rows(result))
+
+
+def metric_text(metric: Metric) -> str:
+    """A metric, and what its mean is."""
+    return f"{metric}, {'share of visitors with it' if metric.is_rate else 'mean of the sum per visitor'}"
 
 
 def ratio_text(result: Result) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -81,19 +82,29 @@ class ServerSource:
         environment: UUID of the environment.
         token: What it wants to see as `Authorization`.
         cache: Where the last good document is kept.
+        watch: What every call to the server happens in, so that it is measured.
     """
 
-    def __init__(self, url: str, environment: str, token: str, cache: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        environment: str,
+        token: str,
+        cache: Path,
+        watch: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._url = f"{url.rstrip('/')}/api/v1/environments/{environment}/config"
         self._token = token
         self._cache = cache
+        self._watch = watch
         self._etag: str | None = None
         self._document: bytes | None = None
         self._http: aiohttp.ClientSession | None = None
 
     async def fetch(self) -> bytes:
         try:
-            return await self._ask()
+            with self._watch():
+                return await self._ask()
         except UnreachableError as error:
             if self._document is not None or not self._cache.exists():
                 raise

@@ -77,3 +77,21 @@ async def test_metrics_count_features_by_result_and_signals_by_kind(iserver):
     for kind, count in {"mutate": 1, "impressions": 0, "event": 1, "keep_alive": 1}.items():
         assert f'iserver_signals_total{{kind="{kind}"}} {count}.0' in text
     assert 'iserver_configuration_info{revision="r42"} 1.0' in text
+
+
+async def test_metrics_time_what_is_done_elsewhere_and_count_what_failed(iserver, monkeypatch):
+    await iserver.features({})
+    await iserver.parts.flush_to_warehouse()
+
+    async def fail(_configuration):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(iserver.parts.etl, "run", fail)
+    with pytest.raises(OSError, match="full"):
+        await iserver.parts.run_etl()
+    text = await (await iserver.client.get("/metrics")).text()
+    assert "causal_aws_s3_uploads_time_count 2.0" in text
+    assert "causal_aws_s3_uploads_fails_total 1.0" in text
+    assert "causal_http_post_time_count 0.0" in text
+    assert "causal_http_post_retries_total 0.0" in text
+    monkeypatch.undo()

@@ -220,6 +220,13 @@ def test_the_page_draws_every_experiment(shop: str, tmp_path: Path):
     assert "established" in page.words
 
 
+def test_a_page_that_cannot_be_written_is_one_line(shop: str, tmp_path: Path):
+    page = tmp_path / "nowhere" / "report.html"
+    result = run("--warehouse", shop, "--html", str(page))
+    assert result.exit_code == 1
+    assert result.output.endswith(f"Error: cannot write {page}: No such file or directory\n")
+
+
 def test_names_on_the_page_are_text_and_never_markup(shop: str):
     result = result_of(shop, "event:Rating")
     variants = tuple(replace(variant, name="<b>&") for variant in result.experiment.variants)
