@@ -33,7 +33,7 @@ log = structlog.get_logger("iserver.server")
 
 Json = Mapping[str, Any]
 
-CHUNK = 256
+CHUNK = 128
 """How many sessions are ended at once, so that requests need not wait for long."""
 
 
