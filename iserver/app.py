@@ -26,7 +26,7 @@ from iserver.handlers.refusals import error_answer, error_response, explain
 from iserver.handlers.visitors import VisitorHandlers
 from iserver.metrics import Watch, measure, measure_plugins, watch_control_plane, watch_uploads
 from iserver.plugins import PluginRunner, SessionTurns, load_plugin
-from iserver.refusals import InvalidConfigurationError, UnreachableError
+from iserver.refusals import InvalidConfigurationError, NotStoredError, UnreachableError
 from iserver.server import ImpressionServer
 from iserver.settings import MAX_BODY_BYTES, ServerSettings
 from iserver.storage.etl import Etl
@@ -103,7 +103,7 @@ class Parts:
         await self.upkeep.stop()
         try:
             await self.flush_to_warehouse()
-        except OSError as error:
+        except (OSError, NotStoredError) as error:
             log.error("sessions wait in the journal for the next start", reason=str(error))
         await self.etl.close()
         if self.plugins is not None:

@@ -46,3 +46,15 @@ async def test_what_was_acknowledged_around_a_full_disk_survives_a_kill(tmp_path
         assert daemon.terminate() == 0
     shown = {"imp-1": 1, "imp-2": 2, "imp-3": 2}  # the refused ones were shown too: nobody can tell that they were not
     assert logged(tmp_path / "warehouse") == Counter({f"RatingBox {name}": times for name, times in shown.items()})
+
+
+async def test_a_server_that_is_stopped_while_the_disk_is_full_ends_cleanly_and_loses_nothing(tmp_path):
+    with start_iserver(tmp_path) as daemon:
+        async with aiohttp.ClientSession() as http:
+            assert await visit(http, daemon.url, "before", "imp-1") == 200
+        limit_files(daemon, 0)
+        assert daemon.terminate() == 0
+        assert "Traceback" not in daemon.stderr()
+    with start_iserver(tmp_path) as daemon:
+        assert daemon.terminate() == 0
+    assert logged(tmp_path / "warehouse") == Counter({"RatingBox imp-1": 1})
