@@ -180,6 +180,7 @@ class CommitLog:
         if self._kernel is not None:
             self._kernel.start(self._loop, self._finish)
         self._begin_run()
+        self._files.prepare()
         self._thread.start()
 
     def append(self, payload: bytes, done: Done) -> int:

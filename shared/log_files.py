@@ -93,12 +93,17 @@ class SegmentFiles:
                 return False
             raise
 
+    def prepare(self) -> None:
+        """Have the next file ready soon, so that whoever writes first need not wait for it."""
+        if self._next is None:
+            self._next = self._pool.submit(self._prepare)
+
     def _begin(self, path: Path) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-        if self._next is None:
-            self._next = self._pool.submit(self._prepare)
+        self.prepare()
+        assert self._next is not None
         prepared, self._next = self._next, None
         prepared.result()
         (self._folder / "next").rename(path)

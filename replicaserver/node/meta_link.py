@@ -79,6 +79,7 @@ class MetaLink:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failed_beacons = node.around.registry.server().counter("beacon_failed_count")
         self._changed_s: dict[Gpid, float] = {}
+        self._leaving: set[Gpid] = set()
 
     @property
     def is_synced(self) -> bool:
@@ -217,7 +218,8 @@ class MetaLink:
                 await self._node.describe(partition, wanted.info)
             except (StoreError, OSError) as error:
                 log.error("a table's settings cannot be taken over", gpid=str(gpid), reason=str(error))
-            self._handle(partition, partition.step(Observed(configuration(wanted.config))))
+            if gpid not in self._leaving:
+                self._handle(partition, partition.step(Observed(configuration(wanted.config))))
             self._described(partition)
         unwanted = {info.pid for info in answer.gc_replicas or ()}
         for partition in tuple(self._node.partitions.values()):
@@ -258,9 +260,9 @@ class MetaLink:
                 partition = await self._opened(gpid, request, partition)
                 self._handle(partition, partition.step(Assign(configuration(request.config))))
             case ConfigType.DOWNGRADE_TO_INACTIVE | ConfigType.DOWNGRADE_TO_SECONDARY:
-                await self._leave(request, type)
+                await self._leaving_it(gpid, self._leave(request, type))
             case ConfigType.REMOVE:
-                await self._vacate(request)
+                await self._leaving_it(gpid, self._vacate(request))
             case _:
                 raise RpcError(ErrorCode.ERR_NOT_IMPLEMENTED, f"{type.name}: there are no secondaries yet")
 
@@ -311,6 +313,14 @@ class MetaLink:
         if answer is not None:
             self._handle(partition, partition.step(Observed(answer)))
         self.sync_soon()
+
+    async def _leaving_it(self, gpid: Gpid, work: Coroutine[Any, Any, None]) -> None:
+        """Leave a partition, whatever a sync that was asked before says meanwhile."""
+        self._leaving.add(gpid)
+        try:
+            await work
+        finally:
+            self._leaving.discard(gpid)
 
     def _led(self, request: UpdateConfigurationRequest) -> Partition:
         """The replica that this node shall leave, which it must be the primary of."""

@@ -143,7 +143,7 @@ def clock() -> Clock:
 @pytest.fixture
 def flags() -> dict[str, str]:
     """Settings of the server; a test parametrises or overrides them. A test's disk may be nearly full."""
-    return {"disk_min_available_space_ratio": "0"}
+    return {"disk_min_available_space_ratio": "0", "log_private_file_size_mb": "1"}
 
 
 @pytest.fixture
