@@ -39,8 +39,8 @@ class RrdbHandlers:
         return {
             PREFIX + name: function
             for name, function in {
-                "PUT": self._write(rrdb.UpdateRequest, rrdb.UpdateResponse, writes.put, "put", shares=True),
-                "REMOVE": self._write(bytes, rrdb.UpdateResponse, writes.remove, "remove", shares=True),
+                "PUT": self._update(rrdb.UpdateRequest, writes.put, "put"),
+                "REMOVE": self._update(bytes, writes.remove, "remove"),
                 "MULTI_PUT": self._write(rrdb.MultiPutRequest, rrdb.UpdateResponse, writes.multi_put, "multi_put"),
                 "MULTI_REMOVE": self._write(
                     rrdb.MultiRemoveRequest, rrdb.MultiRemoveResponse, writes.multi_remove, "multi_remove"
@@ -73,11 +73,15 @@ class RrdbHandlers:
             raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"no replica of {gpid} is open here")
         return partition
 
-    def _write(
-        self, question: Any, answer: Any, operation: Operation, name: str, *, shares: bool = False
-    ) -> Rpc[Any, Any]:
+    def _update(self, question: Any, operation: Operation, name: str) -> Rpc[Any, Any]:
+        def update(value: Any, request: Request) -> Any:
+            return self._partition(request).write(operation, value, request, name, shares_decree=True)
+
+        return Rpc(codec_of(question).decode_field, wire.update_response, update)
+
+    def _write(self, question: Any, answer: Any, operation: Operation, name: str) -> Rpc[Any, Any]:
         def write(value: Any, request: Request) -> Any:
-            return self._partition(request).write(operation, value, request, name, shares_decree=shares)
+            return self._partition(request).write(operation, value, request, name, shares_decree=False)
 
         return rpc(question, answer, write)
 

@@ -5,14 +5,17 @@ The generated codecs give the same bytes, a struct at a time; a page of a scan i
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 
 from replicaserver.rows import Identity
 from replicaserver.scans import Page
+from shared.pegasus.structures.rrdb import UpdateResponse
 
 _I32 = struct.Struct(">i").pack
 _I64 = struct.Struct(">q").pack
+_UPDATE = struct.Struct(">3sBhiBhiBhiBhqBh").pack
 _KEY, _VALUE, _EXPIRE = b"\x0c\0\x01", b"\x0c\0\x02", b"\x08\0\x03"
 
 
@@ -34,6 +37,19 @@ def tail(who: Identity) -> bytes:
 def get_response(error: int, data: bytes, end: bytes) -> bytes:
     """The result of GET; `end` is `tail`."""
     return b"\x0c\0\0\x08\0\x01" + _I32(error) + _VALUE + _I32(len(data)) + data + end
+
+
+@functools.lru_cache(maxsize=64)
+def _server_end(server: str) -> bytes:
+    raw = server.encode()
+    return _I32(len(raw)) + raw + b"\0\0"
+
+
+def update_response(answer: UpdateResponse) -> bytes:
+    """The result of PUT and REMOVE."""
+    return _UPDATE(
+        b"\x0c\0\0", 8, 1, answer.error, 8, 2, answer.app_id, 8, 3, answer.partition_index, 10, 4, answer.decree, 11, 5
+    ) + _server_end(answer.server)
 
 
 def scan_response(page: Page, who: Identity) -> bytes:

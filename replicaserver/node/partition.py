@@ -27,7 +27,7 @@ from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
 from replicaserver.writes import Draft
 from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.flags import Flags
-from shared.pegasus.framing import Request
+from shared.pegasus.framing import MAX_BODY_BYTES, Request
 from shared.pegasus.keys import EPOCH, make_timetag
 from shared.pegasus.metrics import Counter, Registry
 from shared.pegasus.rpc import NO_REPLY, NoReply
@@ -75,9 +75,9 @@ class Partition:
         settings: The table's environment variables, understood.
         log: Puts writes on disk.
         compaction: How far a manual compaction is.
-        is_ingesting: Files of a bulk load are being added: writes are refused.
         response_end: What the edge ends every reading response with; it writes it once.
         reads_plainly: Reads need no further look: this is the primary, and nothing limits them.
+        writes_plainly: The same of writes that are not too large.
     """
 
     def __init__(self, gpid: Gpid, app: AppInfo, store: RocksStore, around: Surroundings, disk: str) -> None:
@@ -87,7 +87,8 @@ class Partition:
         self.store = store
         self._checked_rows = CheckedRows(store)
         self.disk_tag = disk
-        self.disk_status = DiskStatus.NORMAL
+        self._disk_status = DiskStatus.NORMAL
+        self._max_write_bytes = around.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES
         self.around = around
         self.data_version = durable.data_version
         self.core = Replica(
@@ -105,7 +106,7 @@ class Partition:
         self.metrics = around.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
-        self.is_ingesting = False
+        self._is_ingesting = False
         self.response_end = b""
         self.settings = TableSettings()
         self.reads_plainly = False
@@ -189,12 +190,38 @@ class Partition:
             is_open and settings.read_throttle == unlimited and settings.read_size_throttle == unlimited
         )
         self.writes_plainly = (
-            is_open and settings.write_throttle == unlimited and settings.write_size_throttle == unlimited
+            is_open
+            and settings.write_throttle == unlimited
+            and settings.write_size_throttle == unlimited
+            and self.core.writing_error() is None
+            and self._disk_status is DiskStatus.NORMAL
+            and not self._is_ingesting
         )
+
+    @property
+    def is_ingesting(self) -> bool:
+        """Files of a bulk load are being added: writes are refused."""
+        return self._is_ingesting
+
+    @is_ingesting.setter
+    def is_ingesting(self, is_ingesting: bool) -> None:
+        self._is_ingesting = is_ingesting
+        self._look_at_gates()
+
+    @property
+    def disk_status(self) -> DiskStatus:
+        """Whether there is room for more."""
+        return self._disk_status
+
+    @disk_status.setter
+    def disk_status(self, status: DiskStatus) -> None:
+        self._disk_status = status
+        self._look_at_gates()
 
     async def begin_anew(self) -> None:
         """Forget the ballot of the table that a restored store was taken from, and what else was noted of it."""
         self.core.configuration = Configuration()
+        self._look_at_gates()
         self.compaction = ManualCompaction()
         await self.rounds.own(lambda draft: draft.notes.update({"ballot": 0, "compacted_s": 0}))
 
@@ -351,8 +378,7 @@ class Partition:
         Raises:
             RpcError: It is not admitted.
         """
-        if self.writes_plainly:
-            self._check_write(request)
+        if self.writes_plainly and len(request.arguments) <= self._max_write_bytes:
             return self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree)
         return self._admitted_write(operation, value, request, name, shares_decree)
 

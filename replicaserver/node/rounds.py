@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -23,6 +22,7 @@ from replicaserver.storage.journal import ReplicaLog
 from replicaserver.storage.rocks import StoreError
 from replicaserver.writes import Cost, Draft
 from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.rpc import Pending
 
 log = structlog.get_logger("replicaserver.rounds")
 
@@ -35,8 +35,7 @@ Operation = Callable[[Draft, Any, Identity, int, Cost], Any]
 Account = Callable[["Waiting", Any], None]
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(Pending):
     """A write that is not answered yet.
 
     Attributes:
@@ -45,13 +44,16 @@ class Waiting:
         account: Told about the answer, for metrics; None for work of our own, which has no decree.
     """
 
-    operation: Operation
-    request: Any
-    shares_decree: bool
-    account: Account | None
-    future: asyncio.Future[Any]
-    started_ns: int
-    cost: Cost
+    __slots__ = ("account", "cost", "operation", "request", "shares_decree", "started_ns")
+
+    def __init__(self, operation: Operation, request: Any, account: Account | None, *, shares_decree: bool) -> None:
+        super().__init__()
+        self.operation = operation
+        self.request = request
+        self.account = account
+        self.shares_decree = shares_decree
+        self.started_ns = time.perf_counter_ns()
+        self.cost = Cost()
 
 
 class Rounds:
@@ -86,19 +88,17 @@ class Rounds:
         self._idle: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
 
-    def submit(
-        self, operation: Operation, request: Any, account: Account, *, shares_decree: bool
-    ) -> asyncio.Future[Any]:
-        """Take a write of a client; the future has the response once it is on disk.
+    def submit(self, operation: Operation, request: Any, account: Account, *, shares_decree: bool) -> Waiting:
+        """Take a write of a client; the response comes once it is on disk.
 
         Raises:
             RpcError: ERR_CAPACITY_EXCEEDED when too many wait already, ERR_INVALID_STATE when the replica is closed.
         """
         if len(self._queue) >= MAX_WAITING:
             raise RpcError(ErrorCode.ERR_CAPACITY_EXCEEDED, "too many writes are waiting")
-        future = self._loop.create_future()
-        self._add(Waiting(operation, request, shares_decree, account, future, time.perf_counter_ns(), Cost()))
-        return future
+        waiting = Waiting(operation, request, account, shares_decree=shares_decree)
+        self._add(waiting)
+        return waiting
 
     def own(self, work: Callable[[Draft], T]) -> asyncio.Future[T]:
         """Take work of our own, which has no decree; when the future is done it is on disk.
@@ -106,9 +106,9 @@ class Rounds:
         Raises:
             RpcError: ERR_INVALID_STATE when the replica is closed.
         """
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._add(Waiting(cast(Operation, work), None, True, None, future, 0, Cost()))
-        return future
+        waiting = Waiting(cast(Operation, work), None, None, shares_decree=True)
+        self._add(waiting)
+        return waiting.future()
 
     async def close(self) -> None:
         """Take nothing more, and wait until everything that was taken is on disk."""
@@ -172,11 +172,11 @@ class Rounds:
             try:
                 response = waiting.operation(draft, waiting.request, self._who, decree, waiting.cost)
             except ValueError as error:  # a key that cannot be; nothing of the write is in the draft yet
-                _fail(waiting, RpcError(ErrorCode.ERR_INVALID_PARAMETERS, str(error)))
+                waiting.listener(None, RpcError(ErrorCode.ERR_INVALID_PARAMETERS, str(error)))
                 continue
             except StoreError as error:
                 log.error("a write cannot read what it depends on", partition=self._shown, reason=str(error))
-                _fail(waiting, RpcError(ErrorCode.ERR_RDB_CORRUPTION, str(error)))
+                waiting.listener(None, RpcError(ErrorCode.ERR_RDB_CORRUPTION, str(error)))
                 continue
             size += waiting.cost.written
             answers.append((waiting, response))
@@ -191,7 +191,7 @@ class Rounds:
         try:
             answers.append((waiting, cast(Any, waiting.operation)(draft)))
         except StoreError as error:
-            waiting.future.set_exception(error)
+            waiting.listener(None, error)
 
     def _give_decree(self, waiting: Waiting) -> int:
         """The decree of the write at the head of the queue; 0 when it was refused, and is off the queue."""
@@ -200,7 +200,7 @@ class Rounds:
                 return decree
             case [Refuse(error)]:
                 self._queue.popleft()
-                _fail(waiting, RpcError(error))
+                waiting.listener(None, RpcError(error))
         return 0
 
     def _stored(self, answers: list[tuple[Waiting, Any]], decree: int, error: StoreError | None) -> None:
@@ -208,15 +208,14 @@ class Rounds:
             log.error("a write failed, the replica takes no more", partition=self._shown, reason=str(error))
             self._failed()
             for waiting, _ in answers:
-                _fail(waiting, RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error)))
+                waiting.listener(None, RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error)))
         else:
             if decree:
                 self._core.step(Logged(decree))
             for waiting, response in answers:
                 if waiting.account is not None:
                     waiting.account(waiting, response)
-                if not waiting.future.done():
-                    waiting.future.set_result(response)
+                waiting.listener(response, None)
         if self._queue and not self._is_held:
             self._begin()
         else:
@@ -228,8 +227,3 @@ class Rounds:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def _fail(waiting: Waiting, error: RpcError) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(error)

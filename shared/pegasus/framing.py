@@ -37,11 +37,15 @@ _U64 = 0xFFFF_FFFF_FFFF_FFFF
 _read_i32 = binary.Struct(">i").unpack_from
 _read_u32 = binary.Struct(">I").unpack_from
 _read_header_v0 = binary.Struct(">4sIIIIIiiiiQ").unpack_from
+_read_plain = binary.Struct(">16xI4xiii4xQ4si").unpack_from
+_PLAIN = MAGIC + b"\0\0\0\0" + b"\0\0\0\x30"
+"""How a request with header version 0 begins."""
 _read_header_v1 = binary.Struct(">4sIII").unpack_from
 _write_header_v0 = binary.Struct(">4sIIIIIiiiiQ").pack
 _write_header_v1 = binary.Struct(">4sIII").pack
 _write_i32 = binary.Struct(">i").pack
 _HEADER_V0, _HEADER_V1 = 48, 16
+_PLAIN_BYTES = _HEADER_V0 + 8
 
 _request_meta: Codec[RequestMeta] = codec_of(RequestMeta)
 
@@ -159,6 +163,10 @@ class RequestReader:
     def _cut(self, data: bytes, requests: list[Request]) -> None:
         position, size, wanted = 0, len(data), _HEADER_V1
         while size - position >= _HEADER_V1:
+            stop = self._plain(data, position, size, requests)
+            if stop:
+                position = stop
+                continue
             if data[position : position + 4] != MAGIC:
                 raise FramingError("a request does not begin with THFT")
             version = _read_u32(data, position + 4)[0]
@@ -175,6 +183,31 @@ class RequestReader:
             position = stop
         if data:
             self._gathered.keep(data[position:], wanted)
+
+    def _plain(self, data: bytes, start: int, size: int, requests: list[Request]) -> int:
+        """Take a whole request with header version 0, as nearly all are, in one go; where it ends, 0 if it is none."""
+        if size - start < _PLAIN_BYTES or not data.startswith(_PLAIN, start):
+            return 0
+        body_length, app_id, index, timeout_ms, partition_hash, call, name_length = _read_plain(data, start)
+        stop: int = start + _HEADER_V0 + body_length
+        name_end: int = start + _PLAIN_BYTES + name_length
+        if stop > size or call != _CALL or not 0 <= name_length <= _MAX_NAME_BYTES or name_end + 4 > stop:
+            return 0
+        if body_length > self._max_body:
+            return 0
+        requests.append(
+            Request(
+                _name(data[start + _PLAIN_BYTES : name_end]),
+                _read_i32(data, name_end)[0],
+                app_id,
+                index,
+                timeout_ms,
+                partition_hash,
+                False,
+                data[name_end + 4 : stop],
+            )
+        )
+        return stop
 
     def _version_0(self, data: bytes, start: int, size: int) -> tuple[int, int]:
         """Where the body begins and ends."""

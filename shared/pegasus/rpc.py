@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, final
 
 from shared.pegasus.framing import Request
 from shared.pegasus.thrift import Codec, codec_of
 
-__all__ = ["NO_REPLY", "NoReply", "Rpc", "rpc"]
+__all__ = ["NO_REPLY", "NoReply", "Pending", "Rpc", "rpc"]
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -24,6 +25,45 @@ NO_REPLY: Final = NoReply()
 """Returned by a function whose client shall get no answer at all."""
 
 
+Listener = Callable[[Any, Exception | None], None]
+"""Told the answer, or what went wrong."""
+
+
+def _nobody(_answer: Any, _error: Exception | None) -> None:
+    """Nobody listens."""
+
+
+class Pending:
+    """An answer that comes in a later turn of the loop, to one listener, at a fraction of the cost of a future.
+
+    Attributes:
+        listener: To be set in the turn in which the `Pending` was made, unless it is awaited then.
+    """
+
+    __slots__ = ("listener",)
+
+    def __init__(self) -> None:
+        self.listener: Listener = _nobody
+
+    def future(self) -> asyncio.Future[Any]:
+        """The answer as a future, which is the listener from now on."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def listen(answer: Any, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(error)
+
+        self.listener = listen
+        return future
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.future().__await__()
+
+
 @dataclass(frozen=True, slots=True)
 class Rpc(Generic[Q, R]):
     """One RPC code.
@@ -32,7 +72,7 @@ class Rpc(Generic[Q, R]):
         decode: Reads the request value from `Request.arguments`.
         encode: Writes the result struct; None for a one-way code, which is never answered.
         function: Answers: receives the request value and the request; returns the result, an awaitable of
-            it, or `NO_REPLY`. A future costs less than a coroutine, a plain result less than a future.
+            it, or `NO_REPLY`. A plain result costs least, then a `Pending`, then a future, then a coroutine.
             Raises `RpcError` for an answer without result.
     """
 

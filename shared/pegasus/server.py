@@ -7,6 +7,7 @@ faster than it reads its answers, or faster than they can be made, is not read f
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import secrets
 import socket
@@ -23,7 +24,7 @@ from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.framing import MAGIC, Request, RequestReader, encode_error, encode_reply
 from shared.pegasus.http import HttpReader, HttpRequest, Response
 from shared.pegasus.routes import Router
-from shared.pegasus.rpc import NO_REPLY, Rpc
+from shared.pegasus.rpc import NO_REPLY, Pending, Rpc
 from shared.pegasus.thrift import ThriftError
 
 __all__ = ["Observer", "PegasusServer"]
@@ -64,6 +65,7 @@ class PegasusServer:
         self.failed = failed
         self.connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
+        self._unflushed: list[_RpcSpeaker] = []
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept connections on bound sockets."""
@@ -82,6 +84,20 @@ class PegasusServer:
                 log.warning("requests were still unanswered", connections=len(late))
         for connection in tuple(self.connections):
             connection.abort()
+
+    def flush_soon(self, speaker: _RpcSpeaker) -> None:
+        """Let a speaker send at the end of this turn of the loop, after all others have said what they have to say.
+
+        One send after the other finds the clients awake; one now and then wakes them one by one.
+        """
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed.append(speaker)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for speaker in unflushed:
+            speaker.flush()
 
 
 class _Speaker(Protocol):
@@ -210,6 +226,7 @@ class _RpcSpeaker:
         self._observe = connection.server.observe
         self._waiting: deque[Request] = deque()
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._pending = 0
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._flushes = False
@@ -221,7 +238,7 @@ class _RpcSpeaker:
     def proceed(self) -> None:
         waiting, connection = self._waiting, self._connection
         self._flushes = True
-        while waiting and connection.can_write and len(self._tasks) < MAX_IN_FLIGHT:
+        while waiting and connection.can_write and len(self._tasks) + self._pending < MAX_IN_FLIGHT:
             self._answer(waiting.popleft())
             if self._unsent_bytes >= FLUSH_BYTES:
                 self._flush()
@@ -239,7 +256,7 @@ class _RpcSpeaker:
             self._connection.settled()
 
     def is_idle(self) -> bool:
-        return not (self._waiting or self._tasks)
+        return not (self._waiting or self._tasks or self._pending)
 
     def close(self) -> None:
         """The client is gone: what it asked for is still done, its answers go nowhere."""
@@ -260,7 +277,10 @@ class _RpcSpeaker:
         request.peer = self._connection.peer
         try:
             answer = rpc.function(rpc.decode(request.arguments), request)
-            if isinstance(answer, asyncio.Future):
+            if isinstance(answer, Pending):
+                self._pending += 1
+                answer.listener = functools.partial(self._answered, request, rpc, started)
+            elif isinstance(answer, asyncio.Future):
                 self._await(answer, request, rpc, started)
             elif inspect.isawaitable(answer):
                 self._await(asyncio.ensure_future(answer), request, rpc, started)
@@ -268,6 +288,25 @@ class _RpcSpeaker:
                 self._finish(request, rpc, answer, started)
         except Exception as error:  # noqa: BLE001 - the error boundary: a bug in one answer must not end the daemon
             self._fail(request, error, started)
+
+    def _answered(
+        self, request: Request, rpc: Rpc[Any, Any], started: int, answer: Any, error: Exception | None
+    ) -> None:
+        self._pending -= 1
+        try:
+            if error is not None:
+                self._fail(request, error, started)
+            else:
+                self._finish(request, rpc, answer, started)
+        except Exception as bug:  # noqa: BLE001 - the error boundary, as above
+            self._fail(request, bug, started)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            self.proceed()
+        elif not (self._flushes or self._tasks or self._pending):
+            self._settle()
 
     def _await(self, answer: asyncio.Future[Any], request: Request, rpc: Rpc[Any, Any], started: int) -> None:
         self._tasks.add(answer)
@@ -280,11 +319,7 @@ class _RpcSpeaker:
                 self._fail(request, RpcError(ErrorCode.ERR_SERVICE_NOT_ACTIVE), started)
             except Exception as error:  # noqa: BLE001 - the error boundary, as above
                 self._fail(request, error, started)
-            if self._waiting:
-                self.proceed()
-            elif not self._tasks:
-                self._flush()
-                self._settle()
+            self._go_on()
 
         answer.add_done_callback(done)
 
@@ -314,12 +349,14 @@ class _RpcSpeaker:
         self._unsent_bytes += len(reply)
         if not self._flushes:
             self._flushes = True
-            asyncio.get_running_loop().call_soon(self._flush_later)
+            self._connection.server.flush_soon(self)
 
-    def _flush_later(self) -> None:
+    def flush(self) -> None:
         """Send together what was answered in one turn of the loop."""
         self._flushes = False
         self._flush()
+        if self.is_idle():
+            self._settle()
 
 
 class _HttpSpeaker:
