@@ -1,7 +1,9 @@
-"""The impression server beside the limit of its framework: ``python -m benchmarks.iserver``, from the project's root.
+"""The impression server beside its limit and its peer: ``python -m benchmarks.iserver``, from the project's root.
 
 Measures `features` with three features and `signal` events, journaled and synced to disk, against a bare aiohttp
-handler that answers with the same bytes and keeps nothing, one after the other in one run.
+handler that answers with the same bytes and keeps nothing; and `features` against the published flag server
+`@unleash/proxy` with three toggles, which keeps nothing either. One after the other in one run, each one process
+(the journal's thread and the warehouse's process stand by ours).
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ import uvloop
 
 from benchmarks.harness import Goal, Line, Server, environment, running, say, table
 from benchmarks.http_load import Measured, Request, load
+from benchmarks.unleash import KEY, PACKAGE, unleash_proxy
 
 PACKAGES = ("aiohttp", "uvloop", "orjson", "aiosqlite")
 CLIENTS = (1, 32)
 DEVICES = 2000
 REQUESTS = 40_000
 P99_MS = 20.0
+PEER = Goal(2.0)
 
 
 def visits(url: str) -> list[Request]:
@@ -76,13 +80,21 @@ def welcome(url: str) -> list[Request]:
     ]
 
 
+def flags(url: str) -> list[Request]:
+    """Requests of many users for all toggles, as the proxy's own clients send them."""
+    chosen = random.Random(7)
+    key = (("Authorization", KEY),)
+    users = (f"dev-{chosen.randrange(DEVICES)}" for _ in range(REQUESTS))
+    return [Request(f"{url}/proxy?userId={user}&properties[channel]=email", headers=key) for user in users]
+
+
 def _post(url: str, body: object) -> Request:
     encoded = json.dumps(body, separators=(",", ":")).encode()
     return Request(url, "POST", (("Content-Type", "text/plain;charset=UTF-8"),), encoded)
 
 
 def _ask(request: Request) -> bytes:
-    made = urllib.request.Request(request.url, request.body, dict(request.headers), method=request.method)
+    made = urllib.request.Request(request.url, request.body or None, dict(request.headers), method=request.method)
     with urllib.request.urlopen(made, timeout=30) as answer:
         body: bytes = answer.read()
     return body
@@ -117,7 +129,7 @@ def _measure(server: Server, requests: Sequence[Request], clients: int, seconds:
     return measured, text
 
 
-def measurements(limit: Server, ours: Server, seconds: float) -> Iterator[Line]:
+def measurements(limit: Server, ours: Server, peer: Server | None, seconds: float) -> Iterator[Line]:
     """Features and signals, with one client and with many."""
     own = f"{ours.url}/iserver"
     uvloop.run(load(welcome(own), clients=1, seconds=120, most=DEVICES, warm_up=False))
@@ -127,7 +139,10 @@ def measurements(limit: Server, ours: Server, seconds: float) -> Iterator[Line]:
             bare, bare_text = _measure(limit, made(limit.url), clients, seconds)
             mine, my_text = _measure(ours, made(own), clients, seconds)
             name = f"{what}; {clients} cl."
-            yield Line(name, bare_text, my_text, mine.rps / bare.rps, goal)
+            yield Line(name, f"bare aiohttp: {bare_text}", my_text, mine.rps / bare.rps, goal)
+            if peer is not None and what == "features":
+                theirs, their_text = _measure(peer, flags(peer.url), clients, seconds)
+                yield Line(name, f"{PACKAGE}: {their_text}", my_text, mine.rps / theirs.rps, PEER)
             if clients > 1:
                 p99_ms = mine.percentile(0.99)
                 yield Line(f"{name}, p99", "", f"{p99_ms:.2f} ms", p99_ms, Goal(P99_MS, at_least=False, unit="ms"))
@@ -138,9 +153,17 @@ def measurements(limit: Server, ours: Server, seconds: float) -> Iterator[Line]:
 def main(seconds: float) -> None:
     """Measure, and print a table; the exit status is 1 when a goal is missed."""
     print("\n".join(environment(PACKAGES)), end="\n\n")
-    with tempfile.TemporaryDirectory() as folder, servers(Path(folder)) as (limit, ours):
-        lines = list(measurements(limit, ours, seconds))
-    print(table(lines, "bare aiohttp", "iserver"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        servers(Path(folder)) as (limit, ours),
+        unleash_proxy(Path(folder) / "log") as peer,
+    ):
+        if peer is not None:
+            shown = json.loads(_ask(flags(peer.url)[0]))["toggles"]
+            assert len(shown) == len(json.loads(visits("")[0].body)["requests"]), shown
+            uvloop.run(load(flags(peer.url), clients=8, seconds=seconds))  # until Node has compiled what is hot
+        lines = list(measurements(limit, ours, peer, seconds))
+    print(table(lines, "the other", "iserver"))
     sys.exit(0 if all(line.is_met for line in lines) else 1)
 
 
