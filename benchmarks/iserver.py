@@ -4,6 +4,9 @@ Measures `features` with three features and `signal` events, journaled and synce
 handler that answers with the same bytes and keeps nothing; and `features` against the published flag server
 `@unleash/proxy` with three toggles, which keeps nothing either. One after the other in one run, each one process
 (the journal's thread and the warehouse's process stand by ours).
+
+`--only sessions` is a million running sessions (`benchmarks.iserver_sessions`), `--only etl` a million finished ones on
+their way to Parquet (`benchmarks.iserver_etl`).
 """
 
 from __future__ import annotations
@@ -148,11 +151,8 @@ def measurements(limit: Server, ours: Server, peer: Server | None, seconds: floa
                 yield Line(f"{name}, p99", "", f"{p99_ms:.2f} ms", p99_ms, Goal(P99_MS, at_least=False, unit="ms"))
 
 
-@click.command()
-@click.option("--seconds", default=5.0, show_default=True, help="How long each measurement takes.")
-def main(seconds: float) -> None:
-    """Measure, and print a table; the exit status is 1 when a goal is missed."""
-    print("\n".join(environment(PACKAGES)), end="\n\n")
+def requests_lines(seconds: float) -> list[Line]:
+    """All measurements of requests."""
     with (
         tempfile.TemporaryDirectory() as folder,
         servers(Path(folder)) as (limit, ours),
@@ -162,7 +162,29 @@ def main(seconds: float) -> None:
             shown = json.loads(_ask(flags(peer.url)[0]))["toggles"]
             assert len(shown) == len(json.loads(visits("")[0].body)["requests"]), shown
             uvloop.run(load(flags(peer.url), clients=8, seconds=seconds))  # until Node has compiled what is hot
-        lines = list(measurements(limit, ours, peer, seconds))
+        return list(measurements(limit, ours, peer, seconds))
+
+
+PARTS = ("requests", "sessions", "etl")
+
+
+@click.command()
+@click.option("--seconds", default=5.0, show_default=True, help="How long each measurement of requests takes.")
+@click.option("--only", type=click.Choice(PARTS), multiple=True, help="A part to measure; by default all.")
+def main(seconds: float, only: Sequence[str]) -> None:
+    """Measure, and print a table; the exit status is 1 when a goal is missed."""
+    from benchmarks import iserver_etl, iserver_sessions  # they use the requests of this module
+
+    print("\n".join(environment(PACKAGES)), end="\n\n")
+    lines: list[Line] = []
+    for part in only or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            if part == "requests":
+                lines += requests_lines(seconds)
+            elif part == "sessions":
+                lines += iserver_sessions.measurements(Path(folder), 1_000_000)
+            else:
+                lines += iserver_etl.measurements(Path(folder), 1_000_000)
     print(table(lines, "the other", "iserver"))
     sys.exit(0 if all(line.is_met for line in lines) else 1)
 
