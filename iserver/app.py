@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 
+from iserver.configuration import Configuration
 from iserver.document import Document
 from iserver.fdl import SourceFile
 from iserver.handlers.compilers import CompilerHandlers, Push
@@ -32,12 +35,15 @@ from iserver.settings import MAX_BODY_BYTES, ServerSettings
 from iserver.storage.etl import Etl
 from iserver.storage.journal import Journal
 from iserver.storage.places import open_place
+from iserver.storage.redis_link import Link
+from iserver.storage.redis_sessions import RedisSessions
+from iserver.storage.sharing import Sharing
 from iserver.storage.sources import FileSource, Loader, ServerSource, Source
 from iserver.storage.tables import TableFormat, Tables
 from iserver.storage.warehouse_process import WarehouseProcess
 from iserver.streams import HEARTBEAT_S, Streams
 from iserver.synchronising import Synchroniser
-from iserver.upkeep import SWEEP_S, TIDY_S, Tidying, Upkeep
+from iserver.upkeep import SWEEP_S, TEND_S, TIDY_S, Tidying, Upkeep
 from shared.daemon import WebService
 from shared.errors import StartupError
 from shared.express import ExpressLane, HotRoute
@@ -71,7 +77,7 @@ class Parts:
 
     server: ImpressionServer
     streams: Streams
-    journal: Journal
+    journal: Journal | RedisSessions
     etl: Etl
     loader: Loader
     synchroniser: Synchroniser
@@ -79,9 +85,10 @@ class Parts:
     upkeep: Upkeep
     plugins: PluginRunner | None
     uploading: Watch
+    sharing: Sharing | None = None
 
     async def flush_to_warehouse(self) -> int:
-        """Retire every session and write all that is finished (§7).
+        """Retire every session, of every server that shares them, and write all that is finished (§7).
 
         Returns:
             How many sessions were written.
@@ -91,6 +98,9 @@ class Parts:
             OSError: The warehouse cannot be written; the sessions stay in the journal.
         """
         await self.server.retire_all()
+        if self.sharing is not None:
+            with self.uploading():
+                return await self.sharing.etl.run_all(self.server.configuration)
         return await self.run_etl()
 
     async def run_etl(self) -> int:
@@ -99,16 +109,20 @@ class Parts:
             return await self.etl.run(self.server.configuration)
 
     async def close(self) -> None:
-        """Retire every session, write what is finished, and let go of everything (§11.6)."""
+        """Retire every session unless others share it, write what is finished, and let go of everything (§11.6)."""
         await self.upkeep.stop()
         try:
-            await self.flush_to_warehouse()
+            if self.sharing is None:
+                await self.flush_to_warehouse()
+            else:
+                await self.server.sweep_all()
+                await self.run_etl()
         except (OSError, NotStoredError) as error:
-            log.error("sessions wait in the journal for the next start", reason=str(error))
+            log.error("sessions wait in their store for the next start", reason=str(error))
         await self.etl.close()
         if self.plugins is not None:
             await self.plugins.close()
-        await self.journal.close()
+        await (self.journal if self.sharing is None else self.sharing).close()
         await self.loader.close()
 
 
@@ -145,33 +159,83 @@ async def open_parts(
         location = (
             settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
         )
-        journal = await Journal.open(
-            settings.data_dir / "journal.sqlite",
-            keeps_changes=settings.journal,
-            segment_bytes=settings.journal_segment_bytes,
-        )
-        opened.push_async_callback(journal.close)
         await asyncio.to_thread(open_place, location)
-        sessions = await journal.load()
-        await journal.keep_definition(configuration.definition)
+        streams, sharing = Streams(), None
+        given = _Given(configuration, streams, partial(open_tables, location, settings.table_format), plugins)
+        journal: Journal | RedisSessions
+        if settings.sessions is None:
+            journal, server, etl = await _alone(settings, given, clock_ms, new_id)
+        else:
+            sharing = await _together(settings, settings.sessions, given, clock_ms, new_id)
+            journal, server, etl = sharing.sessions, sharing.server, sharing.etl
         opened.pop_all()
-    streams = Streams()
-    server = ImpressionServer(
-        configuration,
-        journal,
-        listeners=streams,
-        clock_ms=clock_ms,
-        new_id=new_id,
-        turns=SessionTurns(),
-        plugins=plugins,
-        logs_sessions=not settings.nolog,
-    )
-    server.adopt(sessions)
-    etl = Etl(journal, lambda: open_tables(location, settings.table_format), clock_ms=clock_ms, new_id=new_id)
     synchroniser = Synchroniser(loader, server)
     measure(metrics, server, journal, etl, streams, synchroniser)
     uploading = watch_uploads(metrics)
-    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins, uploading)
+    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins, uploading, sharing)
+
+
+class _Given(NamedTuple):
+    """What a server is built from, whether or not it shares its sessions."""
+
+    configuration: Configuration
+    streams: Streams
+    open_warehouse: Callable[[], Tables]
+    plugins: PluginRunner | None
+
+
+async def _alone(
+    settings: ServerSettings, given: _Given, clock_ms: Callable[[], int], new_id: Callable[[], str]
+) -> tuple[Journal, ImpressionServer, Etl]:
+    """A server with its sessions in a journal of its own, which is replayed."""
+    journal = await Journal.open(
+        settings.data_dir / "journal.sqlite",
+        keeps_changes=settings.journal,
+        segment_bytes=settings.journal_segment_bytes,
+    )
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(journal.close)
+        sessions = await journal.load()
+        await journal.keep_definition(given.configuration.definition)
+        opened.pop_all()
+    server = ImpressionServer(
+        given.configuration,
+        journal,
+        listeners=given.streams,
+        clock_ms=clock_ms,
+        new_id=new_id,
+        turns=SessionTurns(),
+        plugins=given.plugins,
+        logs_sessions=not settings.nolog,
+    )
+    server.adopt(sessions)
+    return journal, server, Etl(journal, given.open_warehouse, clock_ms=clock_ms, new_id=new_id)
+
+
+async def _together(
+    settings: ServerSettings, url: str, given: _Given, clock_ms: Callable[[], int], new_id: Callable[[], str]
+) -> Sharing:
+    """A server with its sessions in Redis, where others share them."""
+    link = await Link.open(url)
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(link.close)
+        try:
+            sharing = await Sharing.open(
+                link,
+                url,
+                settings.sessions_prefix,
+                given.configuration,
+                given.streams,
+                given.open_warehouse,
+                clock_ms=clock_ms,
+                new_id=new_id,
+                plugins=given.plugins,
+                logs_sessions=not settings.nolog,
+            )
+        except NotStoredError as error:
+            raise StartupError(f"--sessions {link.shown}: {error}") from error
+        opened.pop_all()
+    return sharing
 
 
 def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
@@ -364,6 +428,8 @@ def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
     upkeep.once(PREPARE_AFTER_S, "preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
     upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
     upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
+    if parts.sharing is not None:
+        upkeep.every(TEND_S, "sessions of others", parts.sharing.tend)
     upkeep.every(HEARTBEAT_S, "heartbeat", beat)
     files = [*settings.fdl_files, *([settings.config_file] if settings.config_file is not None else [])]
     if files:

@@ -110,6 +110,12 @@ CONFIG = config_option(
     default=JOURNAL_SEGMENT_BYTES,
     help="Size of a file of the log of active sessions; a few are always kept.",
 )
+@option(
+    "--sessions",
+    metavar="URL",
+    help="Redis with the sessions of several servers, as redis://HOST:PORT/DB; by default they are in --data-dir.",
+)
+@option("--sessions-prefix", default="iserver", help="Servers with the same prefix share their sessions there.")
 @option("--enable-cmd", is_flag=True, help="Serve cmd, which can end all sessions.")
 @option(
     "--accept-fdl",

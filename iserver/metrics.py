@@ -14,13 +14,19 @@ from iserver.plugins import HOOKS
 from iserver.server import ImpressionServer
 from iserver.storage.etl import Etl
 from iserver.storage.journal import Journal
+from iserver.storage.redis_sessions import RedisSessions
 from iserver.streams import Streams
 from iserver.synchronising import Synchroniser
 from shared.metrics import Metrics
 
 
 def measure(
-    metrics: Metrics, server: ImpressionServer, journal: Journal, etl: Etl, streams: Streams, synchroniser: Synchroniser
+    metrics: Metrics,
+    server: ImpressionServer,
+    journal: Journal | RedisSessions,
+    etl: Etl,
+    streams: Streams,
+    synchroniser: Synchroniser,
 ) -> None:
     """Add the gauges of one iserver; they are read when somebody asks."""
     gauges = {

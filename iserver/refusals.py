@@ -26,6 +26,10 @@ class NotStoredError(RefusalError):
     """The change was understood but could not be made durable; nothing of the request is acknowledged."""
 
 
+class FencedError(Exception):
+    """Another server has taken over a session: nothing was done, and it is to be done again from the start."""
+
+
 class InvalidConfigurationError(Exception):
     """The configuration that was fetched is refused; the one in force stays."""
 

@@ -267,6 +267,13 @@ class ImpressionServer:
             log.debug("external value ignored, the first one wins", session=session.id, outputs=kept)
         return Durable(None, self._journal.store(session))
 
+    async def refresh(self, persistent_id: str) -> None:
+        """Make sure that what is known here of a device's session is what is stored; alone, a server always knows.
+
+        Raises:
+            NotStoredError: Nobody can tell.
+        """
+
     def session(self, persistent_id: str, *, with_details: bool = False) -> dict[str, Any]:
         """The session object of a device's active session (§6).
 
@@ -288,8 +295,9 @@ class ImpressionServer:
 
     def adopt(self, sessions: Sequence[Session]) -> None:
         """Take over sessions that an earlier process left in the journal."""
+        now_ms = self._clock_ms()
         for session in sessions:
-            if session.end_ms is not None:
+            if not self.sessions.is_alive(session, now_ms):
                 self._retired.append(session)
             elif (displaced := self.sessions.add(session)) is not None:
                 self._retired.append(displaced)

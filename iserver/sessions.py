@@ -121,6 +121,13 @@ class Sessions:
             if value is not None:
                 self._by_key[name, str(value)] = session
 
+    def point(self, name: str, value: str, session: Session | None) -> None:
+        """Let a session key lead to a session, or to none, as somebody knows who has seen more sessions."""
+        if session is None:
+            self._by_key.pop((name, value), None)
+        else:
+            self._by_key[name, value] = session
+
     def remove(self, session: Session) -> None:
         """Make a session unfindable. Its place in the wheel is cleared when its time comes."""
         if self._by_persistent_id.get(session.persistent_id) is session:

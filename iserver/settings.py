@@ -38,6 +38,8 @@ class ServerSettings:
         drain_s: How long to go on serving after the first SIGTERM, in seconds.
         journal: Whether active sessions are kept on disk.
         journal_segment_bytes: Size of the files of their log.
+        sessions: URL of the Redis that keeps the sessions of several servers; `None` keeps them in `data_dir`.
+        sessions_prefix: What names the servers that share sessions there.
         plugins: Plugin classes, as `package.module:Class`.
         plugin_timeout_ms: How long one call of a plugin may take.
         strict_plugins: Whether a failing plugin is an error of the feature.
@@ -64,6 +66,8 @@ class ServerSettings:
     drain_s: float = 0.0
     journal: bool = True
     journal_segment_bytes: int = JOURNAL_SEGMENT_BYTES
+    sessions: str | None = None
+    sessions_prefix: str = "iserver"
     plugins: tuple[str, ...] = ()
     plugin_timeout_ms: int = 200
     strict_plugins: bool = False

@@ -15,6 +15,7 @@ from shared.errors import StartupError
 log = structlog.get_logger("iserver.upkeep")
 
 SWEEP_S = 0.5
+TEND_S = 1.0
 TIDY_S = 0.25
 TIDY_SESSIONS, TIDY_IDLE = 2000, 240
 YOUNG_OBJECTS, MIDDLE_COLLECTIONS, NO_FULL_COLLECTIONS = 5000, 20, 1_000_000

@@ -33,6 +33,7 @@ class DeviceHandlers:
             return web.Response(status=204)
         response = web.StreamResponse(headers=HEADERS)
         with self._streams.open(device) as stream:
+            await self._server.refresh(device)
             await response.prepare(request)
             await response.write(OPENING + hello(self._server.last_flush_ms(device)))
             while (event := await stream.next()) is not None:

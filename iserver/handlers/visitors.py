@@ -48,6 +48,7 @@ class VisitorHandlers:
         persistent_id = request.query.get("id")
         if not persistent_id:
             raise Problem(400, "missing query parameter 'id': the persistent key of a session")
+        await self._server.refresh(persistent_id)
         answer = self._server.session(persistent_id, with_details=request.query.get("detail") == "1")
         return json_response(answer, content_type=JSON)
 

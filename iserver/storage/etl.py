@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 import structlog
 
 from iserver.configuration import Configuration
-from iserver.storage.journal import Batch, Journal
+from iserver.definitions import Definition
+from iserver.storage.journal import Batch
 from iserver.storage.tables import Tables
 from iserver.warehouse.metadata import metadata_rows
 
@@ -23,6 +25,23 @@ log = structlog.get_logger("iserver.etl")
 
 BATCH_SESSIONS = 200_000
 """The most sessions in one batch; the warehouse holds fewer than that in memory."""
+
+
+class Finished(Protocol):
+    """Where finished sessions wait, as `iserver.storage.journal.Journal` does it."""
+
+    @property
+    def definitions(self) -> Mapping[str, Definition]:
+        """Every definition that sessions in a batch may refer to, by fingerprint."""
+
+    async def next_batch(self, new_id: str, limit: int) -> Batch | None:
+        """The batch to write to the warehouse: one that was interrupted, else a new one."""
+
+    def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:
+        """The sessions of a batch, some in each item, one a line, as `to_json` wrote them. Blocks: call it in a thread."""
+
+    async def close_batch(self, batch: Batch) -> int:
+        """Forget the sessions of a batch: they are in the warehouse. Returns how many they were."""
 
 
 class Etl:
@@ -35,7 +54,7 @@ class Etl:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Finished,
         open_warehouse: Callable[[], Tables],
         *,
         clock_ms: Callable[[], int],

@@ -1,0 +1,192 @@
+"""What Redis does in one step for shared sessions: Lua scripts, each of which happens wholly or not at all.
+
+Of a session there is a hash `s:ID` (epoch, owner, version, expiry, and at which version each of its last epochs
+ended), and a list `c:ID` of its changes. `p:DEVICE` and `k:NAME:VALUE` lead to ids, `due` has the ids by the time
+at which they are over. `finished` is the queue to the warehouse, `batch` says how much of its head is on its way.
+
+A store names the epoch and the version it builds on. It is refused when another server has begun a new epoch, and
+it is recognised when it comes a second time because the answer to the first was lost, also after the epoch ended.
+
+What may be refused for want of memory comes first in each script: Redis refuses nothing once a script has written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+STORED, FENCED, UNKNOWN = b"stored", b"fenced", b"unknown"
+
+_TAKE = """
+local prefix, me = ARGV[1], ARGV[2]
+local function take(id, force)
+  local key = prefix .. 's:' .. id
+  local is = redis.call('HMGET', key, 'epoch', 'version', 'owner')
+  if not is[1] then return false end
+  if is[3] == me and not force then return {id, is[1]} end
+  local epoch = tonumber(is[1]) + 1
+  redis.call('HSET', key, 'epoch', string.format('%.0f', epoch), 'owner', me, 'end:' .. is[1], is[2])
+  redis.call('HDEL', key, string.format('end:%.0f', epoch - 32))
+  return {id, string.format('%.0f', epoch), is[2], redis.call('LRANGE', prefix .. 'c:' .. id, 0, -1)}
+end
+"""
+
+_FIND = """
+local now, found = tonumber(ARGV[3]), {}
+for at = 4, #ARGV do
+  local id = redis.call('GET', prefix .. ARGV[at])
+  local taken = id and take(id, false) or false
+  found[#found + 1] = taken
+  if taken and tonumber(redis.call('HGET', prefix .. 's:' .. id, 'expiry')) > now then break end
+end
+return found
+"""
+
+_RECLAIM = """
+local found = {}
+for at = 3, #ARGV do
+  found[#found + 1] = take(ARGV[at], true)
+end
+return found
+"""
+
+_DUE = """
+local found = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', ARGV[3], 'LIMIT', ARGV[4], ARGV[5])) do
+  local taken = take(id, false)
+  if taken then found[#found + 1] = taken else redis.call('ZREM', prefix .. 'due', id) end
+end
+return found
+"""
+
+_STORE = """
+local prefix, me, now, is_again = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local parts, here, at = {}, {}, 5
+while at <= #ARGV do
+  local part = {id = ARGV[at], mode = ARGV[at + 1], epoch = ARGV[at + 2], version = tonumber(ARGV[at + 3]),
+    expiry = ARGV[at + 4], due = ARGV[at + 5], changes = ARGV[at + 6], keys = {}}
+  local count = tonumber(ARGV[at + 7])
+  for number = 1, count do part.keys[number] = ARGV[at + 7 + number] end
+  parts[#parts + 1], here[part.id], at = part, true, at + 8 + count
+end
+local known = 0
+for _, part in ipairs(parts) do
+  local is = redis.call('HMGET', prefix .. 's:' .. part.id, 'epoch', 'version', 'end:' .. part.epoch)
+  if not is[1] then
+    if part.mode ~= 'create' then return is_again and 'unknown' or 'fenced' end
+    if redis.call('EXISTS', prefix .. 'gone:' .. part.id) == 1 then return 'unknown' end
+    local other = redis.call('GET', prefix .. part.keys[1])
+    if other and not here[other] then
+      local expiry = redis.call('HGET', prefix .. 's:' .. other, 'expiry')
+      if expiry and tonumber(expiry) > now then return 'fenced' end
+    end
+  elseif is[1] == part.epoch then
+    if tonumber(is[2]) > part.version then known = known + 1
+    elseif tonumber(is[2]) < part.version then return 'fenced' end
+  elseif is[3] then
+    if tonumber(is[3]) <= part.version then return 'fenced' end
+    known = known + 1
+  else
+    return is_again and 'unknown' or 'fenced'
+  end
+end
+if known == #parts then return 'stored' end
+if known > 0 then return 'unknown' end
+for _, part in ipairs(parts) do
+  local changes = prefix .. 'c:' .. part.id
+  if part.changes ~= '' then redis.call('RPUSH', changes, part.changes) end
+  if part.mode == 'rewrite' then redis.call('LTRIM', changes, -1, -1) end
+  redis.call('HSET', prefix .. 's:' .. part.id, 'epoch', part.epoch, 'owner', me,
+    'version', string.format('%.0f', part.version + 1), 'expiry', part.expiry)
+  redis.call('ZADD', prefix .. 'due', part.due, part.id)
+  for _, key in ipairs(part.keys) do redis.call('SET', prefix .. key, part.id) end
+end
+return 'stored'
+"""
+
+_FINISH = """
+local prefix, id, epoch, version, finished = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local is = redis.call('HMGET', prefix .. 's:' .. id, 'epoch', 'version')
+if not is[1] then return 'stored' end
+if is[1] ~= epoch or is[2] ~= version then return 'fenced' end
+redis.call('SET', prefix .. 'gone:' .. id, '1', 'EX', 300)
+if finished ~= '' then redis.call('RPUSH', prefix .. 'finished', finished) end
+for at = 6, #ARGV do
+  local key = prefix .. ARGV[at]
+  if redis.call('GET', key) == id then redis.call('DEL', key) end
+end
+redis.call('DEL', prefix .. 's:' .. id, prefix .. 'c:' .. id)
+redis.call('ZREM', prefix .. 'due', id)
+return 'stored'
+"""
+
+_HOLD = """
+local holder = redis.call('GET', ARGV[1] .. 'writer')
+if holder and holder ~= ARGV[2] then return 0 end
+redis.call('SET', ARGV[1] .. 'writer', ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+_RELEASE = """
+if redis.call('GET', ARGV[1] .. 'writer') == ARGV[2] then redis.call('DEL', ARGV[1] .. 'writer') end
+return 1
+"""
+
+_BATCH = """
+local prefix, me, id, limit = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('GET', prefix .. 'writer') ~= me then return false end
+local batch = redis.call('HMGET', prefix .. 'batch', 'id', 'sessions')
+if batch[1] then return batch end
+local sessions = math.min(limit, redis.call('LLEN', prefix .. 'finished'))
+if sessions == 0 then return false end
+redis.call('HSET', prefix .. 'batch', 'id', id, 'sessions', string.format('%.0f', sessions))
+return {id, string.format('%.0f', sessions)}
+"""
+
+_PAGE = """
+if redis.call('HGET', ARGV[1] .. 'batch', 'id') ~= ARGV[2] then return false end
+return redis.call('LRANGE', ARGV[1] .. 'finished', ARGV[3], ARGV[4])
+"""
+
+_CLOSE = """
+local batch = redis.call('HMGET', ARGV[1] .. 'batch', 'id', 'sessions')
+if batch[1] ~= ARGV[2] then return 0 end
+redis.call('LTRIM', ARGV[1] .. 'finished', batch[2], -1)
+redis.call('DEL', ARGV[1] .. 'batch')
+return tonumber(batch[2])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script and the name under which Redis keeps it."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+FIND = Script(_TAKE + _FIND)
+"""Take over the sessions that keys lead to, up to the first that is alive. Args: prefix, server, now, keys."""
+
+RECLAIM = Script(_TAKE + _RECLAIM)
+"""Take over sessions, also those that are this server's own already. Args: prefix, server, ids."""
+
+DUE = Script(_TAKE + _DUE)
+"""Take over sessions that are over. Args: prefix, server, latest expiry, how many to pass over, how many to take."""
+
+STORE = Script(_STORE)
+"""Store changes of sessions, all or none. Args: prefix, server, now, whether it was sent before; per session id,
+mode (`create`, `append`, `rewrite`), epoch, version, expiry, due, changes, count of keys, keys. A session that is
+created has its device as the first key, and there must be no other active session of that device."""
+
+FINISH = Script(_FINISH)
+"""Remove a session and queue what is logged of it. Args: prefix, id, epoch, version, finished session, keys."""
+
+HOLD, RELEASE = Script(_HOLD), Script(_RELEASE)
+"""Be the only server that writes the warehouse, for some time; let another be it."""
+
+BATCH, PAGE, CLOSE = Script(_BATCH), Script(_PAGE), Script(_CLOSE)
+"""The batch to write; a part of its sessions; forget it and them."""

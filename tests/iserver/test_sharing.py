@@ -1,0 +1,235 @@
+"""Several iservers with the same sessions, in process, over a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+import pytest
+
+from iserver.settings import ServerSettings
+from iserver.sharing import OVERDUE_MS
+from tests.iserver.conftest import EXAMPLE, Clock, Iserver, running
+from tests.redis_server import RedisServer
+
+Together = Callable[..., Awaitable[Iserver]]
+RATING = {"feature": "RatingBox", "event": "Rating"}
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Any:
+    with RedisServer(tmp_path, durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def join(tmp_path: Path, clock: Clock, redis: RedisServer) -> AsyncIterator[Together]:
+    """Starts servers that share their sessions and the warehouse."""
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str, **changes: Any) -> Iserver:
+            settings = ServerSettings(
+                data_dir=tmp_path / name,
+                config_file=EXAMPLE / "shop.json",
+                enable_cmd=True,
+                warehouse=str(tmp_path / "warehouse"),
+                sessions=redis.url,
+            )
+            return await stack.enter_async_context(running(replace(settings, **changes), clock, Named(name)))
+
+        yield start
+
+
+class Named:
+    """Ids of one server."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._count = 0
+
+    def __call__(self) -> str:
+        self._count += 1
+        return f"{self._name}-{self._count}"
+
+
+def logged(warehouse: Path) -> Counter[str]:
+    """Impressions, ratings and sessions in the tables, with the number of times they are there."""
+
+    def texts(query: str, table: str) -> list[str]:
+        files = f"read_parquet('{warehouse}/tables/{table}/*/*/*.parquet', union_by_name=true)"
+        return [text for (text,) in duckdb.connect().execute(query.format(files)).fetchall()]
+
+    facts = Counter(texts("SELECT unnest(impressions).impression_id FROM {}", "rating_box"))
+    facts.update(texts("SELECT 'stars ' || unnest(rating).stars FROM {}", "rating_box"))
+    facts.update(texts("SELECT 'session ' || session_id FROM {}", "session"))
+    return facts
+
+
+async def flush(server: Iserver) -> str:
+    answer = await server.post("cmd", {"action": "flushToWarehouse"})
+    assert answer.status == 200, await answer.text()
+    return await answer.text()
+
+
+async def show(server: Iserver, impression: str, device: str = "dev-1", **args: Any) -> Any:
+    body = {"RatingBox": {"product": "p1"}}
+    return await server.features(body, impression=impression, args={"deviceId": device, **args})
+
+
+async def test_a_session_goes_from_server_to_server_and_loses_nothing(join: Together, tmp_path: Path):
+    a, b = await join("a"), await join("b")
+    sessions = set()
+    for number in range(10):
+        server, other = (a, b) if number % 2 else (b, a)
+        sessions.add((await show(server, f"imp-{number}"))["session"]["sessionId"])
+        assert await other.signal(**RATING, impressionId=f"imp-{number}", args={"stars": number}) == 200
+    assert len(sessions) == 1
+    assert await flush(a) == "flushed 1 sessions to the warehouse\n"
+    facts = logged(tmp_path / "warehouse")
+    assert set(facts) == {
+        *(f"imp-{number}" for number in range(10)),
+        *(f"stars {number}" for number in range(10)),
+        f"session {sessions.pop()}",
+    }
+    assert set(facts.values()) == {1}
+
+
+async def test_servers_that_meet_a_visitor_at_once_make_one_session(join: Together, tmp_path: Path):
+    servers = [await join(name) for name in "abc"]
+    answers = await asyncio.gather(
+        *(show(server, f"imp-{number}-{at}") for number in range(4) for at, server in enumerate(servers))
+    )
+    assert len({answer["session"]["sessionId"] for answer in answers}) == 1
+    await flush(servers[0])
+    facts = logged(tmp_path / "warehouse")
+    assert len(facts) == 13
+    assert set(facts.values()) == {1}
+
+
+async def test_requests_in_flight_are_done_again_when_another_server_takes_the_session(join: Together, tmp_path: Path):
+    a, b = await join("a"), await join("b")
+    await show(a, "first")
+    shown = [show(server, f"imp-{number}") for number in range(20) for server in (a,)]
+    rated = [b.signal(**RATING, impressionId="first", args={"stars": number}) for number in range(20)]
+    outcomes = await asyncio.gather(*shown, *rated)
+    assert outcomes[20:] == [200] * 20
+    await flush(b)
+    facts = logged(tmp_path / "warehouse")
+    assert len(facts) == 1 + 20 + 20 + 1
+    assert set(facts.values()) == {1}
+
+
+async def test_what_one_server_showed_another_knows_when_it_has_an_older_copy(join: Together):
+    a, b = await join("a"), await join("b")
+    await show(a, "imp-1")
+    await show(b, "imp-2")
+    assert await a.signal(**RATING, impressionId="imp-2", args={"stars": 1}) == 200
+    assert await b.signal(**RATING, impressionId="never", args={"stars": 1}) == 404
+
+
+async def test_a_session_key_leads_to_the_session_that_got_it_last_wherever_that_is(join: Together, tmp_path: Path):
+    a, b = await join("a"), await join("b")
+    await show(a, "imp-a", "dev-a", arrivalId="arrival")
+    await show(b, "imp-b", "dev-b", arrivalId="arrival")
+    cart = {"id": {"arrivalId": "arrival"}, "event": "AddToCart", "args": {"value": 1.5, "sku": "s"}}
+    assert (await a.post("signal", cart)).status == 200
+    await flush(a)
+    files = f"read_parquet('{tmp_path}/warehouse/tables/session/*/*/*.parquet', union_by_name=true)"
+    query = f"SELECT device_id FROM {files} WHERE len(add_to_cart) = 1"
+    assert duckdb.connect().execute(query).fetchall() == [("dev-b",)]
+
+
+async def test_another_value_of_a_session_key_ends_the_session_that_another_server_has(join: Together):
+    a, b = await join("a"), await join("b")
+    first = (await show(a, "imp-1", arrivalId="one"))["session"]["sessionId"]
+    second = (await show(b, "imp-2", arrivalId="two"))["session"]["sessionId"]
+    assert first != second
+    third = (await show(a, "imp-3"))["session"]["sessionId"]
+    assert third == second
+    gone = await a.post("signal", {"id": {"arrivalId": "one"}})
+    assert gone.status == 410
+
+
+async def test_the_session_of_a_device_is_told_as_it_is_now(join: Together):
+    a, b = await join("a"), await join("b")
+    await show(a, "imp-1", userId="before")
+    await show(b, "imp-2", userId="after")
+    answer = orjson.loads(await (await a.get("session?id=dev-1")).read())
+    assert answer["userId"] == "after"
+
+
+async def test_sessions_of_a_server_that_is_gone_are_finished_by_another(
+    join: Together, clock: Clock, tmp_path: Path, redis: RedisServer
+):
+    a, b = await join("a"), await join("b")
+    for number in range(300):
+        await show(a, f"imp-{number}", f"dev-{number}")
+    await show(b, "alive", "dev-b")
+    assert a.parts.sharing is not None
+    await a.parts.sharing.sessions.link.close()  # as good as dead
+    clock.advance(minutes=31)
+    assert b.parts.sharing is not None
+    await show(b, "alive again", "dev-b")
+    await b.parts.sharing.tend()
+    assert len(b.server.sessions) == 1  # they are left to their owner for a while
+    clock.advance(ms=OVERDUE_MS)
+    await b.parts.sharing.tend()
+    await b.server.sweep_all()
+    assert await b.parts.run_etl() == 301
+    facts = logged(tmp_path / "warehouse")
+    assert {f"imp-{number}" for number in range(300)} <= set(facts)
+    assert set(facts.values()) == {1}
+
+
+async def test_a_server_that_ends_leaves_its_sessions_to_the_others(
+    join: Together, tmp_path: Path, clock: Clock, redis: RedisServer
+):
+    settings = ServerSettings(tmp_path / "c", config_file=EXAMPLE / "shop.json", sessions=redis.url)
+    async with running(settings, clock, Named("c")) as c:  # type: ignore[arg-type]
+        session = (await show(c, "imp-1"))["session"]["sessionId"]
+    b = await join("b")
+    assert (await show(b, "imp-2"))["session"]["sessionId"] == session
+
+
+async def test_a_flush_ends_the_sessions_of_every_server(join: Together):
+    a, b = await join("a"), await join("b")
+    await show(a, "imp-a", "dev-a")
+    await show(b, "imp-b", "dev-b")
+    assert await flush(a) == "flushed 2 sessions to the warehouse\n"
+    answer = await b.post("signal", {"id": {"deviceId": "dev-b"}})
+    assert answer.status == 410
+
+
+async def test_redis_may_end_and_come_back(join: Together, redis: RedisServer, tmp_path: Path):
+    a = await join("a")
+    session = (await show(a, "imp-1"))["session"]["sessionId"]
+    redis.kill()
+    asking = asyncio.create_task(show(a, "imp-2"))
+    await asyncio.sleep(0.3)
+    await asyncio.to_thread(redis.start_again)
+    assert (await asking)["session"]["sessionId"] == session
+    await flush(a)
+    assert logged(tmp_path / "warehouse") == Counter({"imp-1": 1, "imp-2": 1, f"session {session}": 1})
+
+
+async def test_without_redis_nothing_is_answered_from_memory(
+    join: Together, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    a = await join("a")
+    await show(a, "imp-1")
+    assert a.parts.sharing is not None
+    monkeypatch.setattr(a.parts.sharing.sessions.link, "_timeout_s", 0.2)
+    redis.kill()
+    answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {"ProductInfo": {}}})
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert (await a.get("session?id=dev-1")).status == 503
+    assert len(a.server.sessions) == 0
+    await asyncio.to_thread(redis.start_again)
+    assert (await a.get("session?id=dev-1")).status == 200
