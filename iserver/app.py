@@ -156,9 +156,10 @@ async def open_parts(
             configuration = await loader.load()
         except (UnreachableError, InvalidConfigurationError) as error:
             raise StartupError(str(error)) from error
-        location = (
-            settings.warehouse or configuration.environment.warehouse_location or str(settings.data_dir / "warehouse")
-        )
+        location = settings.warehouse or configuration.environment.warehouse_location
+        if location is None and settings.sessions is not None:
+            raise StartupError("--sessions needs a warehouse that all its servers write: give --warehouse")
+        location = location or str(settings.data_dir / "warehouse")
         await asyncio.to_thread(open_place, location)
         streams, sharing = Streams(), None
         given = _Given(configuration, streams, partial(open_tables, location, settings.table_format), plugins)

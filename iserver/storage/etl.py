@@ -38,7 +38,7 @@ class Finished(Protocol):
         """The batch to write to the warehouse: one that was interrupted, else a new one."""
 
     def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:
-        """The sessions of a batch, some in each item, one a line, as `to_json` wrote them. Blocks: call it in a thread."""
+        """The sessions of a batch, some in each item, one a line. Blocks: call it in a thread."""
 
     async def close_batch(self, batch: Batch) -> int:
         """Forget the sessions of a batch: they are in the warehouse. Returns how many they were."""

@@ -68,7 +68,7 @@ class FinishedQueue:
         return Batch(found[0].decode(), 0, int(found[1]) - 1)
 
     def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:
-        """The sessions of a batch, some in each item, one a line, as `to_json` wrote them. Blocks: call it in a thread.
+        """The sessions of a batch, some in each item, one a line. Blocks: call it in a thread.
 
         Raises:
             WarehouseError: Redis does not answer, or another server has written the batch meanwhile.

@@ -191,7 +191,9 @@ async def test_sessions_of_a_server_that_is_gone_are_finished_by_another(
 async def test_a_server_that_ends_leaves_its_sessions_to_the_others(
     join: Together, tmp_path: Path, clock: Clock, redis: RedisServer
 ):
-    settings = ServerSettings(tmp_path / "c", config_file=EXAMPLE / "shop.json", sessions=redis.url)
+    settings = ServerSettings(
+        tmp_path / "c", config_file=EXAMPLE / "shop.json", sessions=redis.url, warehouse=str(tmp_path / "warehouse")
+    )
     async with running(settings, clock, Named("c")) as c:  # type: ignore[arg-type]
         session = (await show(c, "imp-1"))["session"]["sessionId"]
     b = await join("b")
