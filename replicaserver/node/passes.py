@@ -12,6 +12,7 @@ from replicaserver.storage.rocks import RocksStore
 from replicaserver.writes import Draft
 
 SLICE_ROWS = 2000
+SLICE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -47,8 +48,9 @@ async def rewrite(partition: Partition, work: Pass, pause_s: float, tell: Callab
 
 def _read(store: RocksStore, start: bytes, work: Pass) -> tuple[int, list[Exchange], bytes | None]:
     """How many rows a slice has, which of them change, and where the next slice begins."""
-    rows = store.read(start, SLICE_ROWS + 1)
-    following = rows.pop()[0] if len(rows) > SLICE_ROWS else None
+    rows = store.read(start, SLICE_ROWS, SLICE_BYTES)
+    is_full = len(rows) == SLICE_ROWS or sum(len(key) + len(stored) for key, stored in rows) >= SLICE_BYTES
+    following = rows[-1][0] + b"\0" if is_full else None
     return len(rows), work.exchanges(rows), following
 
 

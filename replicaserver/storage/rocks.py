@@ -200,13 +200,28 @@ class RocksStore:
         inside = takewhile(lambda row: row[0] >= start, cast(Iterator[Row], rows))
         return chain(inside, _holding(options, stop))
 
-    def read(self, start: bytes, count: int) -> list[Row]:
+    def read(self, start: bytes, count: int, size_bytes: int = 1 << 62) -> list[Row]:
         """The first rows from `start` on.
+
+        Args:
+            start: The raw key to begin at.
+            count: How many rows at most.
+            size_bytes: Keys and values after which no further row is read.
 
         Raises:
             StoreError: They cannot be read, or the store is closed.
         """
-        return _guarded(lambda: list(islice(self.scan(start, b""), count)))
+
+        def read() -> list[Row]:
+            rows, size = [], 0
+            for key, stored in islice(self.scan(start, b""), count):
+                rows.append((key, stored))
+                size += len(key) + len(stored)
+                if size >= size_bytes:
+                    break
+            return rows
+
+        return _guarded(read)
 
     def batch(self) -> Batch:
         """An empty batch for `apply` or `write`."""

@@ -144,3 +144,8 @@ def test_a_damaged_file_adds_nothing(tmp_path: Path, store: RocksStore):
     with pytest.raises(StoreError, match="magic number"):
         store.ingest([tmp_path / "0.sst"])
     assert list(store.scan(b"", b"")) == []
+
+
+def test_reading_ends_when_enough_bytes_are_read(store: RocksStore):
+    fill(store, b"a", b"b", b"c")
+    assert [key for key, _ in store.read(b"", 10, 15)] == [b"a", b"b"]  # a row has 11 bytes
