@@ -14,9 +14,12 @@ import duckdb
 import orjson
 import pytest
 
+from iserver.app import open_parts
 from iserver.settings import ServerSettings
 from iserver.sharing import OVERDUE_MS
+from shared.errors import StartupError
 from tests.iserver.conftest import EXAMPLE, Clock, Iserver, running
+from tests.iserver.cutting_proxy import CuttingProxy
 from tests.redis_server import RedisServer
 
 Together = Callable[..., Awaitable[Iserver]]
@@ -235,3 +238,92 @@ async def test_without_redis_nothing_is_answered_from_memory(
     assert len(a.server.sessions) == 0
     await asyncio.to_thread(redis.start_again)
     assert (await a.get("session?id=dev-1")).status == 200
+
+
+async def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_doubled(
+    join: Together, redis: RedisServer, tmp_path: Path
+):
+    proxy = CuttingProxy(redis.port)
+    a = await join("a", sessions=f"redis://127.0.0.1:{await proxy.start()}/0")
+    await show(a, "first")
+    for number in range(5):
+        proxy.cuts = 1
+        assert await a.signal(**RATING, impressionId="first", args={"stars": number}) == 200
+    proxy.cuts = 1
+    await show(a, "new", "dev-2")  # a session whose creation goes unanswered
+    assert proxy.lost_count == 6
+    proxy.cuts = 1
+    await flush(a)
+    await proxy.stop()
+    facts = logged(tmp_path / "warehouse")
+    assert set(facts) >= {"first", "new", *(f"stars {number}" for number in range(5))}
+    assert set(facts.values()) == {1}
+
+
+async def test_a_lost_answer_is_found_out_also_after_another_server_took_the_session(
+    join: Together, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    proxy = CuttingProxy(redis.port)
+    a, b = await join("a", sessions=f"redis://127.0.0.1:{await proxy.start()}/0"), await join("b")
+    await show(a, "first")
+    monkeypatch.setattr("iserver.storage.redis_link.RETRY_S", 1.0)
+    proxy.cuts = 1
+    rating = asyncio.create_task(a.signal(**RATING, impressionId="first", args={"stars": 1}))
+    await proxy.lost.wait()
+    await show(b, "second")  # b has it now, with what a does not know that it stored
+    assert await rating == 200
+    await flush(b)
+    await proxy.stop()
+    facts = logged(tmp_path / "warehouse")
+    assert set(facts) >= {"first", "second", "stars 1"}
+    assert set(facts.values()) == {1}
+
+
+async def test_a_device_hears_of_a_flush_where_it_listens_with_the_time_that_features_tell(
+    join: Together, tmp_path: Path
+):
+    document = orjson.loads((EXAMPLE / "shop.json").read_bytes())
+    device = document["qa"]["devices"][0]["persistentId"]
+    config = tmp_path / "shop.json"
+    config.write_bytes(orjson.dumps(document))
+    a, b = await join("a", config_file=config), await join("b", config_file=config)
+    told = (await show(b, "imp-1", device))["session"]["lastFlushTime"]
+    async with a.client.get(f"/iserver/sse?id={device}") as stream:
+        assert await stream.content.readuntil(b"data: ") and int(await stream.content.readline()) == told
+        document["qa"]["devices"][0]["flushTime"] = 1_800_000_000_000
+        document["revision"] = "another"
+        config.write_bytes(orjson.dumps(document))
+        await b.parts.synchroniser.sync()
+        assert b"flushcache" in await stream.content.readuntil(b"data: ")
+        new = int(await stream.content.readline())
+    assert new > told
+    assert (await show(b, "imp-2", device))["session"]["lastFlushTime"] == new
+
+
+async def test_a_server_without_its_redis_does_not_start(tmp_path: Path):
+    settings = ServerSettings(
+        tmp_path / "a",
+        config_file=EXAMPLE / "shop.json",
+        sessions="redis://:secret@127.0.0.1:1/0",
+        warehouse=str(tmp_path),
+    )
+    with pytest.raises(StartupError, match=r"--sessions redis://127\.0\.0\.1:1/0: ") as refused:
+        await open_parts(settings)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(StartupError, match="--warehouse"):
+        await open_parts(replace(settings, warehouse=None))
+
+
+async def test_a_full_redis_refuses_and_forgets_nothing(join: Together, redis: RedisServer, tmp_path: Path):
+    a = await join("a")
+    await show(a, "imp-1")
+    assert a.parts.sharing is not None
+    client = a.parts.sharing.sessions.link.redis
+    await client.config_set("maxmemory", "1")
+    answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {"ProductInfo": {}}})
+    assert answer.status == 503
+    await client.config_set("maxmemory", "0")
+    await client.script_flush()
+    await show(a, "imp-2")
+    await flush(a)
+    assert {name for name in logged(tmp_path / "warehouse") if name.startswith("imp")} == {"imp-1", "imp-2"}
