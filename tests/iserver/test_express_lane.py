@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from iserver.refusals import NotStoredError
 from iserver.settings import ServerSettings
 from tests.iserver.conftest import EXAMPLE, Clock, Ids, Iserver, running
 
@@ -144,8 +145,6 @@ async def test_both_lanes_leave_the_same_sessions(lanes: tuple[Iserver, Iserver]
 
 
 async def test_a_change_that_cannot_be_stored_is_503_in_both_lanes(lanes: tuple[Iserver, Iserver], monkeypatch):
-    from iserver.refusals import NotStoredError
-
     async def store(*_sessions: Any) -> None:
         raise NotStoredError("cannot store changes: disk full")
 
