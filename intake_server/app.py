@@ -7,6 +7,7 @@ import importlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
@@ -22,7 +23,7 @@ from intake_server.handlers.data import DataHandlers, data_routes
 from intake_server.handlers.listing import ListingHandlers
 from intake_server.handlers.pages import PageHandlers, page_routes
 from intake_server.handlers.source import SourceHandlers
-from intake_server.handlers.wire import error_response
+from intake_server.handlers.wire import error_answer, error_response
 from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import Form, Policy
 from intake_server.service.catalogs import Catalogs
@@ -40,6 +41,7 @@ from intake_server.storage.catalog_files import UnreadableCatalog
 from intake_server.storage.export_files import ExportFiles
 from intake_server.storage.recipe_shelf import RecipeShelf, read_key
 from shared.errors import StartupError
+from shared.express import MAX_BODY_BYTES, ExpressLane, HotQuery, HotRoute
 from shared.metrics import Metrics
 from shared.web import apply_manners, health_routes
 
@@ -210,8 +212,21 @@ def routes(
     ]
 
 
-def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
-    """The aiohttp application of a server, under a URL prefix."""
+@dataclass(frozen=True, slots=True)
+class Http:
+    """What a catalog server answers HTTP with.
+
+    Attributes:
+        app: Every route; starting and closing it starts and closes the server.
+        express: The hot routes again, without the cost of a framework.
+    """
+
+    app: web.Application
+    express: ExpressLane
+
+
+def make_http(server: CatalogServer, prefix: str = "") -> Http:
+    """The HTTP application of a server under a URL prefix, and the express lane beside it."""
     settings = server.settings
     listing = ListingHandlers(server.catalogs, server.guard)
     source = SourceHandlers(
@@ -228,11 +243,28 @@ def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
     api = CatalogApi(addresses, server.catalogs)
     data = DataHandlers(addresses, server.exports, send_timeout_s=settings.send_timeout_s)
     app = web.Application(client_max_size=settings.max_body + 1)
-    apply_manners(app, error_response=error_response, metrics=server.metrics)
+    manners = apply_manners(app, error_response=error_response, metrics=server.metrics)
     table = routes(listing, source, api, data, server)
     app.add_routes([_under(prefix, route) for route in table] if prefix else table)
     app.cleanup_ctx.append(_life_of(server))
-    return app
+    hot = hot_routes(listing, source, f"/{prefix}" if prefix else "")
+    lane = ExpressLane(
+        hot,
+        manners,
+        error_answer=error_answer,
+        max_body_bytes=min(MAX_BODY_BYTES, settings.max_body),
+        handler_cancellation=True,
+    )
+    return Http(app, lane)
+
+
+def hot_routes(listing: ListingHandlers, source: SourceHandlers, under: str) -> list[HotRoute | HotQuery]:
+    """What clients call all the time: answered in the express lane as well as by `routes`, which stream besides."""
+    return [
+        HotQuery(f"{under}/v1/info", listing.info_express),  # §3.1
+        HotQuery(f"{under}/v1/source", listing.source_express),  # §3.2
+        HotRoute(f"{under}/v1/source", source.express),  # §3.3 to §3.5
+    ]
 
 
 def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:

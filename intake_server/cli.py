@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from intake_server import checking
 from intake_server.access import BaseAuth, Plugin, SecretAuth
-from intake_server.app import CatalogServer, make_app
+from intake_server.app import CatalogServer, make_http
 from intake_server.service.guard import Caller
 from intake_server.settings import Settings
 from intake_server.storage.auth import plugin_from, read_keys
@@ -267,4 +267,5 @@ def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebS
     server = CatalogServer(settings, plugin)
     if isinstance(plugin, SecretAuth) and plugin.was_generated:
         click.echo(f"intake_server: the secret for the header {plugin.key} is {plugin.secret}", err=True)
-    return WebService(make_app(server, options.prefix), reload=server.reload, handler_cancellation=True)
+    http = make_http(server, options.prefix)
+    return WebService(http.app, reload=server.reload, handler_cancellation=True, express=http.express)

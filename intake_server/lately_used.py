@@ -52,6 +52,10 @@ class LatelyUsed(Generic[T]):
         self._kept.move_to_end(key)
         return known[0]
 
+    def look(self, key: Hashable) -> T | None:
+        """A thing as `get` gives it, without counting when it is not here."""
+        return self.get(key) if key in self._kept else None
+
     def put(self, key: Hashable, thing: T) -> None:
         """Keep a thing; the longest unused ones make room. Whoever still uses one of those has it until then."""
         if thing.size > self._largest or key in self._kept:

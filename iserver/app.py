@@ -301,7 +301,10 @@ def make_http(parts: Parts, settings: ServerSettings, *, is_draining: Callable[[
     app.on_shutdown.append(on_shutdown)
     app.on_cleanup.append(on_cleanup)
     hot = hot_routes(_visitors(parts, is_draining), settings)
-    return Http(app, ExpressLane(hot, manners, error_answer=error_answer, cors_headers=cors.headers))
+    lane = ExpressLane(
+        hot, manners, error_answer=lambda problem, _headers: error_answer(problem), cors_headers=cors.headers
+    )
+    return Http(app, lane)
 
 
 def hot_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[HotRoute]:

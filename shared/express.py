@@ -16,17 +16,16 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
-from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import structlog
 from aiohttp import web
-from aiohttp.http import SERVER_SOFTWARE
+from multidict import MultiMapping
 
 from shared.errors import Problem
 from shared.hot_heads import MAX_HEAD_BYTES, HotHead, HotHeads
 from shared.manners import Answer, Manners, sane_request_id
+from shared.plain_answers import Encoder
 from shared.web import read_body, response
 
 log = structlog.get_logger("shared.express")
@@ -52,8 +51,15 @@ class Later:
     after: Awaitable[object]
 
 
+class NotExpress(Exception):  # noqa: N818 - a way on, not an error
+    """A handler found, before it answered or changed anything, that aiohttp has to answer this request."""
+
+
 Handler = Callable[[bytes, Mapping[str, str]], "Answer | Later | Awaitable[Answer]"]
-"""Answers a body and headers, at once or later; raises what `Manners` can make a problem of."""
+"""Answers a body and headers, at once or later; raises what `Manners` can make a problem of, or `NotExpress`."""
+
+QueryHandler = Callable[[MultiMapping[str], Mapping[str, str]], "Answer | Later | Awaitable[Answer]"]
+"""The same for a query and headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class HotRoute:
 
     path: str
     handler: Handler
+    method: ClassVar[str] = "POST"
 
     def full(self, max_body_bytes: int) -> web.RouteDef:
         """The same route for the aiohttp application beside the lane.
@@ -87,37 +94,58 @@ class HotRoute:
         return web.post(self.path, handle)
 
 
+@dataclass(frozen=True, slots=True)
+class HotQuery:
+    """A path whose GET requests the lane answers.
+
+    Attributes:
+        path: The path, exactly; metrics name the route by it.
+        handler: Answers a request.
+    """
+
+    path: str
+    handler: QueryHandler
+    method: ClassVar[str] = "GET"
+
+
 class ExpressLane:
     """Answers plain requests to hot routes, and gives away all other connections.
 
     Args:
         routes: The hot routes.
         manners: What the lane has in common with the application beside it.
-        error_answer: Encodes problems in the protocol's error shape.
+        error_answer: Encodes problems in the protocol's error shape, for a request with these headers.
         cors_headers: Further headers for an ``Origin``, or for its absence.
         max_body_bytes: Requests with a larger body go to aiohttp.
         patience_s: How long an incomplete request may wait here, before aiohttp's own time limit for it begins.
         keep_alive_s: How long a connection may be idle.
+        handler_cancellation: Whether a client that goes away ends its handler.
     """
 
     def __init__(
         self,
-        routes: Sequence[HotRoute],
+        routes: Sequence[HotRoute | HotQuery],
         manners: Manners,
         *,
-        error_answer: Callable[[Problem], Answer],
+        error_answer: Callable[[Problem, Mapping[str, str]], Answer],
         cors_headers: Callable[[str | None], Mapping[str, str]] = lambda _origin: {},
         max_body_bytes: int = MAX_BODY_BYTES,
         patience_s: float = PATIENCE_S,
         keep_alive_s: float = KEEP_ALIVE_S,
+        handler_cancellation: bool = False,
     ) -> None:
-        self.heads = HotHeads({route.path: route for route in routes}, max_body_bytes=max_body_bytes)
+        self.heads: HotHeads[HotRoute | HotQuery] = HotHeads(
+            {route.path: route for route in routes if isinstance(route, HotRoute)},
+            max_body_bytes=max_body_bytes,
+            gets={route.path: route for route in routes if isinstance(route, HotQuery)},
+        )
         self.manners = manners
         self.error_answer = error_answer
-        self.encoder = _Encoder(cors_headers)
+        self.encoder = Encoder(cors_headers)
         self.max_waiting_bytes = max_body_bytes + MAX_HEAD_BYTES
         self.patience_s = patience_s
         self.keep_alive_s = keep_alive_s
+        self.handler_cancellation = handler_cancellation
         self.connections: set[_Connection] = set()
         self.is_draining = False
         self._server: Callable[[], asyncio.Protocol] | None = None
@@ -144,63 +172,12 @@ class ExpressLane:
             connection.abort()
 
 
-class _Encoder:
-    """Answers as bytes, as aiohttp would send them; what is the same for many is made once."""
-
-    def __init__(self, cors_headers: Callable[[str | None], Mapping[str, str]]) -> None:
-        self._cors_headers = cors_headers
-        self._starts: dict[int, tuple[Mapping[str, str], bytes]] = {}
-        self._ends: dict[str | None, bytes] = {}
-        self._second = 0
-        self._date = b""
-
-    def encode(self, answer: Answer, origin: str | None) -> bytes:
-        """The whole answer to a request with this ``Origin``."""
-        body = answer.body
-        return b"%b%d%b%b%b" % (self._start(answer), len(body), self._date_line(), self._end(origin), body)
-
-    def _start(self, answer: Answer) -> bytes:
-        if answer.status != 200:
-            return _start(answer)
-        known = self._starts.get(id(answer.headers))
-        if known is None:
-            if len(self._starts) >= 16:
-                self._starts.clear()
-            known = self._starts[id(answer.headers)] = (answer.headers, _start(answer))
-        return known[1]
-
-    def _date_line(self) -> bytes:
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            date = formatdate(second, usegmt=True)
-            self._date = f"\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n".encode()
-        return self._date
-
-    def _end(self, origin: str | None) -> bytes:
-        end = self._ends.get(origin)
-        if end is None:
-            if len(self._ends) >= 256:
-                self._ends.clear()
-            end = self._ends[origin] = _lines(self._cors_headers(origin)) + b"\r\n"
-        return end
-
-
-def _start(answer: Answer) -> bytes:
-    line = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n".encode()
-    return line + _lines(answer.headers) + b"Content-Length: "
-
-
-def _lines(headers: Mapping[str, str]) -> bytes:
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
-
-
 class _Connection(asyncio.Protocol):
     """One client in the lane; at most one of its requests is under way."""
 
     __slots__ = (
-        *("_lane", "_loop", "_transport", "_waiting", "_head", "_answer", "_started_s", "_can_write"),
-        *("_reads", "_patience", "_keep_alive", "_drained"),
+        *("_lane", "_loop", "_transport", "_waiting", "_head", "_request", "_answer", "_task", "_started_s"),
+        *("_can_write", "_reads", "_patience", "_keep_alive", "_drained"),
     )
 
     def __init__(self, lane: ExpressLane) -> None:
@@ -208,7 +185,9 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiting = b""
-        self._head: HotHead[HotRoute] | None = None  # of the request under way
+        self._head: HotHead[HotRoute | HotQuery] | None = None  # of the request under way
+        self._request = b""  # all of it, while it may still go to aiohttp
+        self._task: asyncio.Future[Any] | None = None
         self._answer: Answer | None = None
         self._started_s = time.perf_counter()
         self._can_write = True
@@ -233,7 +212,9 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._leave()
         self._transport = None
-        self._waiting = b""
+        self._waiting = self._request = b""
+        if self._task is not None and self._lane.handler_cancellation:
+            self._task.cancel()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -275,7 +256,7 @@ class _Connection(asyncio.Protocol):
             if len(waiting) < end:
                 self._wait()
                 return
-            self._waiting = waiting[end:]
+            self._request, self._waiting = waiting[:end], waiting[end:]
             self._begin(head, waiting[begin:end])
         if not self._reads:
             self._read_on(True)
@@ -286,8 +267,12 @@ class _Connection(asyncio.Protocol):
             self._patience = None
         self._head = head
         self._started_s = time.perf_counter()
+        route = head.route
         try:
-            answer = head.route.handler(body, head.headers)
+            if isinstance(route, HotRoute):
+                answer = route.handler(body, head.headers)
+            else:
+                answer = route.handler(head.query, head.headers)
         except Exception as error:  # noqa: BLE001 - the error boundary: a bug becomes an answer
             self._fail(error)
             return
@@ -295,12 +280,17 @@ class _Connection(asyncio.Protocol):
             self._send(answer)
         elif type(answer) is Later:
             self._answer = answer.answer
-            asyncio.ensure_future(answer.after).add_done_callback(self._end)
+            self._await(answer.after)
         else:
-            asyncio.ensure_future(cast(Awaitable[Answer], answer)).add_done_callback(self._end)
+            self._await(cast(Awaitable[Answer], answer))
+
+    def _await(self, awaited: Awaitable[object]) -> None:
+        self._task = asyncio.ensure_future(awaited)
+        self._task.add_done_callback(self._end)
 
     def _end(self, done: asyncio.Future[Any]) -> None:
         """The answer that was awaited is there, or what must be done before it."""
+        self._task = None
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is None:
             answer, self._answer = self._answer, None
@@ -316,18 +306,31 @@ class _Connection(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         assert self._head is not None
+        if isinstance(error, NotExpress):
+            if self._drained is None:
+                self._decline()
+                return
+            error = Problem(503, "the server is stopping", headers={"Retry-After": "1"})
         request_id = sane_request_id(self._head.headers.get("X-Request-Id"))
         problem = self._lane.manners.problem(error, self._head.route.path, request_id)
-        answer = self._lane.error_answer(problem)
-        self._send(Answer(answer.body, {**answer.headers, "X-Request-Id": request_id}, answer.status), request_id)
+        answer = self._lane.error_answer(problem, self._head.headers)
+        headers = {**answer.headers, "X-Request-Id": request_id}
+        self._send(Answer(answer.body, headers, answer.status, answer.reason), request_id)
+
+    def _decline(self) -> None:
+        """Give the request under way to aiohttp, and the connection with it."""
+        self._head = None
+        self._hand_over(self._request)
+        self._request = b""
 
     def _send(self, answer: Answer, request_id: str | None = None) -> None:
         head, self._head = self._head, None
         assert head is not None
+        self._request = b""
         path, headers = head.route.path, head.headers
         self._lane.manners.ended(
             path,
-            "POST",
+            head.route.method,
             path,
             answer.status,
             self._started_s,
@@ -335,7 +338,8 @@ class _Connection(asyncio.Protocol):
         )
         if self._transport is None:  # the client went away
             return
-        self._transport.write(self._lane.encoder.encode(answer, headers.get("Origin")))
+        for piece in self._lane.encoder.encode(answer, headers.get("Origin")):
+            self._transport.write(piece)
         if self._drained is not None:
             self._waiting = b""
             self.close()
@@ -349,8 +353,12 @@ class _Connection(asyncio.Protocol):
         if not self._reads:
             self._read_on(True)
 
-    def _hand_over(self) -> None:
-        """Give the connection to aiohttp with all that is not answered yet."""
+    def _hand_over(self, request: bytes = b"") -> None:
+        """Give the connection to aiohttp with all that is not answered yet.
+
+        aiohttp forgets requests that come in one piece with bytes that it cannot read: so `request`, which the lane
+        has read already, goes by itself.
+        """
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -365,7 +373,9 @@ class _Connection(asyncio.Protocol):
         protocol.connection_made(transport)
         if not self._can_write:
             protocol.pause_writing()
-        protocol.data_received(waiting)
+        for piece in (request, waiting):
+            if piece:
+                protocol.data_received(piece)
 
     def _leave(self) -> None:
         self._lane.connections.discard(self)

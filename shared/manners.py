@@ -34,11 +34,13 @@ class Answer:
         body: What is sent.
         headers: Headers in the order in which they go out; Content-Type among them, Content-Length not.
         status: HTTP status code.
+        reason: The reason phrase; None is the usual one of the status.
     """
 
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
+    reason: str | None = None
 
 
 class Manners:

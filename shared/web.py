@@ -48,7 +48,7 @@ def json_error(_request: web.Request, problem: Problem) -> web.Response:
 
 def response(answer: Answer) -> web.Response:
     """An answer in the form of aiohttp."""
-    return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+    return web.Response(body=answer.body, status=answer.status, reason=answer.reason, headers=answer.headers)
 
 
 async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:

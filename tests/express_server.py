@@ -15,12 +15,12 @@ class ExpressTestServer(TestServer):
 
     def __init__(self, app: web.Application, express: ExpressLane) -> None:
         super().__init__(app)
-        self._express = express
+        self.express = express
         app.on_shutdown.append(lambda _app: express.drain(timeout_s=10))
 
     async def _make_runner(self, **options: Any) -> web.AppRunner:
         runner = _ExpressRunner(self.app, **options)
-        runner.express = self._express
+        runner.express = self.express
         return runner
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import MultiMapping
 
 from intake_server.encoding.control import pack
-from intake_server.handlers.wire import SOURCE_ID, tagged_response
+from intake_server.handlers.wire import SOURCE_ID, tagged, tagged_response
+from intake_server.listings import Page
 from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Guard
 from intake_server.service.views import Located, NoSuchEntry
 from shared.errors import Problem
+from shared.express import NotExpress
+from shared.manners import Answer
 
+Query = MultiMapping[str]
 _MOST_DIGITS = 15
 
 
@@ -22,56 +28,84 @@ class ListingHandlers:
     def __init__(self, catalogs: Catalogs, guard: Guard) -> None:
         self._catalogs = catalogs
         self._guard = guard
+        self._last: tuple[Page, Answer] | None = None
 
     async def info(self, request: web.Request) -> web.Response:
         """List a catalog, whole or by pages."""
-        caller = await self._guard.connect(request.headers)
-        size = _count(request, "page_size")
-        offset = _count(request, "page_offset") if size is not None else 0
-        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
-        page = await self._catalogs.page(view, offset or 0, size, caller)
-        return tagged_response(request, page.body, page.etag)
+        return tagged_response(request, await self._list(request.query, request.headers))
 
     async def source(self, request: web.Request) -> web.Response:
         """Describe one entry."""
-        caller = await self._guard.connect(request.headers)
-        names = request.query.getall("name", None)
+        return tagged_response(request, await self._describe(request.query, request.headers))
+
+    async def info_express(self, query: Query, headers: Mapping[str, str]) -> Answer:
+        """List a catalog in the express lane."""
+        _refuse_conditions(headers)
+        return await self._list(query, headers)
+
+    async def source_express(self, query: Query, headers: Mapping[str, str]) -> Answer:
+        """Describe one entry in the express lane."""
+        _refuse_conditions(headers)
+        return await self._describe(query, headers)
+
+    async def _list(self, query: Query, headers: Mapping[str, str]) -> Answer:
+        caller = await self._guard.connect(headers)
+        size = _count(query, "page_size")
+        offset = _count(query, "page_offset") if size is not None else 0
+        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
+        page = await self._catalogs.page(view, offset or 0, size, caller)
+        return self._page_answer(page)
+
+    def _page_answer(self, page: Page) -> Answer:
+        """The answer for a page; the last one is kept, since clients ask for the whole listing most of the time."""
+        if self._last is None or self._last[0] is not page:
+            self._last = (page, tagged(page.body, page.etag))
+        return self._last[1]
+
+    async def _describe(self, query: Query, headers: Mapping[str, str]) -> Answer:
+        caller = await self._guard.connect(headers)
+        names = query.getall("name", None)
         if names is None:
             raise Problem(400, "the query parameter 'name' is missing", code="missing_name")
         name = names[-1]
-        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
+        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
         try:
             located = await self._catalogs.locate(view, name, caller)
         except NoSuchEntry as error:
             raise NoSuchEntry("No such entry") from error
         await self._guard.check(caller, located.steps)
-        body, etag = self._described(located, name)
-        return tagged_response(request, body, etag)
+        return self._described(located, name)
 
-    def _described(self, located: Located, asked: str) -> tuple[bytes, str]:
-        """The answer for one entry and its entity tag: made once for each state of the catalog that holds it."""
+    def _described(self, located: Located, asked: str) -> Answer:
+        """The answer for one entry: made once for each state of the catalog that holds it."""
         if asked != located.name:
             return _tagged(pack(self._catalogs.describe(located.view.catalog, located.entry, asked)))
         derived = located.view.state.derived
-        known: tuple[bytes, str] | None = derived.get(("described", asked))
+        known: Answer | None = derived.get(("described", asked))
         if known is None:
             known = _tagged(self._catalogs.listing(located.view).entry(asked))
             derived["described", asked] = known
         return known
 
 
-def _tagged(packed: bytes) -> tuple[bytes, str]:
+def _tagged(packed: bytes) -> Answer:
     body = b"\x81" + pack("source") + packed
-    return body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+    return tagged(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
 
 
-def _count(request: web.Request, name: str) -> int | None:
+def _refuse_conditions(headers: Mapping[str, str]) -> None:
+    """Leave to aiohttp what may be answered without a body: browsers and proxies ask so, clients never do."""
+    if hdrs.IF_NONE_MATCH in headers:
+        raise NotExpress
+
+
+def _count(query: Query, name: str) -> int | None:
     """A query parameter that is a number of entries; None when it is absent.
 
     Raises:
         Problem: 400, it is something else.
     """
-    text = request.query.get(name)
+    text = query.get(name)
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):

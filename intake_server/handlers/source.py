@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from intake_server import descriptions
 from intake_server.encoding.control import pack, plain
-from intake_server.handlers.wire import SOURCE_ID, packed_response, read_message, send_parts
+from intake_server.handlers.wire import PACKED, SOURCE_ID, is_small, message_of, send_parts
 from intake_server.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
-from intake_server.recipes import SearchRecipe
+from intake_server.recipes import Recipe, SearchRecipe
 from intake_server.resolution import Resolved
 from intake_server.search import MalformedQuery, Query
 from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.reads import Reads
-from intake_server.service.sources import Sources
+from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.views import Located
 from intake_server.service.workers import Busy
 from shared.errors import Problem
+from shared.express import NotExpress
+from shared.manners import Answer
+from shared.web import read_body, response
 
 Message = dict[str, Any]
 _MOST_ANSWERS = 1000
@@ -51,38 +54,50 @@ class SourceHandlers:
         self._max_body = max_body
         self._send_timeout_s = send_timeout_s
         self._infos = infos
-        self._actions: dict[str, Callable[[web.Request, Message, Caller], Awaitable[web.StreamResponse]]] = {
+        self._actions: dict[str, Callable[[Mapping[str, str], Message, Caller], Awaitable[bytes]]] = {
             "open": self._open,
-            "read": self._read,
             "search": self._search,
         }
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Dispatch on ``action``."""
         caller = await self._guard.connect(request.headers)
-        message = await read_message(request, self._max_body)
+        message = message_of(await read_body(request, self._max_body))
+        if message.get("action") == "read":
+            return await self._read(request, message, caller)
+        return response(await self._act(request.headers, message, caller))
+
+    async def express(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The same in the express lane, where only such reads are answered as are small and cached."""
+        caller = await self._guard.connect(headers)
+        message = message_of(body)
+        if message.get("action") == "read":
+            return await self._read_cached(message, caller)
+        return await self._act(headers, message, caller)
+
+    async def _act(self, headers: Mapping[str, str], message: Message, caller: Caller) -> Answer:
         if "action" not in message:
             raise Problem(400, "the key 'action' is missing", code="missing_action")
         action = message["action"]
         handler = self._actions.get(action) if isinstance(action, str) else None
         if handler is None:
             raise Problem(400, f'"{str(action)[:60]}" not a valid source action', code="bad_action")
-        return await handler(request, message, caller)
+        return Answer(await handler(headers, message, caller), PACKED)
 
-    async def _open(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
+    async def _open(self, headers: Mapping[str, str], message: Message, caller: Caller) -> bytes:
         name = _name(message)
         parameters = _optional(message, "parameters", dict, {})
         available = _optional(message, "available_plugins", list, [])
-        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
+        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
         located = await self._catalogs.locate(view, name, caller)
         await self._guard.check(caller, located.steps)
         if located.entry.direct_access != "forbid":
             answer = await self._open_directly(located, parameters, available)
             if answer is not None:
-                return packed_response(answer)
+                return answer
         if self._catalogs.is_catalog(located.entry):
-            return packed_response(await self._open_catalog(located, parameters))
-        return packed_response(await self._open_here(located, parameters, caller, self._store_as(request)))
+            return await self._open_catalog(located, parameters)
+        return await self._open_here(located, parameters, caller, self._store_as(headers))
 
     async def _open_directly(self, located: Located, parameters: Message, available: list[Any]) -> bytes | None:
         """The answer with which the client opens the data itself, None when it should not."""
@@ -122,9 +137,9 @@ class SourceHandlers:
         metadata = {**located.entry.metadata, **resolved_dir}
         return pack({"container": "catalog", "source_id": view.id, "metadata": metadata})
 
-    def _store_as(self, request: web.Request) -> str:
+    def _store_as(self, headers: Mapping[str, str]) -> str:
         """How the client's zarr takes a data set: nothing else in a request tells its version."""
-        wanted = request.headers.get(DATASETS_AS, self._policy.datasets_as)
+        wanted = headers.get(DATASETS_AS, self._policy.datasets_as)
         if wanted not in DATASET_FORMS:
             raise Problem(
                 400, f"{DATASETS_AS}: expected {' or '.join(DATASET_FORMS)}, found {wanted!r:.40}", code="bad_header"
@@ -148,24 +163,45 @@ class SourceHandlers:
         return self._sources.answer(opened, target.view.id, target.name, resolved, steps, store_as=store_as)
 
     async def _read(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
-        source_id = message.get("source_id")
-        if not isinstance(source_id, str):
-            raise Problem(
-                400, f"source_id: expected a text, found {type(source_id).__name__}", code="missing_source_id"
-            )
         form = self._form(message)
-        recipe = await self._catalogs.recipe(source_id, caller)
-        await self._guard.check(caller, recipe.trail)
-        if isinstance(recipe, SearchRecipe) or self._catalogs.is_catalog(recipe.entry):
-            raise Problem(400, "source_id: this is a catalog, which cannot be read", code="not_readable")
-        resolved = await self._catalogs.resolve(recipe.entry, recipe.parameters)
-        opened = await self._sources.reopen(recipe, resolved, recipe.entry)
+        recipe, opened = await self._source_of(message, caller)
         parts = await self._reads.read(opened, _partition(message), form)
         try:
             with self._reads.in_flight.sending(parts, recipe.name, lambda: _abort(request)) as sending:
                 return await send_parts(request, sending, self._send_timeout_s)
         except Busy as error:
-            raise Problem(503, str(error), code="busy", headers={"Retry-After": "1"}) from error
+            raise _busy(error) from error
+
+    async def _read_cached(self, message: Message, caller: Caller) -> Answer:
+        """A small partition out of the cache.
+
+        Raises:
+            NotExpress: It is something else, which takes time or is streamed.
+        """
+        form = self._form(message)
+        _, opened = await self._source_of(message, caller)
+        parts = await self._reads.cached(opened, _partition(message), form)
+        if parts is None or not is_small(parts):
+            raise NotExpress
+        return Answer(parts.joined(), PACKED)
+
+    async def _source_of(self, message: Message, caller: Caller) -> tuple[Recipe, OpenSource]:
+        """What a read is about.
+
+        Raises:
+            Problem: As `_read` answers it.
+        """
+        source_id = message.get("source_id")
+        if not isinstance(source_id, str):
+            raise Problem(
+                400, f"source_id: expected a text, found {type(source_id).__name__}", code="missing_source_id"
+            )
+        recipe = await self._catalogs.recipe(source_id, caller)
+        await self._guard.check(caller, recipe.trail)
+        if isinstance(recipe, SearchRecipe) or self._catalogs.is_catalog(recipe.entry):
+            raise Problem(400, "source_id: this is a catalog, which cannot be read", code="not_readable")
+        resolved = await self._catalogs.resolve(recipe.entry, recipe.parameters)
+        return recipe, await self._sources.reopen(recipe, resolved, recipe.entry)
 
     def _form(self, message: Message) -> Any:
         formats = _texts(message, "accepted_formats")
@@ -175,13 +211,13 @@ class SourceHandlers:
         except NoCompatibleFormat as error:
             raise Problem(400, str(error), code="no_compatible_format") from error
 
-    async def _search(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
+    async def _search(self, headers: Mapping[str, str], message: Message, caller: Caller) -> bytes:
         try:
             query = Query.parse(message.get("query"))
         except MalformedQuery as error:
             raise Problem(400, str(error), code="bad_query") from error
-        view = await self._catalogs.view(request.headers.get(SOURCE_ID), caller)
-        return packed_response(pack({"source_id": await self._catalogs.search(view, query, caller)}))
+        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
+        return pack({"source_id": await self._catalogs.search(view, query, caller)})
 
 
 class _Unpackable:
@@ -237,6 +273,10 @@ def _partition(message: Message) -> Any:
     raise Problem(
         400, f"partition: expected an integer or a list of integers, found {value!r:.60}", code="bad_partition"
     )
+
+
+def _busy(error: Busy) -> Problem:
+    return Problem(503, str(error), code="busy", headers={"Retry-After": "1"})
 
 
 def _abort(request: web.Request) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import structlog
 from aiohttp import hdrs, web
 
 from intake_server.encoding.control import MalformedMessage, pack, unpack
+from intake_server.encoding.parts import Parts
 from intake_server.paths import public_reason
 from intake_server.service.sending import Sending
 from shared.errors import Problem
-from shared.web import json_response, read_body
+from shared.manners import Answer
+from shared.web import JSON, response
 
 log = structlog.get_logger("intake_server.requests")
 MSGPACK = "application/msgpack"
@@ -23,14 +27,18 @@ _JOINED_BYTES = 256 * 1024
 _STEP_BYTES = 1 << 19
 
 
-async def read_message(request: web.Request, limit: int) -> dict[str, Any]:
+PACKED: Mapping[str, str] = {hdrs.CONTENT_TYPE: MSGPACK}
+"""The headers of an answer that is packed."""
+
+
+def message_of(body: bytes) -> dict[str, Any]:
     """The body of a request as a map.
 
     Raises:
-        Problem: 400 it is not one MessagePack map; 413 it is too large.
+        Problem: 400, it is not one MessagePack map.
     """
     try:
-        message = unpack(await read_body(request, limit))
+        message = unpack(body)
     except MalformedMessage as error:
         raise Problem(400, str(error), code="malformed") from error
     if not isinstance(message, dict):
@@ -38,19 +46,20 @@ async def read_message(request: web.Request, limit: int) -> dict[str, Any]:
     return message
 
 
-def packed_response(body: bytes, headers: dict[str, str] | None = None) -> web.Response:
-    """An answer whose body is packed already."""
-    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: MSGPACK, **(headers or {})})
+def tagged(body: bytes, etag: str) -> Answer:
+    """A packed answer with an entity tag."""
+    return Answer(body, {hdrs.CONTENT_TYPE: MSGPACK, hdrs.ETAG: etag})
 
 
-def tagged_response(request: web.Request, body: bytes, etag: str) -> web.Response:
-    """A packed answer with an entity tag: 304 when the client has it already (§2)."""
+def tagged_response(request: web.Request, answer: Answer) -> web.Response:
+    """An answer with an entity tag: 304 when the client has it already (§2)."""
+    etag = answer.headers[hdrs.ETAG]
     known = request.headers.get(hdrs.IF_NONE_MATCH)
     if known is not None and (
         known.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(","))
     ):
         return web.Response(status=304, headers={hdrs.ETAG: etag})
-    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: MSGPACK, hdrs.ETAG: etag})
+    return response(answer)
 
 
 async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> web.StreamResponse:
@@ -62,34 +71,47 @@ async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> 
         stall_s: How long the client may take no data, in seconds.
     """
     parts = sending.parts
-    if parts.size <= _JOINED_BYTES:
-        return packed_response(parts.joined())
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: MSGPACK})
-    response.content_length = parts.size
-    await response.prepare(request)
+    if is_small(parts):
+        return response(Answer(parts.joined(), PACKED))
+    streamed = web.StreamResponse(headers=PACKED)
+    streamed.content_length = parts.size
+    await streamed.prepare(request)
     try:
         for view in parts.buffers:
             for start in range(0, view.nbytes, _STEP_BYTES):
                 async with asyncio.timeout(stall_s):
-                    await response.write(view[start : start + _STEP_BYTES])
+                    await streamed.write(view[start : start + _STEP_BYTES])
                 sending.moved()
         async with asyncio.timeout(stall_s):
-            await response.write_eof()
+            await streamed.write_eof()
     except TimeoutError:
         log.warning("a client took no data, its answer is given up", entry=sending.entry)
         sending.abort()
-    return response
+    return streamed
+
+
+def is_small(parts: Parts) -> bool:
+    """Whether an answer is sent in one piece rather than streamed."""
+    return parts.size <= _JOINED_BYTES
+
+
+def error_answer(problem: Problem, headers: Mapping[str, str], *, as_json: bool = False) -> Answer:
+    """A problem in this protocol's shape (§3.6): the reason phrase is what the client shows.
+
+    Args:
+        problem: What is wrong.
+        headers: Of the request.
+        as_json: Whether it is JSON whatever the request accepts.
+    """
+    reason = public_reason(problem.message)
+    error = {"error": {"code": problem.code or str(problem.status), "reason": reason}}
+    if as_json or "json" in headers.get(hdrs.ACCEPT, ""):
+        body, content_type = orjson.dumps(error), JSON
+    else:
+        body, content_type = pack(error), MSGPACK
+    return Answer(body, {**problem.headers, hdrs.CONTENT_TYPE: content_type}, problem.status, reason)
 
 
 def error_response(request: web.Request, problem: Problem) -> web.Response:
-    """A problem in this protocol's shape (§3.6): the reason phrase is what the client shows."""
-    reason = public_reason(problem.message)
-    error = {"error": {"code": problem.code or str(problem.status), "reason": reason}}
-    if request.get(JSON_ERRORS) or "json" in request.headers.get(hdrs.ACCEPT, ""):
-        response = json_response(error, problem.status, problem.headers)
-    else:
-        response = web.Response(
-            body=pack(error), status=problem.status, headers={**problem.headers, hdrs.CONTENT_TYPE: MSGPACK}
-        )
-    response.set_status(problem.status, reason)
-    return response
+    """The same in the form of aiohttp."""
+    return response(error_answer(problem, request.headers, as_json=request.get(JSON_ERRORS, False)))

@@ -65,11 +65,22 @@ class Reads:
         Raises:
             Problem: 400 no such partition; 413 it is too large; 500 it cannot be read; 503 not now.
         """
-        key = (opened.identity, partition, form, await self._stamp(opened, partition))
+        key = await self._key(opened, partition, form)
         known = self.cache.get(key)
         if known is not None:
             return known
         return await self._reading.run(key, lambda: self._read(key, opened, partition, form))
+
+    async def cached(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts | None:
+        """The encoded answer to a read if it is in the cache.
+
+        Raises:
+            Problem: 400 no such partition; 503 not now.
+        """
+        return self.cache.look(await self._key(opened, partition, form))
+
+    async def _key(self, opened: OpenSource, partition: Partition | None, form: Form) -> Hashable:
+        return (opened.identity, partition, form, await self._stamp(opened, partition))
 
     async def _stamp(self, opened: OpenSource, partition: Partition | None) -> Any:
         """What the partition's file looks like now, as of at most `STAMP_S` ago."""

@@ -11,12 +11,13 @@ from typing import Any
 import msgpack
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 
 from intake_server.access import BaseAuth, Plugin
-from intake_server.app import CatalogServer, make_app
+from intake_server.app import CatalogServer, make_http
 from intake_server.encoding.control import pack
 from intake_server.settings import Settings
+from tests.express_server import ExpressTestServer
 
 PLUGINS = ["csv", "numpy", "textfiles", "json", "parquet"]
 
@@ -99,7 +100,10 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serve(aiohttp_client: Any, folder: Path) -> Serve:
-    """Starts a server: give it the text of a catalog, or the paths of catalogs, and settings."""
+    """Starts a server: give it the text of a catalog, or the paths of catalogs, and settings.
+
+    Unless told otherwise it has its express lane, as the command has.
+    """
 
     async def start(
         text: str | None = None,
@@ -107,6 +111,7 @@ def serve(aiohttp_client: Any, folder: Path) -> Serve:
         paths: tuple[Path | str, ...] = (),
         plugin: Plugin | None = None,
         prefix: str = "",
+        express: bool = True,
         **settings: Any,
     ) -> Served:
         if text is not None:
@@ -114,7 +119,8 @@ def serve(aiohttp_client: Any, folder: Path) -> Serve:
             paths = (folder / "catalog.yml",)
         chosen = Settings(catalogs=tuple(map(str, paths)), **settings)
         server = CatalogServer(chosen, plugin or BaseAuth(), key=b"k" * 32)
-        client = await aiohttp_client(make_app(server, prefix))
+        http = make_http(server, prefix)
+        client = await aiohttp_client(ExpressTestServer(http.app, http.express) if express else TestServer(http.app))
         return Served(client, server)
 
     return start

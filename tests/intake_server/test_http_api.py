@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from intake_server.access import Grant, KeyAuth, SecretAuth
-from intake_server.app import make_app
+from intake_server.app import make_http
 
 CATALOG = """
 metadata: {version: 1, when: 2020-01-02 03:04:05}
@@ -142,7 +142,7 @@ class TestPages:
         described = await ask(served, "/api/openapi.json")
         routed = {
             resource.canonical
-            for resource in make_app(served.server).router.resources()
+            for resource in make_http(served.server).app.router.resources()
             if resource.canonical.startswith(("/api/catalog", "/api/entry", "/data/", "/catalog.yml"))
         }
         assert set(described["paths"]) == routed

@@ -13,9 +13,10 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from shared.daemon import Listener, WebService, bind
-from shared.express import ExpressLane
+from shared.express import ExpressLane, HotRoute
 from shared.hot_heads import MAX_HEAD_BYTES
-from tests.shared.two_lanes import TEXT, Lanes, MemoryTransport, post, settle, two_lanes
+from shared.manners import Answer, Manners
+from tests.shared.two_lanes import TEXT, Lanes, MemoryTransport, get, post, settle, two_lanes
 
 ORIGIN = "Origin: http://a.example"
 GET = b"GET /other HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -289,3 +290,75 @@ async def _flood() -> int:
 def test_a_client_that_never_reads_is_stopped(loop_factory):
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         assert runner.run(_flood()) < 100_000_000
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        *(get("/ask"), get("/ask?name=a"), get("/ask?name=a&page=1", ORIGIN), get("/ask?name=a", "X-Request-Id: id-1")),
+        *(get("/ask?page=1"), get("/ask?name=a", "If-None-Match: x"), get("/ask?name=%61"), get("/nothing?name=a")),
+    ],
+)
+async def test_the_lane_answers_what_is_asked_in_a_query_as_aiohttp_does(lanes: Lanes, request_bytes: bytes):
+    express, full = await both(lanes, request_bytes, request_bytes)
+    assert express == full
+    assert express.count(b"HTTP/1.1 ") == 2
+
+
+async def test_a_handler_may_leave_a_request_to_aiohttp_and_nothing_is_lost(lanes: Lanes):
+    stream = post("/often", b"small") + post("/often", b"{}") + post("/often", b"more") + get("/ask?name=a")
+    express, full = await both(lanes, stream)
+    assert express == full
+    assert express.count(b"often ") == 3
+
+
+async def test_only_the_request_that_is_left_to_aiohttp_takes_its_connection_along(lanes: Lanes):
+    connection = lanes.express()
+    connection.receive(post("/often", b"small"))
+    await settle()
+    assert is_in_lane(lanes, connection)
+    connection.receive(post("/often", b"{}"))
+    await settle()
+    assert not is_in_lane(lanes, connection)
+
+
+async def test_a_request_that_would_go_to_aiohttp_while_the_server_stops_is_told_so(lanes: Lanes):
+    connection = lanes.express()
+    connection.receive(post("/often", b"{}"))
+    draining = asyncio.ensure_future(lanes.lane.drain(timeout_s=10))
+    await draining
+    assert connection.written.startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n")
+    assert connection.is_closed
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+async def test_a_client_that_goes_away_ends_its_handler_where_that_is_wanted(cancels: bool):
+    ended = asyncio.Event()
+
+    async def wait(_body: bytes, _headers: object) -> Answer:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    lane = ExpressLane(
+        [HotRoute("/wait", wait)],
+        Manners(),
+        error_answer=lambda problem, _headers: Answer(problem.message.encode(), TEXT, problem.status),
+        handler_cancellation=cancels,
+    )
+    connection = MemoryTransport(lane.before(asyncio.Protocol)())
+    connection.receive(post("/wait"))
+    await settle()
+    connection.close()
+    await settle()
+    assert ended.is_set() is cancels
+
+
+async def test_a_large_answer_is_written_without_a_copy_of_it(lanes: Lanes):
+    body = b"x" * 1000
+    answer = Answer(body * 100, TEXT)
+    pieces = lanes.lane.encoder.encode(answer, None)
+    assert pieces[-1] is answer.body
+    assert len(lanes.lane.encoder.encode(Answer(body, TEXT), None)) == 1

@@ -95,3 +95,52 @@ def test_what_cannot_become_plain_is_known_early(beginning: bytes):
 
 def test_a_head_without_end_is_not_waited_for():
     assert not heads().may_become_plain(PLAIN + b"\r\nX-A: " + b"a" * MAX_HEAD_BYTES)
+
+
+def gets() -> HotHeads[str]:
+    return HotHeads({"/hot": "posted"}, max_body_bytes=1000, gets={"/hot": "got", "/hotter": "another"})
+
+
+GET_END = b" HTTP/1.1\r\nHost: shop.example"
+
+
+def test_a_plain_get_leads_to_its_route_with_what_it_asks():
+    head = gets().read(b"GET /hot?name=a.b-c_d~e&page=&name=2" + GET_END)
+    assert head is not None
+    assert (head.route, head.body_bytes) == ("got", 0)
+    assert list(head.query.items()) == [("name", "a.b-c_d~e"), ("page", ""), ("name", "2")]
+
+
+def test_a_get_may_ask_nothing():
+    head = gets().read(b"GET /hot" + GET_END)
+    assert head is not None
+    assert (head.route, list(head.query)) == ("got", [])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(b"/hot?", b"/hot?a", b"/hot?=1", b"/hot?a=1&", b"/hot?a=1&&b=2", b"/hot?a=%41", b"/hot?a=b+c", b"/hot?a=b=c"),
+        *(b"/hot?a=1;b=2", b"/hot?a=1#b", b"/hot?a=1 ", b"/hot?a=\xe9", b"/hot?a=1?b", b"/hot/?a=1", b"/nothing"),
+        *(b"/hot#a", b"//hot", b"http://shop.example/hot", b"/hot?a=/", b"/hot?a=1\t", b"/hot?a=1\n", b"*"),
+    ],
+)
+def test_a_get_of_anything_that_has_to_be_decoded_is_not_plain(target: bytes):
+    assert gets().read(b"GET " + target + GET_END) is None
+
+
+@pytest.mark.parametrize("more", [b"Content-Length: 0", b"Content-Length: 3", b"Transfer-Encoding: chunked"])
+def test_a_get_that_says_it_has_a_body_is_not_plain(more: bytes):
+    assert gets().read(b"GET /hot" + GET_END + b"\r\n" + more) is None
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"G", b"GET /hot", b"GET /hot?na", b"GET /hotter HTTP/1.1", b"GET /hot?a=1 HTTP/1.1\r\nHo"]
+)
+def test_the_beginning_of_a_plain_get_is_waited_for(beginning: bytes):
+    assert gets().may_become_plain(beginning)
+
+
+@pytest.mark.parametrize("beginning", [b"GET /cold", b"GET /hot/", b"HEAD /hot", b"GET /hot?a=%41 HTTP/1.1\r\nHo"])
+def test_the_beginning_of_another_get_is_not_waited_for(beginning: bytes):
+    assert not gets().may_become_plain(beginning)

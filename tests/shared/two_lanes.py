@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from shared.errors import Problem
-from shared.express import ExpressLane, HotRoute, Later
+from shared.express import ExpressLane, HotQuery, HotRoute, Later, NotExpress
 from shared.manners import Answer, json_object
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, read_body, response
@@ -112,6 +113,20 @@ async def two_lanes(**options: Any) -> AsyncIterator[Lanes]:
         await asyncio.sleep(0)
         return Answer(str(json_object(body)).encode(), TEXT)
 
+    async def often(body: bytes, _headers: Mapping[str, str]) -> Answer:
+        await asyncio.sleep(0)
+        if body.startswith(b"{"):
+            raise NotExpress
+        return Answer(b"often " + body, TEXT)
+
+    async def ask(query: MultiMapping[str], headers: Mapping[str, str]) -> Answer:
+        await asyncio.sleep(0)
+        if "name" not in query:
+            raise Problem(404, "name: missing")
+        if "If-None-Match" in headers:
+            raise NotExpress
+        return Answer(str(list(query.items())).encode(), TEXT)
+
     def refuse(_body: bytes, _headers: Mapping[str, str]) -> Answer:
         raise Problem(422, "colour: found 'blu'", headers={"X-Hint": "blue"})
 
@@ -130,6 +145,14 @@ async def two_lanes(**options: Any) -> AsyncIterator[Lanes]:
     def error_answer(problem: Problem) -> Answer:
         return Answer(problem.message.encode(), {**problem.headers, **TEXT}, problem.status)
 
+    async def often_at_aiohttp(request: web.Request) -> web.Response:
+        return web.Response(body=b"often " + await read_body(request, LIMIT), headers=TEXT)
+
+    async def ask_at_aiohttp(request: web.Request) -> web.Response:
+        if "If-None-Match" in request.headers:
+            return web.Response(status=304)
+        return response(await ask(request.query, request.headers))
+
     async def other(request: web.Request) -> web.Response:
         return web.Response(body=b"other " + await read_body(request, LIMIT))
 
@@ -146,7 +169,15 @@ async def two_lanes(**options: Any) -> AsyncIterator[Lanes]:
         explain=explain,
     )
     app.add_routes([*(route.full(LIMIT) for route in hot), web.route("*", "/other", other)])
-    lane = ExpressLane(hot, manners, error_answer=error_answer, cors_headers=cors.headers, **options)
+    app.add_routes([web.post("/often", often_at_aiohttp), web.get("/ask", ask_at_aiohttp, allow_head=False)])
+    all_hot = [*hot, HotRoute("/often", often), HotQuery("/ask", ask)]
+    lane = ExpressLane(
+        all_hot,
+        manners,
+        error_answer=lambda problem, _headers: error_answer(problem),
+        cors_headers=cors.headers,
+        **options,
+    )
     app.on_shutdown.append(lambda _app: lane.drain(timeout_s=10))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
@@ -159,6 +190,11 @@ async def settle() -> None:
     """Let everything happen that needs no time."""
     for _ in range(30):
         await asyncio.sleep(0)
+
+
+def get(target: str, *headers: str) -> bytes:
+    """A plain request without a body."""
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
 
 
 def post(path: str, body: bytes = b"", *headers: str) -> bytes:
