@@ -261,7 +261,7 @@ class _Connection(asyncio.Protocol):
         if not self._reads:
             self._read_on(True)
 
-    def _begin(self, head: HotHead[HotRoute], body: bytes) -> None:
+    def _begin(self, head: HotHead[HotRoute | HotQuery], body: bytes) -> None:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None

@@ -133,8 +133,8 @@ class HotHeads(Generic[T]):
             return route, _NO_QUERY
         if not _QUERY.fullmatch(query):
             return None
-        pairs = [pair.split("=", 1) for pair in query.decode().split("&")]
-        return route, MultiDictProxy(MultiDict(tuple(pair) for pair in pairs))
+        pairs = (pair.partition("=") for pair in query.decode().split("&"))
+        return route, MultiDictProxy(MultiDict((name, value) for name, _, value in pairs))
 
     def _begins_get(self, beginning: bytes) -> bool:
         """Whether bytes can be the beginning of the line of a GET request."""
