@@ -108,6 +108,7 @@ class DataHandlers:
         for start in range(0, len(view), _STEP_BYTES):
             async with asyncio.timeout(self._send_timeout_s):
                 await response.write(view[start : start + _STEP_BYTES])
+            await asyncio.sleep(0)  # a write to a client that keeps up does not wait, so others would
 
 
 async def _read(stored: StoredExport, part: ByteRange) -> AsyncGenerator[bytes]:

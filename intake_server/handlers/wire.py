@@ -24,7 +24,6 @@ SOURCE_ID = "source-id"
 JSON_ERRORS = web.RequestKey("intake_server.json_errors", bool)
 """Set on requests whose errors are JSON whatever they accept."""
 _JOINED_BYTES = 256 * 1024
-_STEP_BYTES = 1 << 19
 
 
 PACKED: Mapping[str, str] = {hdrs.CONTENT_TYPE: MSGPACK}
@@ -78,10 +77,14 @@ async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> 
     await streamed.prepare(request)
     try:
         for view in parts.buffers:
-            for start in range(0, view.nbytes, _STEP_BYTES):
+            start = 0
+            while start < view.nbytes:
+                end = start + sending.step()
                 async with asyncio.timeout(stall_s):
-                    await streamed.write(view[start : start + _STEP_BYTES])
+                    await streamed.write(view[start:end])
+                start = end
                 sending.moved()
+                await asyncio.sleep(0)  # a write to a client that keeps up does not wait, so others would
         async with asyncio.timeout(stall_s):
             await streamed.write_eof()
     except TimeoutError:

@@ -25,6 +25,9 @@ PATIENCE_S = 5.0
 """How long a client may take nothing while others wait for room, in seconds."""
 WAIT_S = 30.0
 _LOOK_S = 0.05
+TURN_BYTES = 4 * 2**20
+"""What all answers together send between two looks at other requests; it takes a few milliseconds."""
+_LEAST_STEP_BYTES, _MOST_STEP_BYTES = 2**17, 2**19
 _LET_GO_S = 0.01
 """When everybody else has let go of an answer that was sent, in seconds."""
 
@@ -44,12 +47,14 @@ class Sending:
         entry: Whose data they are, for the log.
         abort: Ends the client's connection.
         moved_at: When the client last took something, in seconds of the loop's clock.
+        step: How many bytes may be sent now, before others have their turn.
     """
 
     parts: Parts
     entry: str
     abort: Callable[[], None]
     moved_at: float
+    step: Callable[[], int]
 
     def moved(self) -> None:
         """Note that the client took something."""
@@ -104,7 +109,7 @@ class InFlight:
         if is_new and self.size and self.size + parts.size > self._limit:
             self._reclaim()
             raise Busy("too many bytes are being sent already")
-        entered = Sending(parts, entry, abort, asyncio.get_running_loop().time())
+        entered = Sending(parts, entry, abort, asyncio.get_running_loop().time(), self._step)
         self._sending.add(entered)
         self._clients[id(parts)] = self._clients.get(id(parts), 0) + 1
         if is_new:
@@ -114,6 +119,9 @@ class InFlight:
             yield entered
         finally:
             self._leave(entered)
+
+    def _step(self) -> int:
+        return min(_MOST_STEP_BYTES, max(_LEAST_STEP_BYTES, TURN_BYTES // len(self._sending)))
 
     def _leave(self, entered: Sending) -> None:
         parts = entered.parts
