@@ -1,7 +1,8 @@
 """The impression server beside its limit and its peer: ``python -m benchmarks.iserver``, from the project's root.
 
 Measures `features` with three features and `signal` events, journaled and synced to disk, against a bare aiohttp
-handler that answers with the same bytes and keeps nothing; and `features` against the published flag server
+handler that answers with the same bytes and keeps nothing; with one client also against a bare handler that syncs the
+body of every request, the limit of the disk; and `features` against the published flag server
 `@unleash/proxy` with three toggles, which keeps nothing either. One after the other in one run, each one process
 (the journal's thread and the warehouse's process stand by ours).
 
@@ -104,8 +105,8 @@ def _ask(request: Request) -> bytes:
 
 
 @contextlib.contextmanager
-def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
-    """The bare handler and ours; the bare one answers with bytes that ours gave."""
+def servers(folder: Path) -> Iterator[tuple[Server, Server, Server]]:
+    """The bare handler, the one that syncs, and ours; the bare ones answer with bytes that ours gave."""
     own = Path(sys.executable).with_name("iserver")
     example = Path(str(resources.files("iserver.example"))) / "shop.json"
     answers = folder / "answers"
@@ -116,8 +117,12 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server]]:
         (answers / "features").write_bytes(_ask(visits(url)[0]))
         (answers / "signal").write_bytes(b"")
         bare = [sys.executable, "-m", "benchmarks.bare_http", "--port", "{port}", answers]
-        with running("bare aiohttp", bare, ready="/signal", log=folder / "log") as limit:
-            yield limit, ours
+        syncing = [*bare, "--log", folder / "bare.log"]
+        with (
+            running("bare aiohttp", bare, ready="/signal", log=folder / "log") as limit,
+            running("syncing aiohttp", syncing, ready="/signal", log=folder / "log") as disk,
+        ):
+            yield limit, disk, ours
 
 
 def _measure(server: Server, requests: Sequence[Request], clients: int, seconds: float) -> tuple[Measured, str]:
@@ -132,7 +137,7 @@ def _measure(server: Server, requests: Sequence[Request], clients: int, seconds:
     return measured, text
 
 
-def measurements(limit: Server, ours: Server, peer: Server | None, seconds: float) -> Iterator[Line]:
+def measurements(limit: Server, disk: Server, ours: Server, peer: Server | None, seconds: float) -> Iterator[Line]:
     """Features and signals, with one client and with many."""
     own = f"{ours.url}/iserver"
     uvloop.run(load(welcome(own), clients=1, seconds=120, most=DEVICES, warm_up=False))
@@ -143,6 +148,9 @@ def measurements(limit: Server, ours: Server, peer: Server | None, seconds: floa
             mine, my_text = _measure(ours, made(own), clients, seconds)
             name = f"{what}; {clients} cl."
             yield Line(name, f"bare aiohttp: {bare_text}", my_text, mine.rps / bare.rps, goal)
+            if clients == 1:  # with more, a syncing handler would have to share its syncs
+                durable, durable_text = _measure(disk, made(disk.url), clients, seconds)
+                yield Line(name, f"syncing aiohttp: {durable_text}", my_text, mine.rps / durable.rps)
             if peer is not None and what == "features":
                 theirs, their_text = _measure(peer, flags(peer.url), clients, seconds)
                 yield Line(name, f"{PACKAGE}: {their_text}", my_text, mine.rps / theirs.rps, PEER)
@@ -155,14 +163,14 @@ def requests_lines(seconds: float) -> list[Line]:
     """All measurements of requests."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        servers(Path(folder)) as (limit, ours),
+        servers(Path(folder)) as (limit, disk, ours),
         unleash_proxy(Path(folder) / "log") as peer,
     ):
         if peer is not None:
             shown = json.loads(_ask(flags(peer.url)[0]))["toggles"]
             assert len(shown) == len(json.loads(visits("")[0].body)["requests"]), shown
             uvloop.run(load(flags(peer.url), clients=8, seconds=seconds))  # until Node has compiled what is hot
-        return list(measurements(limit, ours, peer, seconds))
+        return list(measurements(limit, disk, ours, peer, seconds))
 
 
 PARTS = ("requests", "sessions", "etl")
