@@ -160,10 +160,14 @@ def garbage(metadata: Metadata, node: HostPort, stored: Iterable[ReplicaInfo], n
 
 
 def _was_left(metadata: Metadata, node: HostPort, info: ReplicaInfo) -> bool:
-    """Whether a replica without a write is of a configuration that is over, and its server out of the present one."""
+    """Whether a replica without a write is of a configuration that is over, and another server has the partition.
+
+    While nobody has it, the replica may be one that its server has just made because it was asked to.
+    """
     found = metadata.partition(info.pid)
     if found is None or not found[0].is_served():
         return False
     _, partition = found
     is_untouched = info.last_committed_decree == 0 and info.last_prepared_decree == 0
-    return is_untouched and info.ballot < partition.ballot and node not in (*partition.members(), *partition.last_drops)
+    is_over = info.ballot < partition.ballot and partition.primary
+    return bool(is_untouched and is_over and node not in (*partition.members(), *partition.last_drops))

@@ -172,14 +172,17 @@ def test_a_partition_that_is_being_loaded_is_not_left():
     assert refusal(metadata, ConfigType.REMOVE, A, 4) == "ERR_INVALID_STATE"
 
 
-def test_a_replica_that_was_left_without_a_write_is_garbage():
+def test_a_replica_that_was_left_without_a_write_is_garbage_once_another_server_has_the_partition():
     left = ReplicaInfo(P0, ballot=3)
-    for held in (Partition(4), Partition(5, B)):
-        assert configurations.garbage(known(held), A, [left], 0) == [left]
+    assert configurations.garbage(known(Partition(5, B)), A, [left], 0) == [left]
     written = ReplicaInfo(P0, 3, last_committed_decree=1, last_prepared_decree=1)
     assert configurations.garbage(known(Partition(5, B)), A, [written], 0) == []
     for member in (Partition(4, A), Partition(4, NO_NODE, (A,)), Partition(4, NO_NODE, (), (A,)), Partition(3)):
         assert configurations.garbage(known(member), A, [left], 0) == []
+
+
+def test_a_replica_that_is_being_made_for_a_partition_that_nobody_has_is_no_garbage():
+    assert configurations.garbage(known(Partition(4)), A, [ReplicaInfo(P0, ballot=0)], 0) == []
 
 
 proposals = st.lists(
