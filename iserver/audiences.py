@@ -7,12 +7,12 @@ is absent or null makes every comparison false, except `missing`, `ne` and `nin`
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from iserver.document.model import AllOf, AnyOf, Audience, Compare, Happened, InAudience, Not, Rule
+from iserver.document.patterns import compile_pattern
 from iserver.fdl.model import JsonValue, Program
 
 NOTHING: Mapping[str, JsonValue] = {}
@@ -248,11 +248,8 @@ def _test(rule: Compare) -> Callable[[JsonValue], bool]:
         case "contains":
             return lambda value: _contains(value, wanted)
         case "matches":
-            try:
-                pattern = re.compile(wanted)
-            except re.error as error:
-                raise RuleError(f"'{wanted}' is not a regular expression: {error}") from error
-            return lambda value: isinstance(value, str) and pattern.search(value) is not None
+            pattern = compile_pattern(wanted)
+            return lambda value: isinstance(value, str) and pattern.is_in(value)
     compare = _ORDER[rule.op]
     return lambda value: _comparable(value, wanted) and compare(value, wanted)
 

@@ -38,6 +38,7 @@ from iserver.document.model import (
     VariantValue,
 )
 from iserver.document.node import DocumentError, Node
+from iserver.document.patterns import PatternError, compile_pattern
 from iserver.fdl.model import SourceFile
 
 MAX_DEPTH = 64
@@ -159,11 +160,21 @@ def _compare(node: Node, _depth: int) -> Rule:
     given = Node(f"{node.path}.value", value)
     if op in ("in", "nin"):
         given.items()
-    elif op in ("startsWith", "matches"):
+    elif op == "startsWith":
         given.text()
+    elif op == "matches":
+        _check_pattern(given)
     elif op in ("lt", "lte", "gt", "gte") and not isinstance(value, str):
         given.number()
     return Compare(node.need("field").text(), op, value)
+
+
+def _check_pattern(node: Node) -> None:
+    try:
+        compile_pattern(node.text())
+    except PatternError as error:
+        expected = "a regular expression in RE2 syntax (without back-references and look-around)"
+        raise DocumentError(node.path, f"expected {expected}, found {node.found}: {error}") from error
 
 
 def _happened(node: Node, depth: int) -> Rule:

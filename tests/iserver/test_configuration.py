@@ -59,6 +59,12 @@ def change(document, path, value):
         (["audiences", 0, "definition"], {}, "audiences[0].definition: expected a rule with exactly one of"),
         (["audiences", 0, "definition", "op"], "like", "audiences[0].definition.op: expected one of eq, ne"),
         (
+            ["audiences", 0, "definition"],
+            {"all": [{"field": "session.userId", "op": "matches", "value": "(?=a)"}]},
+            "audiences[0].definition.all[0].value: expected a regular expression in RE2 syntax "
+            '(without back-references and look-around), found "(?=a)": invalid perl operator: (?=',
+        ),
+        (
             ["audiences", 0, "definition", "field"],
             "session.nothing",
             "audiences: audience 'aud-paid': 'session.nothing'",

@@ -1,0 +1,62 @@
+"""Regular expressions of audiences, on values that visitors send (specification §9.3, `matches`).
+
+They are in RE2's syntax: whatever the pattern, the time is bounded by its size times the length of the value. Both
+are bounded here, since a request waits for it. Classes such as `\\w` and `\\d` are ASCII, `\\p{L}` is any letter, and
+`$` is the end of the value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import re2
+
+MAX_INSTRUCTIONS = 5000
+"""What a pattern may be compiled to; a long one that is written by hand has 200, and `\\p{L}` alone 1200."""
+
+MAX_STEPS = 10_000_000
+"""Instructions times bytes: about 50 ms at the worst. A pattern of 10 instructions looks at a megabyte."""
+
+MEMORY_BYTES = 2**20
+"""For the states that RE2 remembers of one pattern; with fewer it is slower, not wrong."""
+
+
+class PatternError(ValueError):
+    """It is no regular expression that can be used here."""
+
+
+class Pattern:
+    """A compiled regular expression; `compile_pattern` makes it."""
+
+    __slots__ = ("_max_bytes", "_search")
+
+    def __init__(self, compiled: Any) -> None:
+        self._search = compiled.search
+        self._max_bytes = MAX_STEPS // max(compiled.programsize, 1)
+
+    def is_in(self, value: str) -> bool:
+        """Whether it matches anywhere in a value; in one that is too long for it, it matches nowhere."""
+        if len(value) > self._max_bytes:
+            return False
+        text = value.encode("utf-8", "surrogatepass")
+        return len(text) <= self._max_bytes and self._search(text) is not None
+
+
+def compile_pattern(text: str) -> Pattern:
+    """Compile a regular expression.
+
+    Raises:
+        PatternError: It is not in RE2's syntax, or too large.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True
+    options.max_mem = MEMORY_BYTES
+    try:
+        compiled = re2.compile(text.encode("utf-8", "surrogatepass"), options)
+    except re2.error as error:
+        reason = error.args[0]
+        raise PatternError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from error
+    if compiled.programsize > MAX_INSTRUCTIONS:
+        raise PatternError(f"it needs {compiled.programsize} instructions, at most {MAX_INSTRUCTIONS} are possible")
+    return Pattern(compiled)
