@@ -66,4 +66,5 @@ async def _check_entry(server: CatalogServer, located: Located, caller: Caller, 
     except Problem as problem:
         return Finding(name, False, problem.message)
     schema = opened.source.schema
-    return Finding(name, True, f"{schema.container}, {schema.npartitions} partitions, shape {schema.shape}")
+    partitions = "1 partition" if schema.npartitions == 1 else f"{schema.npartitions} partitions"
+    return Finding(name, True, f"{schema.container}, {partitions}, shape {schema.shape}")

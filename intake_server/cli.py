@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,7 @@ def _refuse_relays(catalogs: Sequence[str]) -> None:
 
 def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
     _refuse_relays(flags["catalogs"])
+    _refuse_odd_address(flags["scheduler"])
     values = {name: flags[name] for name in Settings.__slots__ if name in flags}
     names = flags["env_names"]
     return Settings(
@@ -225,6 +227,11 @@ def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
             "overrides": _overrides(flags["overrides"]),
         }
     )
+
+
+def _refuse_odd_address(scheduler: str | None) -> None:
+    if scheduler is not None and not re.fullmatch(r"[a-z]+://.+:\d+/?", scheduler):
+        raise click.UsageError(f"--scheduler {scheduler}: expected an address such as tcp://10.0.0.1:8786")
 
 
 def _overrides(given: tuple[str, ...]) -> dict[str, frozenset[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import sys
 import threading
 import tomllib
@@ -231,7 +232,10 @@ def apply_settings_file(ctx: click.Context, path: Path) -> None:
 
 
 def _strip_slashes(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
-    return value.strip("/")
+    prefix = value.strip("/")
+    if not re.fullmatch(r"[0-9A-Za-z._~/-]*", prefix) or "//" in prefix:
+        raise click.BadParameter(f"{value!r} is not a path of letters, digits, '.', '_', '~', '-' and single '/'")
+    return prefix
 
 
 def is_loopback(host: str) -> bool:

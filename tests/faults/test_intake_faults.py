@@ -275,6 +275,6 @@ def test_check_says_which_entries_open(folder: Path):
     done = run("check", folder / "checked.yml")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "ok      text: python, 1 partitions, shape (None,)",
+        "ok      text: python, 1 partition, shape (None,)",
         "FAILED  missing: {CATALOG_DIR}/none.csv: No such file or directory",
     ]

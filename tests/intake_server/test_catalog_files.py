@@ -178,3 +178,55 @@ def test_a_file_that_is_not_text_is_unreadable(folder: Path):
     (folder / "a.yml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UnreadableCatalog, match=r"a\.yml"):
         load(CatalogPlace.of([str(folder / "a.yml")]))
+
+
+async def test_a_look_at_a_catalog_that_hangs_holds_up_nobody(serve: Serve, folder: Path):
+    (folder / "text.txt").write_text("x")
+    text = "sources: {one: {driver: textfiles, args: {urlpath: '{{ CATALOG_DIR }}/text.txt'}}}"
+    server = await serve(text, ttl_s=0, catalog_wait_s=0.01, open_timeout_s=0.2, watch=False)
+    catalog = folder / "catalog.yml"
+    catalog.unlink()
+    os.mkfifo(catalog)  # whoever opens it for reading waits for a writer
+    async with asyncio.timeout(20):
+        while not any("did not end within" in problem for problem in server.server.catalogs.problems()):
+            assert await server.names() == ["one"]
+            assert await server.data("one") == b"\x91\xa1x"
+    catalog_again = folder / "again.yml"
+    catalog_again.write_text(TWO)
+    catalog_again.rename(catalog)
+    await eventually(server, ["two"])
+
+
+async def test_what_the_operator_says_of_commands_is_true_in_nested_catalogs_too(serve: Serve, folder: Path):
+    (folder / "public.txt").write_text("x")
+    (folder / "inner.yml").write_text(
+        """
+sources:
+  t:
+    driver: textfiles
+    parameters: {name: {description: which, type: str, default: 'shell(echo public)'}}
+    args: {urlpath: '{{ CATALOG_DIR }}/{{ name }}.txt'}
+"""
+    )
+    outer = "sources: {sub: {driver: yaml_file_cat, args: {path: '{{ CATALOG_DIR }}/inner.yml'}}}"
+    for getshell, status in ((False, 400), (True, 200)):
+        server = await serve(outer, getshell=getshell)
+        nested = (await server.opened("sub"))["source_id"]
+        assert (await server.open("t", source_id=nested)).status == status
+        assert (await server.open("sub.t")).status == status
+
+
+async def test_a_nested_catalog_cannot_give_itself_the_right_to_commands(serve: Serve, folder: Path):
+    marker = folder / "ran"
+    (folder / "inner.yml").write_text(
+        f"sources: {{t: {{driver: textfiles, args: {{urlpath: '{{{{ shell(\"touch {marker}\") }}}}'}}}}}}"
+    )
+    server = await serve(
+        """
+        sources:
+          sub: {driver: yaml_file_cat, args: {path: '{{ CATALOG_DIR }}/inner.yml', getshell: true}}
+        """
+    )
+    await server.open("sub")
+    assert (await server.open("sub.t")).status in (400, 404)
+    assert not marker.exists()

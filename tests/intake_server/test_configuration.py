@@ -134,6 +134,7 @@ def test_a_classic_file_that_is_broken_is_as_good_as_none(tmp_path: Path, text: 
         (["x.yml", "--memory", "0"], "not a number of bytes"),
         (["x.yml", "--address", "0.0.0.0"], "--auth-secret or --api-keys"),
         (["x.yml", "--ttl", "-1"], "--ttl"),
+        (["x.yml", "--scheduler", "nonsense"], "expected an address such as tcp://"),
     ],
 )
 def test_flags_that_make_no_sense_are_usage_errors(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch):

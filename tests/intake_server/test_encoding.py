@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import uuid
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -78,6 +79,17 @@ def test_no_bytes_at_all_raise_anything_but_malformed(data: bytes):
         unpack(data)
     except MalformedMessage as error:
         assert str(error)
+
+
+@pytest.mark.parametrize("kind", [b"\xdf", b"\xdd", b"\xc6", b"\xdb", b"\x81\xa6action\xdd", b"\x91\xdf"])
+def test_a_message_that_promises_four_billion_items_takes_no_memory(kind: bytes):
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedMessage):
+            unpack(kind + b"\xff\xff\xff\xff" + bytes(100))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 keys = st.text(max_size=5).filter(lambda key: key != "__datetime__")

@@ -64,6 +64,8 @@ def test_a_settings_file_that_is_not_toml_is_a_usage_error_with_its_position(tmp
         (["--log-level", "loud"], "'--log-level'"),
         (["--tls-cert", "/nowhere.pem"], "/nowhere.pem"),
         (["--paint-colur", "red"], "--paint-colour"),
+        (["--prefix", "a b"], "'a b' is not a path"),
+        (["--prefix", "a//b"], "'a//b' is not a path"),
         (["strat"], "No such command 'strat'"),
     ],
 )
