@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -50,6 +50,9 @@ from shared.express import ExpressLane, HotRoute
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, health_routes
 
+if TYPE_CHECKING:
+    from iserver.telemetry import Telemetry
+
 log = structlog.get_logger("iserver.app")
 
 SWITCH_S = 0.0005
@@ -86,6 +89,7 @@ class Parts:
     plugins: PluginRunner | None
     uploading: Watch
     sharing: Sharing | None = None
+    telemetry: Telemetry | None = None
 
     async def flush_to_warehouse(self) -> int:
         """Retire every session, of every server that shares them, and write all that is finished (§7).
@@ -119,6 +123,8 @@ class Parts:
                 await self.run_etl()
         except (OSError, NotStoredError) as error:
             log.error("sessions wait in their store for the next start", reason=str(error))
+        if self.telemetry is not None:
+            await self.telemetry.close()
         await self.etl.close()
         if self.plugins is not None:
             await self.plugins.close()
@@ -142,7 +148,7 @@ async def open_parts(
         StartupError: It cannot be built; the text says why.
     """
     metrics = Metrics("iserver")
-    plugins = _plugins(settings, metrics)
+    plugins, telemetry = _plugins(settings, metrics), _telemetry(settings, metrics)
     async with AsyncExitStack() as opened:
         loader = Loader(
             _source(settings, watch_control_plane(metrics)),
@@ -173,7 +179,20 @@ async def open_parts(
     synchroniser = Synchroniser(loader, server)
     measure(metrics, server, journal, etl, streams, synchroniser)
     uploading = watch_uploads(metrics)
-    return Parts(server, streams, journal, etl, loader, synchroniser, metrics, Upkeep(), plugins, uploading, sharing)
+    return Parts(
+        server,
+        streams,
+        journal,
+        etl,
+        loader,
+        synchroniser,
+        metrics,
+        Upkeep(),
+        plugins,
+        uploading,
+        sharing,
+        telemetry,
+    )
 
 
 class _Given(NamedTuple):
@@ -248,6 +267,16 @@ def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
         is_strict=settings.strict_plugins,
         observe=measure_plugins(metrics),
     )
+
+
+def _telemetry(settings: ServerSettings, metrics: Metrics) -> Telemetry | None:
+    if settings.otel is None:
+        return None
+    try:
+        from iserver.telemetry import Telemetry
+    except ImportError as error:
+        raise StartupError("--otel needs the extra 'otel': pip install 'entrepot[otel]'") from error
+    return Telemetry(settings.otel, metrics.registry)
 
 
 def _source(settings: ServerSettings, watch: Watch) -> Source | None:
@@ -434,6 +463,8 @@ def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
     upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
     if parts.sharing is not None:
         upkeep.every(TEND_S, "sessions of others", parts.sharing.tend)
+    if parts.telemetry is not None:
+        upkeep.every(settings.otel_interval_s, "export of metrics", parts.telemetry.export)
     upkeep.every(HEARTBEAT_S, "heartbeat", beat)
     files = [*settings.fdl_files, *([settings.config_file] if settings.config_file is not None else [])]
     if files:

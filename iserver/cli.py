@@ -133,6 +133,14 @@ CONFIG = config_option(
     default=0.0,
     help="Seconds to go on serving after SIGTERM, while nsessions says 503.",
 )
+@option("--otel", metavar="URL", help="OpenTelemetry receiver to send metrics to, as http://HOST:4318 (OTLP).")
+@option(
+    "--otel-interval",
+    "otel_interval_s",
+    type=click.FloatRange(min=0.1),
+    default=60.0,
+    help="Seconds between two exports of the metrics.",
+)
 @option(
     "--plugin",
     "plugins",

@@ -40,6 +40,8 @@ class ServerSettings:
         journal_segment_bytes: Size of the files of their log.
         sessions: URL of the Redis that keeps the sessions of several servers; `None` keeps them in `data_dir`.
         sessions_prefix: What names the servers that share sessions there.
+        otel: Base URL of the OTLP receiver that metrics are sent to; `None` sends none.
+        otel_interval_s: Seconds between two exports of the metrics.
         plugins: Plugin classes, as `package.module:Class`.
         plugin_timeout_ms: How long one call of a plugin may take.
         strict_plugins: Whether a failing plugin is an error of the feature.
@@ -68,6 +70,8 @@ class ServerSettings:
     journal_segment_bytes: int = JOURNAL_SEGMENT_BYTES
     sessions: str | None = None
     sessions_prefix: str = "iserver"
+    otel: str | None = None
+    otel_interval_s: float = 60.0
     plugins: tuple[str, ...] = ()
     plugin_timeout_ms: int = 200
     strict_plugins: bool = False

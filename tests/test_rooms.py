@@ -11,7 +11,7 @@ import pytest
 DAEMONS = ("iserver", "metaserver", "replicaserver", "intake_server", "gateway")
 
 SERVICE_ROOMS = {
-    "iserver": {"metrics", "plugins", "streams", "synchronising", "upkeep"},
+    "iserver": {"metrics", "plugins", "streams", "synchronising", "telemetry", "upkeep"},
     "metaserver": {"backing_up", "loading", "measure", "service"},
     "replicaserver": {"node"},
     "intake_server": {"drivers", "service"},
