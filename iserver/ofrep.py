@@ -15,7 +15,9 @@ from typing import Any
 
 import orjson
 
+from iserver.audiences import same
 from iserver.configuration import Configuration, touches
+from iserver.document.model import Constant
 
 Json = dict[str, Any]
 
@@ -134,7 +136,7 @@ def _evaluation(
         return {"key": flag.key, "errorCode": "INVALID_CONTEXT", "errorDetails": error}
     is_on = isinstance(shown, dict)
     if flag.output is None:
-        reason = "STATIC" if is_on else "DISABLED"
+        reason = _gate_reason(configuration, flag.feature) if is_on else "DISABLED"
         return {"key": flag.key, "value": is_on, "variant": "on" if is_on else "off", "reason": reason, "metadata": {}}
     plan = configuration.features[flag.feature]
     value = (shown if is_on else plan.controls).get(flag.output)
@@ -145,7 +147,7 @@ def _evaluation(
         if (experiment := configuration.experiments.get(id_)) is not None and touches(experiment, flag.feature)
     }
     names = [variant["name"] or variant["id"] if variant else "control" for variant in taken.values()]
-    reason = "DISABLED" if not is_on else "SPLIT" if taken else "STATIC"
+    reason = "DISABLED" if not is_on else "SPLIT" if taken else _rollout_reason(configuration, flag, value)
     metadata = {
         f"experiment {configuration.experiments[id_].name}": name for id_, name in zip(taken, names, strict=True)
     }
@@ -156,6 +158,33 @@ def _evaluation(
         "reason": reason,
         "metadata": metadata,
     }
+
+
+def _gate_reason(configuration: Configuration, feature: str) -> str:
+    """Why a feature is on."""
+    settings = configuration.document.features.get(feature)
+    if settings is None or configuration.features[feature].definition.no_gate:
+        return "STATIC"
+    return _reason(settings.gate.audience_id, settings.gate.percent)
+
+
+def _rollout_reason(configuration: Configuration, flag: Flag, value: Any) -> str:
+    """Why an output that no experiment touches has its value: by the first rollout that gives this value.
+
+    Evaluation does not tell, since nobody else asks, and what it decided may be remembered from an earlier request.
+    """
+    settings = configuration.document.features.get(flag.feature)
+    for rollout in settings.controls.get(flag.output or "", ()) if settings is not None else ():
+        gives = rollout.value.value if isinstance(rollout.value, Constant) else None
+        if rollout.is_unconditional or same(gives, value):
+            return _reason(rollout.audience_id, rollout.percent)
+    return "STATIC"
+
+
+def _reason(audience_id: str | None, percent: float) -> str:
+    if audience_id is not None:
+        return "TARGETING_MATCH"
+    return "SPLIT" if percent < 100 else "STATIC"
 
 
 def etag(evaluated: Sequence[Json]) -> str:

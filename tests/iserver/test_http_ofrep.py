@@ -48,6 +48,34 @@ async def test_an_output_is_a_flag_with_its_value_and_the_variant_behind_it(iser
     assert (results["value"], results["variant"]) == ([{"id": "a", "title": "A", "score": 0.5}], "control")
 
 
+@pytest.mark.parametrize(
+    ("conditions", "channel", "expected"),
+    [
+        ({"audienceId": "aud-paid"}, "paid", ("FORMAL", "TARGETING_MATCH")),
+        ({"audienceId": "aud-paid"}, "email", ("CASUAL", "STATIC")),
+        ({"percent": 99.999}, "email", ("FORMAL", "SPLIT")),
+        ({"percent": 0.001}, "email", ("CASUAL", "STATIC")),
+        ({}, "email", ("FORMAL", "STATIC")),
+    ],
+)
+async def test_the_reason_says_what_decided(open_iserver, shop, tmp_path, conditions, channel, expected):
+    shop["experiments"] = []
+    shop["qa"] = {}
+    default = {"value": {"constant": "CASUAL"}}
+    shop["features"]["RatingBox"] = {
+        "controls": {"tone": [{"value": {"constant": "FORMAL"}, **conditions}, default]},
+        "gate": conditions,
+    }
+    config = tmp_path / "reasons.json"
+    config.write_bytes(orjson.dumps(shop))
+    iserver = await open_iserver(config_file=config)
+    output = await (await evaluate(iserver, "RatingBox.tone", channel=channel)).json()
+    feature = await (await evaluate(iserver, "RatingBox", channel=channel)).json()
+    assert feature["reason"] == (expected[1] if expected[0] == "FORMAL" else "DISABLED")
+    if feature["value"]:
+        assert (output["value"], output["reason"]) == expected
+
+
 async def test_an_evaluation_is_an_impression_with_the_id_that_the_context_names(iserver):
     await evaluate(iserver, "RatingBox", impressionId="imp-1")
     await evaluate(iserver, "RatingBox.tone", impressionId="imp-1")
