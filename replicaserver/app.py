@@ -21,6 +21,7 @@ from replicaserver.handlers.admin import AdminHandlers
 from replicaserver.handlers.files import FileHandlers
 from replicaserver.handlers.http import ReplicaRoutes
 from replicaserver.handlers.rrdb import RrdbHandlers
+from replicaserver.handlers.shortcuts import Shortcuts, answer_puts
 from replicaserver.node.backups import Backups
 from replicaserver.node.bulk_loader import BulkLoader
 from replicaserver.node.compactor import Compactor
@@ -153,6 +154,7 @@ class ReplicaServer:
             rpc_table(data, files, admin, is_compat=is_compat),
             observe=profiler(self.registry) if self.flags.boolean("is_profile") else None,
             failed=failures(self.registry),
+            shortcut=Shortcuts(self.node.partitions).take,
         )
         self.resources.push_async_callback(self._server.drain)
         self.resources.callback(self._pprof.close)
@@ -180,7 +182,7 @@ class ReplicaServer:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
         journal = self._open_log(workers)
         self.resources.push_async_callback(journal.close)
-        around = Surroundings(address, self.flags, self.registry, journal, workers, self._unix_s)
+        around = Surroundings(address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts)
         self.compactor = Compactor()
         self.node = Node(around, disks, store_settings(self.settings, self.flags))
 

@@ -104,7 +104,7 @@ def put(draft: Draft, request: UpdateRequest, who: Identity, decree: int, cost: 
     _check_key(request.key)
     draft.put(request.key, request.value, draft.expiry(request.expire_ts_seconds))
     cost.written = len(request.key) + len(request.value)
-    return UpdateResponse(RocksdbError.OK, who.app_id, who.partition_index, decree, who.server)
+    return updated(who, decree)
 
 
 def remove(draft: Draft, key: bytes, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
@@ -112,6 +112,11 @@ def remove(draft: Draft, key: bytes, who: Identity, decree: int, cost: Cost) -> 
     _check_key(key)
     draft.remove(key)
     cost.written = len(key)
+    return updated(who, decree)
+
+
+def updated(who: Identity, decree: int) -> UpdateResponse:
+    """The response to a row that was stored or removed."""
     return UpdateResponse(RocksdbError.OK, who.app_id, who.partition_index, decree, who.server)
 
 

@@ -92,39 +92,16 @@ class RrdbHandlers:
         partition = self._partitions.get((request.app_id, request.partition_index))
         if partition is None or not partition.reads_plainly or request.is_backup_request:
             return self._admitted_get(key, request)
-        return self._get(partition, key)
+        return answer_get(partition, key)
 
     async def _admitted_get(self, key: bytes, request: Request) -> bytes | NoReply:
         partition = self._partition(request)
         refused = await partition.admit_read(request)
         if refused is not None:
             return refused
-        answer = self._get(partition, key)
+        answer = answer_get(partition, key)
         if request.is_backup_request:
             partition.metrics.counter("backup_request_bytes").value += len(key) + len(answer)
-        return answer
-
-    def _get(self, partition: Partition, key: bytes) -> bytes:
-        started = time.perf_counter_ns()
-        usage = Usage()
-        data = partition.reader.live(key, int(partition.around.unix_s()) - EPOCH, usage)
-        end = partition.response_end
-        if not end:
-            end = partition.response_end = wire.tail(partition.who)
-        if data is None:
-            answer = wire.get_response(RocksdbError.NOT_FOUND, b"", end)
-        else:
-            answer = wire.get_response(0, data, end)
-        size = usage.bytes_
-        partition.get_requests.value += 1
-        partition.get_bytes.value += size
-        partition.expired_values.value += usage.expired
-        partition.read_units.value += 1 if size <= partition.read_unit else -(-size // partition.read_unit)
-        partition.read_bucket.consume(size)
-        elapsed = time.perf_counter_ns() - started
-        partition.get_latency.observe(elapsed)
-        if elapsed > partition.slow_ns or size > partition.large_get:
-            partition.abnormal_reads.value += 1
         return answer
 
     def multi_get(self, value: rrdb.MultiGetRequest, request: Request) -> Any:
@@ -188,6 +165,28 @@ class RrdbHandlers:
         if partition is not None:
             partition.scans.close(context_id)
         return NO_REPLY
+
+
+def answer_get(partition: Partition, key: bytes) -> bytes:
+    """The result of a GET that is admitted."""
+    started = time.perf_counter_ns()
+    usage = Usage()
+    data = partition.reader.live(key, int(partition.around.unix_s()) - EPOCH, usage)
+    end = partition.response_end
+    if not end:
+        end = partition.response_end = wire.tail(partition.who)
+    answer = wire.get_response(RocksdbError.NOT_FOUND, b"", end) if data is None else wire.get_response(0, data, end)
+    size = usage.bytes_
+    partition.get_requests.value += 1
+    partition.get_bytes.value += size
+    partition.expired_values.value += usage.expired
+    partition.read_units.value += 1 if size <= partition.read_unit else -(-size // partition.read_unit)
+    partition.read_bucket.consume(size)
+    elapsed = time.perf_counter_ns() - started
+    partition.get_latency.observe(elapsed)
+    if elapsed > partition.slow_ns or size > partition.large_get:
+        partition.abnormal_reads.value += 1
+    return answer
 
 
 def _as_it_is(answer: bytes) -> bytes:

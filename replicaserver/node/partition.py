@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import structlog
 
 from replicaserver import writes
 from replicaserver.compaction import ManualCompaction
-from replicaserver.node.rounds import Operation, Rounds, Waiting
+from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
 from replicaserver.replica import Configuration, Effect, LogFailed, Message, Replica, SaveBallot
 from replicaserver.rows import Identity, Usage
@@ -34,6 +34,7 @@ from shared.pegasus.rpc import NO_REPLY, NoReply
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo
 from shared.pegasus.structures.metadata import DiskStatus, PartitionStatus
+from shared.pegasus.structures.rrdb import UpdateResponse
 
 log = structlog.get_logger("replicaserver.partition")
 
@@ -51,6 +52,7 @@ class Surroundings:
         journal: Puts writes on disk.
         workers: Threads for reads that may take long.
         unix_s: The clock.
+        answer_puts: Sends the answers of plain puts.
     """
 
     node: HostPort
@@ -59,6 +61,7 @@ class Surroundings:
     journal: Journal
     workers: Executor
     unix_s: Callable[[], float]
+    answer_puts: AnswerPuts
 
 
 Read = Callable[[Any, int, Usage], Any]
@@ -78,6 +81,7 @@ class Partition:
         response_end: What the edge ends every reading response with; it writes it once.
         reads_plainly: Reads need no further look: this is the primary, and nothing limits them.
         writes_plainly: The same of writes that are not too large.
+        max_write_bytes: A write whose request is larger is too large.
     """
 
     def __init__(self, gpid: Gpid, app: AppInfo, store: RocksStore, around: Surroundings, disk: str) -> None:
@@ -88,7 +92,7 @@ class Partition:
         self._checked_rows = CheckedRows(store)
         self.disk_tag = disk
         self._disk_status = DiskStatus.NORMAL
-        self._max_write_bytes = around.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES
+        self.max_write_bytes = around.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES
         self.around = around
         self.data_version = durable.data_version
         self.core = Replica(
@@ -102,7 +106,7 @@ class Partition:
         self.reader = Reader(store, self.who, durable.data_version)
         self.scans = Scans(self.reader, durable.data_version, secrets.randbelow(2**62))
         self.log = around.journal.of(gpid, store)
-        self.rounds = Rounds(self.core, self.log, self.who, self._draft, self._fail)
+        self.rounds = Rounds(self.core, self.log, self.who, self._draft, self._fail, self._answer_puts)
         self.metrics = around.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
@@ -122,6 +126,8 @@ class Partition:
         self.abnormal_reads = counter("abnormal_read_requests")
         self.get_requests, self.get_bytes = counter("get_requests"), counter("get_bytes")
         self.get_latency = self.metrics.percentile("get_latency_ns")
+        self.put_requests, self.put_bytes = counter("put_requests"), counter("put_bytes")
+        self.put_latency, self.committed = self.metrics.percentile("put_latency_ns"), counter("committed_requests")
         self.expired_values, self.filtered_values = counter("read_expired_values"), counter("read_filtered_values")
         self._accounts = {name: self._accountant(name) for name in WRITE_NAMES}
         self.large_get = flags.integer("rocksdb_abnormal_get_size_threshold")
@@ -378,7 +384,7 @@ class Partition:
         Raises:
             RpcError: It is not admitted.
         """
-        if self.writes_plainly and len(request.arguments) <= self._max_write_bytes:
+        if self.writes_plainly and len(request.arguments) <= self.max_write_bytes:
             return self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree)
         return self._admitted_write(operation, value, request, name, shares_decree)
 
@@ -456,6 +462,22 @@ class Partition:
             latency.observe(time.perf_counter_ns() - waiting.started_ns)
 
         return account
+
+    def _answer_puts(self, puts: Sequence[PlainPut], response: UpdateResponse | None, error: RpcError | None) -> None:
+        """Count plain puts as an accountant counts the others, and answer them."""
+        if response is not None:
+            now_ns, unit, observe = time.perf_counter_ns(), self.write_unit, self.put_latency.observe
+            size = units = 0
+            for key, value, _, started_ns, _, _ in puts:
+                written = len(key) + len(value)
+                size += written
+                units += 1 if written <= unit else -(-written // unit)
+                observe(now_ns - started_ns)
+            self.put_requests.value += len(puts)
+            self.committed.value += len(puts)
+            self.put_bytes.value += size
+            self.write_units.value += units
+        self.around.answer_puts(puts, response, error)
 
     def is_untouched(self) -> bool:
         """Whether it is certain that nothing was ever written here, by clients or by a bulk load."""

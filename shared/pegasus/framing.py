@@ -15,6 +15,7 @@ from shared.pegasus.thrift import Codec, ThriftError, codec_of
 
 __all__ = [
     "MAGIC",
+    "PLAIN",
     "FramingError",
     "Reply",
     "ReplyReader",
@@ -23,6 +24,8 @@ __all__ = [
     "encode_error",
     "encode_reply",
     "encode_request",
+    "plain_call",
+    "reply_front",
 ]
 
 MAGIC = b"THFT"
@@ -38,7 +41,7 @@ _read_i32 = binary.Struct(">i").unpack_from
 _read_u32 = binary.Struct(">I").unpack_from
 _read_header_v0 = binary.Struct(">4sIIIIIiiiiQ").unpack_from
 _read_plain = binary.Struct(">16xI4xiii4xQ4si").unpack_from
-_PLAIN = MAGIC + b"\0\0\0\0" + b"\0\0\0\x30"
+PLAIN = MAGIC + b"\0\0\0\0" + b"\0\0\0\x30"
 """How a request with header version 0 begins."""
 _read_header_v1 = binary.Struct(">4sIII").unpack_from
 _write_header_v0 = binary.Struct(">4sIIIIIiiiiQ").pack
@@ -146,6 +149,11 @@ class RequestReader:
         self.error: str | None = None
 
     @property
+    def is_busy(self) -> bool:
+        """Whether what arrives next does not begin a request."""
+        return self._gathered.held > 0 or self.error is not None
+
+    @property
     def buffered_bytes(self) -> int:
         """Size of the incomplete frame that is held."""
         return self._gathered.held
@@ -186,7 +194,7 @@ class RequestReader:
 
     def _plain(self, data: bytes, start: int, size: int, requests: list[Request]) -> int:
         """Take a whole request with header version 0, as nearly all are, in one go; where it ends, 0 if it is none."""
-        if size - start < _PLAIN_BYTES or not data.startswith(_PLAIN, start):
+        if size - start < _PLAIN_BYTES or not data.startswith(PLAIN, start):
             return 0
         body_length, app_id, index, timeout_ms, partition_hash, call, name_length = _read_plain(data, start)
         stop: int = start + _HEADER_V0 + body_length
@@ -275,6 +283,11 @@ def _name(raw: bytes) -> str:
         raise FramingError("the name of an RPC code is not ASCII") from error
 
 
+def plain_call(code: str) -> bytes:
+    """How the body of a request for a code begins; its sequence number is next."""
+    return _CALL + _string(code)
+
+
 def encode_request(
     code: str,
     seqid: int,
@@ -291,7 +304,7 @@ def encode_request(
     Args:
         arguments: The args struct, as `Codec.encode_field(value, 1)` makes it.
     """
-    body = _CALL + _string(code) + _write_i32(seqid) + arguments
+    body = plain_call(code) + _write_i32(seqid) + arguments
     if is_backup_request:
         signed_hash = partition_hash - (1 << 64) if partition_hash >> 63 else partition_hash
         meta = _request_meta.encode(RequestMeta(app_id, partition_index, timeout_ms, signed_hash, True))
@@ -332,8 +345,17 @@ def encode_reply(code: str, seqid: int, result: bytes) -> bytes:
     Args:
         result: The result struct, as `Codec.encode_field(value)` makes it.
     """
+    return reply_front(code, len(result)) + _write_i32(seqid) + result
+
+
+def reply_front(code: str, size: int) -> bytes:
+    """What stands before the sequence number of a successful reply.
+
+    Args:
+        size: Length of the result struct, in bytes.
+    """
     head = _reply_head("ERR_OK", code)
-    return _write_i32(8 + len(head) + len(result)) + head + _write_i32(seqid) + result
+    return _write_i32(8 + len(head) + size) + head
 
 
 def encode_error(code: str, seqid: int, error: str) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 from shared.pegasus.framing import Request
 from shared.pegasus.thrift import Codec, codec_of
 
-__all__ = ["NO_REPLY", "NoReply", "Pending", "Rpc", "rpc"]
+__all__ = ["NO_REPLY", "Asker", "NoReply", "Pending", "Rpc", "Shortcut", "rpc"]
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -62,6 +62,24 @@ class Pending:
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.future().__await__()
+
+
+class Asker(Protocol):
+    """Who has sent a request that a shortcut took; to be answered or refused once, now or later."""
+
+    def answer(self, reply: bytes) -> None:
+        """Send a whole reply."""
+
+    def refuse(self, code: str, seqid: int, error: Exception) -> None:
+        """Reply with an error."""
+
+
+Shortcut = Callable[[bytes, int, Asker], int]
+"""Takes a request as it arrived, from what arrived and the place where it begins, past the table of codes.
+
+Returns where the request ends, or 0 when it is not taken: because it is incomplete, or not of the kind that the
+shortcut is for. Then, and when the shortcut raises, the table answers, so nothing may have been done for it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

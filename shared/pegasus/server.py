@@ -24,7 +24,7 @@ from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.framing import MAGIC, Request, RequestReader, encode_error, encode_reply
 from shared.pegasus.http import HttpReader, HttpRequest, Response
 from shared.pegasus.routes import Router
-from shared.pegasus.rpc import NO_REPLY, Pending, Rpc
+from shared.pegasus.rpc import NO_REPLY, Pending, Rpc, Shortcut
 from shared.pegasus.thrift import ThriftError
 
 __all__ = ["Observer", "PegasusServer"]
@@ -49,6 +49,7 @@ class PegasusServer:
         rpcs: What each RPC code does.
         observe: Told about every answered RPC, for metrics.
         failed: Told the code of every RPC that is answered with an error, and the error.
+        shortcut: Is offered every request before the table is; not used while everything is observed.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class PegasusServer:
         *,
         observe: Observer | None = None,
         failed: Callable[[str, str], None] = lambda _code, _error: None,
+        shortcut: Shortcut | None = None,
     ) -> None:
         self.router = router
         self.rpcs = rpcs
         self.observe = observe
         self.failed = failed
+        self.shortcut = shortcut if observe is None else None
         self.connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._unflushed: list[_RpcSpeaker] = []
@@ -224,6 +227,7 @@ class _RpcSpeaker:
         self._reader = RequestReader()
         self._rpcs = connection.server.rpcs
         self._observe = connection.server.observe
+        self._shortcut = connection.server.shortcut
         self._waiting: deque[Request] = deque()
         self._tasks: set[asyncio.Future[Any]] = set()
         self._pending = 0
@@ -232,8 +236,45 @@ class _RpcSpeaker:
         self._flushes = False
 
     def receive(self, data: bytes) -> None:
+        if self._shortcut is not None and not (self._waiting or self._reader.is_busy):
+            data = self._take(self._shortcut, data)
+            if not data:
+                return
         self._waiting.extend(self._reader.feed(data))
         self.proceed()
+
+    def _take(self, shortcut: Shortcut, data: bytes) -> bytes:
+        """Let the shortcut have the first requests, as many as it takes; what is left for the table."""
+        position, size = 0, len(data)
+        self._flushes = True
+        while position < size and self._connection.can_write and len(self._tasks) + self._pending < MAX_IN_FLIGHT:
+            self._pending += 1
+            try:
+                stop = shortcut(data, position, self)
+            except Exception:  # noqa: BLE001 - the table fails too, and says so
+                stop = 0
+            if not stop:
+                self._pending -= 1
+                break
+            position = stop
+            if self._unsent_bytes >= FLUSH_BYTES:
+                self._flush()
+        self._flushes = False
+        self._flush()
+        return data[position:]
+
+    def answer(self, reply: bytes) -> None:
+        """Reply to what a shortcut took."""
+        self._pending -= 1
+        self._add(reply)
+        if self._waiting:
+            self.proceed()
+
+    def refuse(self, code: str, seqid: int, error: Exception) -> None:
+        """Reply with an error to what a shortcut took."""
+        self._pending -= 1
+        self._fail(Request(code, seqid, 0, 0, 0, 0, False, b"", self._connection.peer), error, 0)
+        self._go_on()
 
     def proceed(self) -> None:
         waiting, connection = self._waiting, self._connection
@@ -345,6 +386,9 @@ class _RpcSpeaker:
     def _send(self, request: Request, reply: bytes, started: int) -> None:
         if self._observe is not None:
             self._observe(request.code, len(request.arguments), len(reply), time.perf_counter_ns() - started)
+        self._add(reply)
+
+    def _add(self, reply: bytes) -> None:
         self._unsent.append(reply)
         self._unsent_bytes += len(reply)
         if not self._flushes:
