@@ -212,7 +212,8 @@ class Replica:
         """Take a message and decide."""
         match message:
             case Write():
-                return self._write()
+                given = self.give_decree()
+                return [Log(given)] if isinstance(given, int) else [Refuse(given)]
             case Logged(decree):
                 return self._logged(decree)
             case Assign(configuration):
@@ -246,14 +247,15 @@ class Replica:
         # the formula of §11.1 counts copies that replication would make; with one member a configuration is complete
         return 1
 
-    def _write(self) -> list[Effect]:
+    def give_decree(self) -> int | ErrorCode:
+        """What a `Write` comes to, without the wrapping: its decree, or why it is refused."""
         error = self.writing_error()
         if error is not None:
-            return [Refuse(error)]
+            return error
         if not self.has_room:
-            return [Refuse(ErrorCode.ERR_CAPACITY_EXCEEDED)]
+            return ErrorCode.ERR_CAPACITY_EXCEEDED
         self.last_prepared += 1
-        return [Log(self.last_prepared)]
+        return self.last_prepared
 
     def _logged(self, decree: int) -> list[Effect]:
         if decree <= self.last_committed:

@@ -209,10 +209,8 @@ class CommitLog:
         self._content += (length_prefix(len(payload)), payload)
         self._content_bytes += size
         self._waiting.append(done)
-        if not self._is_scheduled and self._in_flight is None:
-            self._is_scheduled = True
-            assert self._loop is not None, "the log is not started"
-            self._loop.call_soon(self._flush)
+        if self._in_flight is None:
+            self._flush_soon()
         return self._name.number
 
     def release(self, before: int) -> None:
@@ -276,6 +274,12 @@ class CommitLog:
         self._content.clear()
         self._content_bytes = 0
 
+    def _flush_soon(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            assert self._loop is not None, "the log is not started"
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._is_scheduled = False
         self._end_block()
@@ -286,7 +290,9 @@ class CommitLog:
         is_alone, was_alone = len(job.waiting) == 1, self._was_alone
         self._was_alone = is_alone
         if job.is_plain and is_alone and was_alone and self._sync_s < QUICK_S:
-            self._finish(self._write(job))
+            self._settle(self._write(job))
+            if self._waiting:
+                self._flush_soon()
         elif not (job.is_plain and self._sync_by_kernel(job.pieces[0])):
             self._jobs.put(job)
 
@@ -308,6 +314,12 @@ class CommitLog:
         self._finish(self._outcomes.popleft())
 
     def _finish(self, error: OSError | None) -> None:
+        """Tell who waited, and begin at once with what has come meanwhile: the disk works while answers are sent."""
+        self._settle(error)
+        if self._waiting and not self._is_scheduled and self._in_flight is None:
+            self._flush()
+
+    def _settle(self, error: OSError | None) -> None:
         took_s = time.perf_counter() - self._began_s
         job, self._in_flight = self._in_flight, None
         assert job is not None
@@ -320,11 +332,7 @@ class CommitLog:
             self._begin_again()
         for done in waiting:
             done(error)
-        if self._waiting and not self._is_scheduled and self._in_flight is None:
-            self._is_scheduled = True
-            assert self._loop is not None
-            self._loop.call_soon(self._flush)
-        elif not self._waiting:
+        if not self._waiting:
             idle, self._idle = self._idle, []
             for future in idle:
                 if not future.done():

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
-from replicaserver.replica import Log, Logged, Refuse, Replica, Write
+from replicaserver.replica import Logged, Replica
 from replicaserver.rows import Identity
 from replicaserver.storage.journal import ReplicaLog
 from replicaserver.storage.rocks import StoreError
@@ -260,15 +260,14 @@ class Rounds:
 
     def _give_decree(self) -> int:
         """The decree of the write at the head of the queue; 0 when it was refused, and is off the queue."""
-        match self._core.step(Write()):
-            case [Log(decree)]:
-                return decree
-            case [Refuse(error)]:
-                refused = self._queue.popleft()
-                if isinstance(refused, tuple):
-                    self._answer_puts([refused], None, RpcError(error))
-                else:
-                    refused.listener(None, RpcError(error))
+        given = self._core.give_decree()
+        if isinstance(given, int):
+            return given
+        refused = self._queue.popleft()
+        if isinstance(refused, tuple):
+            self._answer_puts([refused], None, RpcError(given))
+        else:
+            refused.listener(None, RpcError(given))
         return 0
 
     def _stored(self, taken: _Round, error: StoreError | None) -> None:
