@@ -25,7 +25,7 @@ class RedisServer:
         self.durable = durable
         self._process = self._start()
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self, *more: str) -> subprocess.Popen[str]:
         options = ["--appendonly", "yes", "--appendfsync", "always"] if self.durable else ["--appendonly", "no"]
         binary = program("redis-server", "redis-server")
         process = subprocess.Popen(
@@ -40,6 +40,7 @@ class RedisServer:
                 "--dir",
                 str(self.folder),
                 *options,
+                *more,
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -64,9 +65,9 @@ class RedisServer:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def start_again(self) -> None:
-        """Start it on the same port with the same files."""
-        self._process = self._start()
+    def start_again(self, *more: str) -> None:
+        """Start it on the same port with the same files, and with more options; returns when it has loaded them."""
+        self._process = self._start(*more)
 
     def __enter__(self) -> RedisServer:
         return self

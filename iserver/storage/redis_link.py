@@ -105,6 +105,7 @@ class Link:
         try:
             redis = Redis.from_url(
                 url,
+                protocol=2,  # without a password its errors are clearer than those of 3, of which nothing is needed
                 socket_timeout=COMMAND_TIMEOUT_S,
                 socket_connect_timeout=COMMAND_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),  # whoever sends again must know that it does

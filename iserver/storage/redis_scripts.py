@@ -1,13 +1,21 @@
 """What Redis does in one step for shared sessions: Lua scripts, each of which happens wholly or not at all.
 
-Of a session there is a hash `s:ID` (epoch, owner, version, expiry, and at which version each of its last epochs
-ended), and a list `c:ID` of its changes. `p:DEVICE` and `k:NAME:VALUE` lead to ids, `due` has the ids by the time
-at which they are over. `finished` is the queue to the warehouse, `batch` says how much of its head is on its way.
+Of a session there is a hash `s:ID` (epoch, owner, version, expiry, at which version and whose each of its last epochs
+ended, and the definitions it uses), and a list `c:ID` of its changes. `p:DEVICE` and `k:NAME:VALUE` lead to ids, `due`
+has the ids by the time at which they are over. `finished` is the queue to the warehouse, `batch` says how much of its
+head is on its way.
 
 A store names the epoch and the version it builds on. It is refused when another server has begun a new epoch, and
 it is recognised when it comes a second time because the answer to the first was lost, also after the epoch ended.
+An epoch is a number and an owner: a replica that takes over may have missed an epoch, and give its number again.
+
+`definitions` has FDL by fingerprint. Of each, `uses` counts the sessions in `s:`, `last` is how many sessions had ever
+been queued when one that used it was, and `needed` is when a server last had it in force. `totals` counts what was
+queued and what was written. Nothing refers to a definition any more when nobody uses it, the queue is past `last`,
+and no server has had it in force for a while; a session that uses one that is gone all the same is refused.
 
 What may be refused for want of memory comes first in each script: Redis refuses nothing once a script has written.
+Scripts on the way out of Redis are never refused for that: they are how a full Redis gets empty.
 """
 
 from __future__ import annotations
@@ -17,6 +25,8 @@ from dataclasses import dataclass, field
 
 STORED, FENCED, UNKNOWN = b"stored", b"fenced", b"unknown"
 
+_OUT = "#!lua flags=allow-oom\n"
+
 _TAKE = """
 local prefix, me = ARGV[1], ARGV[2]
 local function take(id, force)
@@ -25,7 +35,8 @@ local function take(id, force)
   if not is[1] then return false end
   if is[3] == me and not force then return {id, is[1]} end
   local epoch = tonumber(is[1]) + 1
-  redis.call('HSET', key, 'epoch', string.format('%.0f', epoch), 'owner', me, 'end:' .. is[1], is[2])
+  redis.call('HSET', key, 'epoch', string.format('%.0f', epoch), 'owner', me, 'end:' .. is[1],
+    is[2] .. ' ' .. is[3])
   redis.call('HDEL', key, string.format('end:%.0f', epoch - 32))
   return {id, string.format('%.0f', epoch), is[2], redis.call('LRANGE', prefix .. 'c:' .. id, 0, -1)}
 end
@@ -67,11 +78,15 @@ while at <= #ARGV do
     expiry = ARGV[at + 4], due = ARGV[at + 5], changes = ARGV[at + 6], keys = {}}
   local count = tonumber(ARGV[at + 7])
   for number = 1, count do part.keys[number] = ARGV[at + 7 + number] end
-  parts[#parts + 1], here[part.id], at = part, true, at + 8 + count
+  at = at + 8 + count
+  count, part.uses = tonumber(ARGV[at]), {}
+  for number = 1, count do part.uses[number] = ARGV[at + number] end
+  parts[#parts + 1], here[part.id], at = part, true, at + 1 + count
 end
 local known = 0
 for _, part in ipairs(parts) do
-  local is = redis.call('HMGET', prefix .. 's:' .. part.id, 'epoch', 'version', 'end:' .. part.epoch)
+  local is = redis.call('HMGET', prefix .. 's:' .. part.id, 'epoch', 'version', 'owner', 'end:' .. part.epoch)
+  local ended, owner = string.match(is[4] or '', '^(%d+) (.*)$')
   if not is[1] then
     if part.mode ~= 'create' then return is_again and 'unknown' or 'fenced' end
     if redis.call('EXISTS', prefix .. 'gone:' .. part.id) == 1 then return 'unknown' end
@@ -80,11 +95,11 @@ for _, part in ipairs(parts) do
       local expiry = redis.call('HGET', prefix .. 's:' .. other, 'expiry')
       if expiry and tonumber(expiry) > now then return 'fenced' end
     end
-  elseif is[1] == part.epoch then
+  elseif is[1] == part.epoch and is[3] == me then
     if tonumber(is[2]) > part.version then known = known + 1
     elseif tonumber(is[2]) < part.version then return 'fenced' end
-  elseif is[3] then
-    if tonumber(is[3]) <= part.version then return 'fenced' end
+  elseif owner == me then
+    if tonumber(ended) <= part.version then return 'fenced' end
     known = known + 1
   else
     return is_again and 'unknown' or 'fenced'
@@ -93,11 +108,21 @@ end
 if known == #parts then return 'stored' end
 if known > 0 then return 'unknown' end
 for _, part in ipairs(parts) do
+  for _, used in ipairs(part.uses) do
+    if redis.call('HEXISTS', prefix .. 'definitions', used) == 0 then return 'undefined' end
+  end
+end
+for _, part in ipairs(parts) do
   local changes = prefix .. 'c:' .. part.id
   if part.changes ~= '' then redis.call('RPUSH', changes, part.changes) end
   if part.mode == 'rewrite' then redis.call('LTRIM', changes, -1, -1) end
   redis.call('HSET', prefix .. 's:' .. part.id, 'epoch', part.epoch, 'owner', me,
     'version', string.format('%.0f', part.version + 1), 'expiry', part.expiry)
+  for _, used in ipairs(part.uses) do
+    if redis.call('HSETNX', prefix .. 's:' .. part.id, 'use:' .. used, '') == 1 then
+      redis.call('HINCRBY', prefix .. 'uses', used, 1)
+    end
+  end
   redis.call('ZADD', prefix .. 'due', part.due, part.id)
   for _, key in ipairs(part.keys) do redis.call('SET', prefix .. key, part.id) end
 end
@@ -105,19 +130,54 @@ return 'stored'
 """
 
 _FINISH = """
-local prefix, id, epoch, version, finished = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local is = redis.call('HMGET', prefix .. 's:' .. id, 'epoch', 'version')
+local prefix, me, id, epoch, version, finished = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local is = redis.call('HMGET', prefix .. 's:' .. id, 'epoch', 'version', 'owner')
 if not is[1] then return 'stored' end
-if is[1] ~= epoch or is[2] ~= version then return 'fenced' end
+if is[1] ~= epoch or is[2] ~= version or is[3] ~= me then return 'fenced' end
 redis.call('SET', prefix .. 'gone:' .. id, '1', 'EX', 300)
-if finished ~= '' then redis.call('RPUSH', prefix .. 'finished', finished) end
-for at = 6, #ARGV do
+if finished ~= '' then
+  redis.call('RPUSH', prefix .. 'finished', finished)
+  redis.call('HINCRBY', prefix .. 'totals', 'queued', 1)
+end
+local queued = redis.call('HGET', prefix .. 'totals', 'queued') or '0'
+for _, name in ipairs(redis.call('HKEYS', prefix .. 's:' .. id)) do
+  local used = string.match(name, '^use:(.*)$')
+  if used then
+    redis.call('HINCRBY', prefix .. 'uses', used, -1)
+    redis.call('HSET', prefix .. 'last', used, queued)
+  end
+end
+for at = 7, #ARGV do
   local key = prefix .. ARGV[at]
   if redis.call('GET', key) == id then redis.call('DEL', key) end
 end
 redis.call('DEL', prefix .. 's:' .. id, prefix .. 'c:' .. id)
 redis.call('ZREM', prefix .. 'due', id)
 return 'stored'
+"""
+
+_KEEP = """
+local prefix, fingerprint, now = ARGV[1], ARGV[2], redis.call('TIME')[1]
+redis.call('HSETNX', prefix .. 'definitions', fingerprint, ARGV[3])
+redis.call('ZADD', prefix .. 'needed', now, fingerprint)
+return 1
+"""
+
+_LOOK = """
+local prefix, needed, now = ARGV[1], ARGV[2], tonumber(redis.call('TIME')[1])
+local is_there = redis.call('HEXISTS', prefix .. 'definitions', needed)
+if is_there == 1 then redis.call('ZADD', prefix .. 'needed', now, needed) end
+local written = tonumber(redis.call('HGET', prefix .. 'totals', 'written') or 0)
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'needed', '-inf', now - tonumber(ARGV[3]))) do
+  local uses = tonumber(redis.call('HGET', prefix .. 'uses', old) or 0)
+  if old ~= needed and uses == 0 and tonumber(redis.call('HGET', prefix .. 'last', old) or 0) <= written then
+    redis.call('HDEL', prefix .. 'definitions', old)
+    redis.call('HDEL', prefix .. 'uses', old)
+    redis.call('HDEL', prefix .. 'last', old)
+    redis.call('ZREM', prefix .. 'needed', old)
+  end
+end
+return {redis.call('LLEN', prefix .. 'finished'), is_there}
 """
 
 _HOLD = """
@@ -152,6 +212,7 @@ _CLOSE = """
 local batch = redis.call('HMGET', ARGV[1] .. 'batch', 'id', 'sessions')
 if batch[1] ~= ARGV[2] then return 0 end
 redis.call('LTRIM', ARGV[1] .. 'finished', batch[2], -1)
+redis.call('HINCRBY', ARGV[1] .. 'totals', 'written', batch[2])
 redis.call('DEL', ARGV[1] .. 'batch')
 return tonumber(batch[2])
 """
@@ -171,22 +232,30 @@ class Script:
 FIND = Script(_TAKE + _FIND)
 """Take over the sessions that keys lead to, up to the first that is alive. Args: prefix, server, now, keys."""
 
-RECLAIM = Script(_TAKE + _RECLAIM)
+RECLAIM = Script(_OUT + _TAKE + _RECLAIM)
 """Take over sessions, also those that are this server's own already. Args: prefix, server, ids."""
 
-DUE = Script(_TAKE + _DUE)
+DUE = Script(_OUT + _TAKE + _DUE)
 """Take over sessions that are over. Args: prefix, server, latest expiry, how many to pass over, how many to take."""
 
 STORE = Script(_STORE)
 """Store changes of sessions, all or none. Args: prefix, server, now, whether it was sent before; per session id,
-mode (`create`, `append`, `rewrite`), epoch, version, expiry, due, changes, count of keys, keys. A session that is
-created has its device as the first key, and there must be no other active session of that device."""
+mode (`create`, `append`, `rewrite`), epoch, version, expiry, due, changes, count of keys, keys, count of definitions
+that are not known to be in use by it, their fingerprints. A session that is created has its device as the first key,
+and there must be no other active session of that device."""
 
-FINISH = Script(_FINISH)
-"""Remove a session and queue what is logged of it. Args: prefix, id, epoch, version, finished session, keys."""
+FINISH = Script(_OUT + _FINISH)
+"""Remove a session and queue what is logged of it. Args: prefix, server, id, epoch, version, finished session, keys."""
 
-HOLD, RELEASE = Script(_HOLD), Script(_RELEASE)
+KEEP = Script(_OUT + _KEEP)
+"""Keep a definition. Args: prefix, fingerprint, sources."""
+
+LOOK = Script(_OUT + _LOOK)
+"""Say how many finished sessions wait, and whether a definition is there; let go of those that nothing refers to.
+Args: prefix, fingerprint of the definition in force, after how many seconds out of force one may go."""
+
+HOLD, RELEASE = Script(_OUT + _HOLD), Script(_OUT + _RELEASE)
 """Be the only server that writes the warehouse, for some time; let another be it."""
 
-BATCH, PAGE, CLOSE = Script(_BATCH), Script(_PAGE), Script(_CLOSE)
+BATCH, PAGE, CLOSE = Script(_OUT + _BATCH), Script(_PAGE), Script(_OUT + _CLOSE)
 """The batch to write; a part of its sessions; forget it and them."""

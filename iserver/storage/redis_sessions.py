@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import orjson
 import structlog
 
 from iserver.definitions import Definition
-from iserver.fdl import SourceFile, compile_program
+from iserver.fdl import FdlError, SourceFile, compile_program
 from iserver.finished import FinishedSession
 from iserver.record import Change
 from iserver.refusals import FencedError, NotStoredError
@@ -26,7 +26,7 @@ from iserver.server import ImpressionServer
 from iserver.session import Session
 from iserver.sharing import Keys, index_keys
 from iserver.storage.redis_link import Arguments, Link
-from iserver.storage.redis_scripts import DUE, FENCED, FIND, FINISH, RECLAIM, STORE, STORED
+from iserver.storage.redis_scripts import DUE, FENCED, FIND, FINISH, KEEP, LOOK, RECLAIM, STORE, STORED
 
 log = structlog.get_logger("iserver.redis")
 
@@ -35,6 +35,9 @@ MANY_CHUNKS = 64
 
 SOME = 256
 """How many sessions are taken over at once."""
+
+DEFINITION_S = 3600
+"""How long a definition stays after the last server had it in force, also when no session uses it."""
 
 
 async def pause(number: int) -> None:
@@ -48,6 +51,7 @@ class _Lease:
     epoch: int
     version: int = 0
     chunks: int = 0
+    uses: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ class RedisSessions:
         self.prefix = f"{{{prefix}}}:"
         self._clock_ms = clock_ms
         self._leases: dict[str, _Lease] = {}
+        self._unreadable: set[str] = set()
         self._definitions: dict[str, Definition] = {}
         self._server: ImpressionServer
 
@@ -101,11 +106,9 @@ class RedisSessions:
 
     async def keep_definition(self, definition: Definition) -> None:
         """Store the FDL of a definition before the first session uses it."""
-        if definition.fingerprint not in self._definitions:
-            sources = [[source.name, source.text] for source in definition.program.sources]
-            name = f"{self.prefix}definitions"
-            await self.link.command("HSETNX", name, definition.fingerprint, orjson.dumps(sources))
-            self._definitions[definition.fingerprint] = definition
+        sources = [[source.name, source.text] for source in definition.program.sources]
+        await self.link.script(KEEP, [self.prefix, definition.fingerprint, orjson.dumps(sources)])
+        self._definitions[definition.fingerprint] = definition
 
     @property
     def definitions(self) -> Mapping[str, Definition]:
@@ -113,11 +116,7 @@ class RedisSessions:
         return self._definitions
 
     async def learn_definitions(self, fingerprints: Iterable[str] | None = None) -> None:
-        """Load definitions that other servers have stored; by default all.
-
-        Raises:
-            NotStoredError: They are not there.
-        """
+        """Load definitions that other servers have stored; by default all."""
         name = f"{self.prefix}definitions"
         if fingerprints is None:
             fingerprints = [key.decode() for key in await self.link.command("HKEYS", name)]
@@ -126,9 +125,13 @@ class RedisSessions:
                 continue
             sources = await self.link.command("HGET", name, fingerprint)
             if sources is None:
-                raise NotStoredError(f"the session store has no definition {fingerprint}")
-            files = [SourceFile(file, text) for file, text in orjson.loads(sources)]
-            self._definitions[fingerprint] = Definition(await asyncio.to_thread(compile_program, files))
+                self._give_up(fingerprint, "the definition is not there")
+                continue
+            try:
+                files = [SourceFile(file, text) for file, text in orjson.loads(sources)]
+                self._definitions[fingerprint] = Definition(await asyncio.to_thread(compile_program, files))
+            except (FdlError, TypeError, ValueError) as error:
+                self._give_up(fingerprint, f"definition: {error!r}")
 
     # --- storing ----------------------------------------------------------------------------------
 
@@ -195,6 +198,8 @@ class RedisSessions:
         due_ms = self._server.sessions.expiry_ms(session)
         expiry_ms = due_ms if session.end_ms is None else 0
         data = orjson.dumps(changes) if changes else b""
+        uses = _uses(changes) - lease.uses
+        lease.uses |= uses
         part: list[str | int | bytes] = [
             session.id,
             mode,
@@ -205,6 +210,8 @@ class RedisSessions:
             data,
             len(keys),
             *keys,
+            len(uses),
+            *uses,
         ]
         lease.version += 1
         lease.chunks += bool(changes)
@@ -242,7 +249,7 @@ class RedisSessions:
             names = session.definition.keys[1:]
             keys = [_key(name, value) for name, value in session.keys.items() if name in names]
             end = logged.get(session.id, b"")
-            arguments: Arguments = [self.prefix, session.id, lease.epoch, lease.version, end, device, *keys]
+            arguments: Arguments = [self.prefix, self.me, session.id, lease.epoch, lease.version, end, device, *keys]
             ends.append(self.link.script(FINISH, arguments, partial(self._finished, lease)))
         outcomes = await asyncio.gather(*ends, return_exceptions=True)
         for outcome in outcomes:
@@ -286,12 +293,12 @@ class RedisSessions:
         return found.fresh, found.count
 
     async def look(self) -> None:
-        """See how many finished sessions wait, and bring back the definitions to a Redis that has lost everything."""
-        self.waiting = int(await self.link.command("LLEN", f"{self.prefix}finished"))
-        if not await self.link.command("EXISTS", f"{self.prefix}definitions"):
-            known, self._definitions = self._definitions, {}
-            for definition in known.values():
-                await self.keep_definition(definition)
+        """See how many finished sessions wait, and bring back the definition in force to a Redis that has lost it."""
+        definition = self._server.configuration.definition
+        arguments: Arguments = [self.prefix, definition.fingerprint, DEFINITION_S]
+        self.waiting, is_there = await self.link.script(LOOK, arguments)
+        if not is_there:
+            await self.keep_definition(definition)
 
     async def _reclaim(self, found: _Found) -> list[Session]:
         await self.learn_definitions(found.unknown)
@@ -307,28 +314,34 @@ class RedisSessions:
             session_id, epoch = entry[0].decode(), int(entry[1])
             lease = self._leases.get(session_id)
             if len(entry) == 2:
-                if lease is None or lease.epoch != epoch:
+                if (lease is None or lease.epoch != epoch) and session_id not in self._unreadable:
                     found.forgotten.append(session_id)
                 continue
             if lease is not None:
                 self._end([lease])
-            changes = [change for chunk in entry[3] for change in orjson.loads(chunk)]
-            unknown = {name for name in map(_fingerprint, changes) if name is not None} - self._definitions.keys()
-            if unknown:
-                found.forgotten.append(session_id)
-                found.unknown |= unknown
-                continue
             session = Session(session_id)
             try:
+                changes = [change for chunk in entry[3] for change in orjson.loads(chunk)]
+                uses = _uses(changes)
+                if unknown := uses - self._definitions.keys() - self._unreadable:
+                    found.forgotten.append(session_id)
+                    found.unknown |= unknown
+                    continue
                 for change in changes:
                     session.apply(change, self._definitions)
             except (LookupError, TypeError, ValueError) as error:
-                log.error("cannot read a session", session=session_id, reason=repr(error))
+                self._give_up(session_id, f"session: {error!r}")
                 continue
-            self._leases[session_id] = _Lease(session, epoch, int(entry[2]), len(entry[3]))
+            self._leases[session_id] = _Lease(session, epoch, int(entry[2]), len(entry[3]), uses)
             found.fresh.append(session)
         self._server.adopt(found.fresh)
         return found
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """Say once that something cannot be read, which a newer server may have written; it stays where it is."""
+        if name not in self._unreadable:
+            self._unreadable.add(name)
+            log.error("cannot read from Redis", name=name, reason=reason)
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -348,9 +361,9 @@ def _key(name: str, value: str) -> str:
     return f"k:{name}:{value}"
 
 
-def _fingerprint(change: Change) -> str | None:
-    """The definition that a change refers to."""
-    return change[1] if change[0] == "start" else change[2] if change[0] == "record" else None
+def _uses(changes: Iterable[Change]) -> set[str]:
+    """Fingerprints of the definitions that changes refer to."""
+    return {change[1] if change[0] == "start" else change[2] for change in changes if change[0] in ("start", "record")}
 
 
 def _has_failed(done: asyncio.Future[Any]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
+import structlog
+
 from iserver.configuration import Configuration
 from iserver.plugins import PluginRunner, SessionTurns
 from iserver.sharing import SharedServer
@@ -14,6 +16,11 @@ from iserver.storage.redis_link import Link
 from iserver.storage.redis_sessions import RedisSessions, pause
 from iserver.storage.tables import Tables
 from iserver.streams import Streams
+
+log = structlog.get_logger("iserver.redis")
+
+CLOCKS_MS = 2000
+"""How much the clock of a server may differ from that of Redis without a word: less than half of `OVERDUE_MS`."""
 
 
 class Sharing:
@@ -52,6 +59,7 @@ class Sharing:
             NotStoredError: Redis does not answer.
         """
         sessions = RedisSessions(link, prefix, secrets.token_hex(8), clock_ms)
+        await _compare_clocks(link, clock_ms)
         await sessions.keep_definition(configuration.definition)
         listeners = SharedStreams(streams, sessions)
         server = SharedServer(
@@ -79,3 +87,13 @@ class Sharing:
         """Leave. The sessions stay where they are, for the others."""
         await self._listeners.close()
         await self.sessions.close()
+
+
+async def _compare_clocks(link: Link, clock_ms: Callable[[], int]) -> None:
+    """Say it when sessions would be over here at another time than elsewhere."""
+    before_ms = clock_ms()
+    seconds, microseconds = await link.command("TIME")
+    redis_ms, after_ms = int(seconds) * 1000 + int(microseconds) // 1000, clock_ms()
+    difference_ms = max(before_ms - redis_ms, redis_ms - after_ms)  # it was some time in between
+    if difference_ms > CLOCKS_MS:
+        log.warning("the clock differs from that of Redis", redis=link.shown, seconds=round(difference_ms / 1000, 1))

@@ -19,8 +19,8 @@ from tests.redis_server import RedisServer
 
 SERVERS = 3
 CLIENTS = 8
-KILLS = 24
-REDIS_KILLS = 5
+KILLS = 12
+REDIS_KILLS = 3
 
 
 class Deployment:
@@ -123,7 +123,7 @@ async def test_what_any_server_acknowledged_survives_kills_of_servers_and_of_red
         finally:
             deployment.end()
     facts = logged(tmp_path / "warehouse")
-    assert len(visitors.acknowledged) > 1000
+    assert len(visitors.acknowledged) > 300
     assert visitors.acknowledged - facts.keys() == set(), "lost"
     assert {fact for fact, times in facts.items() if times > 1} == set(), "doubled"
     assert facts.keys() <= visitors.attempted

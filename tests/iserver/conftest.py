@@ -19,6 +19,8 @@ from iserver.app import Parts, make_http, open_parts
 from iserver.settings import ServerSettings
 from iserver.storage.warehouse import Warehouse
 from tests.express_server import ExpressTestServer
+from tests.iserver.cutting_proxy import CuttingProxy
+from tests.redis_server import RedisServer
 
 EXAMPLE = Path(str(resources.files("iserver.example")))
 START_MS = 1_700_000_000_000
@@ -38,11 +40,11 @@ class Clock:
 
 
 class Ids:
-    """Ids in the order in which they are needed: those that the test asks for, then id-1, id-2, …"""
+    """Ids in the order in which they are needed: those that the test asks for, then NAME-1, NAME-2, …"""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "id") -> None:
         self._asked: list[str] = []
-        self._others: Iterator[str] = (f"id-{number}" for number in itertools.count(1))
+        self._others: Iterator[str] = (f"{name}-{number}" for number in itertools.count(1))
 
     def next_are(self, *ids: str) -> None:
         self._asked += ids
@@ -92,6 +94,13 @@ class Iserver:
 
         from iserver.finished import sessions_in
 
+        if self.parts.sharing is not None:
+            from redis import Redis
+
+            sessions = self.parts.sharing.sessions
+            with Redis(port=sessions.link.redis.get_connection_kwargs()["port"]) as redis:
+                queue: Any = redis.lrange(f"{sessions.prefix}finished", 0, -1)
+            return [session for data in queue for session in sessions_in(data)]
         with sqlite3.connect(self.parts.journal.path) as connection:
             rows = connection.execute("SELECT data FROM finished ORDER BY row")
             return [session for (data,) in rows for session in sessions_in(data)]
@@ -143,3 +152,40 @@ def shop() -> dict[str, Any]:
     """The configuration document of the running example, to be changed at will."""
     document: dict[str, Any] = orjson.loads((EXAMPLE / "shop.json").read_bytes())
     return document
+
+
+# --- several servers with the same sessions -------------------------------------------------------
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that keeps what it acknowledges."""
+    with RedisServer(tmp_path, durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def proxy(redis: RedisServer) -> AsyncIterator[CuttingProxy]:
+    """A way to Redis that can lose answers. Name it before `join`, so that it is there until the servers are gone."""
+    proxy = CuttingProxy(redis.port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()
+
+
+@pytest.fixture
+async def join(tmp_path: Path, clock: Clock, redis: RedisServer) -> AsyncIterator[OpenIserver]:
+    """Starts servers that share their sessions and the warehouse."""
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str, **changes: Any) -> Iserver:
+            settings = ServerSettings(
+                data_dir=tmp_path / name,
+                config_file=EXAMPLE / "shop.json",
+                enable_cmd=True,
+                warehouse=str(tmp_path / "warehouse"),
+                sessions=redis.url,
+            )
+            return await stack.enter_async_context(running(replace(settings, **changes), clock, Ids(name)))
+
+        yield start

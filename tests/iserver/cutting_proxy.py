@@ -23,10 +23,15 @@ class CuttingProxy:
         self.lost = asyncio.Event()
         self.lost_count = 0
 
-    async def start(self) -> int:
-        """Listen; returns the port."""
+    async def start(self) -> None:
+        """Listen."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where the first database of the server is, through the proxy."""
+        assert self._server is not None
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
 
     async def stop(self) -> None:
         """End every connection."""

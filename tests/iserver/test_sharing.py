@@ -4,86 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
-from iserver.app import open_parts
 from iserver.settings import ServerSettings
 from iserver.sharing import OVERDUE_MS
-from shared.errors import StartupError
-from tests.iserver.conftest import EXAMPLE, Clock, Iserver, running
+from tests.iserver.conftest import EXAMPLE, Clock, Ids, running
 from tests.iserver.cutting_proxy import CuttingProxy
+from tests.iserver.several import RATING, Together, flush, logged, show, until_logged
 from tests.redis_server import RedisServer
-
-Together = Callable[..., Awaitable[Iserver]]
-RATING = {"feature": "RatingBox", "event": "Rating"}
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Any:
-    with RedisServer(tmp_path, durable=True) as server:
-        yield server
-
-
-@pytest.fixture
-async def join(tmp_path: Path, clock: Clock, redis: RedisServer) -> AsyncIterator[Together]:
-    """Starts servers that share their sessions and the warehouse."""
-    async with AsyncExitStack() as stack:
-
-        async def start(name: str, **changes: Any) -> Iserver:
-            settings = ServerSettings(
-                data_dir=tmp_path / name,
-                config_file=EXAMPLE / "shop.json",
-                enable_cmd=True,
-                warehouse=str(tmp_path / "warehouse"),
-                sessions=redis.url,
-            )
-            return await stack.enter_async_context(running(replace(settings, **changes), clock, Named(name)))
-
-        yield start
-
-
-class Named:
-    """Ids of one server."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._count = 0
-
-    def __call__(self) -> str:
-        self._count += 1
-        return f"{self._name}-{self._count}"
-
-
-def logged(warehouse: Path) -> Counter[str]:
-    """Impressions, ratings and sessions in the tables, with the number of times they are there."""
-
-    def texts(query: str, table: str) -> list[str]:
-        files = f"read_parquet('{warehouse}/tables/{table}/*/*/*.parquet', union_by_name=true)"
-        return [text for (text,) in duckdb.connect().execute(query.format(files)).fetchall()]
-
-    facts = Counter(texts("SELECT unnest(impressions).impression_id FROM {}", "rating_box"))
-    facts.update(texts("SELECT 'stars ' || unnest(rating).stars FROM {}", "rating_box"))
-    facts.update(texts("SELECT 'session ' || session_id FROM {}", "session"))
-    return facts
-
-
-async def flush(server: Iserver) -> str:
-    answer = await server.post("cmd", {"action": "flushToWarehouse"})
-    assert answer.status == 200, await answer.text()
-    return await answer.text()
-
-
-async def show(server: Iserver, impression: str, device: str = "dev-1", **args: Any) -> Any:
-    body = {"RatingBox": {"product": "p1"}}
-    return await server.features(body, impression=impression, args={"deviceId": device, **args})
 
 
 async def test_a_session_goes_from_server_to_server_and_loses_nothing(join: Together, tmp_path: Path):
@@ -197,7 +130,7 @@ async def test_a_server_that_ends_leaves_its_sessions_to_the_others(
     settings = ServerSettings(
         tmp_path / "c", config_file=EXAMPLE / "shop.json", sessions=redis.url, warehouse=str(tmp_path / "warehouse")
     )
-    async with running(settings, clock, Named("c")) as c:  # type: ignore[arg-type]
+    async with running(settings, clock, Ids("c")) as c:
         session = (await show(c, "imp-1"))["session"]["sessionId"]
     b = await join("b")
     assert (await show(b, "imp-2"))["session"]["sessionId"] == session
@@ -217,7 +150,9 @@ async def test_redis_may_end_and_come_back(join: Together, redis: RedisServer, t
     session = (await show(a, "imp-1"))["session"]["sessionId"]
     redis.kill()
     asking = asyncio.create_task(show(a, "imp-2"))
-    await asyncio.sleep(0.3)
+    with capture_logs() as logs:
+        await until_logged(logs, "no answer from Redis")
+    assert not asking.done()
     await asyncio.to_thread(redis.start_again)
     assert (await asking)["session"]["sessionId"] == session
     await flush(a)
@@ -241,10 +176,9 @@ async def test_without_redis_nothing_is_answered_from_memory(
 
 
 async def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_doubled(
-    join: Together, redis: RedisServer, tmp_path: Path
+    proxy: CuttingProxy, join: Together, tmp_path: Path
 ):
-    proxy = CuttingProxy(redis.port)
-    a = await join("a", sessions=f"redis://127.0.0.1:{await proxy.start()}/0")
+    a = await join("a", sessions=proxy.url)
     await show(a, "first")
     for number in range(5):
         proxy.cuts = 1
@@ -254,17 +188,15 @@ async def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_doubled(
     assert proxy.lost_count == 6
     proxy.cuts = 1
     await flush(a)
-    await proxy.stop()
     facts = logged(tmp_path / "warehouse")
     assert set(facts) >= {"first", "new", *(f"stars {number}" for number in range(5))}
     assert set(facts.values()) == {1}
 
 
 async def test_a_lost_answer_is_found_out_also_after_another_server_took_the_session(
-    join: Together, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxy: CuttingProxy, join: Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    proxy = CuttingProxy(redis.port)
-    a, b = await join("a", sessions=f"redis://127.0.0.1:{await proxy.start()}/0"), await join("b")
+    a, b = await join("a", sessions=proxy.url), await join("b")
     await show(a, "first")
     monkeypatch.setattr("iserver.storage.redis_link.RETRY_S", 1.0)
     proxy.cuts = 1
@@ -273,7 +205,6 @@ async def test_a_lost_answer_is_found_out_also_after_another_server_took_the_ses
     await show(b, "second")  # b has it now, with what a does not know that it stored
     assert await rating == 200
     await flush(b)
-    await proxy.stop()
     facts = logged(tmp_path / "warehouse")
     assert set(facts) >= {"first", "second", "stars 1"}
     assert set(facts.values()) == {1}
@@ -298,32 +229,3 @@ async def test_a_device_hears_of_a_flush_where_it_listens_with_the_time_that_fea
         new = int(await stream.content.readline())
     assert new > told
     assert (await show(b, "imp-2", device))["session"]["lastFlushTime"] == new
-
-
-async def test_a_server_without_its_redis_does_not_start(tmp_path: Path):
-    settings = ServerSettings(
-        tmp_path / "a",
-        config_file=EXAMPLE / "shop.json",
-        sessions="redis://:secret@127.0.0.1:1/0",
-        warehouse=str(tmp_path),
-    )
-    with pytest.raises(StartupError, match=r"--sessions redis://127\.0\.0\.1:1/0: ") as refused:
-        await open_parts(settings)
-    assert "secret" not in str(refused.value)
-    with pytest.raises(StartupError, match="--warehouse"):
-        await open_parts(replace(settings, warehouse=None))
-
-
-async def test_a_full_redis_refuses_and_forgets_nothing(join: Together, redis: RedisServer, tmp_path: Path):
-    a = await join("a")
-    await show(a, "imp-1")
-    assert a.parts.sharing is not None
-    client = a.parts.sharing.sessions.link.redis
-    await client.config_set("maxmemory", "1")
-    answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {"ProductInfo": {}}})
-    assert answer.status == 503
-    await client.config_set("maxmemory", "0")
-    await client.script_flush()
-    await show(a, "imp-2")
-    await flush(a)
-    assert {name for name in logged(tmp_path / "warehouse") if name.startswith("imp")} == {"imp-1", "imp-2"}

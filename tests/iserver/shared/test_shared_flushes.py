@@ -1,0 +1,1 @@
+from tests.iserver.test_flushes import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.test_http_external import *  # noqa: F403

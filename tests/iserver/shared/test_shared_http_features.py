@@ -1,0 +1,1 @@
+from tests.iserver.test_http_features import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.test_http_ofrep import *  # noqa: F403

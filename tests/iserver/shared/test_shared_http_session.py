@@ -1,0 +1,1 @@
+from tests.iserver.test_http_session import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.test_http_signal import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.test_http_sse import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.test_plugins import *  # noqa: F403
