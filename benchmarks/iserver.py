@@ -6,8 +6,9 @@ body of every request, the limit of the disk; and `features` against the publish
 `@unleash/proxy` with three toggles, which keeps nothing either. One after the other in one run, each one process
 (the journal's thread and the warehouse's process stand by ours).
 
-`--only sessions` is a million running sessions (`benchmarks.iserver_sessions`), `--only etl` a million finished ones on
-their way to Parquet (`benchmarks.iserver_etl`).
+`--only shared` is `features` with sessions in Redis (`benchmarks.iserver_shared`), `--only sessions` a million running
+sessions (`benchmarks.iserver_sessions`), `--only etl` a million finished ones on their way to Parquet
+(`benchmarks.iserver_etl`).
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server, Server]]:
             yield limit, disk, ours
 
 
-def _measure(server: Server, requests: Sequence[Request], clients: int, seconds: float) -> tuple[Measured, str]:
+def measure(server: Server, requests: Sequence[Request], clients: int, seconds: float) -> tuple[Measured, str]:
+    """Load a server; returns the result as text, too."""
     before = server.cpu_s()
     measured = uvloop.run(load(requests, clients=clients, seconds=seconds))
     cpu_ms = (server.cpu_s() - before) * 1000 / max(1, len(measured.latencies_ms))
@@ -144,15 +146,15 @@ def measurements(limit: Server, disk: Server, ours: Server, peer: Server | None,
     for what, made, goal in (("features", visits, Goal(0.6)), ("signal", ratings, Goal(0.7))):
         for clients in CLIENTS:
             say(f"{what}, {clients} clients")
-            bare, bare_text = _measure(limit, made(limit.url), clients, seconds)
-            mine, my_text = _measure(ours, made(own), clients, seconds)
+            bare, bare_text = measure(limit, made(limit.url), clients, seconds)
+            mine, my_text = measure(ours, made(own), clients, seconds)
             name = f"{what}; {clients} cl."
             yield Line(name, f"bare aiohttp: {bare_text}", my_text, mine.rps / bare.rps, goal)
             if clients == 1:  # with more, a syncing handler would have to share its syncs
                 durable, durable_text = _measure(disk, made(disk.url), clients, seconds)
                 yield Line(name, f"syncing aiohttp: {durable_text}", my_text, mine.rps / durable.rps)
             if peer is not None and what == "features":
-                theirs, their_text = _measure(peer, flags(peer.url), clients, seconds)
+                theirs, their_text = measure(peer, flags(peer.url), clients, seconds)
                 yield Line(name, f"{PACKAGE}: {their_text}", my_text, mine.rps / theirs.rps, PEER)
             if clients > 1:
                 p99_ms = mine.percentile(0.99)
@@ -173,7 +175,7 @@ def requests_lines(seconds: float) -> list[Line]:
         return list(measurements(limit, disk, ours, peer, seconds))
 
 
-PARTS = ("requests", "sessions", "etl")
+PARTS = ("requests", "shared", "sessions", "etl")
 
 
 @click.command()
@@ -181,7 +183,7 @@ PARTS = ("requests", "sessions", "etl")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="A part to measure; by default all.")
 def main(seconds: float, only: Sequence[str]) -> None:
     """Measure, and print a table; the exit status is 1 when a goal is missed."""
-    from benchmarks import iserver_etl, iserver_sessions  # they use the requests of this module
+    from benchmarks import iserver_etl, iserver_sessions, iserver_shared  # they use the requests of this module
 
     print("\n".join(environment(PACKAGES)), end="\n\n")
     lines: list[Line] = []
@@ -189,6 +191,8 @@ def main(seconds: float, only: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             if part == "requests":
                 lines += requests_lines(seconds)
+            elif part == "shared":
+                lines += iserver_shared.measurements(Path(folder), seconds)
             elif part == "sessions":
                 lines += iserver_sessions.measurements(Path(folder), 1_000_000)
             else:

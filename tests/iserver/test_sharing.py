@@ -178,7 +178,7 @@ async def test_without_redis_nothing_is_answered_from_memory(
 async def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_doubled(
     proxy: CuttingProxy, join: Together, tmp_path: Path
 ):
-    a = await join("a", sessions=proxy.url)
+    a, b = await join("a", sessions=proxy.url), await join("b")
     await show(a, "first")
     for number in range(5):
         proxy.cuts = 1
@@ -186,6 +186,7 @@ async def test_an_answer_that_is_lost_is_asked_for_again_and_nothing_is_doubled(
     proxy.cuts = 1
     await show(a, "new", "dev-2")  # a session whose creation goes unanswered
     assert proxy.lost_count == 6
+    await show(b, "at b", "dev-1")  # b sees what is stored; a goes by what it has in memory
     proxy.cuts = 1
     await flush(a)
     facts = logged(tmp_path / "warehouse")
