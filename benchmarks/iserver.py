@@ -151,7 +151,7 @@ def measurements(limit: Server, disk: Server, ours: Server, peer: Server | None,
             name = f"{what}; {clients} cl."
             yield Line(name, f"bare aiohttp: {bare_text}", my_text, mine.rps / bare.rps, goal)
             if clients == 1:  # with more, a syncing handler would have to share its syncs
-                durable, durable_text = _measure(disk, made(disk.url), clients, seconds)
+                durable, durable_text = measure(disk, made(disk.url), clients, seconds)
                 yield Line(name, f"syncing aiohttp: {durable_text}", my_text, mine.rps / durable.rps)
             if peer is not None and what == "features":
                 theirs, their_text = measure(peer, flags(peer.url), clients, seconds)
