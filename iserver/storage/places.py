@@ -61,7 +61,8 @@ def open_place(location: str) -> Place:
         place.write(name, b"iserver writes and removes this file at every start\n")
         place.remove(name)
     except Exception as error:  # drivers raise whatever their libraries raise
-        raise StartupError(f"cannot write to the warehouse {location}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise StartupError(f"cannot write to the warehouse {location}: {reason}") from error
     return place
 
 

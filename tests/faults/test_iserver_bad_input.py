@@ -158,7 +158,10 @@ def test_a_port_in_use_is_one_clear_line(tmp_path):
 def test_a_data_folder_that_cannot_be_written_is_one_clear_line(tmp_path, place):
     (tmp_path / "file").write_text("not a folder")
     data = {"file": tmp_path / "file", "proc": Path("/proc/nothing")}[place]
+    reason = {"file": "Not a directory", "proc": "No such file or directory"}[place]
     code, message = fails_to_start("--fdl", FDL, "--data-dir", data)
+    assert (code, message) == (1, f"iserver: cannot write to the warehouse {data}/warehouse: {reason}")
+    code, message = fails_to_start("--fdl", FDL, "--data-dir", data, "--warehouse", tmp_path / "warehouse")
     assert code == 1
     assert message.startswith(f"iserver: cannot open the database {data}/journal.sqlite")
     assert len(message.splitlines()) == 1
