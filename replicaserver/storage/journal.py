@@ -162,6 +162,7 @@ class Journal:
         self._segment = 0
         self._replicas: set[ReplicaLog] = set()
         self._trimming: asyncio.Task[None] | None = None
+        self._is_stuck = False
 
     @property
     def size_bytes(self) -> int:
@@ -256,8 +257,11 @@ class Journal:
                 try:
                     await replica.persist()
                 except StoreError as error:
-                    log.error("the log cannot be trimmed", gpid=str(replica.origin.gpid), reason=str(error))
+                    if not self._is_stuck:  # it is tried again with every segment, and would be told as often
+                        log.error("the log cannot be trimmed", gpid=str(replica.origin.gpid), reason=str(error))
+                    self._is_stuck = True
                     return
+        self._is_stuck = False
         self._log.release(self._oldest_held())
 
     def _oldest_held(self) -> int:

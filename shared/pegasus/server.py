@@ -304,9 +304,10 @@ class _RpcSpeaker:
         self._waiting.clear()
 
     def _flush(self) -> None:
-        if self._unsent:
-            self._connection.write(b"".join(self._unsent))
-            self._unsent.clear()
+        unsent = self._unsent
+        if unsent:
+            self._connection.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+            unsent.clear()
             self._unsent_bytes = 0
 
     def _answer(self, request: Request) -> None:
@@ -399,7 +400,7 @@ class _RpcSpeaker:
         """Send together what was answered in one turn of the loop."""
         self._flushes = False
         self._flush()
-        if self.is_idle():
+        if not (self._pending or self._waiting or self._tasks):
             self._settle()
 
 

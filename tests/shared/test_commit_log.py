@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Callable
@@ -58,10 +59,11 @@ async def replayed(folder: Path, segment_bytes: int = SMALL) -> list[bytes]:
 
 
 def crashed(folder: Path, copy: Path) -> Path:
-    """A copy of the log as it is on the disk at this moment."""
+    """A copy of the log as it is on the disk at this moment; a file that is let go of meanwhile may be missing."""
     copy.mkdir()
     for file in folder.iterdir():
-        (copy / file.name).write_bytes(file.read_bytes())
+        with contextlib.suppress(FileNotFoundError):
+            (copy / file.name).write_bytes(file.read_bytes())
     return copy
 
 
