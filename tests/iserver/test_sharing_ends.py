@@ -1,0 +1,84 @@
+"""Several iservers with the same sessions: each session ends once, and is in the warehouse once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from iserver.refusals import NotStoredError
+from iserver.storage.redis_finished import FinishedQueue
+from tests.iserver.conftest import Clock
+from tests.iserver.cutting_proxy import CuttingProxy
+from tests.iserver.several import Together, flush, logged, show
+from tests.redis_server import RedisServer
+
+
+async def test_a_batch_that_was_written_and_not_closed_is_repeated_under_its_id(
+    join: Together, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    a, b = await join("a"), await join("b")
+    await show(a, "imp-1")
+    clock.advance(minutes=31)
+    await a.server.sweep_all()
+
+    async def fail(*_: object) -> int:
+        raise NotStoredError("a died here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinishedQueue, "close_batch", fail)
+        with pytest.raises(NotStoredError, match="a died here"):
+            await a.parts.run_etl()
+    await show(b, "imp-2", "dev-2")
+    clock.advance(minutes=31)
+    await b.server.sweep_all()
+    assert await b.parts.run_etl() == 2
+    facts = logged(tmp_path / "warehouse")
+    assert {"imp-1", "imp-2"} <= set(facts)
+    assert set(facts.values()) == {1}
+
+
+async def test_one_server_at_a_time_writes_the_warehouse(join: Together, clock: Clock, redis: RedisServer):
+    a, b = await join("a"), await join("b")
+    await show(b, "imp-1")
+    clock.advance(minutes=31)
+    await b.server.sweep_all()
+    assert a.parts.sharing is not None
+    writer = FinishedQueue(a.parts.sharing.sessions, redis.url)
+    assert await writer.hold()
+    assert await b.parts.run_etl() == 0
+    await writer.release()
+    assert await b.parts.run_etl() == 1
+
+
+async def test_a_server_with_an_older_copy_does_not_end_the_session(join: Together, clock: Clock, tmp_path: Path):
+    a, b = await join("a"), await join("b")
+    session = (await show(a, "imp-1"))["session"]["sessionId"]
+    clock.advance(minutes=20)
+    assert (await show(b, "imp-2"))["session"]["sessionId"] == session
+    clock.advance(minutes=20)  # by the copy of a it is over
+    await a.server.sweep_all()
+    assert a.finished() == []
+    assert (await show(b, "imp-3"))["session"]["sessionId"] == session
+    await flush(a)
+    facts = logged(tmp_path / "warehouse")
+    assert {name for name in facts if name.startswith("imp")} == {"imp-1", "imp-2", "imp-3"}
+    assert set(facts.values()) == {1}
+
+
+async def test_a_session_whose_beginning_went_unanswered_does_not_begin_again_after_it_ended(
+    proxy: CuttingProxy, join: Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    a, b = await join("a", sessions=proxy.url), await join("b")
+    monkeypatch.setattr("iserver.storage.redis_link.RETRY_S", 1.0)
+    proxy.cuts = 1
+    body = {"args": {"deviceId": "dev-1"}, "impressionId": "imp-1", "requests": {"RatingBox": {"product": "p1"}}}
+    asking = asyncio.create_task(a.post("features", body))
+    await proxy.lost.wait()
+    await flush(b)  # ends it, before a asks again
+    assert (await asking).status == 503
+    await flush(b)
+    facts = logged(tmp_path / "warehouse")
+    assert "imp-1" in facts
+    assert set(facts.values()) == {1}
