@@ -7,7 +7,7 @@ import threading
 
 CALLS: list[tuple[object, ...]] = []
 RELEASE = threading.Event()
-WAITING = asyncio.Event()
+WAITING = threading.Event()
 
 
 class Notes:

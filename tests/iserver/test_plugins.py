@@ -105,7 +105,7 @@ async def test_requests_of_one_session_wait_for_its_plugin_and_see_what_it_fille
 async def test_a_session_that_ends_while_its_plugin_thinks_is_replaced(open_iserver):
     iserver = await open_iserver(plugins=(f"{HERE}:Slow",), plugin_timeout_ms=300)
     visit = asyncio.create_task(iserver.features({"ProductInfo": {}}))
-    await WAITING.wait()
+    assert await asyncio.to_thread(WAITING.wait, 10)
     first = next(iter(iserver.server.sessions)).id
     await iserver.server.retire_all()
     answer = await visit
