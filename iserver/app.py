@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import ssl
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -41,10 +38,9 @@ from iserver.storage.sharing import Sharing
 from iserver.storage.sources import FileSource, Loader, ServerSource, Source
 from iserver.storage.tables import TableFormat, Tables
 from iserver.storage.warehouse_process import WarehouseProcess
-from iserver.streams import HEARTBEAT_S, Streams
+from iserver.streams import Streams
 from iserver.synchronising import Synchroniser
-from iserver.upkeep import SWEEP_S, TEND_S, TIDY_S, Tidying, Upkeep
-from shared.daemon import WebService
+from iserver.upkeep import Upkeep
 from shared.errors import StartupError
 from shared.express import ExpressLane, HotRoute
 from shared.metrics import Metrics
@@ -54,12 +50,6 @@ if TYPE_CHECKING:
     from iserver.telemetry import Telemetry
 
 log = structlog.get_logger("iserver.app")
-
-SWITCH_S = 0.0005
-"""The thread that commits needs the interpreter only for moments; it must not wait for it longer than for the disk."""
-
-PREPARE_AFTER_S = 1.0
-"""The warehouse's libraries take their time to load, so the first requests go before."""
 
 
 def wall_clock_ms() -> int:
@@ -403,71 +393,3 @@ def _push(parts: Parts, source: FileSource, settings: ServerSettings) -> Push:
         await parts.synchroniser.sync()
 
     return push
-
-
-# --- life cycle -----------------------------------------------------------------------------------
-
-
-class Daemon:
-    """An iserver from start to drain (`shared.daemon.Service`)."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        self._settings = settings
-        self._is_draining = False
-        self._parts: Parts | None = None
-        self._web: WebService | None = None
-
-    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
-        """Build the parts, serve, and begin with what is done unasked."""
-        sys.setswitchinterval(SWITCH_S)
-        self._parts = parts = await open_parts(self._settings)
-        http = make_http(parts, self._settings, is_draining=lambda: self._is_draining)
-        self._web = WebService(http.app, reload=self._reload, before_drain=self._before_drain, express=http.express)
-        await self._web.start(sockets, tls)
-        start_upkeep(parts, self._settings)
-
-    async def drain(self) -> None:
-        """Serve on for `--drain-seconds`, then retire all sessions, upload, and close."""
-        if self._web is not None:
-            await self._web.drain()
-
-    async def reload(self) -> None:
-        """Load the configuration again."""
-        if self._web is not None:
-            await self._web.reload()
-
-    async def _reload(self) -> None:
-        assert self._parts is not None
-        try:
-            await self._parts.synchroniser.sync()
-        except (UnreachableError, InvalidConfigurationError) as error:
-            raise StartupError(str(error)) from error
-
-    async def _before_drain(self) -> None:
-        self._is_draining = True
-        await asyncio.sleep(self._settings.drain_s)
-
-
-def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
-    """Start everything that is done unasked."""
-    upkeep = parts.upkeep
-
-    async def beat() -> None:
-        parts.streams.beat()
-
-    tidying = Tidying(lambda: parts.server.sessions.begun)
-    tidying.begin()
-    upkeep.every(TIDY_S, "tidying", tidying.tidy)
-    upkeep.once(PREPARE_AFTER_S, "preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
-    upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
-    upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
-    if parts.sharing is not None:
-        upkeep.every(TEND_S, "sessions of others", parts.sharing.tend)
-    if parts.telemetry is not None:
-        upkeep.every(settings.otel_interval_s, "export of metrics", parts.telemetry.export)
-    upkeep.every(HEARTBEAT_S, "heartbeat", beat)
-    files = [*settings.fdl_files, *([settings.config_file] if settings.config_file is not None else [])]
-    if files:
-        upkeep.when_changed(files, "sync", parts.synchroniser.sync)
-    if settings.config_server is not None:
-        upkeep.every(settings.sync_interval_s, "sync", parts.synchroniser.sync)

@@ -171,7 +171,7 @@ def start(**flags: Any) -> None:
     _require_configuration(settings)
 
     def build() -> Any:
-        from iserver.app import Daemon  # after the flags are known to be right: it takes a moment to import
+        from iserver.daemon import Daemon  # after the flags are known to be right: it takes a moment to import
 
         return Daemon(settings)
 

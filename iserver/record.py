@@ -11,7 +11,7 @@ from iserver.fdl.model import JsonValue
 from iserver.finished import Event, Impression
 
 Change: TypeAlias = "list[Any]"
-"""One step in a session's life: its kind and JSON values (see `iserver.session`)."""
+"""One step in a session's life: its kind and JSON values (see `iserver.session_changes`)."""
 
 FEW = 4
 """Up to so many impressions a search is cheaper than an index."""

@@ -19,7 +19,7 @@ SERVICE_ROOMS = {
 }
 """What runs by itself (timers, workers, caches, modules, drivers): it may know the loop, the clock and files."""
 
-EDGES = {"cli", "app", "handlers", "storage"}
+EDGES = {"cli", "daemon", "app", "handlers", "storage"}
 
 IMPURE = {
     *("aiohttp", "aiosqlite", "asyncio", "concurrent", "fsspec", "multiprocessing", "os", "redis", "rocksdict"),
@@ -71,7 +71,12 @@ def test_core_modules_import_no_edge_and_no_service(graph: grimp.ImportGraph, da
 @pytest.mark.parametrize("daemon", DAEMONS)
 @pytest.mark.parametrize(
     ("lower", "uppers"),
-    [("storage", {"handlers", "app", "cli"}), ("handlers", {"storage", "app", "cli"}), ("app", {"cli"})],
+    [
+        ("storage", {"handlers", "app", "daemon", "cli"}),
+        ("handlers", {"storage", "app", "daemon", "cli"}),
+        ("app", {"daemon", "cli"}),
+        ("daemon", {"cli"}),
+    ],
 )
 def test_edges_import_only_downwards(graph: grimp.ImportGraph, daemon: str, lower: str, uppers: set[str]):
     wrong = [
@@ -91,6 +96,6 @@ def test_service_rooms_import_no_handler_app_or_command(graph: grimp.ImportGraph
         for module in modules_in(graph, daemon, core=False)
         if room(module) in SERVICE_ROOMS[daemon]
         for other in graph.find_modules_directly_imported_by(module)
-        if other.startswith(f"{daemon}.") and room(other) in {"handlers", "app", "cli"}
+        if other.startswith(f"{daemon}.") and room(other) in {"handlers", "app", "daemon", "cli"}
     ]
     assert wrong == []

@@ -15,7 +15,8 @@ from iserver.configuration import configure
 from iserver.document import read_document
 from iserver.evaluation import Visitor, bucket
 from iserver.fdl import SourceFile, compile_program
-from iserver.session import NOTHING, Session
+from iserver.session import Session
+from iserver.session_state import NOTHING
 
 FDL = """
 session { args { country: String = "de" } event Buy { value: Float! } }
