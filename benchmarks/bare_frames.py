@@ -13,7 +13,7 @@ import uvloop
 
 from shared.pegasus.framing import encode_reply
 from shared.pegasus.structures.rrdb import ReadResponse
-from shared.pegasus.thrift import codec_of
+from shared.pegasus.thrift import Codec, codec_of
 
 
 class _Bare(asyncio.Protocol):
@@ -46,7 +46,8 @@ async def _serve(port: int, reply: bytes) -> None:
 @click.option("--value", type=int, default=100, help="Bytes of the value in the answer.")
 def main(port: int, value: int) -> None:
     """Answer Pegasus requests with the same bytes."""
-    result = codec_of(ReadResponse).encode_field(ReadResponse(0, bytes(value), 2, 3, f"127.0.0.1:{port}"))
+    codec: Codec[ReadResponse] = codec_of(ReadResponse)
+    result = codec.encode_field(ReadResponse(0, bytes(value), 2, 3, f"127.0.0.1:{port}"))
     uvloop.run(_serve(port, encode_reply("RPC_RRDB_RRDB_GET", 1, result)))
 
 

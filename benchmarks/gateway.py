@@ -3,9 +3,9 @@
 usage: python -m benchmarks.gateway [--seconds S] [--rounds N] [--only NAME,…] [--kept N]
 
 csp-gateway gets an environment of its own (made once, in the user's cache) and the channels of
-`gateway/reference.py`, its demonstration modules included; ours gets `gateway/channels.yaml`. Beside both stand the
-limits: a bare aiohttp handler, and a loop that writes ready-made frames to the same sockets. The load is one process
-more. Servers run one after the other or side by side but only one is under load at a time, in turns.
+`gateway_parts/reference.py`, its demonstration modules included; ours gets `gateway_parts/channels.yaml`. Beside both
+stand the limits: a bare aiohttp handler, and a loop that writes ready-made frames to the same sockets. The load is one
+process more. Servers run one after the other or side by side but only one is under load at a time, in turns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from benchmarks.harness import Goal, Line, Server, cache_folder, environment, python_environment, running, say, table
 
-PARTS = Path(__file__).with_suffix("")
+PARTS = Path(__file__).with_name("gateway_parts")
 REFERENCE = ["csp-gateway==3.0.0", "csp==0.19.1"]
 PACKAGES = ["aiohttp", "uvloop", "orjson", "pydantic", "duckdb"]
 STATE_KEYS = 100_000

@@ -30,7 +30,7 @@ from benchmarks.harness import Goal, Line, Server, environment, running, say, ta
 from benchmarks.http_load import Measured, Request, load
 from benchmarks.unleash import KEY, PACKAGE, unleash_proxy
 
-PACKAGES = ("aiohttp", "uvloop", "orjson", "aiosqlite")
+PACKAGES = ("aiohttp", "uvloop", "orjson", "msgspec", "pyarrow")
 CLIENTS = (1, 32)
 DEVICES = 2000
 REQUESTS = 40_000
@@ -112,12 +112,12 @@ def servers(folder: Path) -> Iterator[tuple[Server, Server, Server]]:
     example = Path(str(resources.files("iserver.example"))) / "shop.json"
     answers = folder / "answers"
     answers.mkdir()
-    command = [own, "start", "--port", "{port}", "--config", example, "--data-dir", folder / "data"]
+    command: list[str | Path] = [own, "start", "--port", "{port}", "--config", example, "--data-dir", folder / "data"]
     with running("iserver", command, ready="/readyz", log=folder / "log") as ours:
         url = f"{ours.url}/iserver"
         (answers / "features").write_bytes(_ask(visits(url)[0]))
         (answers / "signal").write_bytes(b"")
-        bare = [sys.executable, "-m", "benchmarks.bare_http", "--port", "{port}", answers]
+        bare: list[str | Path] = [sys.executable, "-m", "benchmarks.bare_http", "--port", "{port}", answers]
         syncing = [*bare, "--log", folder / "bare.log"]
         with (
             running("bare aiohttp", bare, ready="/signal", log=folder / "log") as limit,
@@ -181,7 +181,8 @@ PARTS = ("requests", "shared", "sessions", "etl")
 @click.command()
 @click.option("--seconds", default=5.0, show_default=True, help="How long each measurement of requests takes.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="A part to measure; by default all.")
-def main(seconds: float, only: Sequence[str]) -> None:
+@click.option("--sessions", default=1_000_000, show_default=True, help="How many sessions are running, or written.")
+def main(seconds: float, only: Sequence[str], sessions: int) -> None:
     """Measure, and print a table; the exit status is 1 when a goal is missed."""
     from benchmarks import iserver_etl, iserver_sessions, iserver_shared  # they use the requests of this module
 
@@ -194,9 +195,9 @@ def main(seconds: float, only: Sequence[str]) -> None:
             elif part == "shared":
                 lines += iserver_shared.measurements(Path(folder), seconds)
             elif part == "sessions":
-                lines += iserver_sessions.measurements(Path(folder), 1_000_000)
+                lines += iserver_sessions.measurements(Path(folder), sessions)
             else:
-                lines += iserver_etl.measurements(Path(folder), 1_000_000)
+                lines += iserver_etl.measurements(Path(folder), sessions)
     print(table(lines, "the other", "iserver"))
     sys.exit(0 if all(line.is_met for line in lines) else 1)
 

@@ -1,4 +1,4 @@
-"""From a million finished sessions to Parquet: ``python -m benchmarks.iserver_etl``, from the project's root.
+"""From a million finished sessions to Parquet: ``python -m benchmarks.iserver --only etl``, from the project's root.
 
 A journal is filled with finished sessions, an iserver is started on it, and told to write them to its warehouse: once
 with nothing else to do, and once while a client asks for features as fast as it gets answers. The limit beside it is
@@ -11,7 +11,6 @@ import asyncio
 import shutil
 import sqlite3
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -20,12 +19,11 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-import click
 import orjson
 import pyarrow.parquet as parquet
 import uvloop
 
-from benchmarks.harness import Goal, Line, Server, environment, running, say, table
+from benchmarks.harness import Goal, Line, Server, running, say
 from benchmarks.http_load import Measured, load
 from benchmarks.iserver import visits
 from iserver.definitions import Definition
@@ -33,7 +31,6 @@ from iserver.fdl import SourceFile, compile_program
 from iserver.finished import Event, FinishedSession, Impression, Record
 from iserver.storage.journal import Journal
 
-PACKAGES = ("pyarrow", "msgspec", "orjson")
 START_MS = 1_700_000_000_000
 SESSIONS_PER_S = 50_000
 P99_MS = 50.0
@@ -184,18 +181,3 @@ def measurements(folder: Path, sessions: int) -> Iterator[Line]:
             mine, writer = peaks_mb(server)
             memory = Goal(MEMORY_MB, at_least=False, unit="MB")
             yield Line("peak memory", "", f"server {mine:.0f}, writer {writer:.0f} MB", mine + writer, memory)
-
-
-@click.command()
-@click.option("--sessions", default=1_000_000, show_default=True, help="How many sessions are written.")
-def main(sessions: int) -> None:
-    """Measure, and print a table; the exit status is 1 when a goal is missed."""
-    print("\n".join(environment(PACKAGES)), end="\n\n")
-    with tempfile.TemporaryDirectory() as folder:
-        lines = list(measurements(Path(folder), sessions))
-    print(table(lines, "pyarrow alone", "iserver"))
-    sys.exit(0 if all(line.is_met for line in lines) else 1)
-
-
-if __name__ == "__main__":
-    main()

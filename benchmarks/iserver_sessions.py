@@ -1,4 +1,4 @@
-"""A million running sessions: ``python -m benchmarks.iserver_sessions``, from the project's root.
+"""A million running sessions: ``python -m benchmarks.iserver --only sessions``, from the project's root.
 
 A log is filled with sessions of one impression each, as an iserver writes them, and an iserver is started on it: how
 long until it serves, and what memory it needs. Then all sessions expire within one second, while a client asks for
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,15 +17,13 @@ from importlib import resources
 from pathlib import Path
 from uuid import uuid4
 
-import click
 import orjson
 import uvloop
 
-from benchmarks.harness import Goal, Line, Server, environment, running, say, table
+from benchmarks.harness import Goal, Line, Server, running, say
 from benchmarks.http_load import Measured, Request, load
 from shared.commit_log import CommitLog
 
-PACKAGES = ("aiohttp", "uvloop", "orjson", "msgspec")
 MEMORY_MB = 3 * 2**30 / 1e6
 REPLAY_S = 60.0
 PAUSE_MS = 20.0
@@ -148,18 +145,3 @@ def measurements(folder: Path, sessions: int) -> Iterator[Line]:
         pause = Goal(PAUSE_MS, at_least=False, unit="ms")
         yield Line("features meanwhile, longest", "", _seen(meanwhile), longest_ms, pause)
         yield Line("peak memory after", "", f"{server.peak_mb():.0f} MB", server.peak_mb(), unit="MB")
-
-
-@click.command()
-@click.option("--sessions", default=1_000_000, show_default=True, help="How many sessions are running.")
-def main(sessions: int) -> None:
-    """Measure, and print a table; the exit status is 1 when a goal is missed."""
-    print("\n".join(environment(PACKAGES)), end="\n\n")
-    with tempfile.TemporaryDirectory() as folder:
-        lines = list(measurements(Path(folder), sessions))
-    print(table(lines, "", "iserver"))
-    sys.exit(0 if all(line.is_met for line in lines) else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -49,10 +49,10 @@ def measurements(folder: Path, seconds: float) -> Iterator[Line]:
     with contextlib.ExitStack() as opened:
         redis = opened.enter_context(redis_server(folder))
         started = []
-        shared_flags = ["--sessions", redis.url, "--warehouse", folder / "warehouse"]
+        shared_flags: list[str | Path] = ["--sessions", redis.url, "--warehouse", folder / "warehouse"]
         for name, flags in (("journal", []), ("shared", shared_flags)):
-            data = ["--config", EXAMPLE / "shop.json", "--data-dir", folder / name, *flags]
-            command = [own, "start", "--port", "{port}", *data]
+            data: list[str | Path] = ["--config", EXAMPLE / "shop.json", "--data-dir", folder / name, *flags]
+            command: list[str | Path] = [own, "start", "--port", "{port}", *data]
             started.append(opened.enter_context(running(name, command, ready="/readyz", log=folder / f"{name}.log")))
         for server in started:
             requests = welcome(f"{server.url}/iserver")

@@ -35,7 +35,7 @@ from benchmarks.harness import Goal, Line, Server, cache_folder, environment, fr
 from shared.pegasus.framing import encode_request
 from shared.pegasus.keys import crc64, encode_key, partition_of
 from shared.pegasus.structures import rrdb
-from shared.pegasus.thrift import codec_of
+from shared.pegasus.thrift import Codec, codec_of
 
 PACKAGES = ("rocksdict", "uvloop", "anycrc", "pyarrow")
 TEMP, PARTITIONS = 2, 8
@@ -77,7 +77,8 @@ class Bench:
 
 def frame(name: str, request: type, value: object, index: int) -> bytes:
     """A request to a partition of the table."""
-    arguments = codec_of(request).encode_field(value, 1)
+    codec: Codec[object] = codec_of(request)
+    arguments = codec.encode_field(value, 1)
     return encode_request(PREFIX + name, 1, arguments, app_id=TEMP, partition_index=index, timeout_ms=10_000)
 
 

@@ -104,7 +104,7 @@ def unleash_proxy(log: Path) -> Iterator[Server | None]:
         "NODE_ENV": "production",
         "LOG_LEVEL": "error",
     }
-    command = ["env", "PORT={port}", shutil.which("node") or "node", start]
+    command: list[str | Path] = ["env", "PORT={port}", shutil.which("node") or "node", start]
     try:
         with running("@unleash/proxy", command, ready="/proxy/health", log=log, env={**os.environ, **env}) as server:
             yield server

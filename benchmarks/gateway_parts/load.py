@@ -18,10 +18,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, cast
 
-try:
-    import uvloop
-except ImportError:
-    uvloop = None
+new_event_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+with contextlib.suppress(ImportError):  # csp-gateway's environment may be without it
+    from uvloop import new_event_loop
 
 Options: TypeAlias = dict[str, Any]
 Result: TypeAlias = dict[str, Any]
@@ -187,7 +186,7 @@ async def fill(options: Options) -> Result:
     """Send `count` structs in lists of a thousand, one key each."""
     connection = await connect_http(options["port"])
     count, first = options["count"], options.get("first", 0)
-    keys = options.get("keys", count)
+    keys = int(options.get("keys") or count)
     started = time.perf_counter()
     for start in range(first, first + count, 1000):
         items = [tick_body(n, f"k{n % keys}") for n in range(start, min(start + 1000, first + count))]
@@ -489,7 +488,7 @@ def main() -> None:
     async def run() -> Result:
         return await SCENARIOS[sys.argv[1]](json.loads(sys.argv[2]))
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         print(json.dumps(runner.run(run())))
 
 
