@@ -100,24 +100,11 @@ def _serve(
     except StartupError as error:
         click.echo(f"gateway: {error}", err=True)
         context.exit(1)
-    options = _with_file(options, declared.options.server.bind, declared.options.server.port)
+    options = options.completed(host=declared.options.server.bind, port=declared.options.server.port)
     api_key = declared.options.auth.api_key
     require_authentication(options, authenticated=api_key is not None, how="auth.api_key in the channel file")
     path = declared.options.server.root_path
     run_daemon("gateway", options, lambda: service(settings, declared), listener=options.listener(path))
-
-
-def _with_file(options: ServerOptions, bind: str | None, port: int | None) -> ServerOptions:
-    """The file's address, where the command line, the environment and ``--config`` say nothing."""
-    from dataclasses import replace
-
-    source = click.get_current_context().get_parameter_source
-    default = click.core.ParameterSource.DEFAULT
-    if bind is not None and source("host") is default:
-        options = replace(options, host=bind)
-    if port is not None and source("port") is default:
-        options = replace(options, port=port)
-    return options
 
 
 for command in (commands.tail, commands.send, commands.state):

@@ -7,9 +7,8 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -22,7 +21,16 @@ from intake_server.settings import Settings
 from intake_server.storage.auth import plugin_from, read_keys
 from intake_server.storage.classic_config import config_path, read_config
 from shared import logs
-from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
+from shared.cli import (
+    EXISTING_FILE,
+    ServerOptions,
+    daemon_group,
+    option,
+    require_authentication,
+    run_daemon,
+    seconds_option,
+    start_command,
+)
 from shared.daemon import WebService
 from shared.errors import StartupError
 
@@ -52,16 +60,14 @@ SIZE = SizeType()
 @start_command(main, port=5000)
 @click.argument("catalogs", metavar="FILE...", nargs=-1, required=True)
 @option("--flatten/--no-flatten", default=True, help="Several files: one name space, or one nested catalog a file.")
-@option(
-    "--ttl", type=click.FloatRange(min=0), default=60.0, help="Seconds after which catalog files are looked at again."
-)
+@seconds_option("--ttl", at_least=0, default=60.0, help="Seconds after which catalog files are looked at again.")
 @option("--watch/--no-watch", default=True, help="Notice changed catalog files at once.")
 @option("--list-entries", is_flag=True, help="Log the names of all entries at start.")
 @click.option("--sys-exit-on-sigterm", is_flag=True, hidden=True, help="Accepted; SIGTERM always ends cleanly.")
 @option("--auth-secret", help="Callers must send this in the header intake-secret.")
 @option(
     "--api-keys",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="YAML file of API keys and what each may see.",
 )
 @option("--hide-denied", is_flag=True, help="Answer 404 instead of 403 for entries that a caller may not see.")
@@ -108,41 +114,19 @@ SIZE = SizeType()
 @option(
     "--memory", "memory_bytes", type=SIZE, default="2G", help="Memory for answers being sent; beyond it reads get 503."
 )
-@option(
-    "--idle",
-    "idle_s",
-    type=click.FloatRange(min=1),
-    default=3600.0,
-    help="Seconds after which an unused source is closed; its id stays valid.",
+@seconds_option(
+    "--idle", at_least=1, default=3600.0, help="Seconds after which an unused source is closed; its id stays valid."
 )
-@option(
-    "--id-lifetime",
-    "recipe_idle_s",
-    type=click.FloatRange(min=1),
-    default=604800.0,
-    help="Seconds that an unused source id is valid.",
+@seconds_option(
+    "--id-lifetime", "recipe_idle_s", at_least=1, default=604800.0, help="Seconds that an unused source id is valid."
 )
 @option("--max-ids", "max_recipes", type=click.IntRange(1), default=100_000, help="Source ids remembered.")
-@option(
-    "--open-timeout", "open_timeout_s", type=click.FloatRange(min=0.1), default=60.0, help="Seconds an open may take."
-)
-@option(
-    "--read-timeout", "read_timeout_s", type=click.FloatRange(min=0.1), default=600.0, help="Seconds a read may take."
-)
-@option(
-    "--send-timeout",
-    "send_timeout_s",
-    type=click.FloatRange(min=0.1),
-    default=60.0,
-    help="Seconds a client may take no data.",
-)
+@seconds_option("--open-timeout", default=60.0, help="Seconds an open may take.")
+@seconds_option("--read-timeout", default=600.0, help="Seconds a read may take.")
+@seconds_option("--send-timeout", default=60.0, help="Seconds a client may take no data.")
 @option("--scheduler", help="Address of a dask scheduler whose workers do the reads, such as tcp://10.0.0.1:8786.")
-@option(
-    "--catalog-wait",
-    "catalog_wait_s",
-    type=click.FloatRange(min=0),
-    default=0.25,
-    help="Seconds a request waits for a catalog that is being read again.",
+@seconds_option(
+    "--catalog-wait", at_least=0, default=0.25, help="Seconds a request waits for a catalog that is being read again."
 )
 def start(**flags: Any) -> None:
     """Serve catalogs: YAML files, folders, globs or URLs."""
@@ -151,7 +135,7 @@ def start(**flags: Any) -> None:
     logs.configure(options.log_level, options.log_format)
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     classic = read_config(config_path(os.environ))
-    options = _with_classic(options, classic, context)
+    options = _with_classic(options, classic)
     keeps = context.get_parameter_source("data_dir") is not ParameterSource.DEFAULT
     settings = _settings(flags, options.data_dir if keeps else None)
     try:
@@ -220,7 +204,6 @@ def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
         **{
             **values,
             "catalogs": tuple(flags["catalogs"]),
-            "ttl_s": flags["ttl"],
             "ids_folder": ids_folder,
             "confine_paths": not flags["unconfined_paths"],
             "env_names": None if names is None else frozenset(name.strip() for name in names.split(",")),
@@ -254,20 +237,14 @@ def _plugin(flags: Mapping[str, Any], classic: Mapping[str, Any]) -> Plugin:
     return plugin_from(classic["auth"]) if classic.get("auth") else BaseAuth()
 
 
-def _with_classic(options: ServerOptions, classic: Mapping[str, Any], context: click.Context) -> ServerOptions:
+def _with_classic(options: ServerOptions, classic: Mapping[str, Any]) -> ServerOptions:
     """Take port, address and log level from the classic file where nothing else gives them."""
-
-    def is_open(name: str) -> bool:
-        return context.get_parameter_source(name) is ParameterSource.DEFAULT
-
-    if isinstance(classic.get("port"), int) and is_open("port"):
-        options = replace(options, port=classic["port"])
-    if isinstance(classic.get("address"), str) and is_open("host"):
-        options = replace(options, host=classic["address"])
-    level = str(classic.get("logging") or "").lower()
-    if level in get_args(logs.LogLevel) and is_open("log_level"):
-        options = replace(options, log_level=cast(logs.LogLevel, level))
-    return options
+    port, address, level = classic.get("port"), classic.get("address"), str(classic.get("logging") or "").lower()
+    return options.completed(
+        port=port if isinstance(port, int) else None,
+        host=address if isinstance(address, str) else None,
+        log_level=level if level in get_args(logs.LogLevel) else None,
+    )
 
 
 def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebService:

@@ -13,18 +13,18 @@ from iserver.fdl_commands import COMMANDS
 from iserver.report_commands import report_command
 from iserver.settings import JOURNAL_SEGMENT_BYTES, ServerSettings, TableFormat
 from shared.cli import (
+    EXISTING_FILE,
     ServerOptions,
     apply_settings_file,
     config_option,
     daemon_group,
     option,
     run_daemon,
+    seconds_option,
     start_command,
 )
 
 HELP = "Decide which features visitors see, and record what happened: a Causal impression server."
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 main = daemon_group("iserver", HELP)
 for command in (*COMMANDS, report_command):
@@ -65,17 +65,17 @@ CONFIG = config_option(
 
 
 @start_command(main, port=3004, prefix="iserver", config=CONFIG)
-@option("--fdl", "fdl_files", type=FILE, multiple=True, help="FDL file, instead of the configuration's; repeatable.")
+@option(
+    "--fdl",
+    "fdl_files",
+    type=EXISTING_FILE,
+    multiple=True,
+    help="FDL file, instead of the configuration's; repeatable.",
+)
 @option("--token", help="Authorises against the configuration server, and callers of sync.")
 @option("--environment", callback=_check_environment, help="UUID of the environment to serve.")
 @option("--config-server", metavar="URL", help="Where the configuration comes from.")
-@option(
-    "--sync-interval",
-    "sync_interval_s",
-    type=click.FloatRange(min=0.1),
-    default=30.0,
-    help="Seconds between two questions to the configuration server.",
-)
+@seconds_option("--sync-interval", default=30.0, help="Seconds between two questions to the configuration server.")
 @option(
     "--lenient-config",
     is_flag=True,
@@ -89,19 +89,12 @@ CONFIG = config_option(
 @option(
     "--table-format", type=click.Choice(get_args(TableFormat)), default="parquet", help="What the tables consist of."
 )
-@option(
-    "--etl-interval",
-    "etl_interval_s",
-    type=click.FloatRange(min=0.1),
-    default=3600.0,
-    help="Seconds between two times that finished sessions are written to the tables.",
+@seconds_option(
+    "--etl-interval", default=3600.0, help="Seconds between two times that finished sessions are written to the tables."
 )
 @option("--nolog", is_flag=True, help="Write nothing to the tables.")
-@option(
-    "--session-timeout",
-    "session_timeout_s",
-    type=click.FloatRange(min=0.1),
-    help="Seconds of inactivity after which a session ends; overrides the configuration (1800).",
+@seconds_option(
+    "--session-timeout", help="Seconds of inactivity after which a session ends; overrides the configuration (1800)."
 )
 @option("--journal", type=click.Choice(["on", "off"]), default="on", help="Keep active sessions on disk.")
 @option(
@@ -126,21 +119,15 @@ CONFIG = config_option(
 @option(
     "--cors-origins", multiple=True, metavar="ORIGIN", help="Browser pages that may call; by default all. Repeatable."
 )
-@option(
+@seconds_option(
     "--drain-seconds",
     "drain_s",
-    type=click.FloatRange(min=0),
+    at_least=0,
     default=0.0,
     help="Seconds to go on serving after SIGTERM, while nsessions says 503.",
 )
 @option("--otel", metavar="URL", help="OpenTelemetry receiver to send metrics to, as http://HOST:4318 (OTLP).")
-@option(
-    "--otel-interval",
-    "otel_interval_s",
-    type=click.FloatRange(min=0.1),
-    default=60.0,
-    help="Seconds between two exports of the metrics.",
-)
+@seconds_option("--otel-interval", default=60.0, help="Seconds between two exports of the metrics.")
 @option(
     "--plugin",
     "plugins",

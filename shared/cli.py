@@ -14,12 +14,13 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from shared import logs
 from shared.daemon import Listener, Service, serve
@@ -27,6 +28,9 @@ from shared.errors import StartupError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 AddOption = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+EXISTING_FILE: click.Path[Path] = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""The type of an option that names a file to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,16 @@ class ServerOptions:
         if options.tls_key is not None and options.tls_cert is None:
             raise click.UsageError("--tls-key needs --tls-cert")
         return options
+
+    def completed(self, **found: Any) -> ServerOptions:
+        """These options, with values from elsewhere for those that nobody gave: by flag, environment or ``--config``.
+
+        Args:
+            found: Values by name; `None` for what is not known elsewhere either.
+        """
+        source = click.get_current_context().get_parameter_source
+        unset = {name for name in found if source(name) is ParameterSource.DEFAULT}
+        return replace(self, **{name: found[name] for name in unset if found[name] is not None})
 
     def listener(self, path: str | None = None) -> Listener:
         """Where to listen; `path` (default: the prefix) is only printed in the announcement."""
@@ -141,7 +155,6 @@ def server_options(
     *, port: int, prefix: str | None = "", config: AddOption | None = None
 ) -> Callable[[Command], Command]:
     """Add the options of `ServerOptions`, and ``--config``, to a click command."""
-    readable = click.Path(exists=True, dir_okay=False, path_type=Path)
     options: list[AddOption] = [
         option("--host", default="127.0.0.1", help="Name or address to listen on."),
         option("--port", type=click.IntRange(0, 65535), default=port, help="Port to listen on; 0 takes a free one."),
@@ -165,8 +178,8 @@ def server_options(
             default="auto",
             help="auto: console lines on a terminal, JSON lines otherwise.",
         ),
-        option("--tls-cert", type=readable, help="Certificate chain (PEM); serves HTTPS."),
-        option("--tls-key", type=readable, help="Private key (PEM), unless it is in the certificate's file."),
+        option("--tls-cert", type=EXISTING_FILE, help="Certificate chain (PEM); serves HTTPS."),
+        option("--tls-key", type=EXISTING_FILE, help="Private key (PEM), unless it is in the certificate's file."),
         option("--insecure", is_flag=True, help="Allow a public address without authentication."),
     ]
 
@@ -188,12 +201,28 @@ def option(*declarations: str, **attributes: Any) -> Callable[[Command], Command
     return click.option(*declarations, show_envvar=True, **attributes)
 
 
+def seconds_option(
+    flag: str, name: str | None = None, *, at_least: float = 0.1, default: float | None = None, help: str
+) -> Callable[[Command], Command]:
+    """An option for a time in seconds, passed on as a float whose name ends in ``_s``.
+
+    Args:
+        flag: Such as ``--etl-interval``.
+        name: What it is passed on as; by default ``etl_interval_s``.
+        at_least: The shortest time that is taken.
+        default: Its default, `None` when there is none.
+        help: What it is for; says "seconds" itself.
+    """
+    name = name or flag.removeprefix("--").replace("-", "_") + "_s"
+    return option(flag, name, type=click.FloatRange(min=at_least), default=default, help=help)
+
+
 def config_option(**attributes: Any) -> Callable[[Command], Command]:
     """The ``--config`` option: a TOML file of settings, read before all other options."""
     return option(
         "--config",
         **{
-            "type": click.Path(exists=True, dir_okay=False, path_type=Path),
+            "type": EXISTING_FILE,
             "is_eager": True,
             "expose_value": False,
             "callback": _read_config,
