@@ -26,7 +26,7 @@ from shared.errors import Problem
 from shared.hot_heads import MAX_HEAD_BYTES, HotHead, HotHeads
 from shared.manners import Answer, Manners, sane_request_id
 from shared.plain_answers import Encoder
-from shared.web import read_body, response
+from shared.web import BODY_TIMEOUT_S, read_body, response, too_slow
 
 log = structlog.get_logger("shared.express")
 
@@ -117,7 +117,9 @@ class ExpressLane:
         error_answer: Encodes problems in the protocol's error shape, for a request with these headers.
         cors_headers: Further headers for an ``Origin``, or for its absence.
         max_body_bytes: Requests with a larger body go to aiohttp.
-        patience_s: How long an incomplete request may wait here, before aiohttp's own time limit for it begins.
+        patience_s: How long an incomplete head may wait here before aiohttp gets it, and an incomplete request
+            while the server stops.
+        body_timeout_s: How long a body may take after its head; as long as aiohttp's handlers wait for one.
         keep_alive_s: How long a connection may be idle.
         handler_cancellation: Whether a client that goes away ends its handler.
     """
@@ -131,6 +133,7 @@ class ExpressLane:
         cors_headers: Callable[[str | None], Mapping[str, str]] = lambda _origin: {},
         max_body_bytes: int = MAX_BODY_BYTES,
         patience_s: float = PATIENCE_S,
+        body_timeout_s: float = BODY_TIMEOUT_S,
         keep_alive_s: float = KEEP_ALIVE_S,
         handler_cancellation: bool = False,
     ) -> None:
@@ -144,6 +147,7 @@ class ExpressLane:
         self.encoder = Encoder(cors_headers)
         self.max_waiting_bytes = max_body_bytes + MAX_HEAD_BYTES
         self.patience_s = patience_s
+        self.body_timeout_s = body_timeout_s
         self.keep_alive_s = keep_alive_s
         self.handler_cancellation = handler_cancellation
         self.connections: set[_Connection] = set()
@@ -177,7 +181,7 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_lane", "_loop", "_transport", "_waiting", "_head", "_request", "_answer", "_task", "_started_s"),
-        *("_can_write", "_reads", "_patience", "_keep_alive", "_drained"),
+        *("_can_write", "_reads", "_patience", "_unfinished", "_keep_alive", "_drained"),
     )
 
     def __init__(self, lane: ExpressLane) -> None:
@@ -192,7 +196,8 @@ class _Connection(asyncio.Protocol):
         self._started_s = time.perf_counter()
         self._can_write = True
         self._reads = True
-        self._patience: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None  # of an incomplete request
+        self._unfinished: HotHead[HotRoute | HotQuery] | None = None  # its head, when only the body is incomplete
         self._keep_alive: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
 
@@ -254,7 +259,7 @@ class _Connection(asyncio.Protocol):
             begin = head_end + len(_END)
             end = begin + head.body_bytes
             if len(waiting) < end:
-                self._wait()
+                self._wait_for_body(head)
                 return
             self._request, self._waiting = waiting[:end], waiting[end:]
             self._begin(head, waiting[begin:end])
@@ -263,8 +268,7 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self, head: HotHead[HotRoute | HotQuery], body: bytes) -> None:
         if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+            self._wait_no_more()
         self._head = head
         self._started_s = time.perf_counter()
         route = head.route
@@ -347,11 +351,36 @@ class _Connection(asyncio.Protocol):
     # --- waiting, and leaving ---------------------------------------------------------------------
 
     def _wait(self) -> None:
-        """Wait for the rest of a request, but not for long."""
+        """Wait for the rest of a head, but not for long."""
         if self._patience is None:
             self._patience = self._loop.call_later(self._lane.patience_s, self._hand_over)
         if not self._reads:
             self._read_on(True)
+
+    def _wait_for_body(self, head: HotHead[HotRoute | HotQuery]) -> None:
+        """Wait for the rest of a body, as long as aiohttp's handlers do."""
+        if self._unfinished is None:
+            self._wait_no_more()
+            self._unfinished = head
+            lane = self._lane
+            wait_s = lane.body_timeout_s if self._drained is None else lane.patience_s
+            self._patience = self._loop.call_later(wait_s, self._end_unfinished)
+        if not self._reads:
+            self._read_on(True)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        self._patience = self._unfinished = None
+
+    def _end_unfinished(self) -> None:
+        """Answer a request whose body does not come, and close: nobody knows where the next request would begin."""
+        head, self._waiting = self._unfinished, b""
+        self._wait_no_more()
+        if self._drained is None and head is not None:
+            self._head, self._started_s = head, time.perf_counter()
+            self._fail(too_slow(self._lane.body_timeout_s))
+        self.close()
 
     def _hand_over(self, request: bytes = b"") -> None:
         """Give the connection to aiohttp with all that is not answered yet.
@@ -366,6 +395,7 @@ class _Connection(asyncio.Protocol):
             transport.close()
             return
         self._leave()
+        self._unfinished = None
         self._read_on(True)
         waiting, self._waiting, self._transport = self._waiting, b"", None
         protocol = self._lane.full_protocol()
@@ -406,6 +436,9 @@ class _Connection(asyncio.Protocol):
             self._drained.set_result(None)
         elif self._head is None and not self._waiting:
             self.close()
+        elif (head := self._unfinished) is not None:  # the server has not as much time as the client
+            self._wait_no_more()
+            self._wait_for_body(head)
         return self._drained
 
     def close(self) -> None:

@@ -80,8 +80,13 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
                     raise _too_large(limit)
                 chunks.append(chunk)
     except TimeoutError as error:
-        raise Problem(408, f"the request body did not arrive within {timeout_s:g} s", code="timeout") from error
+        raise too_slow(timeout_s) from error
     return b"".join(chunks)
+
+
+def too_slow(timeout_s: float) -> Problem:
+    """The answer to a request whose body has not arrived `timeout_s` seconds after its head."""
+    return Problem(408, f"the request body did not arrive within {timeout_s:g} s", code="timeout")
 
 
 def _too_large(limit: int) -> Problem:

@@ -136,16 +136,48 @@ async def test_a_large_body_is_for_aiohttp_at_once(lanes: Lanes):
     assert connection.written.startswith(b"HTTP/1.1 413 ")
 
 
-async def test_an_incomplete_request_is_handed_over_before_long():
+async def test_an_incomplete_head_is_handed_over_before_long():
     async with two_lanes(patience_s=0) as lanes:
         connection = lanes.express()
-        connection.receive(post("/echo", b"abc")[:-1])
+        whole = post("/echo", b"abc")
+        connection.receive(whole[:20])
         assert is_in_lane(lanes, connection)
         await settle()
         assert not is_in_lane(lanes, connection)
-        connection.receive(b"c")
+        connection.receive(whole[20:])
         await settle()
         assert connection.written.endswith(b"abc")
+
+
+async def test_a_body_that_comes_in_pieces_is_waited_for_in_the_lane():
+    async with two_lanes(patience_s=0) as lanes:
+        connection = lanes.express()
+        whole = post("/echo", b"abc")
+        for piece in (whole[:-2], whole[-2:-1], whole[-1:]):
+            connection.receive(piece)
+            await settle()
+        assert is_in_lane(lanes, connection)
+        assert connection.written.endswith(b"abc")
+
+
+async def test_a_body_that_does_not_come_is_408_in_either_lane():
+    async with two_lanes(body_timeout_s=0) as lanes:
+        connection = lanes.express()
+        connection.receive(post("/echo", b"abc")[:-1])
+        await settle()
+        assert connection.written.startswith(b"HTTP/1.1 408 ")
+        assert connection.written.endswith(b"the request body did not arrive within 0 s")
+        assert connection.is_closed
+        assert 'route="/echo",status="408"} 1.0' in generate_latest(lanes.metrics.registry).decode()
+
+
+async def test_a_drain_does_not_wait_long_for_a_body():
+    async with two_lanes(patience_s=0) as lanes:
+        connection = lanes.express()
+        connection.receive(post("/echo", b"abc")[:-1])
+        await asyncio.wait_for(lanes.lane.drain(timeout_s=3600), timeout=60)
+        assert connection.is_closed
+        assert connection.written == b""
 
 
 async def test_a_client_that_sends_faster_than_it_is_answered_is_not_read_from(lanes: Lanes):
