@@ -40,7 +40,7 @@ from iserver.storage.tables import TableFormat, Tables
 from iserver.storage.warehouse_process import WarehouseProcess
 from iserver.streams import Streams
 from iserver.synchronising import Synchroniser
-from iserver.upkeep import Upkeep
+from iserver.upkeep import Upkeep, give_way
 from shared.errors import StartupError
 from shared.express import ExpressLane, HotRoute
 from shared.metrics import Metrics
@@ -215,6 +215,7 @@ async def _alone(
         clock_ms=clock_ms,
         new_id=new_id,
         turns=SessionTurns(),
+        give_way=give_way,
         plugins=given.plugins,
         logs_sessions=not settings.nolog,
     )

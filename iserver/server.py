@@ -120,6 +120,9 @@ class Listeners(Protocol):
 class ImpressionServer:
     """One running impression server.
 
+    Args:
+        give_way: Lets requests go before what is left of long work.
+
     Attributes:
         configuration: The configuration in force; replaced as a whole by `apply`.
         sessions: The active sessions.
@@ -137,6 +140,7 @@ class ImpressionServer:
         clock_ms: Callable[[], int],
         new_id: NewId,
         turns: Turns,
+        give_way: Callable[[], Awaitable[None]],
         plugins: Plugins | None = None,
         logs_sessions: bool = True,
     ) -> None:
@@ -152,6 +156,7 @@ class ImpressionServer:
         self._new_id = new_id
         self._plugins = plugins
         self._turns = turns
+        self._give_way = give_way
         self._retired: deque[Session] = deque()
 
     # --- requests ---------------------------------------------------------------------------------
@@ -328,7 +333,7 @@ class ImpressionServer:
             NotStoredError: As `sweep`.
         """
         while await self.sweep() or self.sessions.has_due(self._clock_ms()):
-            pass
+            await self._give_way()  # storing waits for the disk, but there may be nothing to store
 
     async def retire_all(self) -> None:
         """End every active session now (§7, §11.6).
@@ -346,6 +351,7 @@ class ImpressionServer:
                 self.sessions.remove(session)
             self._retired.extend(chunk)
             await self._journal.store(*chunk)
+            await self._give_way()
         self.sessions.reschedule()  # lets go of the sessions that are gone
         await self.sweep_all()
 

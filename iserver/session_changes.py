@@ -248,3 +248,6 @@ _APPLY: Mapping[str, Callable[..., None]] = {
     "no_log": _no_log,
     "retire": _retire,
 }
+
+KINDS = tuple(_APPLY)
+"""Every kind of change."""

@@ -46,6 +46,7 @@ class Sessions:
         self._by_key: dict[tuple[str, str], Session] = {}
         self._wheel: dict[int, list[Session]] = {}
         self._seconds: list[int] = []  # a heap of the wheel's slots
+        self._unplaced: list[list[Session]] = []  # slots of an earlier wheel
 
     def __len__(self) -> int:
         return len(self._by_persistent_id)
@@ -152,9 +153,10 @@ class Sessions:
         """
         expired: list[Session] = []
         for _ in range(limit):
-            if not self.has_due(now_ms):
+            slot = self._due_slot(now_ms)
+            if slot is None:
                 break
-            session = self._wheel[self._seconds[0]].pop()
+            session = slot.pop()
             if not self.holds(session):
                 continue
             if self.is_alive(session, now_ms):
@@ -166,18 +168,30 @@ class Sessions:
 
     def has_due(self, now_ms: int) -> bool:
         """Whether `expire` has something to look at."""
+        return self._due_slot(now_ms) is not None
+
+    def _due_slot(self, now_ms: int) -> list[Session] | None:
+        """Sessions to look at, at least one; `None` when there is none."""
+        while self._unplaced:
+            if self._unplaced[-1]:
+                return self._unplaced[-1]
+            self._unplaced.pop()
         while self._seconds and self._seconds[0] * 1000 <= now_ms:
-            if self._wheel[self._seconds[0]]:
-                return True
+            slot = self._wheel[self._seconds[0]]
+            if slot:
+                return slot
             del self._wheel[heapq.heappop(self._seconds)]
-        return False
+        return None
 
     def reschedule(self) -> None:
-        """Let every session expire by limits that have changed; costs a look at each."""
-        self._wheel.clear()
-        self._seconds.clear()
-        for session in self:
-            self._schedule(session)
+        """Let `expire` look at every session, because limits have changed or many are gone.
+
+        It costs a look at each, which falls to the calls of `expire`; meanwhile requests find only what is alive by
+        the new limits, as ever.
+        """
+        self._unplaced += self._wheel.values()
+        self._wheel = {}
+        self._seconds = []
 
     def _schedule(self, session: Session) -> None:
         second = -(-self.expiry_ms(session) // 1000)  # the first whole second in which it is over

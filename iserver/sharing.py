@@ -24,6 +24,8 @@ log = structlog.get_logger("iserver.sharing")
 
 T = TypeVar("T")
 Keys = Sequence[tuple[str, str]]
+Place = tuple[str, str]
+"""Where a session stands among all, in the order in which they are over: when it is over, and its id."""
 
 MOST_TRIES = 24
 OVERDUE_MS = 5000
@@ -49,15 +51,15 @@ class SharedStore(Journal, Protocol):
             NotStoredError: The store does not answer.
         """
 
-    async def take_due(self, latest_ms: int | None, *, skip: int = 0) -> tuple[list[Session], int]:
+    async def take_due(self, latest_ms: int | None, *, after: Place | None) -> tuple[list[Session], Place | None]:
         """Take over some of the sessions that are over.
 
         Args:
             latest_ms: They were over by then; `None` for all sessions, active ones too.
-            skip: How many of them to pass over.
+            after: The last one that was looked at; `None` to begin.
 
         Returns:
-            Those that are in memory only now, and how many were looked at.
+            Those that are in memory only now, and the last one that was looked at, `None` when there are no more.
         """
 
 
@@ -78,6 +80,7 @@ class SharedServer(ImpressionServer):
         clock_ms: Callable[[], int],
         new_id: NewId,
         turns: Turns,
+        give_way: Callable[[], Awaitable[None]],
         pause: Callable[[int], Awaitable[None]],
         plugins: Plugins | None = None,
         logs_sessions: bool = True,
@@ -89,6 +92,7 @@ class SharedServer(ImpressionServer):
             clock_ms=clock_ms,
             new_id=new_id,
             turns=turns,
+            give_way=give_way,
             plugins=plugins,
             logs_sessions=logs_sessions,
         )
@@ -186,12 +190,10 @@ class SharedServer(ImpressionServer):
         raise NotStoredError("other servers take sessions faster than they can be ended")
 
     async def _take_due(self, latest_ms: int | None) -> list[Session]:
-        taken: list[Session] = []
-        skip, count = 0, -1
-        while count:
-            found, count = await self._store.take_due(latest_ms, skip=skip)
+        taken, after = await self._store.take_due(latest_ms, after=None)
+        while after is not None:
+            found, after = await self._store.take_due(latest_ms, after=after)
             taken += found
-            skip += count
         return taken
 
     # --- configuration ----------------------------------------------------------------------------

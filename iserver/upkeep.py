@@ -23,10 +23,16 @@ YOUNG_OBJECTS, MIDDLE_COLLECTIONS, NO_FULL_COLLECTIONS = 5000, 20, 1_000_000
 Chore = Callable[[], Awaitable[object]]
 
 
+async def give_way() -> None:
+    """Let everybody else who is ready go first."""
+    await asyncio.sleep(0)
+
+
 class Upkeep:
-    """Repeats chores until it is stopped. A chore that fails is logged; its next time comes anyway."""
+    """Repeats chores until it is stopped. A chore that fails is logged, once a reason; its next time comes anyway."""
 
     def __init__(self) -> None:
+        self._failing: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
 
@@ -82,7 +88,12 @@ class Upkeep:
         try:
             await chore()
         except (OSError, NotStoredError, UnreachableError, InvalidConfigurationError, StartupError) as error:
-            log.error("chore failed", chore=name, reason=str(error))
+            if self._failing.get(name) != str(error):
+                self._failing[name] = str(error)
+                log.error("chore failed", chore=name, reason=str(error))
+        else:
+            if self._failing.pop(name, None) is not None:
+                log.info("chore works again", chore=name)
 
 
 class Tidying:

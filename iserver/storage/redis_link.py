@@ -7,9 +7,11 @@ the scripts recognise what they have done. Only after `timeout_s` are those who 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
@@ -25,6 +27,7 @@ log = structlog.get_logger("iserver.redis")
 
 COMMAND_TIMEOUT_S = 2.0
 RETRY_S = 0.1
+CALM_S = 5.0
 MOST_AT_ONCE = 256
 
 Arguments: TypeAlias = Sequence[str | int | bytes]
@@ -53,7 +56,9 @@ class _Call:
         """Use the answer at once, so that answers are used in the order in which they came."""
         try:
             result = self.take(answer)
-        except (NotStoredError, LookupError, TypeError, ValueError) as error:
+        except NotStoredError as error:
+            self.fail(error)
+        except (LookupError, TypeError, ValueError) as error:
             self.fail(NotStoredError(f"the session store holds what cannot be read: {error!r}"))
         else:
             if not self.future.done():
@@ -62,6 +67,35 @@ class _Call:
     def fail(self, error: Exception) -> None:
         if not self.future.done():
             self.future.set_exception(error)
+
+
+class Trouble:
+    """Says that Redis does not do what it is asked: once, and once when it is over.
+
+    Args:
+        clock_s: A clock that only goes forward.
+    """
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s = clock_s
+        self._kind = ""
+        self._began_s = self._last_s = 0.0
+        self._count = 0
+
+    def met(self, kind: str, say: Callable[[], None]) -> None:
+        """Note a failure of a kind; it is said when the last one was of another kind, or is over."""
+        self._last_s = self._clock_s()
+        if kind != self._kind:
+            self._kind, self._began_s, self._count = kind, self._last_s, 0
+            say()
+        self._count += 1
+
+    def passed(self) -> None:
+        """Note a success. Some requests may be refused and others not, so it is over when none was for a while."""
+        if self._kind and self._clock_s() - self._last_s >= CALM_S:
+            seconds = round(self._last_s - self._began_s, 1)
+            log.info("Redis works again", after=self._kind, failures=self._count, seconds=seconds)
+            self._kind = ""
 
 
 class Link:
@@ -81,6 +115,7 @@ class Link:
         self._no_script: type[BaseException] = NoScriptError
         self._waiting: deque[_Call] = deque()
         self._wake = asyncio.Event()
+        self._trouble = Trouble(time.monotonic)
         self._task = asyncio.create_task(self._work(), name="redis")
 
     @classmethod
@@ -194,6 +229,7 @@ class Link:
                 call.is_again = True
             return await self._later(calls, error)
         again, passing, unloaded = [], None, {}
+        self._trouble.passed()
         for call, answer in zip(calls, answers, strict=True):
             if not isinstance(answer, Exception):
                 call.end(answer)
@@ -204,7 +240,8 @@ class Link:
                 passing = answer
                 again.append(call)
             else:
-                log.error("Redis refuses", reason=str(answer))
+                reason = str(answer)
+                self._trouble.met(reason.partition(" ")[0], partial(log.error, "Redis refuses", reason=reason))
                 call.fail(NotStoredError(f"the session store refuses: {answer}"))
         if unloaded:
             try:
@@ -216,7 +253,9 @@ class Link:
 
     async def _later(self, calls: Sequence[_Call], error: BaseException) -> list[_Call]:
         """Wait a moment, and give up on what has waited for too long."""
-        log.warning("no answer from Redis", reason=str(error), waiting=len(calls) + len(self._waiting))
+        waiting = len(calls) + len(self._waiting)
+        say = partial(log.warning, "no answer from Redis", reason=str(error), waiting=waiting)
+        self._trouble.met(type(error).__name__, say)
         await self.redis.connection_pool.disconnect()
         await asyncio.sleep(RETRY_S)
         now = asyncio.get_running_loop().time()

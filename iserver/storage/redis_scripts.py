@@ -43,14 +43,17 @@ end
 """
 
 _FIND = """
-local now, found = tonumber(ARGV[3]), {}
+local now, found, alive = tonumber(ARGV[3]), {}, false
 for at = 4, #ARGV do
   local id = redis.call('GET', prefix .. ARGV[at])
   local taken = id and take(id, false) or false
   found[#found + 1] = taken
-  if taken and tonumber(redis.call('HGET', prefix .. 's:' .. id, 'expiry')) > now then break end
+  if taken and tonumber(redis.call('HGET', prefix .. 's:' .. id, 'expiry')) > now then
+    alive = id
+    break
+  end
 end
-return found
+return {found, alive}
 """
 
 _RECLAIM = """
@@ -62,12 +65,24 @@ return found
 """
 
 _DUE = """
-local found = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'due', '-inf', ARGV[3], 'LIMIT', ARGV[4], ARGV[5])) do
-  local taken = take(id, false)
-  if taken then found[#found + 1] = taken else redis.call('ZREM', prefix .. 'due', id) end
+local due, latest, some, begin = prefix .. 'due', ARGV[3], tonumber(ARGV[4]), 0
+if ARGV[5] then
+  local behind = ARGV[6] .. string.char(0)
+  redis.call('ZADD', due, ARGV[5], behind)
+  begin = redis.call('ZRANK', due, behind)
+  redis.call('ZREM', due, behind)
 end
-return found
+local found, place = {}, {}
+local ranked = redis.call('ZRANGE', due, begin, begin + some - 1, 'WITHSCORES')
+for at = 1, #ranked, 2 do
+  local id, score = ranked[at], ranked[at + 1]
+  if latest ~= '' and tonumber(score) > tonumber(latest) then return {found, {}} end
+  local taken = take(id, false)
+  if taken then found[#found + 1] = taken else redis.call('ZREM', due, id) end
+  place = {score, id}
+end
+if #ranked < 2 * some then place = {} end
+return {found, place}
 """
 
 _STORE = """
@@ -230,13 +245,16 @@ class Script:
 
 
 FIND = Script(_TAKE + _FIND)
-"""Take over the sessions that keys lead to, up to the first that is alive. Args: prefix, server, now, keys."""
+"""Take over the sessions that keys lead to, up to the first that is alive, and name that. Args: prefix, server, now,
+keys."""
 
 RECLAIM = Script(_OUT + _TAKE + _RECLAIM)
 """Take over sessions, also those that are this server's own already. Args: prefix, server, ids."""
 
 DUE = Script(_OUT + _TAKE + _DUE)
-"""Take over sessions that are over. Args: prefix, server, latest expiry, how many to pass over, how many to take."""
+"""Take over some of the sessions that are over, those first that are over first; the answer says behind which to go on,
+unless that was all. A place is a time and an id, so it stays where it is while sessions come and go. Args: prefix,
+server, latest expiry or nothing, how many to look at, place to begin behind."""
 
 STORE = Script(_STORE)
 """Store changes of sessions, all or none. Args: prefix, server, now, whether it was sent before; per session id,

@@ -24,8 +24,9 @@ from iserver.record import Change
 from iserver.refusals import FencedError, NotStoredError
 from iserver.server import ImpressionServer
 from iserver.session import Session
-from iserver.sharing import Keys, index_keys
+from iserver.sharing import Keys, Place, index_keys
 from iserver.storage.redis_link import Arguments, Link
+from iserver.storage.redis_reading import UnreadableError, read_changes, rebuild, uses
 from iserver.storage.redis_scripts import DUE, FENCED, FIND, FINISH, KEEP, LOOK, RECLAIM, STORE, STORED
 
 log = structlog.get_logger("iserver.redis")
@@ -60,13 +61,11 @@ class _Found:
 
     Attributes:
         fresh: Sessions that are in memory only now.
-        count: How many it has looked at.
         forgotten: Sessions that are this server's, but not in memory any more.
         unknown: Fingerprints of definitions that are needed for that.
     """
 
     fresh: list[Session]
-    count: int
     forgotten: list[str]
     unknown: set[str]
 
@@ -90,7 +89,7 @@ class RedisSessions:
         self.prefix = f"{{{prefix}}}:"
         self._clock_ms = clock_ms
         self._leases: dict[str, _Lease] = {}
-        self._unreadable: set[str] = set()
+        self._unreadable: dict[str, str] = {}  # why, by session id or fingerprint
         self._definitions: dict[str, Definition] = {}
         self._server: ImpressionServer
 
@@ -109,6 +108,7 @@ class RedisSessions:
         sources = [[source.name, source.text] for source in definition.program.sources]
         await self.link.script(KEEP, [self.prefix, definition.fingerprint, orjson.dumps(sources)])
         self._definitions[definition.fingerprint] = definition
+        self._unreadable.pop(definition.fingerprint, None)
 
     @property
     def definitions(self) -> Mapping[str, Definition]:
@@ -125,13 +125,13 @@ class RedisSessions:
                 continue
             sources = await self.link.command("HGET", name, fingerprint)
             if sources is None:
-                self._give_up(fingerprint, "the definition is not there")
+                self._give_up(fingerprint, "found nothing, expected its FDL")
                 continue
             try:
                 files = [SourceFile(file, text) for file, text in orjson.loads(sources)]
                 self._definitions[fingerprint] = Definition(await asyncio.to_thread(compile_program, files))
             except (FdlError, TypeError, ValueError) as error:
-                self._give_up(fingerprint, f"definition: {error!r}")
+                self._give_up(fingerprint, f"found FDL that cannot be compiled here ({error})")
 
     # --- storing ----------------------------------------------------------------------------------
 
@@ -198,8 +198,8 @@ class RedisSessions:
         due_ms = self._server.sessions.expiry_ms(session)
         expiry_ms = due_ms if session.end_ms is None else 0
         data = orjson.dumps(changes) if changes else b""
-        uses = _uses(changes) - lease.uses
-        lease.uses |= uses
+        used = uses(changes) - lease.uses
+        lease.uses |= used
         part: list[str | int | bytes] = [
             session.id,
             mode,
@@ -210,8 +210,8 @@ class RedisSessions:
             data,
             len(keys),
             *keys,
-            len(uses),
-            *uses,
+            len(used),
+            *used,
         ]
         lease.version += 1
         lease.chunks += bool(changes)
@@ -270,8 +270,11 @@ class RedisSessions:
         names = [self._index_key(name, value) for name, value in keys]
 
         def take(answer: list[Any]) -> _Found:
-            found = self._take([entry for entry in answer if entry])
-            for (name, value), entry in zip(keys, answer, strict=False):
+            entries, alive = answer
+            found = self._take([entry for entry in entries if entry])
+            if alive and (reason := self._unreadable.get(alive.decode())) is not None:
+                raise NotStoredError(f"session {alive.decode()}: {reason}")
+            for (name, value), entry in zip(keys, entries, strict=False):
                 if name != self._persistent_key:
                     lease = self._leases.get(entry[0].decode()) if entry else None
                     self._server.sessions.point(name, value, lease.session if lease else None)
@@ -284,13 +287,18 @@ class RedisSessions:
             await self._reclaim(found)
         raise NotStoredError("too many servers want this session at the same time")
 
-    async def take_due(self, latest_ms: int | None, *, skip: int = 0) -> tuple[list[Session], int]:
+    async def take_due(self, latest_ms: int | None, *, after: Place | None) -> tuple[list[Session], Place | None]:
         """Take over some of the sessions that are over."""
-        latest = "+inf" if latest_ms is None else latest_ms
-        found = await self.link.script(DUE, [self.prefix, self.me, latest, skip, SOME], self._take)
+
+        def take(answer: list[Any]) -> tuple[_Found, Place | None]:
+            entries, place = answer
+            return self._take(entries), (place[0].decode(), place[1].decode()) if place else None
+
+        latest = "" if latest_ms is None else latest_ms
+        found, place = await self.link.script(DUE, [self.prefix, self.me, latest, SOME, *(after or ())], take)
         if found.forgotten:
             found.fresh += await self._reclaim(found)
-        return found.fresh, found.count
+        return found.fresh, place
 
     async def look(self) -> None:
         """See how many finished sessions wait, and bring back the definition in force to a Redis that has lost it."""
@@ -307,7 +315,7 @@ class RedisSessions:
 
     def _take(self, entries: Sequence[Any]) -> _Found:
         """Put into memory what was taken over."""
-        found = _Found([], len(entries), [], set())
+        found = _Found([], [], set())
         for entry in entries:
             if not entry:
                 continue
@@ -319,20 +327,21 @@ class RedisSessions:
                 continue
             if lease is not None:
                 self._end([lease])
-            session = Session(session_id)
             try:
-                changes = [change for chunk in entry[3] for change in orjson.loads(chunk)]
-                uses = _uses(changes)
-                if unknown := uses - self._definitions.keys() - self._unreadable:
+                changes = read_changes(entry[3])
+                used = uses(changes)
+                if unknown := used - self._definitions.keys() - self._unreadable.keys():
                     found.forgotten.append(session_id)
                     found.unknown |= unknown
                     continue
-                for change in changes:
-                    session.apply(change, self._definitions)
-            except (LookupError, TypeError, ValueError) as error:
-                self._give_up(session_id, f"session: {error!r}")
+                for name in used & self._unreadable.keys():
+                    raise UnreadableError(f"definition {name}: {self._unreadable[name]}")
+                session = rebuild(session_id, changes, self._definitions)
+            except UnreadableError as error:
+                self._give_up(session_id, str(error))
                 continue
-            self._leases[session_id] = _Lease(session, epoch, int(entry[2]), len(entry[3]), uses)
+            self._unreadable.pop(session_id, None)
+            self._leases[session_id] = _Lease(session, epoch, int(entry[2]), len(entry[3]), used)
             found.fresh.append(session)
         self._server.adopt(found.fresh)
         return found
@@ -340,7 +349,7 @@ class RedisSessions:
     def _give_up(self, name: str, reason: str) -> None:
         """Say once that something cannot be read, which a newer server may have written; it stays where it is."""
         if name not in self._unreadable:
-            self._unreadable.add(name)
+            self._unreadable[name] = reason
             log.error("cannot read from Redis", name=name, reason=reason)
 
     # --- names ------------------------------------------------------------------------------------
@@ -359,11 +368,6 @@ class RedisSessions:
 
 def _key(name: str, value: str) -> str:
     return f"k:{name}:{value}"
-
-
-def _uses(changes: Iterable[Change]) -> set[str]:
-    """Fingerprints of the definitions that changes refer to."""
-    return {change[1] if change[0] == "start" else change[2] for change in changes if change[0] in ("start", "record")}
 
 
 def _has_failed(done: asyncio.Future[Any]) -> bool:

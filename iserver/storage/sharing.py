@@ -16,6 +16,7 @@ from iserver.storage.redis_link import Link
 from iserver.storage.redis_sessions import RedisSessions, pause
 from iserver.storage.tables import Tables
 from iserver.streams import Streams
+from iserver.upkeep import give_way
 
 log = structlog.get_logger("iserver.redis")
 
@@ -69,6 +70,7 @@ class Sharing:
             clock_ms=clock_ms,
             new_id=new_id,
             turns=SessionTurns(),
+            give_way=give_way,
             pause=pause,
             plugins=plugins,
             logs_sessions=logs_sessions,

@@ -95,6 +95,10 @@ def rebuilt(session_id, rows):
     return session
 
 
+async def nothing_else():
+    """Nobody waits for a turn."""
+
+
 @given(REQUESTS)
 @settings(max_examples=100, deadline=None)
 def test_whatever_is_sent_is_answered_or_refused_and_can_be_rebuilt(requests):
@@ -107,6 +111,7 @@ def test_whatever_is_sent_is_answered_or_refused_and_can_be_rebuilt(requests):
         clock_ms=lambda: 1_700_000_000_000,
         new_id=lambda: f"id-{next(ids)}",
         turns=None,
+        give_way=nothing_else,
     )
 
     async def play():

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import orjson
 import pytest
+
+from iserver.server import CHUNK
+from iserver.session import Session
+from tests.iserver.conftest import Iserver
 
 
 async def test_a_session_is_shown_by_its_persistent_key(iserver):
@@ -95,3 +102,31 @@ async def test_metrics_time_what_is_done_elsewhere_and_count_what_failed(iserver
     assert "causal_http_post_time_count 0.0" in text
     assert "causal_http_post_retries_total 0.0" in text
     monkeypatch.undo()
+
+
+async def test_requests_go_between_the_portions_in_which_a_shorter_timeout_is_applied(iserver: Iserver):
+    for number in range(1000):
+        session = Session.begin(
+            f"s-{number}", iserver.server.configuration.definition, {"deviceId": f"d-{number}"}, now_ms=iserver.clock()
+        )
+        iserver.server.sessions.add(session)
+    configuration = iserver.server.configuration
+    settings = replace(configuration.document.settings, session_timeout_s=60)
+    await iserver.server.apply(replace(configuration, document=replace(configuration.document, settings=settings)))
+    iserver.clock.advance(seconds=30)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    await iserver.server.sweep_all()  # nothing is over yet, so nothing is stored either
+    others.cancel()
+    assert turns >= 1000 // CHUNK
+    assert len(iserver.server.sessions) == 1000
+    iserver.clock.advance(seconds=31)
+    await iserver.server.sweep_all()
+    assert len(iserver.server.sessions) == 0

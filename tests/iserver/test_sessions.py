@@ -112,6 +112,38 @@ def test_a_shorter_timeout_takes_effect_at_once():
     assert store.expire(MINUTE, limit=10) == [session]
 
 
+def test_a_shorter_timeout_is_applied_in_portions():
+    store = sessions()
+    for number in range(10):
+        add(store, f"d{number}", now_ms=0 if number % 2 else 10 * MINUTE)
+    store.timeout_ms = MINUTE
+    store.reschedule()
+    portions = []
+    while store.has_due(2 * MINUTE):
+        portions.append(len(store.expire(2 * MINUTE, limit=4)))
+    assert len(portions) == 3
+    assert sum(portions) == 5
+    assert len(store.expire(11 * MINUTE, limit=10)) == 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 30 * MINUTE), st.integers(1, 45 * MINUTE)), min_size=1, max_size=8))
+def test_every_session_expires_once_however_often_limits_change(changes):
+    store = sessions()
+    expired = []
+    now_ms = 0
+    for number, (pause_ms, timeout_ms) in enumerate(changes):
+        now_ms += pause_ms
+        add(store, f"d{number}", now_ms=now_ms)
+        store.timeout_ms = timeout_ms
+        store.reschedule()
+        expired += store.expire(now_ms, limit=2)
+    end_ms = 8 * 30 * MINUTE + 46 * MINUTE
+    while store.has_due(end_ms):
+        expired += store.expire(end_ms, limit=2)
+    assert sorted(session.persistent_id for session in expired) == [f"d{number}" for number in range(len(changes))]
+    assert len(store) == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20 * MINUTE)), max_size=30))
 def test_every_session_expires_exactly_at_its_time(visits):
     store = sessions()

@@ -39,6 +39,35 @@ async def test_a_batch_that_was_written_and_not_closed_is_repeated_under_its_id(
     assert set(facts.values()) == {1}
 
 
+async def test_all_that_is_over_is_looked_at_while_some_of_it_goes(join: Together, clock: Clock):
+    a, b = await join("a"), await join("b")
+    for number in range(600):  # all at the same moment
+        await show(a, f"imp-{number}", f"dev-{number}")
+    assert b.parts.sharing is not None
+    store = b.parts.sharing.sessions
+    first, place = await store.take_due(None, after=None)
+    assert place is not None
+    for session in first:
+        session.retire(clock())
+        b.server.sessions.remove(session)
+    await store.finish(first, [])
+    second, place = await store.take_due(None, after=place)
+    third, end = await store.take_due(None, after=place)
+    assert end is None
+    assert {s.persistent_id for s in (*first, *second, *third)} == {f"dev-{number}" for number in range(600)}
+
+
+async def test_what_is_not_over_yet_is_left_to_its_owner(join: Together, clock: Clock):
+    a, b = await join("a"), await join("b")
+    await show(a, "imp-1", "dev-1")
+    clock.advance(minutes=10)
+    await show(a, "imp-2", "dev-2")
+    assert b.parts.sharing is not None
+    taken, place = await b.parts.sharing.sessions.take_due(clock() + 25 * 60_000, after=None)
+    assert [session.persistent_id for session in taken] == ["dev-1"]
+    assert place is None
+
+
 async def test_one_server_at_a_time_writes_the_warehouse(join: Together, clock: Clock, redis: RedisServer):
     a, b = await join("a"), await join("b")
     await show(b, "imp-1")

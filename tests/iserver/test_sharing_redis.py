@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from iserver.app import open_parts
 from iserver.settings import ServerSettings
-from iserver.storage.redis_link import Link
+from iserver.storage.redis_link import Link, Trouble
 from iserver.storage.redis_sessions import RedisSessions
 from shared.errors import StartupError
 from tests.iserver.conftest import EXAMPLE, Clock, Iserver
@@ -209,9 +209,80 @@ async def test_a_session_that_cannot_be_read_is_told_once_and_stays(join: Togeth
         for _ in range(3):
             await b.parts.sharing.tend()
     assert [line["name"] for line in logs if line["log_level"] == "error"] == [session]
+    assert (await b.post("features", {"args": {"deviceId": "dev-1"}, "requests": {}})).status == 200  # it is over
     await b.server.sweep_all()
     assert [item.session_id for item in b.finished()] == [other]
     assert await store.link.command("EXISTS", f"{store.prefix}s:{session}") == 1
+
+
+@pytest.mark.parametrize(
+    ("chunk", "reason"),
+    [
+        (b'[["from-the-future", 1]]', 'found the change ["from-the-future",1], expected one of start, touch, '),
+        (
+            b'[["show", 7, "imp", 1]]',
+            'found the change ["show",7,"imp",1], expected the values of its kind: IndexError',
+        ),
+        (b'[["start"]]', 'found the change ["start"], expected the fingerprint of a definition at 1'),
+        (b"17", "found 17, expected a JSON list of changes"),
+        (b'[["touch", 1]', 'found [["touch", 1], expected a JSON list of changes'),
+    ],
+)
+async def test_a_request_for_a_session_that_cannot_be_read_is_told_why(join: Together, chunk: bytes, reason: str):
+    a, b = await join("a"), await join("b")
+    session = (await show(a, "imp-1"))["session"]["sessionId"]
+    store = store_of(b)
+    await store.link.command("RPUSH", f"{store.prefix}c:{session}", chunk)
+    body = {"args": {"deviceId": "dev-1"}, "requests": {}}
+    for answer in (await b.post("features", body), await b.post("features", body), await b.get("session?id=dev-1")):
+        assert answer.status == 503
+        assert (await answer.text()).startswith(f"session {session}: {reason}")
+
+
+async def test_a_definition_that_cannot_be_read_is_told_to_who_asks_for_its_sessions(join: Together):
+    a, b = await join("a"), await join("b")
+    session = (await show(a, "imp-1"))["session"]["sessionId"]
+    store = store_of(b)
+    (start,) = orjson.loads(await store.link.command("LINDEX", f"{store.prefix}c:{session}", 0))[:1]
+    start[1] = "from-the-future"
+    await store.link.command("LSET", f"{store.prefix}c:{session}", 0, orjson.dumps([start]))
+    answer = await b.post("signal", {"id": {"deviceId": "dev-1"}})
+    assert (answer.status, await answer.text()) == (
+        503,
+        f"session {session}: definition from-the-future: found nothing, expected its FDL",
+    )
+
+
+async def test_a_redis_that_refuses_to_write_is_told_once(join: Together):
+    a = await join("a")
+    client = store_of(a).link.redis
+    await client.config_set("min-replicas-to-write", "1")  # refuses as it does when it cannot save (MISCONF)
+    with capture_logs() as logs:
+        for _ in range(5):
+            answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {}})
+            assert answer.status == 503
+            assert "the session store refuses: NOREPLICAS" in await answer.text()
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["Redis refuses"]
+    await client.config_set("min-replicas-to-write", "0")
+    await show(a, "imp-1")
+
+
+def test_trouble_with_redis_is_told_once_and_its_end_too():
+    now_s = 0.0
+    told: list[str] = []
+    trouble = Trouble(lambda: now_s)
+    with capture_logs() as logs:
+        for _ in range(20):
+            now_s += 1
+            trouble.met("MISCONF", lambda: told.append("MISCONF"))
+            trouble.passed()  # what writes nothing goes on
+        trouble.met("OOM", lambda: told.append("OOM"))
+        now_s = 60
+        trouble.passed()
+        trouble.passed()
+        trouble.met("OOM", lambda: told.append("OOM"))
+    assert told == ["MISCONF", "OOM", "OOM"]
+    assert [(line["event"], line["after"]) for line in logs] == [("Redis works again", "OOM")]
 
 
 # --- plugins --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from iserver.upkeep import Upkeep
 
@@ -41,6 +42,23 @@ async def test_a_chore_is_repeated_even_when_it_fails(upkeep):
     chore.failure = OSError("the disk is full")
     upkeep.every(0.001, "chore", chore)
     await chore.has_run(3)
+
+
+async def test_a_failure_is_told_once_and_its_end_too(upkeep):
+    chore = Chore()
+    chore.failure = OSError("the disk is full")
+    with capture_logs() as logs:
+        upkeep.every(0.001, "chore", chore)
+        await chore.has_run(5)
+        chore.failure = OSError("the disk is gone")
+        await chore.has_run(chore.times + 3)
+        chore.failure = None
+        await chore.has_run(chore.times + 3)
+    assert [(line["event"], line.get("reason")) for line in logs] == [
+        ("chore failed", "the disk is full"),
+        ("chore failed", "the disk is gone"),
+        ("chore works again", None),
+    ]
 
 
 async def test_a_chore_can_be_done_once(upkeep):
