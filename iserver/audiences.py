@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from iserver.document.model import AllOf, AnyOf, Audience, Compare, Happened, InAudience, Not, Rule
-from iserver.document.patterns import compile_pattern
+from iserver.document.patterns import PatternWork, compile_pattern
 from iserver.fdl.model import JsonValue, Program
 
 NOTHING: Mapping[str, JsonValue] = {}
@@ -41,6 +41,7 @@ class Context:
         feature: Args and plugin outputs of the feature that is being evaluated.
         event: Fields of one event, inside `where`.
         found: Receives the id of every audience found true, in the order of finding.
+        work: What patterns have done for this request.
     """
 
     session: Mapping[str, JsonValue]
@@ -48,6 +49,11 @@ class Context:
     feature: Mapping[str, JsonValue] = field(default_factory=dict)
     event: Mapping[str, JsonValue] = field(default_factory=dict)
     found: dict[str, None] = field(default_factory=dict)
+    work: PatternWork = field(default_factory=PatternWork)
+
+    def of_event(self, fields: Mapping[str, JsonValue]) -> Context:
+        """What a rule inside `where` can see of an event."""
+        return Context(self.session, self.history, self.feature, fields, self.found, self.work)
 
 
 Predicate: TypeAlias = Callable[[Context], bool]
@@ -172,16 +178,18 @@ class _Compiler:
         if scope not in ("session", "feature") and not (scope == "event" and in_event):
             raise RuleError(f"'{rule.field}' is not a field: expected session.NAME or feature.NAME")
         self._check_name(scope, name, rule.field)
-        test = _test(rule)
-        read = operator.attrgetter(scope)
+        read_scope = operator.attrgetter(scope)
 
-        def holds(context: Context) -> bool:
-            value = read(context).get(name)
+        def read(context: Context) -> JsonValue:
+            value: JsonValue = read_scope(context).get(name)
             for member in members:
                 value = value.get(member) if isinstance(value, dict) else None
-            return test(value)
+            return value
 
-        return holds
+        if rule.op == "matches":
+            return _matching(str(rule.value), read)
+        test = _test(rule)
+        return lambda context: test(read(context))
 
     def _check_name(self, scope: str, name: str, shown: str) -> None:
         session = self._program.session
@@ -210,9 +218,7 @@ class _Compiler:
 
         def holds(context: Context) -> bool:
             happened = sum(
-                matches(Context(context.session, context.history, context.feature, fields, context.found))
-                for path in paths
-                for fields in context.history.occurrences(path)
+                matches(context.of_event(fields)) for path in paths for fields in context.history.occurrences(path)
             )
             return compare(happened, count)
 
@@ -226,6 +232,16 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt,
     "gte": operator.ge,
 }
+
+
+def _matching(regex: str, read: Callable[[Context], JsonValue]) -> Predicate:
+    pattern = compile_pattern(regex)
+
+    def holds(context: Context) -> bool:
+        value = read(context)
+        return isinstance(value, str) and context.work.is_in(pattern, value)
+
+    return holds
 
 
 def _test(rule: Compare) -> Callable[[JsonValue], bool]:
@@ -247,9 +263,6 @@ def _test(rule: Compare) -> Callable[[JsonValue], bool]:
             return lambda value: isinstance(value, str) and value.startswith(wanted)
         case "contains":
             return lambda value: _contains(value, wanted)
-        case "matches":
-            pattern = compile_pattern(wanted)
-            return lambda value: isinstance(value, str) and pattern.is_in(value)
     compare = _ORDER[rule.op]
     return lambda value: _comparable(value, wanted) and compare(value, wanted)
 

@@ -1,8 +1,8 @@
 """Regular expressions of audiences, on values that visitors send (specification §9.3, `matches`).
 
 They are in RE2's syntax: whatever the pattern, the time is bounded by its size times the length of the value. Both
-are bounded here, since a request waits for it. Classes such as `\\w` and `\\d` are ASCII, `\\p{L}` is any letter, and
-`$` is the end of the value.
+are bounded here, since a request waits for it, and so is the sum over all patterns and values of a request. Classes
+such as `\\w` and `\\d` are ASCII, `\\p{L}` is any letter, and `$` is the end of the value.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ MAX_INSTRUCTIONS = 5000
 MAX_STEPS = 10_000_000
 """Instructions times bytes: about 50 ms at the worst. A pattern of 10 instructions looks at a megabyte."""
 
+MAX_WORK = 20_000_000
+"""The same for all values and patterns of one request: about 100 ms at the worst. Three hundred patterns of 100
+instructions each look at a user agent of 200 bytes for six million."""
+
 MEMORY_BYTES = 2**20
 """For the states that RE2 remembers of one pattern; with fewer it is slower, not wrong."""
 
@@ -28,18 +32,48 @@ class PatternError(ValueError):
 class Pattern:
     """A compiled regular expression; `compile_pattern` makes it."""
 
-    __slots__ = ("_max_bytes", "_search")
+    __slots__ = ("_instructions", "_search")
 
     def __init__(self, compiled: Any) -> None:
         self._search = compiled.search
-        self._max_bytes = MAX_STEPS // max(compiled.programsize, 1)
+        self._instructions: int = max(compiled.programsize, 1)
+
+    def steps(self, value: str) -> int:
+        """What it may cost at the worst to look at a value."""
+        size_bytes = len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        return self._instructions * size_bytes
 
     def is_in(self, value: str) -> bool:
         """Whether it matches anywhere in a value; in one that is too long for it, it matches nowhere."""
-        if len(value) > self._max_bytes:
+        if self.steps(value) > MAX_STEPS:
             return False
-        text = value.encode("utf-8", "surrogatepass")
-        return len(text) <= self._max_bytes and self._search(text) is not None
+        return self._search(value.encode("utf-8", "surrogatepass")) is not None
+
+
+class PatternWork:
+    """What one request does with patterns. A pattern looks at a value once, however often rules ask.
+
+    Args:
+        steps: How much may be done in all; what would be more matches nothing.
+    """
+
+    __slots__ = ("_known", "_left")
+
+    def __init__(self, steps: int = MAX_WORK) -> None:
+        self._left = steps
+        self._known: dict[tuple[Pattern, str], bool] = {}
+
+    def is_in(self, pattern: Pattern, value: str) -> bool:
+        """Whether a pattern matches anywhere in a value."""
+        key = (pattern, value)
+        known = self._known.get(key)
+        if known is None:
+            steps = pattern.steps(value)
+            if steps > self._left:
+                return False  # and something smaller may still be looked at
+            self._left -= steps
+            known = self._known[key] = pattern.is_in(value)
+        return known
 
 
 def compile_pattern(text: str) -> Pattern:

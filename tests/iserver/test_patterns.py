@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iserver.document.patterns import MAX_STEPS, PatternError, compile_pattern
+from iserver.document.patterns import MAX_STEPS, PatternError, PatternWork, compile_pattern
 
 ORDINARY = [
     *(r"^de", r"de$", r"^(de|at|ch)$", r"@example\.(com|org)$", r"^[A-Z]{2}-\d{4,6}$", r"(?i)iphone|ipad", r"^$", ""),
@@ -92,6 +92,22 @@ def test_bytes_count_and_not_characters():
     pattern = compile_pattern("ä" * 400)
     assert pattern.is_in("ä" * 1000)
     assert not pattern.is_in("ä" * (MAX_STEPS // 800 - 100))
+
+
+def test_all_patterns_of_a_request_share_a_bound():
+    patterns = [compile_pattern("b$") for _ in range(6)]
+    value = "a" * 1000 + "b"
+    work = PatternWork(4 * patterns[0].steps(value) + 1000)
+    assert [work.is_in(pattern, value) for pattern in patterns] == [True] * 4 + [False] * 2
+    assert work.is_in(patterns[-1], "b")
+
+
+def test_a_pattern_looks_at_the_same_value_once():
+    pattern = compile_pattern("b$")
+    value = "a" * 1000 + "b"
+    work = PatternWork(pattern.steps(value))
+    assert all(work.is_in(pattern, value) for _ in range(1000))
+    assert not work.is_in(compile_pattern("b$"), value)
 
 
 def test_the_end_is_the_end_and_classes_are_ascii():
