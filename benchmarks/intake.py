@@ -2,8 +2,8 @@
 
 Makes the classic server's own environment (intake 0.7.0 with libraries of May 2023) and the data once, in the user's
 cache; then measures the same requests against the classic server, ours, and a bare aiohttp handler that answers with
-the same bytes, one after the other in one run, which takes three to four minutes. Where one answer of the classic server takes
-seconds, sixteen clients would wait for minutes: there, four clients ask both servers, as the lines say.
+the same bytes, one after the other in one run, which takes three to four minutes. Where one answer of the classic
+server takes seconds, sixteen clients would wait for minutes: there, four clients ask both servers, as the lines say.
 """
 
 from __future__ import annotations
