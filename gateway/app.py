@@ -7,17 +7,17 @@ import gc
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 from aiohttp import web
-from watchfiles import awatch
 
 from gateway.access import Access, Credential, Rights
-from gateway.channel_file import ChannelFileError, Declared, parse_channel_file
+from gateway.channel_file import Declared, parse_channel_file
+from gateway.channel_text import ChannelFileError
 from gateway.declarations import ApiKeys
 from gateway.handlers.answers import error_answer, redirect_to, with_slash, without_slash
 from gateway.handlers.controls import Controls
@@ -36,14 +36,12 @@ from gateway.hosting import Host
 from gateway.importing import FileImporter
 from gateway.modules.demo import demo_file
 from gateway.observing import measure
-from gateway.reloading import change, needs_restart
 from gateway.runtime import Gateway, build_gateway
 from gateway.states import Selector
 from gateway.storage.bus import BusOptions, RedisBus
 from gateway.storage.columns import ColumnSelector
 from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
-from shared.daemon import WebService
 from shared.errors import StartupError
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, health_routes
@@ -394,53 +392,3 @@ def _tune_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def service(settings: Settings, declared: Declared) -> WebService:
-    """A gateway as the daemon's service."""
-    folder = None if settings.channel_file is None else settings.channel_file.resolve().parent
-    parts = build(declared, folder=folder, journal=settings.journal, bus=settings.bus)
-
-    async def say_goodbye() -> None:
-        for channel in parts.gateway.engine.channels:
-            for waiters in (channel.waiters, *(feed.waiters for feed in channel.feeds)):
-                for waiter in list(waiters):
-                    waiter(b"[]")
-        await parts.events.close()
-        await parts.stream.close()
-
-    async def reload() -> None:
-        reload_declared(parts.gateway, await asyncio.to_thread(read_declared, settings))
-
-    if settings.channel_file is not None:
-        _watch(parts.app, settings.channel_file)
-    return WebService(parts.app, reload=reload, before_drain=say_goodbye, handler_cancellation=True)
-
-
-def reload_declared(gateway: Gateway, declared: Declared) -> None:
-    """Let a gateway go on with a channel file that was read again.
-
-    Raises:
-        StartupError: Something changed that needs a restart; nothing is changed then.
-    """
-    kept = needs_restart(gateway.declared, declared)
-    if kept:
-        raise StartupError(f"only a restart can change {', '.join(kept)}")
-    before, after = gateway.declared.options.auth.api_key, declared.options.auth.api_key
-    change(gateway, declared, gateway.access if before == after else access_of(after))
-
-
-def _watch(app: web.Application, file: Path) -> None:
-    """Ask for a reload, as SIGHUP does, whenever the channel file changes."""
-
-    async def watch() -> None:
-        async for _ in awatch(file, debounce=200):
-            signal.raise_signal(signal.SIGHUP)
-
-    async def life(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(watch(), name="watch the channel file")
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    app.cleanup_ctx.append(life)

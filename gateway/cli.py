@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from gateway import commands
-from gateway.app import Settings, read_declared, service
+from gateway.app import Settings, read_declared
+from gateway.daemon import service
 from shared.cli import (
     ServerOptions,
     daemon_group,

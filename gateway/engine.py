@@ -16,12 +16,12 @@ from typing import Final, TypeAlias
 import structlog
 
 from gateway.channels import Channel, Channels, Feed, Tick, Waiter
+from gateway.columns import Columns
 from gateway.lookup import LookupCache, LookupLimits
-from gateway.query import Columns
 from gateway.records import Record
 from gateway.staging import Stage
 from gateway.states import State
-from gateway.structs import StructTypes
+from gateway.struct_types import StructTypes
 
 Change: TypeAlias = tuple[Feed, Sequence[Record]]
 TickHandler: TypeAlias = Callable[[Tick], None]

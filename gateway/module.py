@@ -13,8 +13,9 @@ from aiohttp import web
 from gateway.channels import Channel, Feed, Tick
 from gateway.engine import Change, Engine
 from gateway.pipeline import Pipeline
-from gateway.query import Query, compile_query
+from gateway.query import Query
 from gateway.records import Record
+from gateway.selection import compile_query
 from gateway.staging import Stage
 from gateway.states import State
 

@@ -19,7 +19,7 @@ from pydantic_core import ValidationError, to_json
 from gateway.channels import Channels, Feed
 from gateway.engine import Change, Engine
 from gateway.records import Record
-from gateway.structs import StructTypes
+from gateway.struct_types import StructTypes
 
 log = structlog.get_logger("gateway.bus")
 Written: TypeAlias = tuple[bytes, bytes | None]

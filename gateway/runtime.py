@@ -18,7 +18,7 @@ from gateway.outbox import Outbox, QueueLimits
 from gateway.pipeline import Pipeline
 from gateway.records import Record
 from gateway.sessions import StreamRules
-from gateway.structs import StructTypes
+from gateway.struct_types import StructTypes
 
 
 @dataclass

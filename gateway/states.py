@@ -14,8 +14,9 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 import orjson
 
 from gateway.channels import StateSpec
-from gateway.query import Column, Columns, Compare, Predicate, Selection, comparable
+from gateway.columns import Column, Columns, comparable
 from gateway.records import Record, at_path, encode
+from gateway.selection import Compare, Predicate, Selection
 
 Key: TypeAlias = Any
 _MERGE_AFTER: Final = 1000

@@ -11,7 +11,7 @@ from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.sessions import changes_of
 from gateway.staging import Areas, Stage
-from gateway.structs import parse_json
+from gateway.struct_types import parse_json
 from shared.errors import Problem
 from shared.web import read_body
 

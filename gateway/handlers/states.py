@@ -9,9 +9,10 @@ from multidict import CIMultiDict
 
 from gateway.handlers.answers import Refused, rights_of, unauthorized, unprocessable
 from gateway.invalid import Invalid
-from gateway.query import NO_FILTER, BadQuery, Query, Selection, compile_query, read_query
+from gateway.query import NO_FILTER, BadQuery, Query, read_query
 from gateway.records import Record
 from gateway.runtime import Gateway
+from gateway.selection import Selection, compile_query
 from gateway.states import Selector, State, encoded_chunks, encoded_size
 from shared.errors import Problem
 from shared.web import JSON

@@ -24,7 +24,7 @@ from gateway.invalid import Invalid, error_item, not_a_struct
 from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.sessions import changes_of
-from gateway.structs import parse_json
+from gateway.struct_types import parse_json
 from shared.errors import Problem
 from shared.web import JSON, read_body
 

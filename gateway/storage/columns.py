@@ -12,19 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.query import (
-    Column,
-    Compare,
-    CompareColumns,
-    IsNull,
-    Kind,
-    Never,
-    OneOf,
-    Predicate,
-    Selection,
-    columns_of,
-)
+from gateway.columns import Column, Kind
 from gateway.records import Record
+from gateway.selection import Compare, CompareColumns, IsNull, Never, OneOf, Predicate, Selection, columns_of
 from gateway.states import State
 
 if TYPE_CHECKING:  # both take long to load, and small gateways need neither

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.channel_file import ChannelFileError, parse_channel_file
+from gateway.channel_file import parse_channel_file
+from gateway.channel_text import ChannelFileError
 from gateway.modules.demo import demo_file
 from tests.gateway.conftest import Serve, declare
 from tests.gateway.examples import DEMO_TYPES, TYPES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import reload_declared
+from gateway.daemon import reload_declared
 from shared.errors import StartupError
 from tests.gateway.conftest import Serve, declare
 from tests.gateway.examples import DEMO_TYPES

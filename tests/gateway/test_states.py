@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.channels import StateSpec
+from gateway.columns import Columns
 from gateway.fields import Nullable, Scalar
-from gateway.query import Columns, Query, compile_query
+from gateway.query import Query
 from gateway.records import Record
+from gateway.selection import compile_query
 from gateway.states import State
 from gateway.storage.columns import ColumnSelector
 from gateway.structs import FieldSpec, StructSpec

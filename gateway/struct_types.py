@@ -1,0 +1,175 @@
+"""Struct types at work: the bytes of a request become records in one step (specification §1, §2.5).
+
+Identifiers and the time come from whoever builds the `StructTypes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+from pydantic_core import SchemaValidator, ValidationError, from_json
+from pydantic_core import core_schema as cs
+
+from gateway.fields import (
+    EnumSpec,
+)
+from gateway.invalid import Invalid, Location, error_item, from_validation, missing_body, not_a_struct, not_json
+from gateway.records import Members, Record
+from gateway.struct_schemas import Compiler
+from gateway.structs import StructSpec
+
+RecordCheck: TypeAlias = Callable[[Record], object]
+
+
+class StructType:
+    """A compiled struct: turns JSON or Python values into records."""
+
+    def __init__(self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self._one = one
+        self._many = many
+        self._checks: list[RecordCheck] = []
+
+    def add_check(self, check: RecordCheck) -> None:
+        """Run a check on every record from now on; a `ValueError` it raises rejects the record."""
+        self._checks.append(check)
+
+    def read(self, body: bytes, prefix: Location = ("body",)) -> list[Record]:
+        """The records of a request body: one object, or a list of objects.
+
+        Raises:
+            Invalid: The body is absent, is no JSON, or is not what was declared.
+        """
+        start = body[:1] if body[:1] in (b"{", b"[") else body[:64].lstrip(b" \t\r\n")[:1]
+        try:
+            if start == b"{":
+                return [self._record(self._one.validate_json(body), prefix)]
+            if start == b"[":
+                members = self._many.validate_json(body)
+                return [self._record(item, (*prefix, at)) for at, item in enumerate(members)]
+        except ValidationError as error:
+            raise _not_json_or_invalid(error, body, prefix) from None
+        return self.take(parse_json(body), prefix)
+
+    def take(self, value: Any, prefix: Location = ("body",)) -> list[Record]:
+        """The records of a parsed value: one object, or a list of objects.
+
+        Raises:
+            Invalid: The value is not what was declared.
+        """
+        if isinstance(value, Record):
+            return [self.take_one(value, prefix)]
+        if isinstance(value, (list, tuple)):
+            if any(isinstance(item, Record) for item in value):
+                return [self.take_one(item, (*prefix, at)) for at, item in enumerate(value)]
+            try:
+                members = self._many.validate_python(value)
+            except ValidationError as error:
+                raise from_validation(error, prefix) from None
+            return [self._record(item, (*prefix, at)) for at, item in enumerate(members)]
+        return [self.take_one(value, prefix)]
+
+    def take_one(self, value: Any, prefix: Location = ("body",)) -> Record:
+        """The record of one parsed object.
+
+        Raises:
+            Invalid: The value is not what was declared.
+        """
+        if isinstance(value, Record) and value.struct == self.name:
+            return value
+        if isinstance(value, (Record, BaseModel)):
+            value = value.values if isinstance(value, Record) else value.model_dump(exclude_unset=True)
+        if not isinstance(value, dict):
+            raise not_a_struct(value, prefix)
+        try:
+            return self._record(self._one.validate_python(value), prefix)
+        except ValidationError as error:
+            raise from_validation(error, prefix) from None
+
+    def restore(self, encoded: bytes) -> list[Record]:
+        """Records from the JSON array that they were once printed as; what was absent stays absent.
+
+        Raises:
+            ValidationError: They do not fit this struct (any more).
+        """
+        return [Record(self.name, members) for members in self._many.validate_json(encoded)]
+
+    def _record(self, members: Members, prefix: Location) -> Record:
+        record = Record(self.name, members)
+        if not self._checks:
+            return record
+        for check in self._checks:
+            try:
+                check(record)
+            except ValueError as error:
+                raise Invalid(
+                    [error_item("value_error", prefix, f"Value error, {error}", members, {"error": {}})]
+                ) from None
+        return record
+
+
+def parse_json(body: bytes, prefix: Location = ("body",)) -> Any:
+    """Any JSON text, with the same latitude as struct bodies (bare NaN is read).
+
+    Raises:
+        Invalid: There is no text, or it is no JSON.
+    """
+    if not body.strip():
+        raise missing_body()
+    try:
+        return from_json(body)
+    except ValueError:
+        raise not_json(body, prefix) from None
+
+
+def _not_json_or_invalid(error: ValidationError, body: bytes, prefix: Location) -> Invalid:
+    errors = error.errors(include_url=False)
+    if errors[0]["type"] == "json_invalid":
+        return not_json(body, prefix)
+    return from_validation(error, prefix)
+
+
+class StructTypes:
+    """Every struct of a gateway, compiled.
+
+    Args:
+        structs: The declarations.
+        enums: The enumerations they use.
+        next_id: Gives the identifier of a new struct.
+        now: Gives the current time, aware.
+        started: When the process started, for ``default_now: start``.
+
+    Raises:
+        ValueError: A declaration contradicts itself; the message names struct and field.
+    """
+
+    def __init__(
+        self,
+        structs: Iterable[StructSpec],
+        enums: Iterable[EnumSpec],
+        *,
+        next_id: Callable[[], str],
+        now: Callable[[], datetime],
+        started: datetime,
+    ) -> None:
+        self.specs = {spec.name: spec for spec in structs}
+        self.enums = {spec.name: spec for spec in enums}
+        self._next_id = next_id
+        self._now = now
+        self._started = started
+        self._types = {name: self._compile(spec) for name, spec in self.specs.items()}
+
+    def __getitem__(self, name: str) -> StructType:
+        return self._types[name]
+
+    def __iter__(self) -> Iterator[StructType]:
+        return iter(self._types.values())
+
+    def _compile(self, spec: StructSpec) -> StructType:
+        compiler = Compiler(self.specs, self.enums, self._next_id, self._now, self._started)
+        schema = compiler.struct(spec)
+        return StructType(spec, compiler.validator(schema), compiler.validator(cs.list_schema(schema)))
