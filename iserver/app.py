@@ -42,7 +42,8 @@ from iserver.streams import Streams
 from iserver.synchronising import Synchroniser
 from iserver.upkeep import Upkeep, give_way
 from shared.errors import StartupError
-from shared.express import ExpressLane, HotRoute
+from shared.express import ExpressLane
+from shared.hot_routes import HotRoute
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, health_routes
 

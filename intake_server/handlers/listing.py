@@ -15,7 +15,7 @@ from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Guard
 from intake_server.service.views import Located, NoSuchEntry
 from shared.errors import Problem
-from shared.express import NotExpress
+from shared.hot_routes import NotExpress
 from shared.manners import Answer
 
 Query = MultiMapping[str]

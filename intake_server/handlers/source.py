@@ -21,7 +21,7 @@ from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.views import Located
 from intake_server.service.workers import Busy
 from shared.errors import Problem
-from shared.express import NotExpress
+from shared.hot_routes import NotExpress
 from shared.manners import Answer
 from shared.web import read_body, response
 

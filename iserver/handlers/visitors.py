@@ -9,7 +9,7 @@ from aiohttp import web
 from iserver.server import Durable, ImpressionServer
 from iserver.visits import Origin
 from shared.errors import Problem
-from shared.express import Later
+from shared.hot_routes import Later
 from shared.manners import Answer, json_object
 from shared.web import json_response
 

@@ -13,8 +13,9 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from shared.daemon import Listener, WebService, bind
-from shared.express import ExpressLane, HotRoute
+from shared.express import ExpressLane
 from shared.hot_heads import MAX_HEAD_BYTES
+from shared.hot_routes import HotRoute
 from shared.manners import Answer, Manners
 from tests.shared.two_lanes import TEXT, Lanes, MemoryTransport, get, post, settle, two_lanes
 

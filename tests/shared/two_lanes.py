@@ -13,7 +13,8 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from shared.errors import Problem
-from shared.express import ExpressLane, HotQuery, HotRoute, Later, NotExpress
+from shared.express import ExpressLane
+from shared.hot_routes import HotQuery, HotRoute, Later, NotExpress
 from shared.manners import Answer, json_object
 from shared.metrics import Metrics
 from shared.web import Cors, apply_manners, read_body, response
