@@ -18,10 +18,10 @@ from intake_server.drivers.base import Partition
 from intake_server.drivers.registry import Registry
 from intake_server.encoding.parts import Parts
 from intake_server.handlers.addresses import Addresses
-from intake_server.handlers.catalog_api import CatalogApi, api_routes
-from intake_server.handlers.data import DataHandlers, data_routes
+from intake_server.handlers.catalog_api import CatalogApi
+from intake_server.handlers.data import DataHandlers
 from intake_server.handlers.listing import ListingHandlers
-from intake_server.handlers.pages import PageHandlers, page_routes
+from intake_server.handlers.pages import PageHandlers
 from intake_server.handlers.source import SourceHandlers
 from intake_server.handlers.wire import error_answer, error_response
 from intake_server.lately_used import LatelyUsed
@@ -41,7 +41,8 @@ from intake_server.storage.catalog_files import UnreadableCatalog
 from intake_server.storage.export_files import ExportFiles
 from intake_server.storage.recipe_shelf import RecipeShelf, read_key
 from shared.errors import StartupError
-from shared.express import MAX_BODY_BYTES, ExpressLane, HotQuery, HotRoute
+from shared.express import MAX_BODY_BYTES, ExpressLane
+from shared.hot_routes import HotQuery, HotRoute
 from shared.metrics import Metrics
 from shared.web import apply_manners, health_routes
 
@@ -200,13 +201,22 @@ def routes(
     listing: ListingHandlers, source: SourceHandlers, api: CatalogApi, data: DataHandlers, server: CatalogServer
 ) -> list[web.RouteDef]:
     """Every endpoint of the catalog server."""
+    pages = PageHandlers()
     return [
         web.get("/v1/info", listing.info, allow_head=False),  # §3.1
         web.get("/v1/source", listing.source, allow_head=False),  # §3.2
         web.post("/v1/source", source.post),  # §3.3 to §3.5
-        *api_routes(api),
-        *data_routes(data),
-        *page_routes(PageHandlers()),
+        web.get("/data/{entry:.+}", data.data),  # data over plain HTTP
+        web.get("/catalog.yml", api.file),  # the catalog as a file
+        web.get("/api/catalog", api.catalog),  # the JSON API
+        web.get("/api/catalog/{catalog:.*}", api.catalog),
+        web.get("/api/entry/{entry:.+}", api.entry),
+        web.get("/api/openapi.json", pages.openapi),
+        web.get("/api/docs", pages.docs),
+        web.get("/api/docs/{file:[^/]+}", pages.docs),
+        web.get("/", pages.root),  # pages for people
+        web.get("/browse", pages.without_slash),
+        web.get("/browse/{file:[^/]*}", pages.browse),
         web.get("/metrics", server.metrics.handler),
         *health_routes(lambda: server.is_ready),
     ]

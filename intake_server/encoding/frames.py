@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from intake_server.encoding.parts import Parts
+from intake_server.encoding.sink import Sink
 
 _NUMPY_NAMES = {
     pa.float16(): "float16",
@@ -22,32 +23,15 @@ class NotAFrame(Exception):  # noqa: N818 - a property of the data, told to the 
     """A frame cannot travel as Arrow; the text says why."""
 
 
-class _Collector:
+class _Collector(Sink):
     """A file that keeps the buffers written to it instead of copying them."""
-
-    closed = False
 
     def __init__(self) -> None:
         self.pieces: list[Any] = []
 
-    def write(self, piece: Any) -> int:
+    def write(self, piece: Any, /) -> int:
         self.pieces.append(piece)
         return len(piece)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
 
 def encode(table: pa.Table) -> Parts:

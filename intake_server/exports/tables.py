@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -11,17 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from intake_server.encoding.sink import Sink
 from intake_server.exports.scan import Scan
 
 _GROUP_ROWS = 1 << 17
 _JSON_ROWS = 4096
 _JSON_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-
-
-class Sink(Protocol):
-    """A binary file that is written from its beginning to its end."""
-
-    def write(self, data: Any, /) -> int: ...
 
 
 def csv(scan: Scan) -> Iterator[bytes]:
@@ -107,32 +102,15 @@ def _as_text(value: Any) -> Any:
     return isoformat() if callable(isoformat) else str(value)
 
 
-class _Collector:
+class _Collector(Sink):
     """A file that hands over what was written to it."""
-
-    closed = False
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
 
-    def write(self, piece: Any) -> int:
+    def write(self, piece: Any, /) -> int:
         self._pieces.append(bytes(piece))
         return len(piece)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
     def taken(self) -> bytes:
         data, self._pieces = b"".join(self._pieces), []

@@ -187,13 +187,3 @@ def _iso(text: str) -> str:
         except ValueError:
             continue
     return text
-
-
-def api_routes(api: CatalogApi) -> list[web.RouteDef]:
-    """The JSON API."""
-    return [
-        web.get("/api/catalog", api.catalog),
-        web.get("/api/catalog/{catalog:.*}", api.catalog),
-        web.get("/api/entry/{entry:.+}", api.entry),
-        web.get("/catalog.yml", api.file),
-    ]

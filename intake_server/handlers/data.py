@@ -161,8 +161,3 @@ def _wanted(request: web.Request, stored: StoredExport, etag: str) -> ByteRange 
     except Unsatisfiable as error:
         headers: dict[str, str] = {hdrs.CONTENT_RANGE: f"bytes */{stored.size}"}
         raise Problem(416, f"the range begins behind the end, at {stored.size}", headers=headers) from error
-
-
-def data_routes(data: DataHandlers) -> list[web.RouteDef]:
-    """Data over plain HTTP."""
-    return [web.get("/data/{entry:.+}", data.data)]

@@ -91,15 +91,3 @@ def _headers(policy: str) -> dict[str, str]:
         "Referrer-Policy": "no-referrer",
         hdrs.CACHE_CONTROL: "no-cache",
     }
-
-
-def page_routes(pages: PageHandlers) -> list[web.RouteDef]:
-    """Pages for people."""
-    return [
-        web.get("/", pages.root),
-        web.get("/browse", pages.without_slash),
-        web.get("/browse/{file:[^/]*}", pages.browse),
-        web.get("/api/openapi.json", pages.openapi),
-        web.get("/api/docs", pages.docs),
-        web.get("/api/docs/{file:[^/]+}", pages.docs),
-    ]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from intake_server.encoding.sink import Sink
 from intake_server.lately_used import LatelyUsed
 
 
@@ -43,17 +44,15 @@ class FullError(Exception):
     """An export is larger than all exports may be together."""
 
 
-class _Limited:
+class _Limited(Sink):
     """A file that refuses to grow beyond a limit."""
-
-    closed = False
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self._file = file
         self._limit = limit
         self.size = 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Any, /) -> int:
         length = memoryview(data).nbytes
         self.size += length
         if self.size > self._limit:
@@ -66,18 +65,6 @@ class _Limited:
 
     def flush(self) -> None:
         self._file.flush()
-
-    def close(self) -> None:
-        """The file stays open for reading."""
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
 
 
 class ExportFiles:
