@@ -28,6 +28,9 @@ from shared.pegasus.structures.rrdb import (
 CHECK_EVERY_ROWS = 256
 """How many rows are read between two looks at the clock."""
 
+LONGEST_TTL = 2**31 - 1
+"""The most seconds that a response can say; a row may have more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -96,7 +99,8 @@ class Reader:
             usage.expired += stored is not None
             return TtlResponse(RocksdbError.NOT_FOUND, 0, who.app_id, who.partition_index, who.server)
         expire = value_expire(self._version, stored)
-        return TtlResponse(RocksdbError.OK, expire - now if expire else -1, who.app_id, who.partition_index, who.server)
+        left = min(expire - now, LONGEST_TTL) if expire else -1
+        return TtlResponse(RocksdbError.OK, left, who.app_id, who.partition_index, who.server)
 
     def sortkey_count(self, hash_key: bytes, now: int, limits: Limits, usage: Usage) -> CountResponse:
         """The number of live rows of a hash key; -1 when there was not enough time to count them."""
@@ -116,6 +120,7 @@ class Reader:
         """The values of several rows; absent ones are left out."""
         who, found = self.who, []
         if not request.keys:
+            usage.has_failed = True
             return BatchGetResponse(RocksdbError.INVALID_ARGUMENT, (), who.app_id, who.partition_index, who.server)
         raw = [encode_key(key.hash_key, key.sort_key) for key in request.keys]
         for key, stored in zip(request.keys, self.rows.get_many(raw), strict=True):
@@ -207,7 +212,7 @@ class Reader:
     def _range(self, request: MultiGetRequest) -> Iterator[tuple[bytes, bytes]]:
         prefix, end = hash_key_range(request.hash_key)
         start = prefix + request.start_sortkey
-        if not request.start_inclusive and request.start_sortkey:
+        if not request.start_inclusive:
             start += b"\0"
         if request.stop_sortkey:
             end = prefix + request.stop_sortkey

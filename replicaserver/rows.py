@@ -6,6 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shared.pegasus.errors import RocksdbError
+
+
+class UnreadableError(Exception):
+    """Rows cannot be read; the text is the engine's."""
+
+    @property
+    def code(self) -> RocksdbError:
+        """What a response says of it (§10.9)."""
+        return RocksdbError.CORRUPTION if str(self).startswith("Corruption") else RocksdbError.IO_ERROR
+
 
 class Lookup(Protocol):
     """Stored values by raw key."""
@@ -42,9 +53,11 @@ class Usage:
         rows: Rows looked at.
         expired: Rows skipped because their time was over.
         filtered: Rows skipped because a filter did not match.
+        has_failed: It was no reading: such an operation costs nothing.
     """
 
     bytes_: int = 0
     rows: int = 0
     expired: int = 0
     filtered: int = 0
+    has_failed: bool = False

@@ -11,8 +11,8 @@ from replicaserver import writes
 from replicaserver.handlers import wire
 from replicaserver.node.partition import Partition
 from replicaserver.node.rounds import Operation
-from replicaserver.rows import Usage
-from replicaserver.scans import Page
+from replicaserver.rows import UnreadableError, Usage
+from replicaserver.scans import FINISHED, Page
 from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.framing import Request
 from shared.pegasus.keys import EPOCH
@@ -112,33 +112,32 @@ class RrdbHandlers:
             limits = partition.limits("rocksdb_multi_get_max_iteration_count")
             return partition.reader.multi_get(value, now, limits, usage)
 
-        return partition.read(_checked(read), value, request, "multi_get")
+        return partition.read(_checked(read, rrdb.MultiGetResponse, partition), value, request, "multi_get")
 
     def batch_get(self, value: rrdb.BatchGetRequest, request: Request) -> Any:
         """BATCH_GET: rows of several hash keys of one partition."""
         partition = self._partition(request)
-        return partition.read(_checked(partition.reader.batch_get), value, request, "batch_get")
+        read = _checked(partition.reader.batch_get, rrdb.BatchGetResponse, partition)
+        return partition.read(read, value, request, "batch_get")
 
     def ttl(self, key: bytes, request: Request) -> Any:
         """TTL: how long a row still has; counted as a GET, which has the metrics for it."""
         partition = self._partition(request)
-        return partition.read(partition.reader.ttl, key, request, "get")
+        return partition.read(_checked(partition.reader.ttl, rrdb.TtlResponse, partition), key, request, "get")
 
     def sortkey_count(self, hash_key: bytes, request: Request) -> Any:
         """SORTKEY_COUNT: may look at very many rows, so it counts in a worker thread."""
         partition = self._partition(request)
 
-        def count(hash_key: bytes, now: int, usage: Usage) -> asyncio.Future[rrdb.CountResponse]:
+        def count(hash_key: bytes, now: int, usage: Usage) -> rrdb.CountResponse:
             limits = partition.limits("rocksdb_max_iteration_count")
-            return asyncio.get_running_loop().run_in_executor(
-                partition.around.workers,
-                _checked(lambda key, now, usage: partition.reader.sortkey_count(key, now, limits, usage)),
-                hash_key,
-                now,
-                usage,
-            )
+            return partition.reader.sortkey_count(hash_key, now, limits, usage)
 
-        return partition.read(count, hash_key, request, "scan")
+        def count_meanwhile(hash_key: bytes, now: int, usage: Usage) -> asyncio.Future[rrdb.CountResponse]:
+            work = _checked(count, rrdb.CountResponse, partition)
+            return asyncio.get_running_loop().run_in_executor(partition.around.workers, work, hash_key, now, usage)
+
+        return partition.read(count_meanwhile, hash_key, request, "scan")
 
     # -- scans --------------------------------------------------------------------------------------
 
@@ -154,7 +153,10 @@ class RrdbHandlers:
         partition = self._partition(request)
 
         def read(value: Any, now: int, usage: Usage) -> bytes:
-            page: Page = partition.page(name, value, now, usage)
+            try:
+                page: Page = partition.page(name, value, now, usage)
+            except UnreadableError as error:
+                page = Page(partition.unreadable(error, usage), [], None, FINISHED, None)
             return wire.scan_response(page, partition.who)
 
         return partition.read(read, value, request, "scan")
@@ -171,10 +173,13 @@ def answer_get(partition: Partition, key: bytes) -> bytes:
     """The result of a GET that is admitted."""
     started = time.perf_counter_ns()
     usage = Usage()
-    data = partition.reader.live(key, int(partition.around.unix_s()) - EPOCH, usage)
     end = partition.response_end
     if not end:
         end = partition.response_end = wire.tail(partition.who)
+    try:
+        data = partition.reader.live(key, int(partition.around.unix_s()) - EPOCH, usage)
+    except UnreadableError as error:
+        return wire.get_response(partition.unreadable(error, usage), b"", end)
     answer = wire.get_response(RocksdbError.NOT_FOUND, b"", end) if data is None else wire.get_response(0, data, end)
     size = usage.bytes_
     partition.get_requests.value += 1
@@ -193,13 +198,23 @@ def _as_it_is(answer: bytes) -> bytes:
     return answer
 
 
-def _checked(read: Callable[[Any, int, Usage], Any]) -> Callable[[Any, int, Usage], Any]:
-    """A reading operation whose impossible keys are an error of the client."""
+def _checked(
+    read: Callable[[Any, int, Usage], Any], response: Any, partition: Partition
+) -> Callable[[Any, int, Usage], Any]:
+    """A reading operation whose impossible keys are an error of the client, and whose damage is one in the response."""
 
     def checked(value: Any, now: int, usage: Usage) -> Any:
         try:
             return read(value, now, usage)
         except ValueError as error:
             raise RpcError(ErrorCode.ERR_INVALID_PARAMETERS, str(error)) from error
+        except UnreadableError as error:
+            who = partition.who
+            return response(
+                error=partition.unreadable(error, usage),
+                app_id=who.app_id,
+                partition_index=who.partition_index,
+                server=who.server,
+            )
 
     return checked

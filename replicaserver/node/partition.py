@@ -17,10 +17,10 @@ from replicaserver.compaction import ManualCompaction
 from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
 from replicaserver.replica import Configuration, Effect, LogFailed, Message, Replica, SaveBallot
-from replicaserver.rows import Identity, Usage
+from replicaserver.rows import Identity, UnreadableError, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.journal import Journal
-from replicaserver.storage.rocks import CheckedRows, RocksStore, StoreError
+from replicaserver.storage.rocks import RocksStore, StoreError
 from replicaserver.storage.statistics import Statistics
 from replicaserver.table_settings import TableSettings
 from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
@@ -89,7 +89,6 @@ class Partition:
         self.gpid = gpid
         self.app = app
         self.store = store
-        self._checked_rows = CheckedRows(store)
         self.disk_tag = disk
         self._disk_status = DiskStatus.NORMAL
         self.max_write_bytes = around.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES
@@ -324,7 +323,8 @@ class Partition:
             bytes_.value += usage.bytes_
         self.expired_values.value += usage.expired
         self.filtered_values.value += usage.filtered
-        self.read_units.value += writes.capacity_units(usage.bytes_, self.read_unit)
+        if not usage.has_failed:
+            self.read_units.value += writes.capacity_units(usage.bytes_, self.read_unit)
         elapsed = time.perf_counter_ns() - started_ns
         self.metrics.percentile(f"{name}_latency_ns").observe(elapsed)
         self.read_bucket.consume(usage.bytes_)
@@ -333,6 +333,12 @@ class Partition:
             log.info(
                 "abnormal read", gpid=str(self.gpid), call=name, ms=elapsed / 1e6, rows=usage.rows, bytes=usage.bytes_
             )
+
+    def unreadable(self, error: UnreadableError, usage: Usage) -> RocksdbError:
+        """What a read is answered with that the store could not carry out, which is told."""
+        log.error("rows cannot be read", gpid=str(self.gpid), reason=str(error))
+        usage.has_failed = True
+        return error.code
 
     def _is_abnormal(self, name: str, usage: Usage) -> bool:
         flags = self.around.flags
@@ -434,7 +440,7 @@ class Partition:
     def _draft(self) -> Draft:
         unix_s = self.around.unix_s()
         return Draft(
-            rows=self._checked_rows,
+            rows=self.store,
             data_version=self.data_version,
             now=int(unix_s) - EPOCH,
             timetag=make_timetag(int(unix_s * 1_000_000)),

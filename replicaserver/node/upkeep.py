@@ -52,7 +52,11 @@ class Upkeep:
         for partition in tuple(self._node.partitions.values()):
             if partition.core.is_primary:
                 work = Pass(partition.data_version, int(self._node.around.unix_s()) - EPOCH)
-                outcome = await passes.rewrite(partition, work, SLICE_PAUSE_S, lambda _outcome: None)
+                try:
+                    outcome = await passes.rewrite(partition, work, SLICE_PAUSE_S, lambda _outcome: None)
+                except (StoreError, RpcError) as error:  # the others are swept all the same
+                    log.warning("expired rows stay", gpid=str(partition.gpid), reason=str(error))
+                    continue
                 if outcome.changed:
                     log.info(
                         "expired rows removed", gpid=str(partition.gpid), removed=outcome.changed, rows=outcome.rows
@@ -61,7 +65,10 @@ class Upkeep:
     async def look_at_engines(self) -> None:
         """Bring the metrics up to date that RocksDB counts, one replica after the other: requests come first."""
         for partition in tuple(self._node.partitions.values()):
-            partition.look_at_engine()
+            try:
+                partition.look_at_engine()
+            except StoreError as error:
+                log.warning("an engine does not say what it does", gpid=str(partition.gpid), reason=str(error))
             await asyncio.sleep(0)
 
     async def _forget_scanners(self) -> None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, repeat, takewhile
+from itertools import chain, filterfalse, islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,6 +38,7 @@ from rocksdict import (
 )
 
 from replicaserver.compaction import DEEPEST, Order
+from replicaserver.rows import UnreadableError
 from replicaserver.storage import statistics
 
 META_FAMILY = "pegasus_meta_cf"
@@ -57,7 +59,7 @@ _COMPRESSIONS: Mapping[str, Callable[[], DBCompressionType]] = {
 }
 
 
-class StoreError(Exception):
+class StoreError(UnreadableError):
     """RocksDB refuses or fails; the text is its own."""
 
 
@@ -134,9 +136,9 @@ class Batch:
                 put(key, stored)
 
 
-def _guarded(work: Callable[..., T], *arguments: Any) -> T:
+def _guarded(work: Callable[..., T], *arguments: Any, **named: Any) -> T:
     try:
-        return work(*arguments)
+        return work(*arguments, **named)
     except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
         kind = StallError if str(error).startswith(_WOULD_WAIT) else StoreError
         raise kind(str(error)) from error
@@ -149,19 +151,11 @@ def _unlogged(*, at_once: bool) -> WriteOptions:
     return cast(WriteOptions, options)
 
 
-class CheckedRows:
-    """The rows of a store for those who must know when it fails: reading raises `StoreError`."""
-
-    def __init__(self, store: RocksStore) -> None:
-        self._store = store
-
-    def get(self, key: bytes) -> bytes | None:
-        """The stored value of a raw key, None when there is none."""
-        return _guarded(self._store.get, key)
-
-
 class RocksStore:
-    """One open RocksDB with the rows of one replica; see `replicaserver.rows.Rows`."""
+    """One open RocksDB with the rows of one replica; see `replicaserver.rows.Rows`.
+
+    Whatever reads rows raises `StoreError` where they cannot be read, as in a damaged file; a `scan` does so midway.
+    """
 
     def __init__(self, path: Path, settings: StoreSettings) -> None:
         """Open a store, or make it where there is none.
@@ -178,27 +172,51 @@ class RocksStore:
         self._synced = WriteOptions()
         self._synced.sync = True
         self._in_memory, self._in_memory_at_once = _unlogged(at_once=False), _unlogged(at_once=True)
-        self.get: Callable[[bytes], bytes | None] = self._db.get
+        self._get: Callable[[bytes], bytes | None] = self._db.get
         self.identity = self._identify()
 
     # -- rows -------------------------------------------------------------------------------------
 
+    def get(self, key: bytes) -> bytes | None:
+        """The stored value of a raw key, None when there is none."""
+        try:  # not `_guarded`, which would cost a tenth of it
+            return self._get(key)
+        except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
+            raise StoreError(str(error)) from error
+
     def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """The stored values of raw keys, in their order."""
-        return cast(Sequence[bytes | None], self._db.get(cast(Any, keys)))
+        return cast(Sequence[bytes | None], _guarded(self._db.get, cast(Any, keys)))
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The rows from `start` (inclusive) to `stop` (exclusive, empty for no end), forwards or backwards."""
         options = ReadOptions()
         if stop:
             options.set_iterate_upper_bound(stop)
-        if not reverse:
-            rows = self._db.items(from_key=start or None, read_opt=options)
-            return chain(cast(Iterator[Row], rows), _holding(options, stop))
-        rows = self._db.items(backwards=True, read_opt=options)
-        # the binding takes a lower bound for an upper one, so the start is checked here
-        inside = takewhile(lambda row: row[0] >= start, cast(Iterator[Row], rows))
-        return chain(inside, _holding(options, stop))
+        last: deque[Row] = deque(maxlen=1)
+        if reverse:
+            rows: Any = _guarded(self._db.items, True, read_opt=options)
+        else:
+            rows = _guarded(self._db.items, from_key=start or None, read_opt=options)
+        noted: Iterator[Row] = filterfalse(last.append, rows)  # which notes the last row and lets all of them pass
+        if reverse:  # the binding takes a lower bound for an upper one, so the start is checked here
+            noted = takewhile(lambda row: row[0] >= start, noted)
+        return chain(noted, self._ended(options, start, last, reverse=reverse))
+
+    def _ended(self, options: ReadOptions, start: bytes, last: Sequence[Row], *, reverse: bool) -> Iterator[Row]:
+        """No rows; an error if a scan has ended for damage: the binding's iterators then end as they do at the end."""
+        if reverse and last and last[0][0] < start:
+            return
+        rows = _guarded(self._db.iter, options)
+        if last:
+            rows.seek(last[0][0])
+            step = rows.prev if reverse else rows.next
+        else:
+            rows.seek_to_last() if reverse else rows.seek(start)
+        while last and rows.valid():
+            step()
+        _guarded(rows.status)
+        yield from ()
 
     def read(self, start: bytes, count: int, size_bytes: int = 1 << 62) -> list[Row]:
         """The first rows from `start` on.
@@ -383,11 +401,6 @@ class RocksStore:
         """The number of SST files with rows."""
         text = _guarded(self._db.property_value, "rocksdb.levelstats") or ""
         return sum(int(line.split()[1]) for line in text.splitlines()[2:] if line.split())
-
-
-def _holding(*objects: object) -> Iterator[Row]:
-    """No rows, and a hold on what an iterator of the binding points to without holding it itself."""
-    return cast(Iterator[Row], repeat(objects, 0))
 
 
 def _options(settings: StoreSettings) -> Options:

@@ -62,6 +62,11 @@ def test_the_time_a_row_has_left(rows: MemoryRows, reader: Reader):
     assert reader.ttl(encode_key(b"t", b"never"), NOW, Usage()).error == RocksdbError.NOT_FOUND
 
 
+def test_more_seconds_than_fit_are_the_most_that_fit(rows: MemoryRows, reader: Reader):
+    rows.put(b"t", b"", b"", 2**32 - 1)
+    assert reader.ttl(encode_key(b"t", b""), NOW, Usage()).ttl_seconds == 2**31 - 1
+
+
 def test_what_a_read_has_touched_is_counted(reader: Reader):
     found, absent = Usage(), Usage()
     reader.get(encode_key(b"h", b"s1"), NOW, found)
@@ -94,8 +99,17 @@ def test_a_batch_leaves_absent_and_expired_rows_out(rows: MemoryRows, reader: Re
     assert [(data.hash_key, data.value) for data in response.data] == [(b"i", b"after"), (b"g", b"before")]
 
 
-def test_an_empty_batch_is_an_invalid_argument(reader: Reader):
-    assert reader.batch_get(BatchGetRequest(), NOW, Usage()).error == RocksdbError.INVALID_ARGUMENT
+def test_an_empty_batch_is_an_invalid_argument_and_costs_nothing(reader: Reader):
+    usage = Usage()
+    assert reader.batch_get(BatchGetRequest(), NOW, usage).error == RocksdbError.INVALID_ARGUMENT
+    assert usage.has_failed
+
+
+def test_an_exclusive_start_leaves_the_empty_sort_key_out(rows: MemoryRows, reader: Reader):
+    rows.put(b"e", b"", b"")
+    rows.put(b"e", b"a", b"")
+    assert multi_get(reader, MultiGetRequest(b"e", start_inclusive=False)) == (RocksdbError.OK, [b"a"])
+    assert multi_get(reader, MultiGetRequest(b"e", start_inclusive=True)) == (RocksdbError.OK, [b"", b"a"])
 
 
 def test_rows_asked_for_come_in_the_order_of_the_request(reader: Reader):
@@ -185,7 +199,7 @@ def test_a_prefix_filter_gives_what_filtering_everything_gives(
         key[3:]
         for key in rows.rows
         if key[3:].startswith(prefix)
-        and (key[3:] > start or (key[3:] == start and (start_inclusive or not start)))
+        and (key[3:] > start or (key[3:] == start and start_inclusive))
         and (not stop or key[3:] < stop or (key[3:] == stop and stop_inclusive))
     )
     assert multi_get(Reader(rows, WHO, 1), request) == (RocksdbError.OK, expected)

@@ -37,7 +37,7 @@ async def test_a_write_that_cannot_read_what_it_depends_on_fails_alone(served: S
         raise Exception("Corruption: block checksum mismatch")
 
     with monkeypatch.context() as broken:
-        broken.setattr(partition.store, "get", fail)
+        broken.setattr(partition.store, "_get", fail)
         add, put = await asyncio.gather(
             served.call("incr", IncrRequest(KEY, 1)),
             served.call("put", UpdateRequest(KEY, b"5")),
@@ -56,7 +56,7 @@ async def test_work_of_our_own_that_cannot_read_is_told(served: Served, monkeypa
     def fail(_key: bytes) -> bytes:
         raise Exception("IO error")
 
-    monkeypatch.setattr(partition.store, "get", fail)
+    monkeypatch.setattr(partition.store, "_get", fail)
     with pytest.raises(StoreError, match="IO error"):
         await partition.rounds.own(lambda draft: draft.exchange(KEY, b"seen", None))
     await partition.rounds.drained()

@@ -9,10 +9,12 @@ import pytest
 
 from replicaserver.replica import Forgotten, LeaseHeld, LeaseLost
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.keys import encode_key, key_hash, partition_of
 from shared.pegasus.structures.metadata import DiskStatus
 from shared.pegasus.structures.rrdb import (
+    BatchGetRequest,
+    FullKey,
     GetScannerRequest,
     IncrRequest,
     KeyValue,
@@ -249,3 +251,32 @@ async def test_a_disk_that_fails_fails_the_write_and_closes_the_replica(served: 
     assert await served.error("get", KEY) == ErrorCode.ERR_INVALID_STATE
     with pytest.raises(RpcError):
         await served.call("put", PUT)
+
+
+async def test_what_cannot_be_read_is_said_in_the_response_and_costs_nothing(served: Served, monkeypatch):
+    await served.table()
+    await served.call("put", PUT)
+
+    def damaged(*_where: object, **_how: object) -> None:
+        raise StoreError("Corruption: block checksum mismatch")
+
+    store = served.partition().store
+    for name in ("get", "get_many", "scan"):
+        monkeypatch.setattr(store, name, damaged)
+    before = await served.metric("read_capacity_units")
+    for name, value in (
+        ("get", KEY),
+        ("ttl", KEY),
+        ("multi_get", MultiGetRequest(b"hk")),
+        ("multi_get", MultiGetRequest(b"hk", [b"sk"])),
+        ("batch_get", BatchGetRequest([FullKey(b"hk", b"sk")])),
+        ("sortkey_count", b"hk"),
+        ("get_scanner", GetScannerRequest(start_inclusive=True)),
+    ):
+        answer = await served.call(name, value)
+        assert answer.error == RocksdbError.CORRUPTION, name
+        assert (answer.app_id, answer.partition_index, answer.server) == (2, 0, str(served.address)), name
+    assert await served.metric("read_capacity_units") == before
+    assert await served.error("incr", IncrRequest(KEY, 1)) == ErrorCode.ERR_RDB_CORRUPTION
+    monkeypatch.undo()
+    assert (await served.call("get", KEY)).value == PUT.value

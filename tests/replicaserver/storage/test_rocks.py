@@ -9,6 +9,7 @@ import pytest
 from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage.rocks import Durable, RocksStore, StoreError, StoreSettings
 from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter
+from shared.pegasus.errors import RocksdbError
 from shared.pegasus.keys import encode_value
 
 
@@ -40,6 +41,46 @@ def test_many_rows_are_read_at_once(store: RocksStore):
     fill(store, b"a", b"c")
     assert store.get_many([b"c", b"b", b"a"]) == [b"value of c", None, b"value of a"]
     assert store.get(b"b") is None
+
+
+def test_a_damaged_file_is_an_error_and_not_the_end_of_the_rows(tmp_path: Path, store_settings: StoreSettings):
+    first = RocksStore(tmp_path / "rdb", store_settings)
+    keys = [b"%04d" % number for number in range(4000)]
+    fill(first, *keys)
+    first.flush()
+    first.close()
+    damage(tmp_path / "rdb")
+    store = RocksStore(tmp_path / "rdb", store_settings)
+    unread = []
+    for key in keys:
+        try:
+            store.get(key)
+        except StoreError as error:
+            assert error.code == RocksdbError.CORRUPTION
+            unread.append(key)
+    assert unread
+    first_unread, last_unread = unread[0], unread[-1]
+    for failing in (
+        lambda: store.get_many(keys),
+        lambda: list(store.scan(b"", b"")),
+        lambda: list(store.scan(first_unread, b"")),
+        lambda: list(store.scan(b"0", b"9", reverse=True)),
+        lambda: list(store.scan(b"", last_unread, reverse=True)),
+        lambda: store.read(b"", 4000),
+    ):
+        with pytest.raises(StoreError, match="Corruption"):
+            failing()
+    assert [key for key, _ in store.scan(b"0000", b"0003")] == keys[:3]
+    assert [key for key, _ in store.scan(b"3997", b"4000", reverse=True)] == keys[:-4:-1]
+    store.close()
+
+
+def damage(folder: Path) -> None:
+    """Write nonsense into the middle of a store's largest file."""
+    largest = max(folder.glob("*.sst"), key=lambda file: file.stat().st_size)
+    with largest.open("r+b") as file:
+        file.seek(largest.stat().st_size // 2)
+        file.write(b"nonsense" * 16)
 
 
 def test_a_batch_puts_and_removes_together(store: RocksStore):
