@@ -89,7 +89,12 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class LogFailed:
-    """This replica's disk did not take what it was given."""
+    """This replica's disk did not take what it was given; a start may find it there all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogMended:
+    """The disk takes writes again, and no start will find what it did not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,19 @@ class LeaseHeld:
     """The metaserver acknowledges beacons."""
 
 
-Message = Assign | Granted | Observed | Forgotten | Unanswered | Write | Logged | LogFailed | LeaseLost | LeaseHeld
+Message = (
+    Assign
+    | Granted
+    | Observed
+    | Forgotten
+    | Unanswered
+    | Write
+    | Logged
+    | LogFailed
+    | LogMended
+    | LeaseLost
+    | LeaseHeld
+)
 
 # -- effects ----------------------------------------------------------------------------------------
 
@@ -168,6 +185,8 @@ class Replica:
         last_prepared: The highest decree that was given out.
         last_committed: The highest decree that is committed.
         has_lease: Whether the metaserver still waits for this node.
+        has_failed: The disk did not take a write: none is taken until it is mended. What was acknowledged can be read
+            all the same, because nothing is acknowledged that the lost write could come before.
     """
 
     def __init__(self, node: HostPort, ballot: int, decree: int, *, min_members: int, window: int) -> None:
@@ -177,6 +196,7 @@ class Replica:
         self.last_prepared = decree
         self.last_committed = decree
         self.has_lease = True
+        self.has_failed = False
         self._min_members = min_members
         self._window = window
         self._proposed: Configuration | None = None
@@ -206,7 +226,7 @@ class Replica:
             return ErrorCode.ERR_INVALID_STATE
         if self.configuration.members < self._required_members() or self.configuration.secondaries:
             return ErrorCode.ERR_NOT_ENOUGH_MEMBER
-        return None
+        return ErrorCode.ERR_DISK_IO_ERROR if self.has_failed else None
 
     def step(self, message: Message) -> list[Effect]:
         """Take a message and decide."""
@@ -231,8 +251,13 @@ class Replica:
                 self._proposed = None
                 return []
             case LogFailed():
-                self.status = PartitionStatus.ERROR
+                self.has_failed = True
                 self.last_prepared = self.last_committed
+                if self.configuration.secondaries:  # somebody else can do better
+                    self.status = PartitionStatus.ERROR
+                return []
+            case LogMended():
+                self.has_failed = False
                 return []
             case LeaseLost():
                 self.has_lease = False

@@ -23,6 +23,9 @@ log = structlog.get_logger("replicaserver.node")
 
 T = TypeVar("T")
 
+MENDING_BYTES = 64 * 1024 * 1024
+"""How much room a disk has, beside that for what is in memory, before replicas write to it again."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -215,14 +218,18 @@ class Node:
     # -- upkeep -------------------------------------------------------------------------------------
 
     async def look_at_disks(self) -> None:
-        """Note which disks are nearly full: their replicas take no more writes."""
+        """Note which disks are nearly full: their replicas take no more writes. Mend replicas whose disk has room."""
         least = self.around.flags.integer("disk_min_available_space_ratio")
         for disk in self.disks:
             total, free = await self._in_worker(disk.measure)
             is_full = free * 100 < total * least
-            for partition in self.partitions.values():
-                if partition.disk_tag == disk.tag:
-                    partition.disk_status = DiskStatus.SPACE_INSUFFICIENT if is_full else DiskStatus.NORMAL
+            here = [partition for partition in self.partitions.values() if partition.disk_tag == disk.tag]
+            failed = [partition for partition in here if partition.core.has_failed]
+            for partition in here:
+                partition.disk_status = DiskStatus.SPACE_INSUFFICIENT if is_full else DiskStatus.NORMAL
+            if not is_full and free > MENDING_BYTES + sum(2 * partition.log.unpersisted_bytes for partition in failed):
+                for partition in failed:
+                    await partition.mend()
             if is_full:
                 log.warning("a disk is nearly full", tag=disk.tag, free_bytes=free, total_bytes=total)
 

@@ -16,7 +16,7 @@ from replicaserver import writes
 from replicaserver.compaction import ManualCompaction
 from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
-from replicaserver.replica import Configuration, Effect, LogFailed, Message, Replica, SaveBallot
+from replicaserver.replica import Configuration, Effect, LogFailed, LogMended, Message, Replica, SaveBallot
 from replicaserver.rows import Identity, UnreadableError, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.journal import Journal
@@ -186,6 +186,17 @@ class Partition:
 
     def _fail(self) -> None:
         self.step(LogFailed())
+
+    async def mend(self) -> None:
+        """Take writes again after the disk did not take one, if it takes what is in memory now."""
+        try:
+            await self.note("ballot", self.core.ballot)  # does the log take anything? A flush that fails is final
+            await self.log.pass_over_failed()
+        except (StoreError, RpcError) as error:
+            log.warning("a replica still takes no writes", gpid=str(self.gpid), reason=str(error))
+            return
+        self.step(LogMended())
+        log.info("a replica takes writes again", gpid=str(self.gpid))
 
     def _look_at_gates(self) -> None:
         settings = self.settings

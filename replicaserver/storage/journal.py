@@ -120,19 +120,33 @@ class ReplicaLog:
             StoreError: It failed; the log keeps what it has.
         """
         async with self._persisting:
-            if self._oldest is None:
-                return
-            covered, size = self._stored, self.unpersisted_bytes
-            self._leaving, self._oldest = self._oldest, self._in_flight
-            try:
-                await self._journal.in_worker(self._store.persist, covered)
-            except StoreError:
-                self._oldest = self._leaving
-                raise
-            finally:
-                self._leaving = None
-            self._persisted = covered
-            self.unpersisted_bytes -= size
+            if self._oldest is not None:
+                await self._persist(self._stored)
+
+    async def pass_over_failed(self) -> None:
+        """Have everything that was answered in the store's files, so that no start takes back what failed.
+
+        Raises:
+            StoreError: The files do not take it, or a write is under way.
+        """
+        async with self._persisting:
+            if self._in_flight is not None:
+                raise StoreError("a write is under way")
+            self._stored = self._number
+            await self._persist(self._stored)
+
+    async def _persist(self, covered: int) -> None:
+        size = self.unpersisted_bytes
+        self._leaving, self._oldest = self._oldest, self._in_flight
+        try:
+            await self._journal.in_worker(self._store.persist, covered)
+        except StoreError:
+            self._oldest = self._leaving if self._leaving is not None else self._oldest
+            raise
+        finally:
+            self._leaving = None
+        self._persisted = covered
+        self.unpersisted_bytes -= size
 
     async def close(self) -> None:
         """Let the store's files catch up, and the log let go of its records.

@@ -19,6 +19,7 @@ from replicaserver.replica import (
     Log,
     LogFailed,
     Logged,
+    LogMended,
     Observed,
     Propose,
     Refuse,
@@ -161,11 +162,20 @@ def test_members_that_nobody_can_ask_take_no_writes(replica: Replica):
     assert replica.step(Write()) == [Refuse(ErrorCode.ERR_NOT_ENOUGH_MEMBER)]
 
 
-def test_a_replica_whose_disk_failed_never_serves_again(primary: Replica):
+def test_a_sole_replica_whose_disk_failed_is_read_and_not_written_until_it_is_mended(primary: Replica):
     primary.step(Write())
     primary.step(LogFailed())
-    assert primary.status is PartitionStatus.ERROR
     assert primary.last_prepared == primary.last_committed == 0
+    assert primary.reading_error() is None
+    assert primary.step(Write()) == [Refuse(ErrorCode.ERR_DISK_IO_ERROR)]
+    primary.step(LogMended())
+    assert primary.step(Write()) == [Log(1)]
+
+
+def test_a_replica_among_others_whose_disk_failed_never_serves_again(primary: Replica):
+    primary.step(Granted(Configuration(primary.ballot + 1, ME, (OTHER,))))
+    primary.step(LogFailed())
+    assert primary.status is PartitionStatus.ERROR
     for message in (Assign(NEW), Observed(Configuration(9, ME)), Granted(Configuration(9, ME)), Forgotten()):
         assert primary.step(message) == []
     assert primary.status is PartitionStatus.ERROR

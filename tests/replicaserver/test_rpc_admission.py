@@ -9,7 +9,8 @@ import pytest
 
 from replicaserver.replica import Forgotten, LeaseHeld, LeaseLost
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
+from shared.log_files import SegmentFiles
+from shared.pegasus.errors import ErrorCode, RocksdbError
 from shared.pegasus.keys import encode_key, key_hash, partition_of
 from shared.pegasus.structures.metadata import DiskStatus
 from shared.pegasus.structures.rrdb import (
@@ -238,19 +239,46 @@ async def test_a_replica_that_was_removed_is_gone(served: Served):
     assert await served.metric("moved_garbage_replicas", "server") == 1
 
 
-async def test_a_disk_that_fails_fails_the_write_and_closes_the_replica(served: Served, monkeypatch):
+def log_files(served: Served) -> SegmentFiles:
+    """What puts the log of writes on the disk."""
+    return served.server.node.around.journal._log._files
+
+
+async def test_a_disk_that_fails_fails_the_writes_until_it_has_room_and_no_read(served: Served, monkeypatch):
     await served.table()
     await served.call("put", PUT)
-    partition = served.partition()
+    refused = UpdateRequest(KEY, b"refused")
 
-    def full(_batch: object, **_how: object) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(log_files(served), "write", full)
+        broken.setattr(log_files(served), "write_unsynced", full)
+        assert await served.error("put", refused) == ErrorCode.ERR_DISK_IO_ERROR
+        assert await served.error("incr", IncrRequest(KEY, 1)) == ErrorCode.ERR_DISK_IO_ERROR
+        assert (await served.call("get", KEY)).value == b"val"
+        await served.server.node.look_at_disks()
+        assert await served.error("put", refused) == ErrorCode.ERR_DISK_IO_ERROR
+    await served.server.node.look_at_disks()
+    put = await served.call("put", UpdateRequest(KEY, b"again"))
+    assert (put.error, put.decree) == (0, 2)
+    assert (await served.call("get", KEY)).value == b"again"
+
+
+async def test_a_store_that_fails_fails_the_writes_and_no_read(served: Served, monkeypatch):
+    await served.table()
+    await served.call("put", PUT)
+
+    def full(*_arguments: object, **_how: object) -> None:
         raise StoreError("IO error: No space left on device")
 
-    monkeypatch.setattr(partition.store, "apply", full)
+    for name in ("apply", "persist"):
+        monkeypatch.setattr(served.partition().store, name, full)
+    assert await served.error("put", UpdateRequest(KEY, b"refused")) == ErrorCode.ERR_DISK_IO_ERROR
+    await served.server.node.look_at_disks()
     assert await served.error("put", PUT) == ErrorCode.ERR_DISK_IO_ERROR
-    assert await served.error("get", KEY) == ErrorCode.ERR_INVALID_STATE
-    with pytest.raises(RpcError):
-        await served.call("put", PUT)
+    assert (await served.call("get", KEY)).value == b"val"
 
 
 async def test_what_cannot_be_read_is_said_in_the_response_and_costs_nothing(served: Served, monkeypatch):

@@ -187,6 +187,29 @@ async def test_a_log_that_cannot_be_written_fails_the_round(opened: Opened, monk
     assert opened.rows() == {}
 
 
+async def test_what_failed_is_not_taken_back_once_it_was_passed_over(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    """The record is in the log, because it is the store that failed: a start would apply it."""
+
+    def full(*_arguments: object, **_how: object) -> None:
+        raise StoreError("IO error: No space left on device")
+
+    await opened.write({b"a": b"1", b"b": b"1"})
+    with monkeypatch.context() as broken:
+        broken.setattr(opened.stores[ONE], "apply", full)
+        with pytest.raises(StoreError, match="No space left"):
+            await opened.write({b"a": b"2", b"b": b"2"})
+    opened.crash(tmp_path / "before")
+    await opened.logs[ONE].pass_over_failed()
+    await opened.write({b"a": b"3"})
+    opened.crash(tmp_path / "after")
+    for name, rows in (("before", {b"a": b"2", b"b": b"2"}), ("after", {b"a": b"3", b"b": b"1"})):
+        again = Opened(tmp_path / name, store_settings)
+        assert again.rows() == rows, name
+        await again.close()
+
+
 async def test_a_record_of_somebody_else_ends_the_start(tmp_path: Path, store_settings: StoreSettings):
     foreign = CommitLog.open(tmp_path / "slog")
     foreign.start()
