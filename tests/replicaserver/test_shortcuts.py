@@ -186,11 +186,11 @@ async def test_a_put_that_is_not_stored_is_refused(served: Served, client: Clien
         encode_error(PUT, 7, ErrorCode.ERR_DISK_IO_ERROR)
     ]
     assert await client.ask(put_frame(UpdateRequest(KEY, b"v"), -8)) == [
-        encode_error(PUT, -8, ErrorCode.ERR_INVALID_STATE)
+        encode_error(PUT, -8, ErrorCode.ERR_DISK_IO_ERROR)
     ]
 
 
-async def test_a_read_that_fails_is_refused_by_the_table(
+async def test_a_shortcut_that_fails_leaves_the_request_to_the_table(
     served: Served, client: Client, monkeypatch: pytest.MonkeyPatch
 ):
     await served.table()
