@@ -61,6 +61,20 @@ async def test_tail_prints_one_struct_a_line(serve: Serve):
     assert (code, [each["x"] for each in printed]) == (0, [1, 3])
 
 
+async def test_a_reader_that_has_read_enough_ends_a_command_without_a_word(serve: Serve):
+    gateway = await serve(DEMO_TYPES)
+    _, url = at(gateway)
+    await run("send", "by_x", json.dumps([{"x": number} for number in range(2000)]), *at(gateway))
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        *("-c", 'set -o pipefail; "$0" state by_x --url "$1" | head -1', command("gateway"), url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, err, out.count(b"\n")) == (0, b"", 1)
+
+
 async def test_what_goes_wrong_is_one_line(serve: Serve):
     gateway = await serve("auth: {api_key: {keys: [k]}}\n" + DEMO_TYPES)
     token = ("--token", "k")
