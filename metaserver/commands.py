@@ -201,7 +201,9 @@ async def set_envs(
     if envs:
         requests.append(UpdateAppEnvRequest(name, AppEnvOperation.SET, list(envs), list(envs.values())))
     for request in requests:
-        await admin(client, calls.UPDATE_APP_ENV, request)
+        response = await admin(client, calls.UPDATE_APP_ENV, request)
+        if response.hint_message:
+            click.echo(response.hint_message, err=True)
     table = await table_named(client, name)
     return [{"name": key, "value": value} for key, value in sorted(table.envs.items())]
 

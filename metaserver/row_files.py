@@ -32,13 +32,23 @@ def write(folder: Path, info: LoadInfo, files: Sequence[Path], columns: Sequence
         The number of rows and the size of the files in bytes.
 
     Raises:
-        FileError: A file cannot be read, lacks a column, or has a row without keys or value.
+        FileError: A file cannot be read, lacks a column, has a row without keys or value or one that cannot be stored;
+            or the files of the load cannot be written.
     """
-    writer = LoadWriter(folder, info)
+    try:
+        return _write(LoadWriter(folder, info), files, columns, expire)
+    except OSError as error:
+        raise FileError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _write(writer: LoadWriter, files: Sequence[Path], columns: Sequence[str], expire: int) -> tuple[int, int]:
     count = 0
     for file in files:
         for batch in _batches(file, columns):
-            count += writer.add(_rows(batch, columns, expire))
+            try:
+                count += writer.add(_rows(batch, columns, expire))
+            except (pa.ArrowException, ValueError) as error:
+                raise FileError(f"{file}: {error}") from error
             click.echo(f"{count:,} rows", err=True, nl=not sys.stderr.isatty())
             if sys.stderr.isatty():
                 click.echo("\r", err=True, nl=False)

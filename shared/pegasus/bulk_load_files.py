@@ -14,7 +14,7 @@ The SST files are RocksDB's own, with raw keys and stored values as ยง10.7 and ย
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,13 +163,10 @@ class LoadWriter:
         run = self._runs[index]
         path = self._folder / str(index) / f"{len(run.files)}.sst"
         path.unlink(missing_ok=True)
-        options = Options(raw_mode=True)
-        options.set_compression_type(DBCompressionType.lz4())
-        writer = SstFileWriter(options)
-        writer.open(str(path))
-        for raw in sorted(run.rows):
-            writer[raw] = run.rows[raw]
-        writer.finish()
+        try:
+            _write_sorted(path, run.rows)
+        except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
+            raise OSError(str(error)) from error
         run.files.append(FileMeta(path.name, path.stat().st_size, md5_of(path)))
         self._held -= run.size
         run.rows, run.size = {}, 0
@@ -185,3 +182,13 @@ class LoadWriter:
             described.append(metadata)
         (self._folder / INFO).write_bytes(encode_info(self._info))
         return described
+
+
+def _write_sorted(path: Path, rows: Mapping[bytes, bytes]) -> None:
+    options = Options(raw_mode=True)
+    options.set_compression_type(DBCompressionType.lz4())
+    writer = SstFileWriter(options)
+    writer.open(str(path))
+    for raw in sorted(rows):
+        writer[raw] = rows[raw]
+    writer.finish()

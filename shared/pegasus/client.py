@@ -179,12 +179,36 @@ class TableClient:
     async def multi_get(
         self, hash_key: bytes, sort_keys: Sequence[bytes] = (), *, max_count: int = 0, no_value: bool = False
     ) -> dict[bytes, bytes]:
-        """Values by sort key: those named, or all of the hash key up to the limits of the server."""
-        request = MultiGetRequest(hash_key, sort_keys, max_count, 0, no_value, start_inclusive=True)
-        response = await self._keyed(calls.MULTI_GET, encode_key(hash_key, b""), request)
-        if response.error != RocksdbError.INCOMPLETE:
-            _check(response.error, "multi_get")
-        return {row.key: row.value for row in response.kvs}
+        """Values by sort key: those named, or all of the hash key; the first `max_count` of them if that is not 0.
+
+        What a server does not answer at once, because it is too much, is asked for in parts, each as it is then.
+        """
+        found: dict[bytes, bytes] = {}
+        left = list(sort_keys)
+        while True:
+            count = max_count - len(found) if max_count else 0
+            request = MultiGetRequest(hash_key, left, count, 0, no_value, start_inclusive=True)
+            response = await self._keyed(calls.MULTI_GET, encode_key(hash_key, b""), request)
+            found.update({row.key: row.value for row in response.kvs})
+            is_all = response.error != RocksdbError.INCOMPLETE
+            if is_all:
+                _check(response.error, "multi_get")
+            if is_all or 0 < max_count <= len(found):
+                return found
+            if not left:
+                break
+            if not response.kvs:
+                raise StorageError(response.error, "multi_get")
+            left = left[left.index(response.kvs[-1].key) + 1 :]
+            if not left:
+                return found
+        start = response.kvs[-1].key + b"\0" if response.kvs else b""
+        async with contextlib.aclosing(self.scan(hash_key, start=start, no_value=no_value)) as rows:
+            async for sort_key, value in rows:
+                found[sort_key] = value
+                if len(found) == max_count:
+                    break
+        return found
 
     async def multi_put(self, hash_key: bytes, values: Mapping[bytes, bytes], *, ttl_s: int = 0) -> None:
         """Store values by sort key, all or none."""
@@ -246,15 +270,28 @@ class TableClient:
         return found
 
     async def scan(
-        self, hash_key: bytes, *, batch_size: int = _SCAN_BATCH
+        self,
+        hash_key: bytes,
+        *,
+        start: bytes = b"",
+        stop: bytes = b"",
+        no_value: bool = False,
+        batch_size: int = _SCAN_BATCH,
     ) -> AsyncGenerator[tuple[bytes, bytes], None]:
         """The (sort key, value) pairs of a hash key, in order; each page is as the server has it when it is asked for.
 
         Close the iterator (`contextlib.aclosing`) when leaving early, and the server forgets the scan at once.
+
+        Args:
+            start: The sort key to begin at.
+            stop: The sort key to end before; empty for no end.
+            no_value: Leave the values out; they are empty then.
+            batch_size: How many rows a page has at most.
         """
-        start, stop = hash_key_range(hash_key)
-        request = GetScannerRequest(start, stop, True, False, batch_size)
-        index = key_hash(start) % self.partition_count
+        first, end = hash_key_range(hash_key)
+        stop_key = encode_key(hash_key, stop) if stop else end
+        request = GetScannerRequest(encode_key(hash_key, start), stop_key, True, False, batch_size, no_value)
+        index = key_hash(first) % self.partition_count
         async with contextlib.aclosing(self._scanned(index, self._routed.app_id, request)) as rows:
             async for row in rows:
                 yield decode_key(row.key)[1], row.value

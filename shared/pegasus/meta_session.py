@@ -55,6 +55,8 @@ class MetaSession:
                 if error.code not in _UNREACHABLE:
                     raise
                 failure = error
+                if error.code == ErrorCode.ERR_HANDLER_NOT_FOUND:
+                    failure = RpcError(error.code, f"{server} does not know {call.code}: is it a metaserver?")
                 continue
             error_name = getattr(response, "err", ErrorCode.ERR_OK)
             if error_name not in _NOT_HERE or _hint(response):  # with a hint, it is a part of it that is not active

@@ -115,6 +115,17 @@ async def test_many_values_of_a_hash_key(table):
     assert await table.sortkey_count(b"of one key") == 48
 
 
+async def test_more_values_of_a_hash_key_than_a_server_gives_at_once(table):
+    values = {b"%05d" % number: b"" for number in range(7000)}
+    await table.multi_put(b"large", values)
+    assert await table.multi_get(b"large") == values
+    assert await table.multi_get(b"large", [*values, b"nosuch"]) == values
+    assert list(await table.multi_get(b"large", max_count=4000)) == list(values)[:4000]
+    assert list(await table.multi_get(b"large", list(values), max_count=4000)) == list(values)[:4000]
+    part = [key async for key, _ in table.scan(b"large", start=b"00100", stop=b"06000", no_value=True)]
+    assert part == list(values)[100:6000]
+
+
 async def test_a_full_scan_finds_every_row_once(table):
     await asyncio.gather(*(table.put(b"scan-%d" % n, b"s", b"%d" % n) for n in range(300)))
     found = [(h, v) async for h, s, v in table.full_scan(batch_size=11) if h.startswith(b"scan-")]

@@ -132,3 +132,12 @@ async def test_environment_variables_are_set_deleted_cleared_and_listed(served):
         1,
         "Error: ERR_INVALID_PARAMETERS: app_env 'zz' is not supported",
     )
+
+
+async def test_what_was_deleted_is_said_beside_the_answer(served):
+    await rows(served, "set-envs", "temp", "default_ttl=5")
+    done = await asyncio.to_thread(
+        CliRunner().invoke, main, ["set-envs", "temp", "--delete", "zz", "--json", "--meta", str(served.address)]
+    )
+    assert (done.exit_code, done.stdout) == (0, '[{"name":"default_ttl","value":"5"}]\n')
+    assert "no key needs to be deleted" in done.stderr

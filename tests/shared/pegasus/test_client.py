@@ -253,6 +253,13 @@ async def test_the_leader_is_found_through_any_metaserver(world):
     assert world.asked["routing"] == 4  # starting, follower, leader; then the leader at once
 
 
+async def test_the_address_of_another_server_is_named(world):
+    replica = await world.replica()
+    async with PegasusClient([replica], timeout_s=5) as client:
+        with pytest.raises(RpcError, match=f"{replica} does not know RPC_CM_QUERY_.*: is it a metaserver?"):
+            await client.table("temp")
+
+
 async def test_no_metaserver_is_a_network_failure():
     async with PegasusClient([str(await unused_port())], timeout_s=0.1) as client:
         with pytest.raises(RpcError) as failed:
