@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 from pathlib import Path
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -12,6 +14,7 @@ from gateway.runtime import Gateway
 from shared.errors import Problem
 
 _CHUNK = 64 * 1024
+_MOST = 1024 * 1024
 _TREE_LIMIT = 5000
 
 
@@ -61,7 +64,9 @@ class Outputs:
         """``GET /outputs/{path}``: a folder as links, a file as it is."""
         found = self._inside(request.match_info.get("path", ""))
         if found.is_dir():
-            return self._folder(found, request.rel_url.raw_query_string)
+            query = request.rel_url.raw_query_string
+            text = await asyncio.to_thread(self._folder, found, f"?{query}" if query else "")
+            return web.Response(text=text, content_type="text/html")
         response = web.FileResponse(found)
         if found.suffix in (".log", ".txt"):
             response.headers["Content-Type"] = "text/plain; charset=utf-8"
@@ -69,29 +74,22 @@ class Outputs:
 
     async def tree(self, _request: web.Request) -> web.Response:
         """``GET /outputs/_tree``: the paths of all files."""
-        paths: list[str] = []
-        for path in sorted(self._root.rglob("*")):
-            if path.is_file() and path.resolve().is_relative_to(self._root):
-                paths.append(path.relative_to(self._root).as_posix())
-            if len(paths) > _TREE_LIMIT:
-                break
+        paths = await asyncio.to_thread(self._paths)
         return json_value({"paths": paths[:_TREE_LIMIT], "truncated": len(paths) > _TREE_LIMIT})
 
     async def chunk(self, request: web.Request) -> web.Response:
-        """``GET /outputs/_chunk?path=&start=&end=``: a part of a file, its end by default."""
+        """``GET /outputs/_chunk?path=&start=&end=``: a part of a file, its end by default; 1 MiB at most."""
         path = request.query.get("path", "")
+        if not path:
+            raise Problem(422, "path: missing, expected that of a file in outputs")
         found = self._inside(path)
         if not found.is_file():
             raise Problem(404, "Not Found")
         size = found.stat().st_size
-        try:
-            end = min(int(request.query.get("end", size)), size)
-            start = max(int(request.query.get("start", max(end - _CHUNK, 0))), 0)
-        except ValueError:
-            raise Problem(422, "start and end are numbers of bytes") from None
-        with found.open("rb") as file:
-            file.seek(start)
-            text = file.read(max(end - start, 0)).decode("utf-8", "replace")
+        end = min(_bytes(request, "end", size), size)
+        start = max(_bytes(request, "start", end - _CHUNK), 0)
+        end = min(end, start + _MOST)
+        text = (await asyncio.to_thread(_read, found, start, end)).decode("utf-8", "replace")
         return json_value({"path": path, "size": size, "start": start, "end": end, "text": text})
 
     def _inside(self, path: str) -> Path:
@@ -103,13 +101,39 @@ class Outputs:
             raise Problem(404, "Not Found")
         return found
 
-    def _folder(self, folder: Path, query: str) -> web.Response:
-        suffix = f"?{query}" if query else ""
+    def _leads_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self._root)
+
+    def _paths(self) -> list[str]:
+        """The paths of all files in order, or of one more than are told."""
+        paths: list[str] = []
+        for path in sorted(self._root.rglob("*")):
+            if path.is_file() and self._leads_inside(path):
+                paths.append(path.relative_to(self._root).as_posix())
+            if len(paths) > _TREE_LIMIT:
+                break
+        return paths
+
+    def _folder(self, folder: Path, suffix: str) -> str:
+        """A page with a link to each file and folder, which keeps the query of the request."""
         links = []
-        for path in sorted(folder.iterdir()):
+        for path in sorted(filter(self._leads_inside, folder.iterdir())):
             name = path.name + ("/" if path.is_dir() else "")
-            target = f"{self._prefix}/outputs/{path.relative_to(self._root).as_posix()}{suffix}"
+            target = f"{self._prefix}/outputs/{quote(path.relative_to(self._root).as_posix())}{suffix}"
             links.append(f'<li><a href="{html.escape(target)}">{html.escape(name)}</a></li>')
         title = html.escape(f"/{folder.relative_to(self._root).as_posix()}".replace("/.", "/"))
-        text = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
-        return web.Response(text=text, content_type="text/html")
+        return f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
+
+
+def _bytes(request: web.Request, name: str, default: int) -> int:
+    given = request.query.get(name, default)
+    try:
+        return int(given)
+    except ValueError:
+        raise Problem(422, f"{name}: found {given!r}, expected a number of bytes") from None
+
+
+def _read(path: Path, start: int, end: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(max(end - start, 0))

@@ -54,6 +54,8 @@ class OperatorHandlers:
         if self._cmd_token is not None:
             authorise(bearer_token(request), self._cmd_token)
         action = (await read_json_object(request, self._max_body_bytes)).get("action")
+        if action is None:
+            raise Problem(400, "missing 'action': expected 'flushToWarehouse'")
         if action != "flushToWarehouse":
             raise Problem(400, f"unknown action {action!r}: expected 'flushToWarehouse'")
         try:

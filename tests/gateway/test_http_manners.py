@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from gateway.modules.demo import demo_file
 from tests.gateway.conftest import Serve
@@ -225,6 +227,38 @@ async def test_the_log_browser_shows_one_folder_and_nothing_outside_it(serve: Se
     assert tree == {"paths": ["a/log.txt"], "truncated": False}
     chunk = await (await gateway.http.get("/outputs/_chunk?path=a/log.txt&start=4")).json()
     assert chunk == {"path": "a/log.txt", "size": 8, "start": 4, "end": 8, "text": "two\n"}
+    assert "link" not in await (await gateway.http.get("/outputs")).text()
+
+
+async def test_the_log_browser_links_to_files_of_any_name(serve: Serve, tmp_path: Path):
+    (tmp_path / "50% of #1 & <2>?.log").write_text("found")
+    gateway = await serve(f"outputs: {tmp_path}\n" + DEMO_TYPES)
+    page = await (await gateway.http.get("/outputs?token=test")).text()
+    (link,) = re.findall(r'href="([^"]*)"', page)
+    assert link.endswith(".log?token=test")
+    assert await (await gateway.http.get(URL(link, encoded=True))).text() == "found"
+
+
+async def test_a_part_of_a_large_file_is_no_larger_than_a_mebibyte(serve: Serve, tmp_path: Path):
+    (tmp_path / "large.log").write_text("x" * 3_000_000)
+    gateway = await serve(f"outputs: {tmp_path}\n" + DEMO_TYPES)
+    chunk = await (await gateway.http.get("/outputs/_chunk?path=large.log&start=1")).json()
+    assert (chunk["size"], chunk["start"], chunk["end"], len(chunk["text"])) == (3_000_000, 1, 2**20 + 1, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("", "path: missing, expected that of a file in outputs"),
+        ("path=a.log&start=x", "start: found 'x', expected a number of bytes"),
+        ("path=a.log&end=1.5", "end: found '1.5', expected a number of bytes"),
+    ],
+)
+async def test_a_part_that_is_not_one_is_told(serve: Serve, tmp_path: Path, query: str, detail: str):
+    (tmp_path / "a.log").write_text("x")
+    gateway = await serve(f"outputs: {tmp_path}\n" + DEMO_TYPES)
+    answer = await gateway.http.get(f"/outputs/_chunk?{query}")
+    assert (answer.status, (await answer.json())["detail"]) == (422, detail)
 
 
 async def test_health_and_metrics(serve: Serve):

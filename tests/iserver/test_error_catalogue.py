@@ -81,6 +81,7 @@ ROWS: list[tuple[str, Any, int, str]] = [
     ("GET session?id=dev-9", None, 404, "no active session for 'dev-9'"),
     # cmd: bad action
     ("cmd", {"action": "dance"}, 400, "unknown action"),
+    ("cmd", {}, 400, "missing 'action': expected 'flushToWarehouse'"),
     # sync: no token, wrong token
     ("GET sync", None, 401, "a token is needed"),
     ("GET sync?token=wrong", None, 403, "wrong token"),
