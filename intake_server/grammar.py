@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from intake_server.catalog import Catalog, DriverChoice, Entry, Scope
+from intake_server.kinds import kind_of
 from intake_server.parameters import TYPES, Parameter, ParameterError
 
 OBSOLETE_TEMPLATE_TAG = "!template "
@@ -143,7 +144,7 @@ class _Reader:
         if document is None:
             raise CatalogError(["the file is empty: expected a map with the key 'sources'"])
         if not isinstance(document, dict):
-            raise CatalogError([f"expected a map with the key 'sources', found {_kind(document)}"])
+            raise CatalogError([f"expected a map with the key 'sources', found {kind_of(document)}"])
         metadata = self._map(document, "metadata", ())
         scope = replace(self.scope, parameters=self.scope.parameters + self._catalog_parameters(metadata))
         modules = self._modules(document)
@@ -169,7 +170,7 @@ class _Reader:
         if value is None:
             return {}
         if not isinstance(value, dict):
-            self._mistake((*path, key), f"{_where((*path, key))} must be a map, found {_kind(value)}")
+            self._mistake((*path, key), f"{_where((*path, key))} must be a map, found {kind_of(value)}")
             return {}
         return value
 
@@ -181,11 +182,11 @@ class _Reader:
             return ()
         plugins = document["plugins"]
         if not isinstance(plugins, dict):
-            self._mistake(("plugins",), f"'plugins' must be a map, found {_kind(plugins)}")
+            self._mistake(("plugins",), f"'plugins' must be a map, found {kind_of(plugins)}")
             return ()
         items = plugins.get("source")
         if not isinstance(items, list):
-            self._mistake(("plugins",), f"'plugins' needs a list 'source', found {_kind(items)}")
+            self._mistake(("plugins",), f"'plugins' needs a list 'source', found {kind_of(items)}")
             return ()
         modules = []
         for item in items:
@@ -210,12 +211,12 @@ class _Reader:
             )
             return {}
         if not isinstance(sources, dict):
-            self._mistake(("sources",), f"'sources' must be a map from names to entries, found {_kind(sources)}")
+            self._mistake(("sources",), f"'sources' must be a map from names to entries, found {kind_of(sources)}")
             return {}
         entries = {}
         for name, definition in sources.items():
             if not isinstance(name, str):
-                self._mistake(("sources", str(name)), f"entry name {name!r} must be a text, found {_kind(name)}")
+                self._mistake(("sources", str(name)), f"entry name {name!r} must be a text, found {kind_of(name)}")
                 continue
             entry = self._entry(name, definition, scope)
             if entry is not None:
@@ -226,13 +227,13 @@ class _Reader:
         path = ("sources", name)
         before = len(self.mistakes)
         if not isinstance(definition, dict):
-            self._mistake(path, f"entry {name!r} must be a map, found {_kind(definition)}")
+            self._mistake(path, f"entry {name!r} must be a map, found {kind_of(definition)}")
             return None
         for forbidden in ("cls", "remote"):
             if definition.get(forbidden):
                 self._mistake((*path, forbidden), f"entry {name!r}: the key {forbidden!r} is refused: use 'driver'")
         if "description" in definition and not isinstance(definition["description"], str):
-            found = _kind(definition["description"])
+            found = kind_of(definition["description"])
             self._mistake((*path, "description"), f"entry {name!r}: 'description' must be a text, found {found}")
         access = definition.get("direct_access", "forbid")
         if access not in _DIRECT_ACCESS:
@@ -242,7 +243,7 @@ class _Reader:
             )
         if "cache" in definition:
             if not isinstance(definition["cache"], list):
-                found = _kind(definition["cache"])
+                found = kind_of(definition["cache"])
                 self._mistake((*path, "cache"), f"entry {name!r}: 'cache' must be a list, found {found}")
             self.warnings.append(f"entry {name!r}: 'cache' is ignored")
         drivers = self._drivers(name, definition, path)
@@ -278,7 +279,7 @@ class _Reader:
             )
         self._mistake(
             (*path, "driver"),
-            f"entry {name!r}: 'driver' must be a name, a list of names or a map of aliases, found {_kind(given)}",
+            f"entry {name!r}: 'driver' must be a name, a list of names or a map of aliases, found {kind_of(given)}",
         )
         return ()
 
@@ -302,10 +303,10 @@ class _Reader:
         where = (*path, str(name))
         owner = f"{_where(path)}: parameter {name!r}"
         if not isinstance(name, str):
-            self._mistake(where, f"{owner}: the name must be a text, found {_kind(name)}")
+            self._mistake(where, f"{owner}: the name must be a text, found {kind_of(name)}")
             return None
         if not isinstance(definition, dict):
-            self._mistake(where, f"{owner} must be a map, found {_kind(definition)}")
+            self._mistake(where, f"{owner} must be a map, found {kind_of(definition)}")
             return None
         before = len(self.mistakes)
         if not isinstance(definition.get("description"), str):
@@ -315,7 +316,7 @@ class _Reader:
             self._mistake(where, f"{owner}: unknown type {kind!r}, expected one of {', '.join(sorted(TYPES))}")
         allowed = definition.get("allowed")
         if allowed is not None and not isinstance(allowed, (list, tuple)):
-            self._mistake(where, f"{owner}: 'allowed' must be a list, found {_kind(allowed)}")
+            self._mistake(where, f"{owner}: 'allowed' must be a list, found {kind_of(allowed)}")
         if len(self.mistakes) > before:
             return None
         parameter = Parameter.declare(name, definition)
@@ -339,10 +340,3 @@ def _where(path: tuple[str, ...]) -> str:
         rest = ".".join(path[2:])
         return f"entry {path[1]!r}" + (f": {rest!r}" if rest else "")
     return repr(".".join(path))
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    kinds = {bool: "a boolean", int: "an integer", float: "a number", str: "a text", list: "a list", dict: "a map"}
-    return kinds.get(type(value), f"a {type(value).__name__}")

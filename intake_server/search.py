@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from intake_server.kinds import kind_of
+
 MAX_DEPTH = 8
 MAX_TEXT = 1000
 DEFAULT_DEPTH = 2
@@ -56,11 +58,11 @@ class Query:
             raise MalformedQuery("search() missing 1 required argument: 'text'")
         text, depth = arguments["text"], arguments.get("depth", DEFAULT_DEPTH)
         if not isinstance(text, str):
-            raise MalformedQuery(f"search(): text must be a str, found {type(text).__name__}")
+            raise MalformedQuery(f"search(): text: expected a text, found {kind_of(text)}")
         if len(text) > MAX_TEXT:
             raise MalformedQuery(f"search(): text is longer than {MAX_TEXT} characters")
         if isinstance(depth, bool) or not isinstance(depth, int):
-            raise MalformedQuery(f"search(): depth must be an int, found {type(depth).__name__}")
+            raise MalformedQuery(f"search(): depth: expected an integer, found {kind_of(depth)}")
         return cls(text, min(depth, MAX_DEPTH))
 
     @property

@@ -138,6 +138,8 @@ def _reason(error: Exception) -> str:
         return "it is nested too deep"
     if isinstance(error, UnicodeDecodeError):
         return "a string is not UTF-8"
+    if isinstance(error, msgpack.exceptions.FormatError):
+        return "it has a byte that MessagePack does not know"
     return str(error) or type(error).__name__
 
 

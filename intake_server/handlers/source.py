@@ -10,6 +10,7 @@ from aiohttp import web
 from intake_server import descriptions
 from intake_server.encoding.control import pack, plain
 from intake_server.handlers.wire import PACKED, SOURCE_ID, is_small, message_of, send_parts
+from intake_server.kinds import kind_of
 from intake_server.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
 from intake_server.recipes import Recipe, SearchRecipe
 from intake_server.resolution import Resolved
@@ -193,9 +194,7 @@ class SourceHandlers:
         """
         source_id = message.get("source_id")
         if not isinstance(source_id, str):
-            raise Problem(
-                400, f"source_id: expected a text, found {type(source_id).__name__}", code="missing_source_id"
-            )
+            raise Problem(400, f"source_id: expected a text, found {kind_of(source_id)}", code="missing_source_id")
         recipe = await self._catalogs.recipe(source_id, caller)
         await self._guard.check(caller, recipe.trail)
         if isinstance(recipe, SearchRecipe) or self._catalogs.is_catalog(recipe.entry):
@@ -241,7 +240,7 @@ def _name(message: Message) -> str | list[str]:
         return name
     if isinstance(name, list) and name and all(isinstance(part, str) for part in name):
         return name
-    raise Problem(400, "name: expected a text or a list of texts", code="missing_name")
+    raise Problem(400, f"name: expected a text or a list of texts, found {kind_of(name)}", code="missing_name")
 
 
 def _optional(message: Message, key: str, kind: type, default: Any) -> Any:
@@ -250,7 +249,7 @@ def _optional(message: Message, key: str, kind: type, default: Any) -> Any:
         return default
     if not isinstance(value, kind):
         expected = "a map" if kind is dict else "a list"
-        raise Problem(400, f"{key}: expected {expected}, found {type(value).__name__}", code="malformed")
+        raise Problem(400, f"{key}: expected {expected}, found {kind_of(value)}", code="malformed")
     return value
 
 

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from intake_server.encoding.control import MalformedMessage, pack, unpack
 from intake_server.encoding.parts import Parts
+from intake_server.kinds import kind_of
 from intake_server.paths import public_reason
 from intake_server.service.sending import Sending
 from shared.errors import Problem
@@ -41,7 +42,7 @@ def message_of(body: bytes) -> dict[str, Any]:
     except MalformedMessage as error:
         raise Problem(400, str(error), code="malformed") from error
     if not isinstance(message, dict):
-        raise Problem(400, f"expected a map, found {type(message).__name__}", code="malformed")
+        raise Problem(400, f"expected a map, found {kind_of(message)}", code="malformed")
     return message
 
 
