@@ -37,10 +37,14 @@ MULTI_GET = Call("RPC_RRDB_RRDB_MULTI_GET", rrdb.MultiGetRequest, rrdb.MultiGetR
 MULTI_PUT = Call("RPC_RRDB_RRDB_MULTI_PUT", rrdb.MultiPutRequest, rrdb.UpdateResponse)
 PUT = Call("RPC_RRDB_RRDB_PUT", rrdb.UpdateRequest, rrdb.UpdateResponse)
 INCR = Call("RPC_RRDB_RRDB_INCR", rrdb.IncrRequest, rrdb.IncrResponse)
+MUTATE = Call("RPC_RRDB_RRDB_CHECK_AND_MUTATE", rrdb.CheckAndMutateRequest, rrdb.CheckAndMutateResponse)
 
 
 class Writer:
-    """Writes two rows together, and counts, again and again, and knows what was sent and what was acknowledged."""
+    """Writes two rows together, counts, and takes a step from what is there, again and again.
+
+    It knows what was sent and what was acknowledged.
+    """
 
     def __init__(self, number: int) -> None:
         self.hash_key = b"writer %d" % number
@@ -48,6 +52,7 @@ class Writer:
         self.index = partition_of(self.counter, PARTITIONS)
         self.sent = self.acknowledged = 0
         self.added = self.acknowledged_added = 0
+        self.steps = self.acknowledged_steps = 0
 
     async def call(self, connection: RpcConnection, call: Call, value: object):
         return await connection.call(call, value, 5.0, app_id=TEMP, partition_index=self.index)
@@ -62,7 +67,20 @@ class Writer:
             self.added += 1
             await self.call(connection, INCR, rrdb.IncrRequest(self.counter, 1))
             self.acknowledged_added += 1
+            await self.step(connection)
             acknowledged()
+
+    async def step(self, connection: RpcConnection) -> None:
+        """Go from a number to the next in two rows, if the first has that number."""
+        before = b"%d" % self.steps if self.steps else b""
+        self.steps += 1
+        check = rrdb.CheckType.VALUE_BYTES_EQUAL if before else rrdb.CheckType.VALUE_NOT_EXIST
+        mutations = [rrdb.Mutate(rrdb.MutateOperation.PUT, name, b"%d" % self.steps) for name in (b"step", b"steps")]
+        request = rrdb.CheckAndMutateRequest(self.hash_key, b"step", check, before, mutations)
+        assert (await self.call(connection, MUTATE, request)).error == 0, (
+            f"{self.hash_key!r}: a step is lost or too many"
+        )
+        self.acknowledged_steps = self.steps
 
     async def fill(self, connection: RpcConnection) -> None:
         """Make the log go on in another file, and again."""
@@ -70,15 +88,18 @@ class Writer:
             await self.call(connection, PUT, rrdb.UpdateRequest(encode_key(self.hash_key, b"filler"), FILLING))
 
     async def check(self, connection: RpcConnection) -> None:
-        answer = await self.call(connection, MULTI_GET, rrdb.MultiGetRequest(self.hash_key, [b"a", b"b", b"counter"]))
+        names = (b"a", b"b", b"counter", b"step", b"steps")
+        answer = await self.call(connection, MULTI_GET, rrdb.MultiGetRequest(self.hash_key, names))
         found = {kv.key: int(kv.value) for kv in answer.kvs}
-        a, b, counted = (found.get(name, 0) for name in (b"a", b"b", b"counter"))
-        assert a == b, f"{self.hash_key!r}: half of a write is there"
+        a, b, counted, step, steps = (found.get(name, 0) for name in names)
+        assert (a, step) == (b, steps), f"{self.hash_key!r}: half of a write is there"
+        assert self.acknowledged_steps <= step <= self.steps, f"{self.hash_key!r}: a step is lost or too many"
         assert self.acknowledged <= a <= self.sent, f"{self.hash_key!r}: an acknowledged write is lost"
         assert self.acknowledged_added <= counted <= self.added, (
             f"{self.hash_key!r}: an addition is lost, or is there twice"
         )
         self.added = self.acknowledged_added = counted
+        self.steps = self.acknowledged_steps = step
 
 
 def free_port() -> int:
