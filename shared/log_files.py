@@ -105,7 +105,10 @@ class SegmentFiles:
         self.prepare()
         assert self._next is not None
         prepared, self._next = self._next, None
-        prepared.result()
+        try:
+            prepared.result()
+        except OSError:  # that may have been long ago: the disk may have room again
+            self._pool.submit(self._prepare).result()
         (self._folder / "next").rename(path)
         _sync_folder(self._folder)
         self.descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ import pytest
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
 from shared.kernel_sync import KernelSync
+from shared.log_files import SegmentFiles
 
 SMALL = 4096
 
@@ -194,6 +196,25 @@ async def test_a_write_that_fails_is_told_to_all_who_wait_and_later_ones_succeed
         assert [type(result) for result in results] == [OSError] * 3
         await append(log, b"after")
     assert await replayed(tmp_path / "log") == [b"before", b"after"]
+
+
+async def test_a_file_that_could_not_be_made_ahead_is_made_when_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare, times = SegmentFiles._prepare, 0
+
+    def full_once(files: SegmentFiles) -> None:
+        nonlocal times
+        times += 1
+        if times == 2:  # the file after the first one, long before it is needed
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        prepare(files)
+
+    monkeypatch.setattr(SegmentFiles, "_prepare", full_once)
+    async with running(tmp_path) as log:
+        for _ in range(5):
+            await append(log, bytes(SMALL // 2))
+        assert log.segment > 2
 
 
 async def test_a_system_that_cannot_write_and_sync_at_once_does_it_in_two_steps(
