@@ -18,8 +18,9 @@ import structlog
 from metaserver import balance, configurations, health, messages, placement, tables
 from metaserver.counts import Counts
 from metaserver.leadership import Leadership
-from metaserver.metadata import Change, Metadata, Partition, Refused
+from metaserver.metadata import Change, Metadata, Partition, Refused, Table
 from metaserver.nodes import Nodes
+from metaserver.openings import Openings
 from metaserver.storage import MetadataStore, StoreError
 from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.flags import Flags
@@ -40,6 +41,8 @@ PROPOSAL_TIMEOUT_S = 10.0
 ASK_AGAIN_S = 600.0
 """How long a server that was asked for a partition it holds, and kept it, is not asked again."""
 TICK_S = 1.0
+OPENING_S = 4.0
+"""How long the answer to a creation waits for the primaries; clients give a metaserver at least five seconds."""
 
 
 class MetaService:
@@ -52,6 +55,7 @@ class MetaService:
         send: Delivers a proposal to a replica server; raises `RpcError` when it cannot.
         adds_secondaries: Whether replica servers can make secondaries; also an attribute.
         cure_delay_s: How long to collect changes before the placement is looked at again.
+        opening_s: How long a creation is waited for at most.
         clock: Seconds that never jump, for liveness.
         wall_clock: Unix seconds, for times that are kept.
 
@@ -70,6 +74,7 @@ class MetaService:
         *,
         adds_secondaries: bool = False,
         cure_delay_s: float = 0.05,
+        opening_s: float = OPENING_S,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -88,6 +93,7 @@ class MetaService:
         self.adds_secondaries = adds_secondaries
         self._cure_delay_s = cure_delay_s
         self._cure_timer: asyncio.TimerHandle | None = None
+        self._openings = Openings(opening_s)
         self._undecided: list[_Undecided] = []
         self._deciding: asyncio.Task[None] | None = None
         self._pending: dict[Gpid, float] = {}
@@ -186,6 +192,9 @@ class MetaService:
             self._pending.pop(gpid, None)
             self._note_move(gpid)
             log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
+        for app_id, table in change.tables.items():
+            is_opening = table.status in (AppStatus.CREATING, AppStatus.RECALLING)
+            (self._openings.begin if is_opening else self._openings.end)(app_id)
 
     def _configuration(self, gpid: Gpid) -> Partition:
         _, partition = self.metadata.partition(gpid) or (None, Partition())
@@ -204,6 +213,15 @@ class MetaService:
         partition = self._configuration(gpid)
         members = ", ".join(map(str, partition.secondaries))
         return f"ballot {partition.ballot}, primary {partition.primary or 'none'}, secondaries [{members}]"
+
+    async def opened(self, app_id: int) -> Table:
+        """Wait a while until a table that is being made or recalled is in service; return it as it is then (§12.3).
+
+        It is not waited for when a replica server that is to hold a part of it cannot be reached.
+        """
+        table = self.metadata.tables[app_id]
+        await self._openings.wait(app_id)
+        return self.metadata.tables.get(app_id, table)
 
     async def drop_table(self, name: str, hold_s: int, *, success_if_not_exist: bool) -> None:
         """Drop a table, and tell its primaries at once; without that they would hear of it at their next report."""
@@ -376,6 +394,7 @@ class MetaService:
             await self._send(action.target, request)
         except RpcError as error:
             log.info("proposal not delivered", node=str(action.target), reason=str(error))
+            self._openings.end(action.gpid.app_id)
 
     def _may_add(self, gpid: Gpid, partition: Partition) -> bool:
         """Whether a partition has waited long enough for a dropped member to come back."""

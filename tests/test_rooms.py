@@ -12,7 +12,7 @@ DAEMONS = ("iserver", "metaserver", "replicaserver", "intake_server", "gateway")
 
 SERVICE_ROOMS = {
     "iserver": {"metrics", "plugins", "streams", "synchronising", "telemetry", "upkeep"},
-    "metaserver": {"backing_up", "loading", "measure", "service"},
+    "metaserver": {"backing_up", "loading", "measure", "openings", "service"},
     "replicaserver": {"node"},
     "intake_server": {"drivers", "service"},
     "gateway": {"hosting", "module", "modules"},

@@ -150,6 +150,7 @@ class MetaRpcs:
         app_id = await service.change(
             lambda metadata: tables.create(metadata, wanted, service.limits(), int(service.wall_clock()))
         )
+        await service.opened(app_id)
         return CreateAppResponse(appid=app_id)
 
     async def drop_app(self, request: DropAppRequest) -> DropAppResponse:
@@ -163,9 +164,10 @@ class MetaRpcs:
 
     async def recall_app(self, request: RecallAppRequest) -> RecallAppResponse:
         service = self.service
-        table = await service.change(
+        await service.change(
             lambda metadata: tables.recall(metadata, request.app_id, request.new_app_name, int(service.wall_clock()))
         )
+        table = await service.opened(request.app_id)
         return RecallAppResponse(info=messages.app_info(service.metadata, table))
 
     async def rename_app(self, request: RenameAppRequest) -> RenameAppResponse:

@@ -24,7 +24,8 @@ from tests.processes import start_daemon
 
 ROUNDS = 8
 PARTITIONS = 4
-NODE = HostPort("127.0.0.1", 34801)
+NODE = HostPort("127.0.0.1", 1)
+"""A replica server that the test plays; what is proposed to it reaches nobody."""
 
 
 class Operator:

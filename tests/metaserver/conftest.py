@@ -21,6 +21,7 @@ from metaserver.tables import NewTable
 from shared.pegasus import calls
 from shared.pegasus.common_routes import CommonRoutes
 from shared.pegasus.connection import RpcConnections
+from shared.pegasus.errors import UnreachableError
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
 from shared.pegasus.introspection import Introspection
@@ -66,12 +67,15 @@ class Cluster:
         self.path = path
         self.providers = FileProviders({providers: str(path.parent)}) if providers else None
         self.clock = Clock()
+        self.opening_s = 0.0
+        self.delivers = True
         self.flags = Flags(settings)
         self.load_commands: list[BulkLoadRequest] = []
         self.loader = lambda request: BulkLoadResponse("ERR_OBJECT_NOT_FOUND", request.pid)
         self.backup_commands: list[BackupRequest] = []
         self.saver = lambda request: BackupResponse("ERR_OK", request.pid, 1000)
         self.proposals: list[tuple[HostPort, UpdateConfigurationRequest]] = []
+        self._proposed = asyncio.Event()
         self.service: MetaService
         self.server: PegasusServer
         self.address: HostPort
@@ -88,6 +92,7 @@ class Cluster:
             leadership or Leadership.alone(self.address),
             self._receive_proposal,
             cure_delay_s=0,
+            opening_s=self.opening_s,
             clock=self.clock.monotonic,
             wall_clock=self.clock.wall,
         )
@@ -115,7 +120,10 @@ class Cluster:
         await self.service.close()
 
     async def _receive_proposal(self, target: HostPort, request: UpdateConfigurationRequest) -> None:
+        if not self.delivers:
+            raise UnreachableError(f"{target} does not listen")
         self.proposals.append((target, request))
+        self._proposed.set()
 
     async def _answer_load(self, target: HostPort, request: BulkLoadRequest) -> BulkLoadResponse:
         self.load_commands.append(request)
@@ -168,6 +176,13 @@ class Cluster:
                     wanted.config.last_committed_decree = 5
                 assert (await self.call(calls.UPDATE_CONFIGURATION, wanted)).err == "ERR_OK"
         raise AssertionError("proposals without end")
+
+    async def proposed(self) -> None:
+        """Wait until there is a proposal, and every other that was decided with it has been sent."""
+        while not self.proposals:
+            self._proposed.clear()
+            await self._proposed.wait()
+        await self.settle()
 
     async def settle(self) -> None:
         """Wait until every proposal that was decided has been sent."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from metaserver.leadership import Leadership
@@ -139,6 +141,41 @@ async def test_a_table_lives_from_creation_to_recall(served):
     assert {(p.hp_primary, p.ballot) for p in routing.partitions} == {(node(1), 3)}
     (info,) = [i for i in (await served.call(calls.LIST_APPS, admin.ListAppsRequest())).infos if i.app_name == "v"]
     assert (info.app_id, info.envs, info.status) == (3, {"default_ttl": "5"}, AppStatus.AVAILABLE)
+
+
+@pytest.fixture
+async def patient(tmp_path, settings):
+    """A metaserver that waits for primaries before it answers a creation, and one replica server."""
+    cluster = Cluster(tmp_path / "meta.db", settings)
+    cluster.opening_s = 60.0
+    await cluster.start()
+    await cluster.beat(1)
+    yield cluster
+    await cluster.stop()
+
+
+async def test_a_table_is_routed_as_soon_as_its_creation_and_recall_are_answered(patient):
+    for bring in (
+        lambda: create(patient, "t", 4),
+        lambda: patient.call(calls.RECALL_APP, admin.RecallAppRequest(1)),
+    ):
+        answering = asyncio.create_task(bring())
+        await patient.proposed()
+        assert not answering.done()
+        await patient.accept()
+        answered = await answering
+        assert answered.err == "ERR_OK"
+        routing = await route(patient, "t")
+        assert (routing.err, {p.hp_primary for p in routing.partitions}) == ("ERR_OK", {node(1)})
+        await patient.call(calls.DROP_APP, admin.DropAppRequest("t"))
+        await patient.accept()
+    assert answered.info.status == AppStatus.AVAILABLE
+
+
+async def test_a_creation_is_answered_without_primaries_if_a_server_cannot_be_reached(patient):
+    patient.delivers = False
+    assert (await create(patient, "t", 4)).err == "ERR_OK"
+    assert (await route(patient, "t")).err == "ERR_BUSY_CREATING"
 
 
 async def test_the_primaries_of_a_dropped_table_are_told_at_once(served):
