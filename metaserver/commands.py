@@ -6,6 +6,7 @@ Everything goes over the admin RPCs, so the commands work with an Apache Pegasus
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import click
 import orjson
 
-from metaserver.explanations import NOT_RECALLED, level_in_force, why_not_created
+from metaserver.explanations import NOT_ASSIGNED, NOT_RECALLED, level_in_force, why_not_created
 from shared.cli import option
 from shared.pegasus import calls
 from shared.pegasus.client import PegasusClient
@@ -23,6 +24,8 @@ from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo, AppStatus
 from shared.pegasus.structures.meta_admin import (
     AppEnvOperation,
+    BalancerRequest,
+    ConfigType,
     CreateAppOptions,
     CreateAppRequest,
     DddDiagnoseRequest,
@@ -33,6 +36,7 @@ from shared.pegasus.structures.meta_admin import (
     MetaControlRequest,
     MetaFunctionLevel,
     NodeStatus,
+    ProposalAction,
     RecallAppRequest,
     RenameAppRequest,
     UpdateAppEnvRequest,
@@ -57,6 +61,20 @@ def _servers(_ctx: click.Context, _parameter: click.Parameter, value: str) -> li
         return [HostPort.parse(server) for server in value.split(",")]
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _server(_ctx: click.Context, _parameter: click.Parameter, value: str) -> HostPort:
+    try:
+        return HostPort.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _partition(_ctx: click.Context, _parameter: click.Parameter, value: str) -> Gpid:
+    if not re.fullmatch(r"\d{1,9}\.\d{1,9}", value):
+        raise click.BadParameter(f"'{value}' is not a partition, such as 2.0")
+    app_id, _, index = value.partition(".")
+    return Gpid(int(app_id), int(index))
 
 
 def _pairs(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -286,4 +304,34 @@ async def diagnose(client: PegasusClient, name: str | None) -> list[Row]:
     ]
 
 
-COMMANDS = [create_table, drop_table, recall_table, rename_table, list_tables, set_envs, nodes, level, diagnose]
+@cluster_command("assign")
+@click.argument("partition", callback=_partition)
+@click.argument("node", callback=_server, metavar="HOST:PORT")
+@option("--accept-loss", is_flag=True, help="Confirm that all rows of the partition are given up.")
+async def assign(client: PegasusClient, partition: Gpid, node: HostPort, accept_loss: bool) -> list[Row]:
+    """Give a partition that diagnose lists to a server that begins it anew, without rows."""
+    waiting = (await admin(client, calls.DDD_DIAGNOSE, DddDiagnoseRequest(partition))).partitions
+    if not waiting:
+        raise CommandError(f"partition {partition} is not one that waits for an operator (diagnose lists them)")
+    if not accept_loss:
+        raise CommandError(f"partition {partition}: {waiting[0].reason}; what it has would be given up (--accept-loss)")
+    action = ProposalAction(node, node, ConfigType.ASSIGN_PRIMARY, node, node)
+    try:
+        await admin(client, calls.PROPOSE_BALANCER, BalancerRequest(partition, [action], force=True))
+    except RpcError as error:
+        raise RpcError(error.code, NOT_ASSIGNED.get(error.code, "").format(node=node)) from error
+    infos = (await admin(client, calls.LIST_APPS, ListAppsRequest(AppStatus.AVAILABLE))).infos
+    (name,) = (info.app_name for info in infos if info.app_id == partition.app_id)
+    try:
+        async with asyncio.timeout(client.timeout_s):
+            while True:
+                held = (await client.meta.routing(name)).partitions[partition.partition_index]
+                if held.primary_node():
+                    break
+                await asyncio.sleep(0.1)
+    except TimeoutError as error:
+        raise CommandError(f"{node} has not become the primary of partition {partition}; its log says why") from error
+    return [{"partition": str(partition), "primary": str(held.primary_node()), "ballot": held.ballot}]
+
+
+COMMANDS = [create_table, drop_table, recall_table, rename_table, list_tables, set_envs, nodes, level, diagnose, assign]

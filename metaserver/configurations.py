@@ -91,6 +91,18 @@ def _leaves_nothing(partition: Partition, proposed: Proposed) -> bool:
     return partition.members() == (proposed.node,) and not partition.last_drops and is_untouched
 
 
+def give_up(metadata: Metadata, gpid: Gpid) -> Change:
+    """The change that forgets who held a partition and what was committed, so that any server can begin it anew.
+
+    Raises:
+        Refused: ERR_INVALID_STATE while the partition has members, or may get one by itself.
+    """
+    _, partition = metadata.partition(gpid) or (None, None)
+    if partition is None or partition.members() or not partition.last_drops:
+        raise Refused(ErrorCode.ERR_INVALID_STATE, f"partition {gpid} is not lost")
+    return Change(partitions={gpid: replace(partition.vacated(), last_drops=(), last_committed_decree=0)})
+
+
 def _completed(table: Table, gpid: Gpid, changed: Partition) -> dict[int, Table]:
     """The table in service, if this was the last partition that had no primary (§1)."""
     if table.status == AppStatus.AVAILABLE or not changed.primary:

@@ -1,4 +1,4 @@
-"""Why the cluster declines to create a table or to bring it back, in words (specification §12.3).
+"""Why the cluster declines what an operator asks for, in words (specification §12.3).
 
 The answers have an error and no room for a hint, from Apache Pegasus as from us; what an operator needs to know can be
 found out by asking further.
@@ -20,7 +20,13 @@ from shared.pegasus.structures.meta_admin import (
     NodeStatus,
 )
 
-__all__ = ["NOT_RECALLED", "NOT_RESTORED", "level_in_force", "why_not_created"]
+__all__ = ["NOT_ASSIGNED", "NOT_RECALLED", "NOT_RESTORED", "level_in_force", "why_not_created"]
+
+NOT_ASSIGNED: Mapping[str, str] = {
+    ErrorCode.ERR_OBJECT_NOT_FOUND: "replica server {node} is not alive",
+    ErrorCode.ERR_INVALID_STATE: "the partition does not wait for an operator any more",
+}
+"""Why a partition is not begun anew, by the error."""
 
 NOT_RECALLED: Mapping[str, str] = {
     ErrorCode.ERR_APP_NOT_EXIST: "no table with the id {app_id} can be brought back (list-tables --status dropped)",

@@ -367,6 +367,20 @@ class MetaService:
         self.move(balance.Move(gpid, found[1].primary, taker, True))
         return True
 
+    async def begin_anew(self, gpid: Gpid, taker: HostPort) -> None:
+        """Give a partition that none of its last members can serve to a server that lacks its rows.
+
+        Raises:
+            Refused: ERR_INVALID_STATE when it is not lost, ERR_OBJECT_NOT_FOUND when the server is not alive.
+        """
+        if gpid not in self.diagnoses:
+            raise Refused(ErrorCode.ERR_INVALID_STATE, f"partition {gpid} does not wait for an operator")
+        if not self.nodes.is_alive(taker):
+            raise Refused(ErrorCode.ERR_OBJECT_NOT_FOUND, f"replica server {taker} is not alive")
+        self._preferred[gpid] = taker
+        log.warning("the rows of a partition are given up", partition=str(gpid), taker=str(taker))
+        await self.change(lambda metadata: (configurations.give_up(metadata, gpid), None))
+
     def _is_empty(self, gpid: Gpid, partition: Partition) -> bool:
         """Whether the primary of a partition last said that it has seen no write, and need not be asked."""
         node = self.nodes.known.get(partition.primary)

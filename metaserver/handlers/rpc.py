@@ -258,7 +258,7 @@ class MetaRpcs:
 
         return rpc(MetaControlRequest, MetaControlResponse, control)
 
-    def propose_balancer(self, request: BalancerRequest) -> BalancerResponse:
+    async def propose_balancer(self, request: BalancerRequest) -> BalancerResponse:
         service = self.service
         found = service.metadata.partition(request.gpid)
         if found is None or not found[0].is_served():
@@ -271,6 +271,10 @@ class MetaRpcs:
         if copies and not service.adds_secondaries:
             if not service.give_away(request.gpid, copies[0].hp_node or copies[0].node):
                 raise Refused(ErrorCode.ERR_NOT_IMPLEMENTED)
+            return BalancerResponse()
+        first = request.action_list[0]
+        if request.force and first.type == ConfigType.ASSIGN_PRIMARY and request.gpid in service.diagnoses:
+            await service.begin_anew(request.gpid, first.hp_node or first.node)
             return BalancerResponse()
         for action in request.action_list:
             target, node = action.hp_target or action.target, action.hp_node or action.node

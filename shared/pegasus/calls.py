@@ -20,6 +20,7 @@ LIST_NODES = Call("RPC_CM_LIST_NODES", admin.ListNodesRequest, admin.ListNodesRe
 CLUSTER_INFO = Call("RPC_CM_CLUSTER_INFO", admin.ClusterInfoRequest, admin.ClusterInfoResponse)
 UPDATE_APP_ENV = Call("RPC_CM_UPDATE_APP_ENV", admin.UpdateAppEnvRequest, admin.UpdateAppEnvResponse)
 CONTROL_META = Call("RPC_CM_CONTROL_META", admin.MetaControlRequest, admin.MetaControlResponse)
+PROPOSE_BALANCER = Call("RPC_CM_PROPOSE_BALANCER", admin.BalancerRequest, admin.BalancerResponse)
 DDD_DIAGNOSE = Call("RPC_CM_DDD_DIAGNOSE", admin.DddDiagnoseRequest, admin.DddDiagnoseResponse)
 CLI_CALL = Call("RPC_CLI_CLI_CALL", command.Command, str)
 

@@ -101,6 +101,31 @@ async def test_partitions_without_a_primary_are_diagnosed(served):
     assert await run(served, "diagnose", "nosuch") == (1, "Error: ERR_APP_NOT_EXIST: there is no table 'nosuch'")
 
 
+async def test_a_lost_partition_is_begun_anew_when_the_operator_accepts_the_loss(served):
+    assert await run(served, "assign", "1.0", str(node(2)), "--accept-loss") == (
+        1,
+        "Error: partition 1.0 is not one that waits for an operator (diagnose lists them)",
+    )
+    served.clock.advance(22)
+    await served.service.tick()
+    await served.beat(2, 3)
+    assert await run(served, "assign", "1.0", str(node(2))) == (
+        1,
+        f"Error: partition 1.0: waiting for {node(1)}, the last member; what it has would be given up (--accept-loss)",
+    )
+    assert await run(served, "assign", "1.0", str(node(9)), "--accept-loss") == (
+        1,
+        f"Error: ERR_OBJECT_NOT_FOUND: replica server {node(9)} is not alive",
+    )
+    assert (await run(served, "assign", "x", str(node(2))))[0] == 2
+    assigned = asyncio.create_task(rows(served, "assign", "1.0", str(node(2)), "--accept-loss"))
+    while not assigned.done():
+        await served.accept()
+        await asyncio.sleep(0)
+    assert await assigned == [{"partition": "1.0", "primary": str(node(2)), "ballot": 4}]
+    assert len(await rows(served, "diagnose", "stat")) == 3
+
+
 async def test_what_is_switched_off_says_so_and_not_that_another_one_leads(served):
     assert await run(served, "backup", "policies") == (1, "Error: ERR_SERVICE_NOT_ACTIVE: cold backup is disabled")
     served.loads._providers = None
