@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metaserver.backing_up import Backups
+from metaserver.handlers.absent import AbsentRpcs
 from metaserver.handlers.backing_up import BackupRpcs
 from metaserver.handlers.http import MetaRoutes
 from metaserver.handlers.loading import BulkLoadRpcs
@@ -39,7 +40,9 @@ from shared.pegasus.rpc import Rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures import backup as saved
 from shared.pegasus.structures import bulk_load as bulk
+from shared.pegasus.structures import duplication as dup
 from shared.pegasus.structures import meta_admin as admin
+from shared.pegasus.structures import partition_split as split
 from shared.pegasus.structures.base import HostPort
 from shared.pegasus.structures.meta_admin import UpdateConfigurationRequest
 
@@ -88,6 +91,7 @@ def rpc_table(service: MetaService, loads: BulkLoads, backups: Backups, *, is_co
     loading = BulkLoadRpcs(service, loads)
     saving = BackupRpcs(service, backups)
     replicas = ReplicaServerRpcs(service)
+    absent = AbsentRpcs(service)
     public: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
         "LIST_APPS": (admin.ListAppsRequest, admin.ListAppsResponse, meta.list_apps),
         "CREATE_APP": (admin.CreateAppRequest, admin.CreateAppResponse, meta.create_app),
@@ -148,6 +152,17 @@ def rpc_table(service: MetaService, loads: BulkLoads, backups: Backups, *, is_co
         "START_RESTORE": (saved.RestoreRequest, admin.CreateAppResponse, saving.start_restore),
         "QUERY_RESTORE_STATUS": (saved.QueryRestoreRequest, saved.QueryRestoreResponse, saving.query_restore),
         "CLEAR_BULK_LOAD": (bulk.ClearBulkLoadStateRequest, bulk.ClearBulkLoadStateResponse, loading.clear),
+        "ADD_DUPLICATION": (dup.DuplicationAddRequest, dup.DuplicationAddResponse, absent.add_duplication),
+        "MODIFY_DUPLICATION": (dup.DuplicationModifyRequest, dup.DuplicationModifyResponse, absent.modify_duplication),
+        "QUERY_DUPLICATION": (dup.DuplicationQueryRequest, dup.DuplicationQueryResponse, absent.query_duplication),
+        "LIST_DUPLICATION": (dup.DuplicationListRequest, dup.DuplicationListResponse, absent.list_duplication),
+        "START_PARTITION_SPLIT": (
+            split.StartPartitionSplitRequest,
+            split.StartPartitionSplitResponse,
+            absent.start_split,
+        ),
+        "CONTROL_PARTITION_SPLIT": (split.ControlSplitRequest, split.ControlSplitResponse, absent.control_split),
+        "QUERY_PARTITION_SPLIT": (split.QuerySplitRequest, split.QuerySplitResponse, absent.query_split),
     }
     return {
         **{f"RPC_CM_{name}": meta.leading(*signature) for name, signature in public.items()},

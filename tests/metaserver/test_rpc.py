@@ -12,7 +12,9 @@ from metaserver.storage import StoreError
 from shared.pegasus import calls
 from shared.pegasus.connection import Call
 from shared.pegasus.errors import RpcError
+from shared.pegasus.structures import duplication as dup
 from shared.pegasus.structures import meta_admin as admin
+from shared.pegasus.structures import partition_split as split
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.command import Command
 from shared.pegasus.structures.layer2 import AppStatus, QueryCfgRequest
@@ -87,7 +89,7 @@ async def test_an_unknown_or_dropped_table_is_not_routed(served):
 
 async def test_header_fields_do_not_matter_and_unknown_codes_are_said(served):
     with pytest.raises(RpcError) as failed:
-        await served.call(Call("RPC_CM_START_PARTITION_SPLIT", bytes, bytes), b"")
+        await served.call(Call("RPC_CM_START_RECOVERY", bytes, bytes), b"")
     assert failed.value.code == "ERR_HANDLER_NOT_FOUND"
 
 
@@ -117,6 +119,39 @@ async def test_a_follower_names_the_leader(tmp_path):
     assert (await follower.call(calls.CONTROL_META, admin.MetaControlRequest())).err == "ERR_FORWARD_TO_OTHERS"
     assert (await follower.report(1)).err == "ERR_FORWARD_TO_OTHERS"
     await follower.stop()
+
+
+# -- what the cluster does not have -----------------------------------------------------------------
+
+
+async def test_tools_that_ask_for_duplications_and_splits_are_told_that_there_are_none(served):
+    def call(name, request, response):
+        return Call(f"RPC_CM_{name}", request, response)
+
+    query = call("QUERY_DUPLICATION", dup.DuplicationQueryRequest, dup.DuplicationQueryResponse)
+    found = await served.call(query, dup.DuplicationQueryRequest("temp"))
+    assert (found.err, found.appid, list(found.entry_list)) == ("ERR_OK", 2, [])
+    assert (await served.call(query, dup.DuplicationQueryRequest("none"))).err == "ERR_APP_NOT_EXIST"
+    listing = call("LIST_DUPLICATION", dup.DuplicationListRequest, dup.DuplicationListResponse)
+    assert (await served.call(listing, dup.DuplicationListRequest("", 1))) == dup.DuplicationListResponse()
+
+    status = call("QUERY_PARTITION_SPLIT", split.QuerySplitRequest, split.QuerySplitResponse)
+    found = await served.call(status, split.QuerySplitRequest("temp"))
+    assert (found.err, found.hint_msg) == ("ERR_INVALID_STATE", "table 'temp' is not being split")
+
+
+@pytest.mark.parametrize(
+    ("name", "request_type", "response_type"),
+    [
+        ("ADD_DUPLICATION", dup.DuplicationAddRequest, dup.DuplicationAddResponse),
+        ("MODIFY_DUPLICATION", dup.DuplicationModifyRequest, dup.DuplicationModifyResponse),
+        ("START_PARTITION_SPLIT", split.StartPartitionSplitRequest, split.StartPartitionSplitResponse),
+        ("CONTROL_PARTITION_SPLIT", split.ControlSplitRequest, split.ControlSplitResponse),
+    ],
+)
+async def test_duplications_and_splits_are_refused_in_the_response(served, name, request_type, response_type):
+    answered = await served.call(Call(f"RPC_CM_{name}", request_type, response_type), request_type("temp"))
+    assert answered.err == "ERR_SERVICE_NOT_ACTIVE"
 
 
 # -- tables ---------------------------------------------------------------------------------------
