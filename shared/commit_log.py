@@ -31,7 +31,7 @@ from queue import SimpleQueue
 import structlog
 
 from shared.errors import StartupError
-from shared.kernel_sync import KernelSync
+from shared.kernel_writes import KernelWrites
 from shared.log_files import Piece, SegmentFiles
 from shared.log_segments import (
     BLOCK_BYTES,
@@ -98,7 +98,7 @@ class CommitLog:
         self._was_alone = True
         self._sync_s = QUICK_S
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._kernel: KernelSync | None = None
+        self._kernel: KernelWrites | None = None
         self._began_s = 0.0
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._outcomes: deque[OSError | None] = deque()
@@ -176,7 +176,7 @@ class CommitLog:
     def start(self) -> None:
         """Begin to take payloads, in a new segment; to be called on the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._kernel = KernelSync.open()
+        self._kernel = KernelWrites.open()
         if self._kernel is not None:
             self._kernel.start(self._loop, self._finish)
         self._begin_run()
@@ -293,18 +293,17 @@ class CommitLog:
             self._settle(self._write(job))
             if self._waiting:
                 self._flush_soon()
-        elif not (job.is_plain and self._sync_by_kernel(job.pieces[0])):
+        elif not (job.is_plain and self._write_by_kernel(job.pieces[0])):
             self._jobs.put(job)
 
-    def _sync_by_kernel(self, piece: Piece) -> bool:
+    def _write_by_kernel(self, piece: Piece) -> bool:
         """Whether the kernel will tell when a piece is on the disk; else the thread must see to it."""
-        if self._kernel is None:
+        if self._kernel is None or not self._files.is_direct:
             return False
         try:
-            self._files.write_unsynced(piece)
-            self._kernel.sync(self._files.descriptor)
+            self._kernel.write(self._files.descriptor, self._files.stage(piece))
         except OSError as error:
-            if error.errno == errno.EINVAL:  # this file system cannot
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # this system cannot
                 self._kernel.close()
                 self._kernel = None
             return False

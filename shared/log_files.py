@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.log_segments import SegmentName
+from shared.whole_blocks import Blocks, BlockStage
+
+STAGED_BYTES = 1 << 20
+"""The most that is written at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,25 @@ class SegmentFiles:
 
     Attributes:
         descriptor: The file that is being written; -1 before the first.
+        is_direct: Whether it is written past the system's cache, which halves what a sync costs.
     """
 
     def __init__(self, folder: Path, segment_bytes: int) -> None:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self.descriptor = -1
+        self.is_direct = hasattr(os, "O_DIRECT")
+        self._stage = BlockStage(STAGED_BYTES)
+        self._path = folder
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"log-files-{folder.name}")
         self._next: Future[None] | None = None
         for left in (folder / "next", folder / "spare"):
             if left.exists() and left.stat().st_size != segment_bytes:
                 left.unlink()
+
+    def stage(self, piece: Piece) -> Blocks:
+        """A piece of the file that is being written, at most `STAGED_BYTES`, for somebody else to write and sync."""
+        return self._stage.stage(piece.data, piece.offset)
 
     def write(self, pieces: Sequence[Piece], path_of: Callable[[int], Path]) -> None:
         """Write and sync pieces, one segment after the other.
@@ -65,33 +77,32 @@ class SegmentFiles:
             joined.append(piece.data)
         self._write_synced(joined, offset)
 
-    def write_unsynced(self, piece: Piece) -> None:
-        """Write a piece into the file that is being written, for somebody else to sync.
-
-        Raises:
-            OSError: It is not written.
-        """
-        _write_all(self.descriptor, piece.data, piece.offset)
-
     def _write_synced(self, parts: Sequence[bytes], offset: int) -> None:
-        if not parts:
-            return
         data = parts[0] if len(parts) == 1 else b"".join(parts)
-        if self._write_at_once(data, offset):
-            return
-        _write_all(self.descriptor, data, offset)
-        os.fsync(self.descriptor)
+        for start in range(0, len(data), STAGED_BYTES):
+            self._put_down(self._stage.stage(data[start : start + STAGED_BYTES], offset + start))
 
-    def _write_at_once(self, data: bytes, offset: int) -> bool:
-        """Write and sync with one system call, where the system has it: the thread must ask for its turn only once."""
-        if not hasattr(os, "RWF_DSYNC"):
-            return False
+    def _put_down(self, blocks: Blocks) -> None:
         try:
-            return os.pwritev(self.descriptor, [data], offset, os.RWF_DSYNC) == len(data)
+            write_durably(self.descriptor, blocks)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                return False
-            raise
+            if error.errno != errno.EINVAL or not self.is_direct:
+                raise
+            self.is_direct = False  # the file system says so late
+            os.close(self.descriptor)
+            self.descriptor = self._open()
+            write_durably(self.descriptor, blocks)
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        if self.is_direct:
+            try:
+                return os.open(self._path, flags | os.O_DIRECT)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self.is_direct = False
+        return os.open(self._path, flags)
 
     def prepare(self) -> None:
         """Have the next file ready soon, so that whoever writes first need not wait for it."""
@@ -111,7 +122,8 @@ class SegmentFiles:
             self._pool.submit(self._prepare).result()
         (self._folder / "next").rename(path)
         _sync_folder(self._folder)
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self._path = path
+        self.descriptor = self._open()
         self._next = self._pool.submit(self._prepare)
 
     def _prepare(self) -> None:
@@ -131,6 +143,7 @@ class SegmentFiles:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 left -= count
             os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # direct writes would have to drop it
 
     def release(self, path: Path) -> None:
         """Use a file again, or delete it; one after the other, so that after a crash only the younger come back."""
@@ -153,10 +166,29 @@ class SegmentFiles:
             self.descriptor = -1
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    rest = memoryview(data)
+def write_durably(descriptor: int, blocks: Blocks) -> None:
+    """Write blocks, and have them on the disk: with one system call, where the system has it.
+
+    Raises:
+        OSError: They may be there or not.
+    """
+    durably = getattr(os, "RWF_DSYNC", 0)
+    if durably:
+        try:
+            _write_all(descriptor, blocks, durably)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+        else:
+            return
+    _write_all(descriptor, blocks, 0)
+    os.fsync(descriptor)
+
+
+def _write_all(descriptor: int, blocks: Blocks, flags: int) -> None:
+    rest, offset = blocks.memory, blocks.offset
     while rest:
-        count = os.pwrite(descriptor, rest, offset)
+        count = os.pwritev(descriptor, [rest], offset, flags)
         rest, offset = rest[count:], offset + count
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import random
 from collections.abc import AsyncIterator, Callable
@@ -15,17 +16,19 @@ import pytest
 
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
-from shared.kernel_sync import KernelSync
+from shared.kernel_writes import KernelWrites
 from shared.log_files import SegmentFiles
 
 SMALL = 4096
 
 
-@pytest.fixture(params=["kernel", "thread"], autouse=True)
+@pytest.fixture(params=["kernel", "thread", "cached"], autouse=True)
 def syncing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs with syncs by the kernel, where there are such, and by a thread."""
+    """Every test runs with writes by the kernel, by a thread, and where a file system has no direct writes."""
     if request.param == "thread":
-        monkeypatch.setattr(KernelSync, "open", lambda: None)
+        monkeypatch.setattr(KernelWrites, "open", lambda: None)
+    if request.param == "cached":
+        monkeypatch.delattr(os, "O_DIRECT")
 
 
 @asynccontextmanager
@@ -191,7 +194,7 @@ async def test_a_write_that_fails_is_told_to_all_who_wait_and_later_ones_succeed
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwritev", failing)
-            patched.setattr(os, "pwrite", failing)
+            patched.setattr(KernelWrites, "write", failing)
             results = await asyncio.gather(*(append(log, b"lost %d" % n) for n in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [OSError] * 3
         await append(log, b"after")
@@ -220,10 +223,37 @@ async def test_a_file_that_could_not_be_made_ahead_is_made_when_it_is_needed(
 async def test_a_system_that_cannot_write_and_sync_at_once_does_it_in_two_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def unsupported(*arguments: object) -> int:
-        raise OSError(95, "Operation not supported")
+    write = os.pwritev
+
+    def unsupported(descriptor: int, parts: list[bytes], offset: int, flags: int) -> int:
+        if flags:
+            raise OSError(95, "Operation not supported")
+        return write(descriptor, parts, offset)
 
     monkeypatch.setattr(os, "pwritev", unsupported)
     async with running(tmp_path / "log") as log:
         await append(log, b"one")
     assert await replayed(tmp_path / "log") == [b"one"]
+
+
+async def test_a_file_system_that_refuses_direct_writes_gets_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write = os.pwritev
+
+    def refusing(descriptor: int, parts: list[bytes], offset: int, flags: int) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
+            raise OSError(22, "Invalid argument")
+        return write(descriptor, parts, offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", refusing)
+    async with running(tmp_path / "log") as log:
+        for payload in (b"one", b"two"):
+            await append(log, payload)
+    assert await replayed(tmp_path / "log") == [b"one", b"two"]
+
+
+async def test_large_and_small_payloads_share_a_segment(tmp_path: Path):
+    payloads = [random.Random(size).randbytes(size) for size in (10, 3_000_000, 1, 200_000, 4095, 4096, 1 << 20, 7)]
+    async with running(tmp_path / "log", 16 << 20) as log:
+        for payload in payloads:
+            await append(log, payload)
+    assert await replayed(tmp_path / "log", 16 << 20) == payloads
