@@ -235,7 +235,8 @@ class Replica:
                 given = self.give_decree()
                 return [Log(given)] if isinstance(given, int) else [Refuse(given)]
             case Logged(decree):
-                return self._logged(decree)
+                is_news = self.logged(decree)
+                return [Commit(self.last_committed)] if is_news else []
             case Assign(configuration):
                 return self._assign(configuration)
             case Granted(configuration):
@@ -282,11 +283,12 @@ class Replica:
         self.last_prepared += 1
         return self.last_prepared
 
-    def _logged(self, decree: int) -> list[Effect]:
+    def logged(self, decree: int) -> bool:
+        """What a `Logged` comes to, without the wrapping: whether more is committed now."""
         if decree <= self.last_committed:
-            return []
+            return False
         self.last_committed = min(decree, self.last_prepared)
-        return [Commit(self.last_committed)]
+        return True
 
     def _assign(self, configuration: Configuration) -> list[Effect]:
         if configuration.ballot < self.ballot or self.status is PartitionStatus.ERROR:

@@ -69,6 +69,10 @@ class Draft:
         """The expiry of a write that asks for one; 0 asks for the default."""
         return asked or (self.now + self.default_ttl if self.default_ttl else 0)
 
+    def header(self, asked: int) -> bytes:
+        """What stands before the data of a value whose write asks for an expiry."""
+        return encode_value(self.data_version, b"", self.expiry(asked) & 0xFFFF_FFFF, self.timetag)
+
     def put(self, key: bytes, data: bytes, expire: int) -> None:
         """Store a value under a raw key."""
         self.changes[key] = encode_value(self.data_version, data, expire & 0xFFFF_FFFF, self.timetag)

@@ -53,10 +53,16 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 QUICK_S = 0.0003
 """A disk that syncs within this time, in seconds, may be waited for in place when only one caller waits."""
 
+CROWD = 4
+TURNS = 3
+"""When so many were told at once, the next sync waits for so many turns of the loop: they come back with more, and one
+sync for all of them costs less than two for halves of them."""
+
 IN_PLACE_BYTES = 128 * 1024
 """The most that is copied to the system in place; more goes through the thread."""
 
 Done = Callable[[OSError | None], None]
+Bring = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class CommitLog:
         self._content_bytes = 0
         self._pieces: list[Piece] = []
         self._waiting: list[Done] = []
+        self._bringing: list[Bring] = []
         self._is_scheduled = False
         self._in_flight: _Job | None = None
         self._was_alone = True
@@ -213,6 +220,19 @@ class CommitLog:
             self._flush_soon()
         return self._name.number
 
+    def gather(self, bring: Bring) -> None:
+        """Have somebody called, once, who appends what has come until the next sync begins.
+
+        Whoever appends something every time it comes has it synced in many small pieces while the disk is busy; whoever
+        is asked for it when the disk is free has one large piece.
+
+        Args:
+            bring: Called on the loop; what it appends is part of that sync.
+        """
+        self._bringing.append(bring)
+        if self._in_flight is None:
+            self._flush_soon()
+
     def release(self, before: int) -> None:
         """Let go of all segments with lower numbers, soon: their payloads are not needed any more."""
         for number in sorted(self._segments):
@@ -223,7 +243,7 @@ class CommitLog:
 
     async def drained(self) -> None:
         """Wait until everything that was appended is on the disk, or failed."""
-        while self._is_scheduled or self._in_flight is not None or self._waiting:
+        while self._is_scheduled or self._in_flight is not None:
             idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
             await idle
@@ -281,7 +301,13 @@ class CommitLog:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        bringing, self._bringing = self._bringing, []
+        for bring in bringing:
+            bring()
         self._is_scheduled = False
+        if not self._waiting:
+            self._be_idle()
+            return
         self._end_block()
         job = _Job(self._pieces, self._waiting)
         self._pieces, self._waiting = [], []
@@ -291,7 +317,7 @@ class CommitLog:
         self._was_alone = is_alone
         if job.is_plain and is_alone and was_alone and self._sync_s < QUICK_S:
             self._settle(self._write(job))
-            if self._waiting:
+            if self._waiting or self._bringing:
                 self._flush_soon()
         elif not (job.is_plain and self._write_by_kernel(job.pieces[0])):
             self._jobs.put(job)
@@ -313,12 +339,19 @@ class CommitLog:
         self._finish(self._outcomes.popleft())
 
     def _finish(self, error: OSError | None) -> None:
-        """Tell who waited, and begin at once with what has come meanwhile: the disk works while answers are sent."""
-        self._settle(error)
-        if self._waiting and not self._is_scheduled and self._in_flight is None:
+        """Tell who waited, and begin again: when many were told, after they had a chance to come back with more."""
+        self._is_scheduled = True
+        told = self._settle(error)
+        self._flush_after(TURNS if told >= CROWD else 0)
+
+    def _flush_after(self, turns: int) -> None:
+        if turns:
+            assert self._loop is not None
+            self._loop.call_soon(self._flush_after, turns - 1)
+        else:
             self._flush()
 
-    def _settle(self, error: OSError | None) -> None:
+    def _settle(self, error: OSError | None) -> int:
         took_s = time.perf_counter() - self._began_s
         job, self._in_flight = self._in_flight, None
         assert job is not None
@@ -331,11 +364,15 @@ class CommitLog:
             self._begin_again()
         for done in waiting:
             done(error)
-        if not self._waiting:
-            idle, self._idle = self._idle, []
-            for future in idle:
-                if not future.done():
-                    future.set_result(None)
+        if not (self._waiting or self._bringing):
+            self._be_idle()
+        return len(waiting)
+
+    def _be_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for future in idle:
+            if not future.done():
+                future.set_result(None)
 
     def _begin_again(self) -> None:
         """What a failed sync has left in a file is unknown: go on in another, and claim no connection with it."""

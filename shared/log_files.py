@@ -177,7 +177,7 @@ def write_durably(descriptor: int, blocks: Blocks) -> None:
         try:
             _write_all(descriptor, blocks, durably)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                 raise
         else:
             return

@@ -92,7 +92,7 @@ def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes,
     if field != _PUT_VALUE or value_start + size != value_end or expiry_field != _PUT_EXPIRY or end != _END:
         return 0
     put = (key, data[value_start:value_end], expire, time.perf_counter_ns(), seqid, asker)
-    return stop if is_key(key) and partition.rounds.take_put(put) else 0
+    return stop if is_key(key) and partition.rounds.take_put(put, value_end - start) else 0
 
 
 def answer_puts(puts: Sequence[PlainPut], response: UpdateResponse | None, error: RpcError | None) -> None:

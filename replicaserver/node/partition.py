@@ -450,13 +450,8 @@ class Partition:
 
     def _draft(self) -> Draft:
         unix_s = self.around.unix_s()
-        return Draft(
-            rows=self.store,
-            data_version=self.data_version,
-            now=int(unix_s) - EPOCH,
-            timetag=make_timetag(int(unix_s * 1_000_000)),
-            default_ttl=self.settings.default_ttl,
-        )
+        now, timetag = int(unix_s) - EPOCH, make_timetag(int(unix_s * 1_000_000))
+        return Draft(self.store, self.data_version, now, timetag, self.settings.default_ttl)
 
     def _accountant(self, name: str) -> Callable[[Waiting, Any], None]:
         """What counts a write of one kind when it is answered."""
@@ -483,13 +478,15 @@ class Partition:
     def _answer_puts(self, puts: Sequence[PlainPut], response: UpdateResponse | None, error: RpcError | None) -> None:
         """Count plain puts as an accountant counts the others, and answer them."""
         if response is not None:
-            now_ns, unit, observe = time.perf_counter_ns(), self.write_unit, self.put_latency.observe
+            now_ns, unit = time.perf_counter_ns(), self.write_unit
             size = units = 0
+            took_ns = []
             for key, value, _, started_ns, _, _ in puts:
                 written = len(key) + len(value)
                 size += written
                 units += 1 if written <= unit else -(-written // unit)
-                observe(now_ns - started_ns)
+                took_ns.append(now_ns - started_ns)
+            self.put_latency.observe_all(took_ns)
             self.put_requests.value += len(puts)
             self.committed.value += len(puts)
             self.put_bytes.value += size

@@ -1,8 +1,9 @@
 """Writes of one partition, taken together in rounds: decide all that wait, log them as one record, answer.
 
-While one round is on its way to the disk, the next gathers. Within a round every operation sees what those before it
-will have written; between rounds everything that was answered is on disk and visible, and nothing else is. A round that
-cannot be stored fails all its writes, and the replica with them: none of them was acknowledged.
+While the disk is busy the next round gathers; it is decided when the log is about to sync. Within a round every
+operation sees what those before it will have written; between rounds everything that was answered is on disk and
+visible, and nothing else is. A round that cannot be stored fails all its writes, and the replica with them: none of
+them was acknowledged.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import structlog
 
-from replicaserver.replica import Logged, Replica
+from replicaserver.replica import Replica
 from replicaserver.rows import Identity
 from replicaserver.storage.journal import ReplicaLog
 from replicaserver.storage.rocks import StoreError
@@ -50,19 +51,37 @@ class Waiting(Pending):
     Attributes:
         operation: Decides what is written; see `replicaserver.writes`.
         shares_decree: Whether it may have the same decree as its neighbours.
-        account: Told about the answer, for metrics; None for work of our own, which has no decree.
+        account: Told about the answer, for metrics; None for work of our own.
+        is_own: It is work of our own, which has no decree.
     """
 
-    __slots__ = ("account", "cost", "operation", "request", "shares_decree", "started_ns")
+    __slots__ = ("account", "cost", "is_own", "operation", "request", "shares_decree", "started_ns")
 
     def __init__(self, operation: Operation, request: Any, account: Account | None, *, shares_decree: bool) -> None:
         super().__init__()
         self.operation = operation
         self.request = request
         self.account = account
+        self.is_own = account is None
         self.shares_decree = shares_decree
         self.started_ns = time.perf_counter_ns()
         self.cost = Cost()
+
+
+class _Run:
+    """Plain puts that came one after the other, with nothing else between them.
+
+    Attributes:
+        size: Of their requests, in bytes.
+    """
+
+    __slots__ = ("puts", "size")
+    is_own: ClassVar = False
+    shares_decree: ClassVar = True
+
+    def __init__(self) -> None:
+        self.puts: list[PlainPut] = []
+        self.size = 0
 
 
 class _Round:
@@ -112,7 +131,9 @@ class Rounds:
         self._draft = draft
         self._failed = failed
         self._answer_puts = answer_puts
-        self._queue: deque[Waiting | PlainPut] = deque()
+        self._queue: deque[Waiting | _Run] = deque()
+        self._run: _Run | None = None
+        self._waiting = 0
         self._is_writing = False
         self._is_held = False
         self._is_closed = False
@@ -125,19 +146,29 @@ class Rounds:
         Raises:
             RpcError: ERR_CAPACITY_EXCEEDED when too many wait already, ERR_INVALID_STATE when the replica is closed.
         """
-        if len(self._queue) >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise RpcError(ErrorCode.ERR_CAPACITY_EXCEEDED, "too many writes are waiting")
         waiting = Waiting(operation, request, account, shares_decree=shares_decree)
         self._add(waiting)
         return waiting
 
-    def take_put(self, put: PlainPut) -> bool:
-        """Take a plain put, whose key is one; whether there is room for it."""
-        if self._is_closed or len(self._queue) >= MAX_WAITING:
+    def take_put(self, put: PlainPut, size: int) -> bool:
+        """Take a plain put, whose key is one; whether there is room for it.
+
+        Args:
+            put: The put.
+            size: Of its request, in bytes.
+        """
+        run = self._run
+        if self._is_closed or self._waiting >= MAX_WAITING:
             return False
-        self._queue.append(put)
-        if not self._is_writing and not self._is_held:
+        if run is None or run.size >= MAX_ROUND_BYTES or len(run.puts) >= MAX_ROUND_WRITES:
+            run = self._run = _Run()
+            self._queue.append(run)
             self._start()
+        run.puts.append(put)
+        run.size += size
+        self._waiting += 1
         return True
 
     def own(self, work: Callable[[Draft], T]) -> asyncio.Future[T]:
@@ -170,7 +201,7 @@ class Rounds:
             yield
         finally:
             self._is_held = False
-            if self._queue and not self._is_writing:
+            if self._queue:
                 self._start()
 
     def _idleness(self) -> asyncio.Future[None]:
@@ -179,40 +210,40 @@ class Rounds:
         return waiter
 
     def _start(self) -> None:
-        self._is_writing = True
-        self._loop.call_soon(self._begin)
+        if not (self._is_writing or self._is_held):
+            self._is_writing = True
+            self._log.gather(self._begin)
 
     def _add(self, waiting: Waiting) -> None:
         if self._is_closed:
             raise RpcError(ErrorCode.ERR_INVALID_STATE, "the replica is closed")
         self._queue.append(waiting)
-        if not self._is_writing and not self._is_held:
-            self._start()
+        self._run = None
+        self._waiting += 1
+        self._start()
 
     def _begin(self) -> None:
-        draft, queue = self._draft(), self._queue
-        taken = _Round()
+        draft, queue, taken = self._draft(), self._queue, _Round()
+        self._run = None
         shared = 0
         while queue and taken.writes < MAX_ROUND_WRITES and taken.size < MAX_ROUND_BYTES:
-            waiting = queue[0]
-            if isinstance(waiting, Waiting) and waiting.account is None:
-                queue.popleft()
-                self._do_own(waiting, draft, taken)
+            first = queue[0]
+            if first.is_own:
+                self._do_own(self._pop(), draft, taken)
                 continue
-            shares_decree = isinstance(waiting, tuple) or waiting.shares_decree
-            if not (shared and shares_decree):
+            if not (shared and first.shares_decree):
                 if not self._core.has_room:
                     break
-                given = self._give_decree()
-                if not given:
+                given = self._core.give_decree()
+                if not isinstance(given, int):
+                    self._refuse(self._pop(), RpcError(given))
                     continue
                 taken.decree = given
-                shared = given if shares_decree else 0
-            if isinstance(waiting, tuple):
-                self._take_puts(draft, taken)
+                shared = given if first.shares_decree else 0
+            if isinstance(first, _Run):
+                self._take_run(self._pop(), draft, taken)
             else:
-                queue.popleft()
-                self._decide(waiting, draft, taken)
+                self._decide(self._pop(), draft, taken)
         if not (taken.answers or taken.decree):
             self._finish()
             return
@@ -220,20 +251,22 @@ class Rounds:
             draft.notes["decree"] = taken.decree
         self._log.submit(draft.changes, draft.notes, functools.partial(self._stored, taken))
 
-    def _take_puts(self, draft: Draft, taken: _Round) -> None:
-        """Take plain puts off the queue, as many as there are one after the other."""
-        queue, put, expiry = self._queue, draft.put, draft.expiry
-        room, size = MAX_ROUND_WRITES - taken.writes, taken.size
-        puts: list[PlainPut] = []
-        while queue and isinstance(one := queue[0], tuple) and len(puts) < room and size < MAX_ROUND_BYTES:
-            queue.popleft()
-            key, value, asked = one[:3]
-            put(key, value, expiry(asked))
-            size += len(key) + len(value)
-            puts.append(one)
-        taken.writes += len(puts)
-        taken.size = size
-        taken.puts.append((taken.decree, puts))
+    def _pop(self) -> Any:
+        first = self._queue.popleft()
+        self._waiting -= len(first.puts) if isinstance(first, _Run) else 1
+        return first
+
+    def _take_run(self, run: _Run, draft: Draft, taken: _Round) -> None:
+        """Put the rows of plain puts into a round."""
+        changes, headers = draft.changes, dict[int, bytes]()
+        for key, value, asked, _, _, _ in run.puts:
+            header = headers.get(asked)
+            if header is None:
+                header = headers[asked] = draft.header(asked)
+            changes[key] = header + value
+        taken.writes += len(run.puts)
+        taken.size += run.size
+        taken.puts.append((taken.decree, run.puts))
 
     def _decide(self, waiting: Waiting, draft: Draft, taken: _Round) -> None:
         """Let a write of a client decide what it writes."""
@@ -258,17 +291,11 @@ class Rounds:
         else:
             taken.writes += 1
 
-    def _give_decree(self) -> int:
-        """The decree of the write at the head of the queue; 0 when it was refused, and is off the queue."""
-        given = self._core.give_decree()
-        if isinstance(given, int):
-            return given
-        refused = self._queue.popleft()
-        if isinstance(refused, tuple):
-            self._answer_puts([refused], None, RpcError(given))
+    def _refuse(self, refused: Waiting | _Run, error: RpcError) -> None:
+        if isinstance(refused, _Run):
+            self._answer_puts(refused.puts, None, error)
         else:
-            refused.listener(None, RpcError(given))
-        return 0
+            refused.listener(None, error)
 
     def _stored(self, taken: _Round, error: StoreError | None) -> None:
         if error is None:
@@ -282,13 +309,13 @@ class Rounds:
             for waiting, _ in taken.answers:
                 waiting.listener(None, refusal)
         if self._queue and not self._is_held:
-            self._begin()
+            self._log.gather(self._begin)
         else:
             self._finish()
 
     def _answer(self, taken: _Round) -> None:
         if taken.decree:
-            self._core.step(Logged(taken.decree))
+            self._core.logged(taken.decree)
         for decree, puts in taken.puts:
             self._answer_puts(puts, updated(self._who, decree), None)
         for waiting, response in taken.answers:

@@ -8,12 +8,12 @@ are put into a file of their own before the log lets go of them, and wait there 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from replicaserver.log_records import Origin, Record, RecordError, decode_record
 from replicaserver.storage.folders import sync_folder, write_durably
-from replicaserver.storage.rocks import Batch, RocksStore
+from replicaserver.storage.rocks import RocksStore
 from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
 
@@ -21,21 +21,10 @@ BATCH_ROWS = 10_000
 
 _LENGTH = struct.Struct("<I")
 
-Changes = Mapping[bytes, bytes | None]
-
 
 def origin_of(gpid: Gpid, store: RocksStore) -> Origin:
     """What the records of a store say where they come from."""
     return Origin(gpid, store.identity)
-
-
-def batch_of(store: RocksStore, changes: Changes, notes: Mapping[str, int]) -> Batch:
-    """The changes and notes of a record, for `RocksStore.apply`."""
-    batch = store.batch()
-    batch.apply(changes)
-    for name, value in notes.items():
-        batch.note(name, value)
-    return batch
 
 
 def decode_from(place: object, payload: bytes) -> Record:
@@ -90,7 +79,7 @@ class CatchUp:
             self._store.persist(self._number)
 
     def _apply(self) -> None:
-        self._store.apply(batch_of(self._store, self._changes, self._notes))
+        self._store.apply(self._changes, self._notes)
         self._changes, self._notes = {}, {}
 
 

@@ -16,8 +16,8 @@ from typing import TypeVar
 import structlog
 
 from replicaserver.log_records import Origin, encode_caught_up, encode_record
-from replicaserver.storage.catching_up import CatchUp, Changes, LeftRecords, batch_of, decode_from, origin_of
-from replicaserver.storage.rocks import RocksStore, StallError, StoreError
+from replicaserver.storage.catching_up import CatchUp, LeftRecords, decode_from, origin_of
+from replicaserver.storage.rocks import Changes, Notes, RocksStore, StallError, StoreError
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
@@ -61,7 +61,11 @@ class ReplicaLog:
         """The oldest segment of the log with changes that may not be in the store's files; None for none."""
         return min((held for held in (self._oldest, self._leaving) if held is not None), default=None)
 
-    def submit(self, changes: Changes, notes: Mapping[str, int], done: Done) -> None:
+    def gather(self, bring: Callable[[], None]) -> None:
+        """Have somebody called, once, when the log is about to sync: what is submitted then is part of it."""
+        self._journal.gather(bring)
+
+    def submit(self, changes: Changes, notes: Notes, done: Done) -> None:
         """Store changes; one call at a time.
 
         Args:
@@ -86,9 +90,9 @@ class ReplicaLog:
         if self._oldest is None:
             self._oldest = self._in_flight
 
-    def _apply(self, changes: Changes, notes: Mapping[str, int], done: Done) -> None:
+    def _apply(self, changes: Changes, notes: Notes, done: Done) -> None:
         try:
-            self._store.apply(batch_of(self._store, changes, notes), at_once=True)
+            self._store.apply(changes, notes, at_once=True)
         except StallError:
             self._apply_later(changes, notes, done)
         except StoreError as error:
@@ -96,10 +100,10 @@ class ReplicaLog:
         else:
             self._end(None, done)
 
-    def _apply_later(self, changes: Changes, notes: Mapping[str, int], done: Done) -> None:
+    def _apply_later(self, changes: Changes, notes: Notes, done: Done) -> None:
         def apply() -> StoreError | None:
             try:
-                self._store.apply(batch_of(self._store, changes, notes))
+                self._store.apply(changes, notes)
             except StoreError as error:
                 return error
             return None
@@ -174,6 +178,7 @@ class Journal:
         self.loop = asyncio.get_running_loop()
         self._log = commit_log
         self._segment = 0
+        self.gather = commit_log.gather
         self._replicas: set[ReplicaLog] = set()
         self._trimming: asyncio.Task[None] | None = None
         self._is_stuck = False

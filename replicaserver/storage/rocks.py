@@ -50,6 +50,8 @@ _WOULD_WAIT = "Result incomplete"
 
 T = TypeVar("T")
 Row = tuple[bytes, bytes]
+Changes = Mapping[bytes, bytes | None]
+Notes = Mapping[str, int]
 
 _COMPRESSIONS: Mapping[str, Callable[[], DBCompressionType]] = {
     "none": DBCompressionType.none,
@@ -109,31 +111,6 @@ class Durable:
     decree: int
     compacted_s: int
     logged: int = 0
-
-
-class Batch:
-    """Changes that are stored together or not at all."""
-
-    __slots__ = ("_store", "put", "remove", "rows")
-
-    def __init__(self, store: RocksStore) -> None:
-        self._store = store  # not its column family: whoever holds that keeps a closed store locked
-        self.rows = WriteBatch(raw_mode=True)
-        self.put: Callable[[bytes, bytes], None] = self.rows.put
-        self.remove: Callable[[bytes], None] = self.rows.delete
-
-    def note(self, name: str, value: int) -> None:
-        """Change what the store knows of its replica."""
-        self.rows.put(name.encode(), b"%d" % value, self._store._meta_handle)
-
-    def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
-        """Put and remove rows; None removes."""
-        put, remove = self.put, self.remove
-        for key, stored in changes.items():
-            if stored is None:
-                remove(key)
-            else:
-                put(key, stored)
 
 
 def _guarded(work: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -241,30 +218,40 @@ class RocksStore:
 
         return _guarded(read)
 
-    def batch(self) -> Batch:
-        """An empty batch for `apply` or `write`."""
-        return Batch(self)
-
-    def apply(self, batch: Batch, *, at_once: bool = False) -> None:
-        """Store a batch in memory; it is lost in a crash unless `persist` comes first.
+    def apply(self, changes: Changes, notes: Notes, *, at_once: bool = False) -> None:
+        """Store changes in memory, all or none; they are lost in a crash unless `persist` comes first.
 
         Args:
-            batch: What changes; it is used up.
+            changes: Stored values by raw key, None for a removed row.
+            notes: What the store shall know of its replica.
             at_once: Do not wait for the engine's own work, which may take long.
 
         Raises:
-            StallError: It cannot be stored at once.
-            StoreError: It is not stored.
+            StallError: They cannot be stored at once.
+            StoreError: They are not stored.
         """
-        _guarded(self._db.write, batch.rows, self._in_memory_at_once if at_once else self._in_memory)
+        batch = self._batch(changes, notes)
+        _guarded(self._db.write, batch, self._in_memory_at_once if at_once else self._in_memory)
 
-    def write(self, batch: Batch) -> None:
-        """Store a batch; it is on disk when this returns.
+    def write(self, changes: Changes, notes: Notes) -> None:
+        """Store changes, all or none; they are on disk when this returns.
 
         Raises:
-            StoreError: It is not stored.
+            StoreError: They are not stored.
         """
-        _guarded(self._db.write, batch.rows, self._synced)
+        _guarded(self._db.write, self._batch(changes, notes), self._synced)
+
+    def _batch(self, changes: Changes, notes: Notes) -> WriteBatch:
+        batch = WriteBatch(raw_mode=True)
+        put, remove = batch.put, batch.delete
+        for key, stored in changes.items():
+            if stored is None:
+                remove(key)
+            else:
+                put(key, stored)
+        for name, value in notes.items():
+            put(name.encode(), b"%d" % value, self._meta_handle)
+        return batch
 
     # -- what it knows of its replica ---------------------------------------------------------------
 
@@ -283,11 +270,10 @@ class RocksStore:
         identity = self._noted("identity")
         if identity is None:
             identity = secrets.randbits(62)
-            batch = self.batch()
-            batch.note("identity", identity)
+            notes = {"identity": identity}
             if self._noted("data_version") is None:
-                batch.note("data_version", DATA_VERSION)
-            self.write(batch)
+                notes["data_version"] = DATA_VERSION
+            self.write({}, notes)
         return identity
 
     def _noted(self, name: str) -> int | None:
@@ -295,7 +281,7 @@ class RocksStore:
         return None if text is None else int(text)
 
     def noted(self, name: str) -> int:
-        """A number that was noted with `Batch.note`; 0 when there is none."""
+        """A number that was noted; 0 when there is none."""
         return self._noted(name) or 0
 
     # -- long operations; each blocks its thread -------------------------------------------------------
@@ -359,9 +345,7 @@ class RocksStore:
             StoreError: It failed; what is noted is what was.
         """
         self.flush()
-        batch = self.batch()
-        batch.note(LOGGED, logged)
-        self.write(batch)
+        self.write({}, {LOGGED: logged})
 
     def set_options(self, options: Mapping[str, str]) -> None:
         """Change options of RocksDB that may change while it is open.

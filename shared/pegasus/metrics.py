@@ -69,6 +69,17 @@ class Percentile:
             self._samples[self._next] = sample
             self._next = (self._next + 1) % WINDOW
 
+    def observe_all(self, samples: Sequence[int]) -> None:
+        """Add samples, as `observe` adds one."""
+        end = self._next + len(samples)
+        if len(self._samples) < WINDOW or end >= WINDOW:
+            for sample in samples:
+                self.observe(sample)
+            return
+        self._changed = True
+        self._samples[self._next : end] = array.array("q", samples)
+        self._next = end
+
     def compute(self) -> bool:
         """Publish the percentiles of the samples present.
 

@@ -260,13 +260,18 @@ class _RpcSpeaker:
             if self._unsent_bytes >= FLUSH_BYTES:
                 self._flush()
         self._flushes = False
-        self._flush()
-        return data[position:]
+        if self._unsent:
+            self._flush()
+        return data[position:] if position < size else b""
 
     def answer(self, reply: bytes) -> None:
         """Reply to what a shortcut took."""
         self._pending -= 1
-        self._add(reply)
+        self._unsent.append(reply)
+        self._unsent_bytes += len(reply)
+        if not self._flushes:
+            self._flushes = True
+            self._connection.server.flush_soon(self)
         if self._waiting:
             self.proceed()
 

@@ -288,9 +288,7 @@ async def test_a_partition_with_rows_is_kept_and_serves_on(served: Served, meta:
 
 async def test_rows_of_a_bulk_load_count_as_written(served: Served, meta: Meta):
     await assigned(served, meta)
-    batch = served.partition().store.batch()
-    batch.put(KEY, b"row")
-    served.partition().store.write(batch)
+    served.partition().store.write({KEY: b"row"}, {})
     await propose(served, meta, FIRST, ConfigType.REMOVE)
     assert (await served.call("put", UpdateRequest(KEY, b"again"))).error == 0
     assert [update.type for update in meta.updates] == [ConfigType.ASSIGN_PRIMARY]

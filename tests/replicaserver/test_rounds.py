@@ -20,9 +20,9 @@ async def test_writes_that_come_together_go_to_the_disk_together(served: Served,
     store = served.partition().store
     batches, apply = [], store.apply
 
-    def count(batch, **how) -> None:
-        batches.append(batch)
-        apply(batch, **how)
+    def count(changes, notes, **how) -> None:
+        batches.append(changes)
+        apply(changes, notes, **how)
 
     monkeypatch.setattr(store, "apply", count)
     await asyncio.gather(*(served.call("put", UpdateRequest(KEY, b"%d" % n)) for n in range(200)))

@@ -95,6 +95,41 @@ async def test_all_who_come_in_one_turn_of_the_loop_share_a_sync(tmp_path: Path)
     assert await replayed(tmp_path / "log", 1 << 20) == [b"%d" % n for n in range(500)]
 
 
+async def test_a_crowd_that_comes_back_at_once_shares_every_sync(tmp_path: Path):
+    async def client(log: CommitLog, turns: int) -> None:
+        for number in range(50):
+            await append(log, b"%d" % number)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    async with running(tmp_path / "log", 1 << 20) as log:
+        await asyncio.gather(*(client(log, number % 2) for number in range(8)))
+        assert log.syncs < 60
+
+
+async def test_who_gathers_is_asked_once_when_the_disk_is_free(tmp_path: Path):
+    events: list[str] = []
+
+    def saying(event: str) -> Callable[[OSError | None], None]:
+        return lambda _error: events.append(event)
+
+    async with running(tmp_path / "log", 1 << 20) as log:
+
+        def bring() -> None:
+            events.append("asked")
+            log.append(b"second", saying("second"))
+
+        log.append(b"first", saying("first"))
+        await asyncio.sleep(0)  # it is on its way to the disk
+        log.gather(bring)
+        await log.drained()
+        log.gather(lambda: events.append("asked, and had nothing"))
+        await log.drained()
+        assert events == ["first", "asked", "second", "asked, and had nothing"]
+        assert log.syncs == 2
+    assert await replayed(tmp_path / "log", 1 << 20) == [b"first", b"second"]
+
+
 async def test_callers_are_told_in_the_order_in_which_they_came(tmp_path: Path):
     told: list[int] = []
 

@@ -14,10 +14,7 @@ from shared.pegasus.keys import encode_value
 
 
 def fill(store: RocksStore, *keys: bytes) -> None:
-    batch = store.batch()
-    for key in keys:
-        batch.put(key, b"value of " + key)
-    store.write(batch)
+    store.write({key: b"value of " + key for key in keys}, {})
 
 
 def test_rows_are_read_in_the_order_of_their_keys(store: RocksStore):
@@ -83,13 +80,9 @@ def damage(folder: Path) -> None:
         file.write(b"nonsense" * 16)
 
 
-def test_a_batch_puts_and_removes_together(store: RocksStore):
+def test_rows_are_put_and_removed_together(store: RocksStore):
     fill(store, b"a")
-    batch = store.batch()
-    batch.apply({b"a": None, b"b": b"2"})
-    batch.note("decree", 7)
-    assert store.get(b"a") == b"value of a"
-    store.write(batch)
+    store.write({b"a": None, b"b": b"2"}, {"decree": 7})
     assert (store.get(b"a"), store.get(b"b"), store.durable().decree) == (None, b"2", 7)
 
 
@@ -100,10 +93,7 @@ def test_a_new_store_has_data_version_1(store: RocksStore):
 def test_what_was_written_is_there_after_it_is_opened_again(tmp_path: Path, store_settings: StoreSettings):
     first = RocksStore(tmp_path / "rdb", store_settings)
     fill(first, b"a")
-    batch = first.batch()
-    batch.note("decree", 3)
-    batch.note("ballot", 2)
-    first.write(batch)
+    first.write({}, {"decree": 3, "ballot": 2})
     first.close()
     again = RocksStore(tmp_path / "rdb", store_settings)
     assert again.get(b"a") == b"value of a"
@@ -125,11 +115,9 @@ def test_a_damaged_store_does_not_open(tmp_path: Path, store_settings: StoreSett
 
 def test_a_closed_store_refuses(tmp_path: Path, store_settings: StoreSettings):
     store = RocksStore(tmp_path / "rdb", store_settings)
-    batch = store.batch()
-    batch.put(b"a", b"")
     store.close()
     with pytest.raises(StoreError, match="closed"):
-        store.write(batch)
+        store.write({b"a": b""}, {})
     with pytest.raises(StoreError, match="closed"):
         store.read(b"", 1)
 

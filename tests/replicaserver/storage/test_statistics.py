@@ -68,10 +68,7 @@ def test_counters_go_on_when_a_store_is_opened_again():
 def test_a_real_store_counts_what_it_does(store: RocksStore):
     metrics, statistics = replica(), Statistics()
     for _ in range(2):
-        batch = store.batch()
-        for number in range(1000):
-            batch.put(b"%06d" % number, b"x" * 100)
-        store.write(batch)
+        store.write({b"%06d" % number: b"x" * 100 for number in range(1000)}, {})
         store.flush()
     for number in range(100):
         store.get(b"%06d" % number)
