@@ -341,8 +341,11 @@ class CommitLog:
     def _finish(self, error: OSError | None) -> None:
         """Tell who waited, and begin again: when many were told, after they had a chance to come back with more."""
         self._is_scheduled = True
-        told = self._settle(error)
-        self._flush_after(TURNS if told >= CROWD else 0)
+        turns = TURNS if self._in_flight is not None and len(self._in_flight.waiting) >= CROWD else 0
+        try:
+            self._settle(error)
+        finally:  # who was told wrongly harms nobody else
+            self._flush_after(turns)
 
     def _flush_after(self, turns: int) -> None:
         if turns:
@@ -351,7 +354,7 @@ class CommitLog:
         else:
             self._flush()
 
-    def _settle(self, error: OSError | None) -> int:
+    def _settle(self, error: OSError | None) -> None:
         took_s = time.perf_counter() - self._began_s
         job, self._in_flight = self._in_flight, None
         assert job is not None
@@ -366,7 +369,6 @@ class CommitLog:
             done(error)
         if not (self._waiting or self._bringing):
             self._be_idle()
-        return len(waiting)
 
     def _be_idle(self) -> None:
         idle, self._idle = self._idle, []

@@ -254,7 +254,7 @@ async def test_a_disk_that_fails_fails_the_writes_until_it_has_room_and_no_read(
 
     with monkeypatch.context() as broken:
         broken.setattr(log_files(served), "write", full)
-        broken.setattr(log_files(served), "write_unsynced", full)
+        broken.setattr(log_files(served), "stage", full)
         assert await served.error("put", refused) == ErrorCode.ERR_DISK_IO_ERROR
         assert await served.error("incr", IncrRequest(KEY, 1)) == ErrorCode.ERR_DISK_IO_ERROR
         assert (await served.call("get", KEY)).value == b"val"
