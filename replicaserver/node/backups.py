@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -108,6 +109,7 @@ class Backups:
         counter("backup_started_count").value += 1
         partition.metrics.gauge("backup_running_count").value += 1
         checkpoint = self._node.folder(partition) / f"backup.{request.backup_id}"
+        started_s = time.monotonic()
         try:
             provider = self._providers.get(request.policy.backup_provider_type)
             if provider is None:
@@ -125,6 +127,8 @@ class Backups:
             shown.info("backup is complete", bytes=backup.size)
         finally:
             partition.metrics.gauge("backup_running_count").value -= 1
+            longest = partition.metrics.gauge("backup_max_duration_ms")
+            longest.value = max(longest.value, int((time.monotonic() - started_s) * 1000))
             folders.delete(checkpoint)
 
     def _send(
@@ -136,6 +140,7 @@ class Backups:
         files = sorted(path for path in checkpoint.iterdir() if path.is_file())
         backup.size = sum(path.stat().st_size for path in files)
         counter = partition.metrics.counter
+        largest = partition.metrics.gauge("backup_file_upload_max_bytes")
         gone = 0
 
         def sent(size: int) -> None:
@@ -151,6 +156,7 @@ class Backups:
             md5 = provider.upload(path, f"{target}/{path.name}", sent)
             listed.append({"name": path.name, "size": path.stat().st_size, "md5": md5})
             counter("backup_file_upload_successful_count").value += 1
+            largest.value = max(largest.value, path.stat().st_size)
             log.info("backup progress", gpid=str(partition.gpid), percent=backup.progress // 10)
         described = {
             "files": listed,

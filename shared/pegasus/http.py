@@ -419,5 +419,7 @@ def parse_json_object(body: bytes, defaults: Mapping[str, str | int]) -> dict[st
         if name in value:
             if type(value[name]) is not type(default):
                 raise InvalidParameters("invalid request structure")
+            if isinstance(default, int) and not -(1 << 31) <= value[name] < 1 << 31:  # the members are int32
+                raise InvalidParameters("invalid request structure")
             known[name] = value[name]
     return known

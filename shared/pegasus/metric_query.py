@@ -116,12 +116,15 @@ def answer(
 
 def _entity(entity: Entity, query: Query) -> bytes:
     """The text of an entity; empty when none of its metrics is asked for."""
-    asked = (query.fields, query.metrics)
+    wanted = query.metrics.intersection(entity.metrics)  # not all that was named: it is kept, and may be very long
+    if query.metrics and not wanted:
+        return b""
+    asked = (query.fields, wanted)
     metrics: list[Metric] = [*entity.numbers, *entity.distributions]
     numbers, distributions = entity.numbers, entity.distributions
     if query.metrics:
-        numbers = [metric for metric in numbers if metric.prototype.name in query.metrics]
-        distributions = [metric for metric in distributions if metric.prototype.name in query.metrics]
+        numbers = [metric for metric in numbers if metric.prototype.name in wanted]
+        distributions = [metric for metric in distributions if metric.prototype.name in wanted]
         metrics = [*numbers, *distributions]
     values: list[Number] = [metric.value for metric in numbers] if "value" in query.fields else []
     for distribution in distributions:

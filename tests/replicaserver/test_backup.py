@@ -67,6 +67,15 @@ async def test_a_backup_is_what_was_committed_when_it_began(served: Served, tmp_
     assert await served.metric("backup_successful_count") == 1
 
 
+async def test_how_long_a_backup_took_and_its_largest_file_are_measured(served: Served, tmp_path: Path):
+    await served.table()
+    await served.call("put", UpdateRequest(KEY, b"val"))
+    await back_up(served)
+    sent = [path.stat().st_size for path in (tmp_path / "files" / FOLDER).iterdir() if path.name != "backup_metadata"]
+    assert await served.metric("backup_file_upload_max_bytes") == max(sent)
+    assert await eventually(lambda: served.metric("backup_max_duration_ms"), lambda elapsed: elapsed > 0)
+
+
 async def test_a_table_made_from_a_backup_has_its_rows(served: Served):
     await served.table()
     for _ in range(3):  # several ballots and decrees

@@ -253,7 +253,17 @@ def test_a_body_with_all_known_members_or_only_known_ones_is_accepted(body, memb
 
 @pytest.mark.parametrize(
     "body",
-    [b'{"app":"t","scenario":"x"}', b'{"count":"0"}', b'{"count":true}', b'{"count":1.5}', b"[]", b"", b"{", b'"x"'],
+    [
+        b'{"app":"t","scenario":"x"}',
+        b'{"count":"0"}',
+        b'{"count":true}',
+        b'{"count":1.5}',
+        b'{"count":2147483648}',
+        b"[]",
+        b"",
+        b"{",
+        b'"x"',
+    ],
 )
 def test_any_other_body_is_an_invalid_request_structure(body):
     with pytest.raises(InvalidParameters, match=r"^invalid request structure$"):

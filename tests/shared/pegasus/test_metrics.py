@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.pegasus import metric_query
 from shared.pegasus.metric_catalog import ENTITY_TYPES, Prototype, prototypes
-from shared.pegasus.metric_query import Identity, answer, prometheus
+from shared.pegasus.metric_query import Identity, Query, answer, prometheus
 from shared.pegasus.metrics import Counter, Entity, Gauge, Percentile, Registry
 
 WHO = Identity(cluster="onebox", role="replica", host="node1.example", port=34801)
@@ -125,6 +126,11 @@ def test_one_matching_attribute_is_enough(registry: Registry) -> None:
 def test_only_the_named_metrics_are_shown(registry: Registry) -> None:
     [entity] = ask(registry, ids="app_5", metrics="a_counter, a_ratio,,")
     assert [metric["name"] for metric in entity["metrics"]] == ["a_counter", "a_ratio"]
+
+
+def test_names_of_metrics_that_there_are_not_are_not_kept(registry: Registry) -> None:
+    query = Query.parse("GET", {"metrics": ",".join(f"none-{n}" for n in range(1000))})
+    assert not any(metric_query._entity(entity, query) or entity.templates for entity in registry.entities())
 
 
 def test_all_filters_must_pass(registry: Registry) -> None:
