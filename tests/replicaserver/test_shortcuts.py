@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -116,7 +116,7 @@ class Pair:
 async def pair(tmp_path: Path, clock: Clock, flags: dict[str, str]) -> AsyncIterator[Pair]:
     quick = await start(tmp_path / "quick", clock, flags)
     slow = await start(tmp_path / "slow", clock, flags)
-    slow.server._server.shortcut = None
+    slow.server._server.service = replace(slow.server._server.service, shortcut=None)
     pair = Pair(quick, slow, (await Client.of(quick), await Client.of(slow)))
     yield pair
     for client, served in zip(pair.clients, (quick, slow), strict=True):

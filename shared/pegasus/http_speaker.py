@@ -1,0 +1,89 @@
+"""HTTP on a connection: requests are answered one after the other, in the order they came in (specification §2.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+
+import structlog
+
+from shared.errors import Problem
+from shared.pegasus.http import HttpReader, HttpRequest, Response
+from shared.pegasus.routes import Router
+from shared.pegasus.speaker import Carrier
+
+__all__ = ["HttpSpeaker"]
+
+log = structlog.get_logger("shared.pegasus.http_speaker")
+
+MAX_WAITING_HTTP = 256
+
+
+class HttpSpeaker:
+    """Answers HTTP requests one after the other, in the order in which they came (§2.1)."""
+
+    def __init__(self, connection: Carrier, router: Router) -> None:
+        self._connection = connection
+        self._router = router
+        self._reader = HttpReader()
+        self._waiting: deque[HttpRequest] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def receive(self, data: bytes) -> None:
+        self._waiting.extend(self._reader.feed(data))
+        if self._reader.wants_continue and not self._waiting and self._task is None:
+            self._reader.wants_continue = False
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.proceed()
+
+    def proceed(self) -> None:
+        connection = self._connection
+        if self._task is None and self._waiting and connection.can_write:
+            self._task = asyncio.ensure_future(self._answer_waiting())
+        elif self._task is None and self._reader.error is not None:
+            log.debug("connection closed", peer=connection.peer, reason=self._reader.error)
+            connection.close()
+        connection.read_on(connection.can_write and len(self._waiting) < MAX_WAITING_HTTP and not self._reader.error)
+
+    def is_idle(self) -> bool:
+        return self._task is None
+
+    def close(self) -> None:
+        """The client is gone: the answer under way is finished, the rest is dropped."""
+        self._waiting.clear()
+
+    async def _answer_waiting(self) -> None:
+        while self._waiting and self._connection.can_write:
+            request = self._waiting.popleft()
+            response = await self._answer(request)
+            self._connection.write(response.encode())
+        self._task = None
+        if self._waiting or self._reader.error:
+            self.proceed()
+        else:
+            self._connection.settled()
+
+    async def _answer(self, request: HttpRequest) -> Response:
+        started = time.perf_counter()
+        try:
+            response = self._router.find(request)(request)
+            if not isinstance(response, Response):
+                response = await response
+        except Problem as problem:
+            response = Response.text(problem.message, problem.status)
+        except Exception as error:
+            request_id = secrets.token_hex(8)
+            log.error("an HTTP call failed", path=request.path, request_id=request_id, exc_info=error)
+            response = Response.text(f"internal error, request id {request_id}", 500)
+        log.debug(
+            "request",
+            method=request.method,
+            target=request.target,
+            status=response.status,
+            bytes=len(response.body),
+            ms=round((time.perf_counter() - started) * 1000, 3),
+            peer=self._connection.peer,
+        )
+        return response
