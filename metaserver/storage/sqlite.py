@@ -13,6 +13,7 @@ import orjson
 from metaserver.metadata import Backup, BackupPolicy, Change, Load, Metadata, Partition, Table
 from metaserver.storage import StoreError
 from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
+from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.bulk_load import BulkLoadStatus
 from shared.pegasus.structures.layer2 import AppStatus
@@ -118,6 +119,13 @@ class SqliteStore:
         return cls(connection, writer)
 
     async def load(self) -> Metadata:
+        try:
+            return await self._load()
+        except (sqlite3.Error, ValueError) as error:
+            await self.close()  # a connection that is left open keeps the process from ending
+            raise StartupError(f"cannot read the metadata: {error}; put metaserver.db back from a copy") from error
+
+    async def _load(self) -> Metadata:
         async with self._connection.execute("SELECT last_app_id FROM cluster") as rows:
             ((last_app_id,),) = await rows.fetchall()
         partitions: dict[int, list[Partition]] = {}

@@ -76,6 +76,23 @@ async def test_a_file_that_is_no_database_is_a_clear_start_up_error(tmp_path):
         await SqliteStore.open(tmp_path / "meta.db")
 
 
+async def test_damage_within_the_file_is_a_clear_start_up_error(tmp_path):
+    first = await SqliteStore.open(tmp_path / "meta.db")
+    await first.commit(Change.of_table(TABLE))
+    await first.close()
+    with (tmp_path / "meta.db").open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    store = await SqliteStore.open(tmp_path / "meta.db")
+    with pytest.raises(
+        StartupError, match=r"cannot read the metadata: .*malformed; put metaserver.db back from a copy"
+    ):
+        await store.load()
+    again = await SqliteStore.open(tmp_path / "meta.db")  # it was closed
+    await again.close()
+
+
 async def test_a_file_of_a_newer_release_is_refused(tmp_path):
     with sqlite3.connect(tmp_path / "meta.db") as connection:
         connection.execute("PRAGMA user_version = 1000")
