@@ -90,13 +90,13 @@ class RrdbHandlers:
     def get(self, key: bytes, request: Request) -> Any:
         """GET: the hot path, answered in one go from what RocksDB has."""
         partition = self._partitions.get((request.app_id, request.partition_index))
-        if partition is None or not partition.reads_plainly or request.is_backup_request:
+        if partition is None or not partition.admission.reads_plainly or request.is_backup_request:
             return self._admitted_get(key, request)
         return answer_get(partition, key)
 
     async def _admitted_get(self, key: bytes, request: Request) -> bytes | NoReply:
         partition = self._partition(request)
-        refused = await partition.admit_read(request)
+        refused = await partition.admission.admit_read(request)
         if refused is not None:
             return refused
         answer = answer_get(partition, key)
@@ -186,7 +186,7 @@ def answer_get(partition: Partition, key: bytes) -> bytes:
     partition.get_bytes.value += size
     partition.expired_values.value += usage.expired
     partition.read_units.value += 1 if size <= partition.read_unit else -(-size // partition.read_unit)
-    partition.read_bucket.consume(size)
+    partition.admission.read_bucket.consume(size)
     elapsed = time.perf_counter_ns() - started
     partition.get_latency.observe(elapsed)
     if elapsed > partition.slow_ns or size > partition.large_get:

@@ -58,9 +58,9 @@ class Shortcuts:
         partition = self._partitions.get((app_id, index))
         if partition is None:
             return 0
-        if call == _PUT_CALL and partition.writes_plainly:
+        if call == _PUT_CALL and partition.admission.writes_plainly:
             return _put(partition, data, start + _FRONT_BYTES, stop, seqid, asker)
-        if call == _GET_CALL and partition.reads_plainly:
+        if call == _GET_CALL and partition.admission.reads_plainly:
             return _get(partition, data, start + _FRONT_BYTES, stop, seqid, asker)
         return 0
 
@@ -78,7 +78,7 @@ def _get(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes,
 
 def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes, asker: Asker) -> int:
     """Take a PUT whose arguments stand in a place; where it ends, 0 for another shape."""
-    if stop - start > partition.max_write_bytes:
+    if stop - start > partition.admission.max_write_bytes:
         return 0
     field, key_size = _read_put(data, start)
     start += _PUT_BYTES

@@ -70,7 +70,7 @@ class BulkLoader:
 
     def opened(self, partition: Partition) -> None:
         """Refuse writes to a replica that was opened in the middle of a load, until the load is added."""
-        partition.is_ingesting = partition.store.noted(INGESTING) != partition.store.noted(INGESTED)
+        partition.admission.is_ingesting = partition.store.noted(INGESTING) != partition.store.noted(INGESTED)
 
     @property
     def running(self) -> int:
@@ -95,7 +95,7 @@ class BulkLoader:
             return BulkLoadResponse(ErrorCode.ERR_BUSY, request.pid, request.app_name)
         for effect in load.state.command(wanted):
             await self._carry_out(effect, partition, load, request)
-        if wanted in _ENDED and partition.is_ingesting and load.task is None:
+        if wanted in _ENDED and partition.admission.is_ingesting and load.task is None:
             await self._clean_up(partition)  # a load that a crash interrupted is given up
         return self._answer(request, load.state)
 
@@ -254,7 +254,7 @@ class BulkLoader:
         load_id = identify(metadata)
         shown = log.bind(gpid=str(partition.gpid), files=len(metadata.files))
         partition.metrics.counter("bulk_load_ingesting_count").value += 1
-        partition.is_ingesting = True
+        partition.admission.is_ingesting = True
         try:
             if partition.store.noted(INGESTED) != load_id:
                 await partition.note(INGESTING, load_id)
@@ -274,7 +274,7 @@ class BulkLoader:
             load.state.ingested(is_done=True)
             shown.info("bulk load has added its files", rows=partition.store.measure("estimate-num-keys"))
         finally:
-            partition.is_ingesting = False
+            partition.admission.is_ingesting = False
 
     async def _add(self, partition: Partition, load: _Load, metadata: BulkLoadMetadata) -> None:
         files = [self._folder(partition) / file.name for file in metadata.files]
@@ -290,7 +290,7 @@ class BulkLoader:
             draft.notes.update({INGESTING: 0, INGESTED: 0})
 
         await partition.rounds.own(forget)
-        partition.is_ingesting = False
+        partition.admission.is_ingesting = False
         await asyncio.get_running_loop().run_in_executor(self._executor, folders.delete, self._folder(partition))
 
     async def close(self) -> None:

@@ -226,7 +226,7 @@ class Node:
             here = [partition for partition in self.partitions.values() if partition.disk_tag == disk.tag]
             failed = [partition for partition in here if partition.core.has_failed]
             for partition in here:
-                partition.disk_status = DiskStatus.SPACE_INSUFFICIENT if is_full else DiskStatus.NORMAL
+                partition.admission.disk_status = DiskStatus.SPACE_INSUFFICIENT if is_full else DiskStatus.NORMAL
             if not is_full and free > MENDING_BYTES + sum(2 * partition.log.unpersisted_bytes for partition in failed):
                 for partition in failed:
                     await partition.mend()

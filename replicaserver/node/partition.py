@@ -1,4 +1,4 @@
-"""A replica that is open on this node: who may read and write it, and what that counts as (§11.1, §11.4)."""
+"""A replica that is open on this node: how it is read and written, and what that counts as (§11.4)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import structlog
 
 from replicaserver import writes
 from replicaserver.compaction import ManualCompaction
+from replicaserver.node.admission import Admission
 from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
 from replicaserver.replica import Configuration, Effect, LogFailed, LogMended, Message, Replica, SaveBallot
@@ -23,17 +24,15 @@ from replicaserver.storage.journal import Journal
 from replicaserver.storage.rocks import RocksStore, StoreError
 from replicaserver.storage.statistics import Statistics
 from replicaserver.table_settings import TableSettings
-from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
 from replicaserver.writes import Draft
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
+from shared.pegasus.errors import RocksdbError, RpcError
 from shared.pegasus.flags import Flags
-from shared.pegasus.framing import MAX_BODY_BYTES, Request
+from shared.pegasus.framing import Request
 from shared.pegasus.keys import EPOCH, make_timetag
 from shared.pegasus.metrics import Counter, Registry
-from shared.pegasus.rpc import NO_REPLY, NoReply
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo
-from shared.pegasus.structures.metadata import DiskStatus, PartitionStatus
+from shared.pegasus.structures.metadata import PartitionStatus
 from shared.pegasus.structures.rrdb import UpdateResponse
 
 log = structlog.get_logger("replicaserver.partition")
@@ -79,9 +78,7 @@ class Partition:
         log: Puts writes on disk.
         compaction: How far a manual compaction is.
         response_end: What the edge ends every reading response with; it writes it once.
-        reads_plainly: Reads need no further look: this is the primary, and nothing limits them.
-        writes_plainly: The same of writes that are not too large.
-        max_write_bytes: A write whose request is larger is too large.
+        admission: Who may read and write it now.
     """
 
     def __init__(self, gpid: Gpid, app: AppInfo, store: RocksStore, around: Surroundings, disk: str) -> None:
@@ -90,8 +87,6 @@ class Partition:
         self.app = app
         self.store = store
         self.disk_tag = disk
-        self._disk_status = DiskStatus.NORMAL
-        self.max_write_bytes = around.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES
         self.around = around
         self.data_version = durable.data_version
         self.core = Replica(
@@ -109,11 +104,9 @@ class Partition:
         self.metrics = around.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
-        self._is_ingesting = False
+        self.admission = Admission(gpid.partition_index, self.core, around.flags, self.metrics, around.unix_s)
         self.response_end = b""
         self.settings = TableSettings()
-        self.reads_plainly = False
-        self.writes_plainly = False
         self._count_metrics()
         self.describe(app)
 
@@ -138,20 +131,13 @@ class Partition:
         """Take the table's present description: its environment variables act from now on."""
         before, self.app = self.settings, app
         self.settings = settings = before.updated(app.envs)
-        count = app.partition_count
-        self.read_throttler = Throttler(settings.read_throttle, count)
-        self.write_throttler = Throttler(settings.write_throttle, count)
-        self.write_size_throttler = Throttler(settings.write_size_throttle, count)
-        self.backup_throttler = Throttler(settings.backup_throttle, count)
-        if settings.read_size_throttle != before.read_size_throttle or not hasattr(self, "read_bucket"):
-            self.read_bucket = ByteBucket(settings.read_size_throttle, count, self.around.unix_s())
         if settings.slow_query_ms is not None:
             self.slow_ns = settings.slow_query_ms * 1_000_000
         else:
             self.slow_ns = self.around.flags.integer("rocksdb_slow_query_threshold_ns")
         if settings.usage_scenario != before.usage_scenario or settings.write_buffer_bytes != before.write_buffer_bytes:
             self._tune()
-        self._look_at_gates()
+        self.admission.describe(settings, app.partition_count)
 
     def _tune(self) -> None:
         """Fit the engine to how the table is used (§9.1)."""
@@ -177,7 +163,7 @@ class Partition:
         for effect in effects:
             if isinstance(effect, SaveBallot):
                 self.note("ballot", effect.ballot)
-        self._look_at_gates()
+        self.admission.look()
         return effects
 
     def note(self, name: str, value: int) -> asyncio.Future[None]:
@@ -198,46 +184,10 @@ class Partition:
         self.step(LogMended())
         log.info("a replica takes writes again", gpid=str(self.gpid))
 
-    def _look_at_gates(self) -> None:
-        settings = self.settings
-        unlimited = Throttle()
-        is_open = self.core.is_primary and settings.deny is None and not settings.validate_partition_hash
-        self.reads_plainly = (
-            is_open and settings.read_throttle == unlimited and settings.read_size_throttle == unlimited
-        )
-        self.writes_plainly = (
-            is_open
-            and settings.write_throttle == unlimited
-            and settings.write_size_throttle == unlimited
-            and self.core.writing_error() is None
-            and self._disk_status is DiskStatus.NORMAL
-            and not self._is_ingesting
-        )
-
-    @property
-    def is_ingesting(self) -> bool:
-        """Files of a bulk load are being added: writes are refused."""
-        return self._is_ingesting
-
-    @is_ingesting.setter
-    def is_ingesting(self, is_ingesting: bool) -> None:
-        self._is_ingesting = is_ingesting
-        self._look_at_gates()
-
-    @property
-    def disk_status(self) -> DiskStatus:
-        """Whether there is room for more."""
-        return self._disk_status
-
-    @disk_status.setter
-    def disk_status(self, status: DiskStatus) -> None:
-        self._disk_status = status
-        self._look_at_gates()
-
     async def begin_anew(self) -> None:
         """Forget the ballot of the table that a restored store was taken from, and what else was noted of it."""
         self.core.configuration = Configuration()
-        self._look_at_gates()
+        self.admission.look()
         self.compaction = ManualCompaction()
         await self.rounds.own(lambda draft: draft.notes.update({"ballot": 0, "compacted_s": 0}))
 
@@ -255,65 +205,16 @@ class Partition:
         Raises:
             RpcError: It is not admitted.
         """
-        if self.reads_plainly and not request.is_backup_request:
+        if self.admission.reads_plainly and not request.is_backup_request:
             return self._read(operation, value, name)
         return self._admitted_read(operation, value, request, name)
 
     async def _admitted_read(self, operation: Read, value: Any, request: Request, name: str) -> Any:
-        refused = await self.admit_read(request)
+        refused = await self.admission.admit_read(request)
         if refused is not None:
             return refused
         answer = self._read(operation, value, name)
         return await answer if asyncio.isfuture(answer) else answer
-
-    async def admit_read(self, request: Request) -> NoReply | None:
-        """Let a read pass, in the order of §11.1; what is returned is the answer of one that does not.
-
-        Raises:
-            RpcError: It is refused with an error.
-        """
-        settings = self.settings
-        if settings.deny is not None and settings.deny.reads:
-            if settings.deny.is_silent:
-                return NO_REPLY
-            raise RpcError(ErrorCode.ERR_INVALID_STATE, "reads are denied")
-        self._check_owner(request)
-        if self.core.status not in (PartitionStatus.PRIMARY, PartitionStatus.SECONDARY):
-            raise RpcError(ErrorCode.ERR_INVALID_STATE, f"the replica is {self.core.status.name.lower()}")
-        if request.is_backup_request:
-            self.metrics.counter("backup_requests").value += 1
-            passes = await self._throttle(self.backup_throttler.judge, 1, request, "backup")
-            if not passes:
-                return NO_REPLY
-        elif not await self._throttle(self.read_throttler.judge, 1, request, "read"):
-            raise RpcError(ErrorCode.ERR_BUSY, "too many reads")
-        verdict, wait_ms = self.read_bucket.judge(self.around.unix_s(), request.timeout_ms)
-        if verdict is Verdict.REJECT:
-            self.metrics.counter("throttling_rejected_read_requests").value += 1
-            await asyncio.sleep(wait_ms / 1000)
-            raise RpcError(ErrorCode.ERR_BUSY, "too many bytes read")
-        error = self.core.reading_error()
-        if error is not None:
-            raise RpcError(error)
-        return None
-
-    async def _throttle(
-        self, judge: Callable[[int, float, int], tuple[Verdict, int]], units: int, request: Request, name: str
-    ) -> bool:
-        verdict, wait_ms = judge(units, self.around.unix_s(), request.timeout_ms)
-        if verdict is Verdict.PASS:
-            return True
-        word = "rejected" if verdict is Verdict.REJECT else "delayed"
-        self.metrics.counter(f"throttling_{word}_{name}_requests").value += 1
-        await asyncio.sleep(wait_ms / 1000)
-        return verdict is Verdict.DELAY
-
-    def _check_owner(self, request: Request) -> None:
-        if (
-            self.settings.validate_partition_hash
-            and request.partition_hash % self.app.partition_count != self.gpid.partition_index
-        ):
-            raise RpcError(ErrorCode.ERR_PARENT_PARTITION_MISUSED, "the key belongs to another partition")
 
     def _read(self, operation: Read, value: Any, name: str) -> Any:
         started = time.perf_counter_ns()
@@ -338,7 +239,7 @@ class Partition:
             self.read_units.value += writes.capacity_units(usage.bytes_, self.read_unit)
         elapsed = time.perf_counter_ns() - started_ns
         self.metrics.percentile(f"{name}_latency_ns").observe(elapsed)
-        self.read_bucket.consume(usage.bytes_)
+        self.admission.read_bucket.consume(usage.bytes_)
         if elapsed > self.slow_ns or self._is_abnormal(name, usage):
             self.abnormal_reads.value += 1
             log.info(
@@ -401,52 +302,18 @@ class Partition:
         Raises:
             RpcError: It is not admitted.
         """
-        if self.writes_plainly and len(request.arguments) <= self.max_write_bytes:
+        admission = self.admission
+        if admission.writes_plainly and len(request.arguments) <= admission.max_write_bytes:
             return self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree)
         return self._admitted_write(operation, value, request, name, shares_decree)
 
     async def _admitted_write(
         self, operation: Operation, value: Any, request: Request, name: str, shares_decree: bool
     ) -> Any:
-        refused = await self.admit_write(request)
+        refused = await self.admission.admit_write(request)
         if refused is not None:
             return refused
         return await self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree)
-
-    async def admit_write(self, request: Request) -> NoReply | None:
-        """Let a write pass, in the order of §11.1; what is returned is the answer of one that does not.
-
-        Raises:
-            RpcError: It is refused with an error.
-        """
-        deny = self.settings.deny
-        if deny is not None and deny.writes:
-            if deny.is_silent:
-                return NO_REPLY
-            raise RpcError(ErrorCode.ERR_INVALID_STATE, "writes are denied")
-        self._check_write(request)
-        for throttler, units in ((self.write_throttler, 1), (self.write_size_throttler, len(request.arguments))):
-            if not await self._throttle(throttler.judge, units, request, "write"):
-                raise RpcError(ErrorCode.ERR_BUSY, "too many writes")
-        return None
-
-    def _check_write(self, request: Request) -> None:
-        flags = self.around.flags
-        limit = flags.integer("max_allowed_write_size")
-        if limit and len(request.arguments) > limit:
-            self.metrics.counter("write_size_exceed_threshold_requests").value += 1
-            raise RpcError(ErrorCode.ERR_INVALID_DATA, f"a write of more than {limit} bytes")
-        self._check_owner(request)
-        if not self.core.is_primary:
-            raise RpcError(ErrorCode.ERR_INVALID_STATE, "not the primary")
-        if self.disk_status is not DiskStatus.NORMAL and flags.boolean("reject_write_when_disk_insufficient"):
-            raise RpcError(ErrorCode.ERR_DISK_INSUFFICIENT, "the disk is nearly full")
-        if self.is_ingesting:
-            self.metrics.counter("bulk_load_ingestion_rejected_write_requests").value += 1
-            raise RpcError(ErrorCode.ERR_OPERATION_DISABLED, "files of a bulk load are being added")
-        error = self.core.writing_error()
-        if error is not None:
-            raise RpcError(error)
 
     def _draft(self) -> Draft:
         unix_s = self.around.unix_s()
@@ -495,7 +362,7 @@ class Partition:
 
     def is_untouched(self) -> bool:
         """Whether it is certain that nothing was ever written here, by clients or by a bulk load."""
-        if self.core.last_prepared > 0 or self.core.last_committed > 0 or self.is_ingesting:
+        if self.core.last_prepared > 0 or self.core.last_committed > 0 or self.admission.is_ingesting:
             return False
         try:
             return not self.store.read(b"", 1)
@@ -522,7 +389,7 @@ class Partition:
 
     async def close(self) -> None:
         """Finish the writes under way and close the store."""
-        self.reads_plainly = self.writes_plainly = False
+        self.admission.close()
         self.core.status = PartitionStatus.INACTIVE
         await self.rounds.close()
         try:

@@ -369,7 +369,7 @@ async def test_a_crash_while_files_are_added_leaves_the_replica_closed_to_writes
 async def test_a_load_that_a_crash_interrupted_can_be_given_up(served: Served):
     await served.table()
     await served.partition().note("ingesting", 5)
-    served.partition().is_ingesting = True
+    served.partition().admission.is_ingesting = True
     await command(served, S.CANCELED)
     assert (await served.call("put", UpdateRequest(encode_key(b"h", b""), b""))).error == 0
     assert served.partition().store.noted("ingesting") == 0

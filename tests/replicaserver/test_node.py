@@ -42,7 +42,7 @@ async def test_a_disk_that_fills_up_takes_no_writes_until_there_is_room(
     with monkeypatch.context() as full:
         full.setattr(DataFolder, "measure", lambda _disk: (1000, 99))
         await served.server.node.look_at_disks()
-        assert served.partition().disk_status is DiskStatus.SPACE_INSUFFICIENT
+        assert served.partition().admission.disk_status is DiskStatus.SPACE_INSUFFICIENT
         assert await served.error("put", PUT) == ErrorCode.ERR_DISK_INSUFFICIENT
         full.setattr(DataFolder, "measure", lambda _disk: (1000, 100))
         await served.server.node.look_at_disks()

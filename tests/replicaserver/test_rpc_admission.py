@@ -125,7 +125,7 @@ async def test_a_write_that_is_too_large_is_refused(served: Served):
 
 async def test_a_nearly_full_disk_takes_no_writes_unless_it_must(served: Served):
     await served.table()
-    served.partition().disk_status = DiskStatus.SPACE_INSUFFICIENT
+    served.partition().admission.disk_status = DiskStatus.SPACE_INSUFFICIENT
     assert await served.error("put", PUT) == ErrorCode.ERR_DISK_INSUFFICIENT
     assert (await served.call("get", KEY)).error == 1
     served.server.flags.update("reject_write_when_disk_insufficient", "false")
@@ -134,7 +134,7 @@ async def test_a_nearly_full_disk_takes_no_writes_unless_it_must(served: Served)
 
 async def test_while_files_are_added_writes_are_refused(served: Served):
     await served.table()
-    served.partition().is_ingesting = True
+    served.partition().admission.is_ingesting = True
     assert await served.error("put", PUT) == ErrorCode.ERR_OPERATION_DISABLED
     assert await served.metric("bulk_load_ingestion_rejected_write_requests") == 1
 
