@@ -204,7 +204,7 @@ class ReplicaServer:
             name="metric keeper",
         )
         self.resources.callback(keeper.cancel)
-        Measurements(self.node, lambda: len(self._server.connections), lambda: loader.running)
+        Measurements(self.node, lambda: len(self._server.connections), loader.look)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
         process = Introspection(self.registry, self._pprof, lambda: identity, lambda: self.link.is_synced)
         return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from shared.pegasus.http import parse_int
+
 _SUFFIXES = {"K": 1024, "M": 1024 * 1024}
-_UINT32 = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +71,16 @@ def parse_size_throttle(text: str) -> Throttle:
 def _units(text: str) -> int:
     digits, factor = (text[:-1], _SUFFIXES[text[-1]]) if text and text[-1] in _SUFFIXES else (text, 1)
     units = _unsigned(digits, shown=text if factor == 1 else digits) * factor
-    if units >= 2**63:
+    if units >= 2**64:
         raise ValueError(f"'{digits}' result is overflow")
     return units
 
 
 def _unsigned(text: str, shown: str | None = None) -> int:
-    if re.fullmatch(r"[0-9]+", text) is None or int(text) >= _UINT32:
-        raise ValueError(f"'{text if shown is None else shown}' should be an unsigned integer")
-    return int(text)
+    try:
+        return parse_int(text, 64, is_signed=False)
+    except ValueError:
+        raise ValueError(f"'{text if shown is None else shown}' should be an unsigned integer") from None
 
 
 class Verdict(Enum):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,23 @@ class _Load:
     stop: threading.Event = field(default_factory=threading.Event)
     task: asyncio.Task[None] | None = None
     behind: bool = False
+    began_s: float = 0.0
+    adding_since_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadsNow:
+    """The bulk loads of a node at a moment.
+
+    Attributes:
+        running: How many replicas are being loaded.
+        longest_ms: How long the oldest of them has been going on.
+        longest_ingestion_ms: How long the oldest has been adding its files; 0 when none does.
+    """
+
+    running: int = 0
+    longest_ms: int = 0
+    longest_ingestion_ms: int = 0
 
 
 class _DamagedError(Exception):
@@ -72,10 +90,13 @@ class BulkLoader:
         """Refuse writes to a replica that was opened in the middle of a load, until the load is added."""
         partition.admission.is_ingesting = partition.store.noted(INGESTING) != partition.store.noted(INGESTED)
 
-    @property
-    def running(self) -> int:
-        """How many replicas are being loaded."""
-        return sum(load.state.status is not BulkLoadStatus.INVALID for load in self._loads.values())
+    def look(self) -> LoadsNow:
+        """Which loads there are now."""
+        now_s = time.monotonic()
+        running = [load for load in self._loads.values() if load.state.status is not BulkLoadStatus.INVALID]
+        longest_s = max((now_s - load.began_s for load in running if load.began_s), default=0.0)
+        adding_s = max((now_s - load.adding_since_s for load in running if load.adding_since_s), default=0.0)
+        return LoadsNow(len(running), int(longest_s * 1000), int(adding_s * 1000))
 
     # -- commands -------------------------------------------------------------------------------------
 
@@ -113,6 +134,7 @@ class BulkLoader:
         match effect:
             case Effect.DOWNLOAD:
                 await self._stop(load)
+                load.began_s = load.began_s or time.monotonic()
                 load.stop = threading.Event()
                 load.task = asyncio.create_task(self._download(partition, load, request))
             case Effect.STOP:
@@ -120,6 +142,7 @@ class BulkLoader:
             case Effect.INGEST:
                 load.task = asyncio.create_task(self._ingest(partition, load))
             case Effect.CLEAN_UP:
+                load.began_s = 0.0
                 await self._clean_up(partition)
 
     async def _stop(self, load: _Load) -> None:
@@ -254,6 +277,7 @@ class BulkLoader:
         load_id = identify(metadata)
         shown = log.bind(gpid=str(partition.gpid), files=len(metadata.files))
         partition.metrics.counter("bulk_load_ingesting_count").value += 1
+        load.adding_since_s = time.monotonic()
         partition.admission.is_ingesting = True
         try:
             if partition.store.noted(INGESTED) != load_id:
@@ -274,6 +298,7 @@ class BulkLoader:
             load.state.ingested(is_done=True)
             shown.info("bulk load has added its files", rows=partition.store.measure("estimate-num-keys"))
         finally:
+            load.adding_since_s = 0.0
             partition.admission.is_ingesting = False
 
     async def _add(self, partition: Partition, load: _Load, metadata: BulkLoadMetadata) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from replicaserver.node.bulk_loader import LoadsNow
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Partition
 from shared.pegasus.errors import ErrorCode
@@ -37,10 +38,10 @@ class Measurements:
     Args:
         node: The replicas.
         sessions: How many connections are open.
-        loads: How many replicas are being loaded from files.
+        loads: Which replicas are being loaded from files.
     """
 
-    def __init__(self, node: Node, sessions: Callable[[], int], loads: Callable[[], int]) -> None:
+    def __init__(self, node: Node, sessions: Callable[[], int], loads: Callable[[], LoadsNow]) -> None:
         self._node = node
         self._sessions = sessions
         self._loads = loads
@@ -73,7 +74,10 @@ class Measurements:
         server.counter("moved_error_replicas").value = counts.moved_errors
         server.gauge("replica_garbage_dirs").value = sum(len(disk.left_over("gar")) for disk in node.disks)
         server.gauge("replica_error_dirs").value = sum(len(disk.left_over("err")) for disk in node.disks)
-        server.gauge("bulk_load_running_count").value = self._loads()
+        loads = self._loads()
+        server.gauge("bulk_load_running_count").value = loads.running
+        server.gauge("bulk_load_max_duration_ms").value = loads.longest_ms
+        server.gauge("bulk_load_ingestion_max_duration_ms").value = loads.longest_ingestion_ms
         server.gauge("network_server_sessions").value = self._sessions()
         server.gauge("rdb_block_cache_mem_usage_bytes").value = node.store_settings.block_cache.get_usage()
         buffers = node.store_settings.write_buffers

@@ -206,6 +206,21 @@ async def test_rows_of_files_become_rows_of_the_table(served: Served, tmp_path: 
     assert (put.error, put.decree) == (0, 2)  # the load had the first
 
 
+async def test_how_long_a_load_has_been_going_on_is_measured_until_it_is_over(served: Served, tmp_path: Path):
+    prepare(tmp_path)
+    await served.table()
+    await until(served, S.DOWNLOADING, lambda answer: answer.total_download_progress == 100)
+
+    async def measured() -> int:
+        return await served.metric("bulk_load_max_duration_ms", "server")
+
+    first = await eventually(measured, lambda ms: ms > 0)
+    assert await eventually(measured, lambda ms: ms > first)
+    assert await served.metric("bulk_load_ingestion_max_duration_ms", "server") == 0
+    await load(served)
+    assert await measured() == 0
+
+
 async def test_rows_of_files_win_over_rows_that_were_there(served: Served, tmp_path: Path):
     prepare(tmp_path)
     await served.table()

@@ -23,6 +23,14 @@ def test_every_partition_has_its_share_and_one_more(text: str, units: int, wait_
     assert throttler.throttle.delay.wait_ms == wait_ms
 
 
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [("4294967296*delay*100", 2**32), ("0x10*delay*100", 16), (f"{2**44 - 1}M*delay*100", 2**64 - 2**20)],
+)
+def test_whatever_a_metaserver_accepts_acts(text: str, units: int):
+    assert Throttler(parse_throttle(text), partition_count=1).throttle.delay == Rule(units, 100)
+
+
 def test_both_rules_can_stand_together():
     assert parse_throttle("10*delay*100,20K*reject*200") == Throttle(Rule(10, 100), Rule(20480, 200))
 
@@ -38,6 +46,7 @@ def test_both_rules_can_stand_together():
         ("*delay*100", "'' should be an unsigned integer"),
         ("-20K*delay*100", "'-20' should be an unsigned integer"),
         ("20K*delay*-100", "'-100' should be an unsigned integer"),
+        (f"{2**44}M*delay*100", f"'{2**44}' result is overflow"),
         ("20A*delay", "The field count of '20A*delay' separated by '*' must be 3"),
         ("2K**delay*100", "The field count of '2K**delay*100' separated by '*' must be 3"),
         ("20K*pass*100", "'pass' should be 'delay' or 'reject'"),
