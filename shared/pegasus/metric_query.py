@@ -13,6 +13,7 @@ import orjson
 
 from shared.pegasus.metric_catalog import Prototype, Role
 from shared.pegasus.metrics import PERCENTILES, Entity, Metric, Number, Percentile, Registry
+from shared.pegasus.printer import pretty
 
 HEAD_FIELDS = ("type", "name", "unit", "desc")
 ALL_FIELDS = frozenset((*HEAD_FIELDS, "value", *PERCENTILES))
@@ -101,7 +102,7 @@ def answer(
     try:
         query = Query.parse(method, arguments)
     except ValueError as error:
-        return 400, f'{{\n    "error_message": {_json(str(error))}\n}}'.encode(errors="surrogateescape")
+        return 400, pretty({"error_message": str(error)})
     registry.measure(query.selects)
     entities = [text for entity in registry.entities() if query.selects(entity) and (text := _entity(entity, query))]
     head = (

@@ -165,6 +165,11 @@ def test_a_percentile_shows_the_kinds_it_publishes(registry: Registry) -> None:
     assert list(entity["metrics"][0]) == ["type", "name", "unit", "desc", "p95", "p99"]
 
 
+def test_an_error_repeats_the_bytes_that_it_is_about(registry: Registry):
+    status, body = answer(registry, "GET", {"x": "\udc80\x1f"}, WHO, 0)
+    assert (status, body) == (400, b'{\n    "error_message": "unknown field x=\x80\\u001F"\n}')
+
+
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
@@ -202,6 +207,18 @@ def test_a_wrong_request_is_answered_with_its_reason(
 
 def percentile() -> Percentile:
     return Percentile(Prototype("Percentile", "p", "NanoSeconds", ""))
+
+
+@pytest.mark.parametrize("portion", [1, 7, 500, 5000])
+def test_samples_may_come_in_portions(portion: int) -> None:
+    alone, together = percentile(), percentile()
+    samples = [number * 7919 % 10_007 for number in range(10_000)]
+    for sample in samples:
+        alone.observe(sample)
+    for start in range(0, len(samples), portion):
+        together.observe_all(samples[start : start + portion])
+    assert alone.compute() and together.compute()
+    assert alone.values() == together.values()
 
 
 def test_percentiles_of_a_full_window_are_the_published_positions() -> None:
