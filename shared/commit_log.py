@@ -300,11 +300,22 @@ class CommitLog:
             assert self._loop is not None, "the log is not started"
             self._loop.call_soon(self._flush)
 
+    def _ask(self) -> None:
+        """Have those who gather append; when one fails, the others are asked in the next turn of the loop."""
+        bringing, self._bringing = deque(self._bringing), []
+        is_done = False
+        try:
+            while bringing:
+                bringing.popleft()()
+            is_done = True
+        finally:
+            self._is_scheduled = False
+            if not is_done:
+                self._bringing.extend(bringing)
+                self._flush_soon()
+
     def _flush(self) -> None:
-        bringing, self._bringing = self._bringing, []
-        for bring in bringing:
-            bring()
-        self._is_scheduled = False
+        self._ask()
         if not self._waiting:
             self._be_idle()
             return

@@ -130,6 +130,23 @@ async def test_who_gathers_is_asked_once_when_the_disk_is_free(tmp_path: Path):
     assert await replayed(tmp_path / "log", 1 << 20) == [b"first", b"second"]
 
 
+async def test_one_who_fails_when_asked_harms_nobody_else(tmp_path: Path):
+    failures: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(str(context["exception"])))
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    async with running(tmp_path / "log", 1 << 20) as log:
+        stored = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        log.gather(lambda: log.append(b"before", stored[0].set_result))
+        log.gather(fail)
+        log.gather(lambda: log.append(b"after", stored[1].set_result))
+        assert await asyncio.gather(*stored) == [None, None]
+    assert failures == ["a bug"]
+    assert await replayed(tmp_path / "log", 1 << 20) == [b"before", b"after"]
+
+
 async def test_callers_are_told_in_the_order_in_which_they_came(tmp_path: Path):
     told: list[int] = []
 
