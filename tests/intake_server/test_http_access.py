@@ -196,7 +196,7 @@ async def test_the_operator_may_let_values_lead_anywhere(serve: Serve):
 @pytest.mark.parametrize(
     "value",
     [
-        "{{ 7*7 }}",
+        "{{ 1234*5678 }}",
         "{{ ''.__class__.__mro__ }}",
         "{% for x in range(9) %}{% endfor %}",
         "env(HOME)",
@@ -208,7 +208,7 @@ async def test_values_are_never_rendered_or_run(serve: Serve, folder: Path, valu
     value = value.replace("{marker}", str(marker).replace("/", "_"))
     server = await serve(PARAMETERS, getshell=True)
     answer = await server.open("e", {"name": value})
-    assert (answer.status, "49" in answer.reason, os.environ["HOME"] in answer.reason) == (400, False, False)
+    assert (answer.status, "7006652" in answer.reason, os.environ["HOME"] in answer.reason) == (400, False, False)
     assert not marker.exists()
 
 

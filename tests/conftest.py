@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loggers_follow_the_configuration() -> Iterator[None]:
+    """A daemon's loggers keep the configuration of their first line; in tests they would keep that of another test."""
+    with pytest.MonkeyPatch.context() as patched:
+        configure = structlog.configure
+
+        @functools.wraps(configure)
+        def without_cache(*arguments: object, **named: object) -> None:
+            configure(*arguments, **{**named, "cache_logger_on_first_use": False})  # type: ignore[arg-type]
+
+        patched.setattr(structlog, "configure", without_cache)
+        yield
