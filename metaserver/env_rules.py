@@ -108,7 +108,7 @@ def _read_throttling_by_size(value: str) -> str:
         return failure
     for item in value.split(","):
         units, keyword, _ = item.split("*")
-        if keyword == "reject" and parse_int(units.rstrip("KM"), 64) == 0:
+        if keyword == "reject" and parse_int(units.rstrip("KM"), 64, is_signed=False) == 0:
             return f"invalid value '{value}', the reject rate should be > 0"
     return ""
 

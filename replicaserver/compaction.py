@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from shared.pegasus.http import parse_int
 from shared.pegasus.structures.metadata import ManualCompactionStatus
 
 ONCE = "manual_compact.once."
@@ -34,8 +35,7 @@ def is_disabled(envs: Mapping[str, str]) -> bool:
 
 def max_running(envs: Mapping[str, str]) -> int:
     """How many replicas of a table may compact at a time on one node; 0 for any number."""
-    text = envs.get("manual_compact.max_concurrent_running_count", "")
-    return int(text) if re.fullmatch(r"[0-9]+", text) else 0
+    return max(0, _number(envs, "manual_compact.max_concurrent_running_count", 0))
 
 
 def wanted(
@@ -64,8 +64,8 @@ def wanted(
 
 
 def _once(envs: Mapping[str, str], last_finish_s: int) -> bool:
-    text = envs.get(ONCE + "trigger_time", "")
-    return re.fullmatch(r"\+?[0-9]{1,19}", text) is not None and int(text) > last_finish_s
+    trigger_s = _number(envs, ONCE + "trigger_time", -1)
+    return trigger_s >= 0 and trigger_s > last_finish_s
 
 
 def _periodic(envs: Mapping[str, str], last_finish_s: int, now_s: int, at_today: Callable[[int, int], int]) -> bool:
@@ -81,11 +81,18 @@ def _periodic(envs: Mapping[str, str], last_finish_s: int, now_s: int, at_today:
 
 def order(envs: Mapping[str, str], prefix: str, levels: int) -> Order:
     """How to compact, as far as it is said sensibly."""
-    text = envs.get(prefix + "target_level", "")
-    level = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else DEEPEST
+    level = _number(envs, prefix + "target_level", DEEPEST)
     if not 1 <= level <= levels:
         level = DEEPEST
     return Order(level, envs.get(prefix + "bottommost_level_compaction") == "force")
+
+
+def _number(envs: Mapping[str, str], name: str, otherwise: int) -> int:
+    """A variable as the metaserver read it when it accepted it; `otherwise` when it is no number or not there."""
+    try:
+        return parse_int(envs.get(name, ""), 64)
+    except ValueError:
+        return otherwise
 
 
 @dataclass(slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replicaserver.compaction_rules import Operation, parse_operations
 from replicaserver.throttling import Throttle, parse_size_throttle, parse_throttle
+from shared.pegasus.http import parse_int
 
 USAGE_SCENARIOS = ("normal", "prefer_write", "bulk_load")
 
@@ -72,9 +72,11 @@ class TableSettings:
 
 
 def _unsigned(text: str) -> int:
-    if re.fullmatch(r"[0-9]{1,18}", text) is None:
-        raise ValueError(f"'{text}' is not a number")
-    return int(text)
+    """A number as the metaserver read it when it accepted the variable."""
+    number = parse_int(text, 64)
+    if number < 0:
+        raise ValueError(f"'{text}' is less than 0")
+    return number
 
 
 def _boolean(text: str) -> bool:

@@ -48,6 +48,7 @@ def hint(name, value):
         ("replica.read_throttling_by_size", "200", ""),
         ("replica.read_throttling_by_size", "200K", ""),
         ("replica.read_throttling_by_size", "20*delay*100,20*reject*100", ""),
+        ("replica.read_throttling_by_size", f"{2**64 - 1}*reject*100", ""),
         ("replica.read_throttling_by_size", "20B", "The field count of '20B' separated by '*' must be 3"),
         (
             "replica.read_throttling_by_size",

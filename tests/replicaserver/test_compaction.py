@@ -36,7 +36,7 @@ def test_once_is_not_again(text: str | None):
     assert once(text) is None
 
 
-@pytest.mark.parametrize("text", ["1500000001", "2000043200"])
+@pytest.mark.parametrize("text", ["1500000001", "2000043200", "0x77359400"])
 def test_once_is_when_the_trigger_is_after_the_last_time(text: str):
     assert once(text) == Order(DEEPEST, False)
 
@@ -90,6 +90,11 @@ def test_once_and_periodic_have_their_own_options():
     }
     assert wanted(envs, 7, LAST, clock(12, 0), clock) == Order(3, False)
     assert wanted(envs, 7, LAST + 1, clock(12, 0), clock) == Order(4, False)
+
+
+def test_a_level_and_a_count_may_be_hexadecimal():
+    assert order({"manual_compact.once.target_level": "0x3"}, "manual_compact.once.", 7) == Order(3, False)
+    assert max_running({"manual_compact.max_concurrent_running_count": "0x2"}) == 2
 
 
 def test_how_many_may_run_at_a_time():

@@ -35,6 +35,20 @@ def test_variables_are_understood():
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "attribute", "expected"),
+    [
+        ("default_ttl", "0x10", "default_ttl", 16),
+        ("default_ttl", "020", "default_ttl", 16),
+        ("default_ttl", "+5", "default_ttl", 5),
+        ("replica.slow_query_threshold", str(2**63 - 1), "slow_query_ms", 2**63 - 1),
+        ("rocksdb.write_buffer_size", "0x1000000", "write_buffer_bytes", 16777216),
+    ],
+)
+def test_numbers_are_read_as_the_metaserver_reads_them(name: str, text: str, attribute: str, expected: int):
+    assert getattr(TableSettings().updated({name: text}), attribute) == expected
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("timeout*all", Deny(True, True, True)),
