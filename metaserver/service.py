@@ -373,8 +373,6 @@ class MetaService:
         Raises:
             Refused: ERR_INVALID_STATE when it is not lost, ERR_OBJECT_NOT_FOUND when the server is not alive.
         """
-        if gpid not in self.diagnoses:
-            raise Refused(ErrorCode.ERR_INVALID_STATE, f"partition {gpid} does not wait for an operator")
         if not self.nodes.is_alive(taker):
             raise Refused(ErrorCode.ERR_OBJECT_NOT_FOUND, f"replica server {taker} is not alive")
         self._preferred[gpid] = taker

@@ -64,8 +64,7 @@ def wanted(
 
 
 def _once(envs: Mapping[str, str], last_finish_s: int) -> bool:
-    trigger_s = _number(envs, ONCE + "trigger_time", -1)
-    return trigger_s >= 0 and trigger_s > last_finish_s
+    return _number(envs, ONCE + "trigger_time", 0) > last_finish_s
 
 
 def _periodic(envs: Mapping[str, str], last_finish_s: int, now_s: int, at_today: Callable[[int, int], int]) -> bool:

@@ -351,8 +351,9 @@ class CommitLog:
 
     def _finish(self, error: OSError | None) -> None:
         """Tell who waited, and begin again: when many were told, after they had a chance to come back with more."""
+        assert self._in_flight is not None
+        turns = TURNS if len(self._in_flight.waiting) >= CROWD else 0
         self._is_scheduled = True
-        turns = TURNS if self._in_flight is not None and len(self._in_flight.waiting) >= CROWD else 0
         try:
             self._settle(error)
         finally:  # who was told wrongly harms nobody else

@@ -84,14 +84,14 @@ class SegmentFiles:
 
     def _put_down(self, blocks: Blocks) -> None:
         try:
-            write_durably(self.descriptor, blocks)
+            _write_durably(self.descriptor, blocks)
         except OSError as error:
             if error.errno != errno.EINVAL or not self.is_direct:
                 raise
             self.is_direct = False  # the file system says so late
             os.close(self.descriptor)
             self.descriptor = self._open()
-            write_durably(self.descriptor, blocks)
+            _write_durably(self.descriptor, blocks)
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_CLOEXEC
@@ -166,7 +166,7 @@ class SegmentFiles:
             self.descriptor = -1
 
 
-def write_durably(descriptor: int, blocks: Blocks) -> None:
+def _write_durably(descriptor: int, blocks: Blocks) -> None:
     """Write blocks, and have them on the disk: with one system call, where the system has it.
 
     Raises:

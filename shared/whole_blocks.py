@@ -40,7 +40,6 @@ class BlockStage:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
         self._map = mmap.mmap(-1, -(-capacity // ALIGNMENT) * ALIGNMENT + ALIGNMENT)
         self._memory = memoryview(self._map)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))

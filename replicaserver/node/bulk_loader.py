@@ -68,9 +68,9 @@ class LoadsNow:
         longest_ingestion_ms: How long the oldest has been adding its files; 0 when none does.
     """
 
-    running: int = 0
-    longest_ms: int = 0
-    longest_ingestion_ms: int = 0
+    running: int
+    longest_ms: int
+    longest_ingestion_ms: int
 
 
 class _DamagedError(Exception):

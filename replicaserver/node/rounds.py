@@ -51,21 +51,24 @@ class Waiting(Pending):
     Attributes:
         operation: Decides what is written; see `replicaserver.writes`.
         shares_decree: Whether it may have the same decree as its neighbours.
-        account: Told about the answer, for metrics; None for work of our own.
-        is_own: It is work of our own, which has no decree.
+        account: Told about the answer, for metrics; None for work of our own, which has no decree.
     """
 
-    __slots__ = ("account", "cost", "is_own", "operation", "request", "shares_decree", "started_ns")
+    __slots__ = ("account", "cost", "operation", "request", "shares_decree", "started_ns")
 
     def __init__(self, operation: Operation, request: Any, account: Account | None, *, shares_decree: bool) -> None:
         super().__init__()
         self.operation = operation
         self.request = request
         self.account = account
-        self.is_own = account is None
         self.shares_decree = shares_decree
         self.started_ns = time.perf_counter_ns()
         self.cost = Cost()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is work of our own."""
+        return self.account is None
 
 
 class _Run:

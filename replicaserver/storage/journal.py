@@ -178,7 +178,6 @@ class Journal:
         self.loop = asyncio.get_running_loop()
         self._log = commit_log
         self._segment = 0
-        self.gather = commit_log.gather
         self._replicas: set[ReplicaLog] = set()
         self._trimming: asyncio.Task[None] | None = None
         self._is_stuck = False
@@ -263,6 +262,10 @@ class Journal:
             if self._trimming is None or self._trimming.done():
                 self._trimming = asyncio.create_task(self._trim(), name="trim the log")
         return segment
+
+    def gather(self, bring: Callable[[], None]) -> None:
+        """Have somebody called, once, when the log is about to sync; see `CommitLog.gather`."""
+        self._log.gather(bring)
 
     async def in_worker(self, work: Callable[..., T], *arguments: object) -> T:
         """Do what blocks."""

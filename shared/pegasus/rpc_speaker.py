@@ -107,11 +107,7 @@ class RpcSpeaker:
     def answer(self, reply: bytes) -> None:
         """Reply to what a shortcut took."""
         self._pending -= 1
-        self._unsent.append(reply)
-        self._unsent_bytes += len(reply)
-        if not self._flushes:
-            self._flushes = True
-            self._flush_soon(self)
+        self._add(reply)
         if self._waiting:
             self.proceed()
 
