@@ -15,6 +15,7 @@ from replicaserver.node.partition import Partition, Surroundings
 from replicaserver.storage import folders
 from replicaserver.storage.folders import DataFolder, FolderError
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
+from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
 from shared.pegasus.structures.layer2 import AppInfo
 from shared.pegasus.structures.metadata import DiskStatus, ReplicaInfo
@@ -23,6 +24,8 @@ log = structlog.get_logger("replicaserver.node")
 
 T = TypeVar("T")
 
+OF_ANOTHER_TABLE = {"ballot": 0, "compacted_s": 0}
+"""What a store forgets that was restored: it knows of the table that it was taken from."""
 MENDING_BYTES = 64 * 1024 * 1024
 """How much room a disk has, beside that for what is in memory, before replicas write to it again."""
 
@@ -121,16 +124,17 @@ class Node:
             path = disk.replica(gpid)
             await self._in_worker(path.mkdir, 0o755, True, True)
             await self.before_open(gpid, app, path)
-            await self._in_worker(folders.save_description, path, app)
-            partition = await self._open(gpid, app, path, disk)
-            if partition.core.ballot:  # a restored store knows the ballot of the table it was taken from
-                await partition.begin_anew()
-            return partition
-
-    async def _open(self, gpid: Gpid, app: AppInfo, path: Path, disk: DataFolder) -> Partition:
-        store = await self._open_store(path)
-        await self._in_worker(self.around.journal.take_back, gpid, store)
-        return self._begin(gpid, app, store, disk)
+            store = await self._open_store(path)
+            try:
+                if store.durable().ballot:
+                    await self._in_worker(store.write, {}, OF_ANOTHER_TABLE)
+                await self._in_worker(self.around.journal.take_back, gpid, store)
+                # last, because it makes the folder a replica for the next start
+                await self._in_worker(folders.save_description, path, app)
+            except (StoreError, OSError, StartupError):
+                await self._in_worker(store.close)
+                raise
+            return self._begin(gpid, app, store, disk)
 
     async def _open_store(self, path: Path) -> RocksStore:
         self.counts.opening += 1

@@ -17,7 +17,7 @@ from replicaserver.compaction import ManualCompaction
 from replicaserver.node.admission import Admission
 from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
-from replicaserver.replica import Configuration, Effect, LogFailed, LogMended, Message, Replica, SaveBallot
+from replicaserver.replica import Effect, LogFailed, LogMended, Message, Replica, SaveBallot
 from replicaserver.rows import Identity, UnreadableError, Usage
 from replicaserver.scans import Page, Scans
 from replicaserver.storage.journal import Journal
@@ -183,13 +183,6 @@ class Partition:
             return
         self.step(LogMended())
         log.info("a replica takes writes again", gpid=str(self.gpid))
-
-    async def begin_anew(self) -> None:
-        """Forget the ballot of the table that a restored store was taken from, and what else was noted of it."""
-        self.core.configuration = Configuration()
-        self.admission.look()
-        self.compaction = ManualCompaction()
-        await self.rounds.own(lambda draft: draft.notes.update({"ballot": 0, "compacted_s": 0}))
 
     # -- reading ------------------------------------------------------------------------------------
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from replicaserver.replica import Assign, Configuration, Granted
+from replicaserver.storage import folders
 from replicaserver.storage.folders import FolderError
+from replicaserver.storage.rocks import RocksStore, StoreSettings
 from shared.pegasus.connection import Call
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.keys import encode_key
 from shared.pegasus.structures.backup import BackupClearRequest, BackupRequest, BackupResponse, PolicyInfo
 from shared.pegasus.structures.base import Gpid
+from shared.pegasus.structures.layer2 import AppInfo
 from shared.pegasus.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Served, eventually
 
@@ -91,6 +94,29 @@ async def test_a_table_made_from_a_backup_has_its_rows(served: Served):
     partition.step(Granted(Configuration(1, served.address)))
     assert (await served.call("get", KEY, app_id=5)).value == b"val"
     assert (await served.call("put", UpdateRequest(KEY, b"new"), app_id=5)).error == 0
+
+
+async def test_a_restored_replica_counts_as_one_when_it_has_forgotten_the_other_table(
+    served: Served, monkeypatch: pytest.MonkeyPatch, store_settings: StoreSettings
+):
+    await served.table()
+    await served.call("put", UpdateRequest(KEY, b"val"))
+    await back_up(served)
+    crashed: list[Path] = []
+
+    def crash(replica: Path, _app: AppInfo) -> None:
+        crashed.append(replica)
+        raise OSError("killed before the folder was described")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(folders, "save_description", crash)
+        with pytest.raises(OSError, match="killed"):
+            await served.server.node.create(Gpid(5, 0), served.app(5, 1, envs()))
+    left = RocksStore(folders.engine_folder(crashed[0]), store_settings)
+    assert (left.durable().ballot, left.get(KEY) is None) == (0, False)
+    left.close()
+    partition = await served.server.node.create(Gpid(5, 0), served.app(5, 1, envs()))
+    assert partition.step(Assign(Configuration())) != []
 
 
 async def test_a_backup_elsewhere_is_found_where_it_was_put(served: Served):
