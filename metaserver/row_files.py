@@ -65,7 +65,10 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         if file.suffix.lower() in (".parquet", ".pq"):
             yield from pyarrow.parquet.ParquetFile(file).iter_batches(columns=list(dict.fromkeys(columns)))
         else:
-            options = pyarrow.csv.ConvertOptions(include_columns=list(dict.fromkeys(columns)))
+            options = pyarrow.csv.ConvertOptions(
+                include_columns=list(dict.fromkeys(columns)),
+                column_types=dict.fromkeys(columns, pa.string()),  # as it stands there: 007 is not 7
+            )
             with pyarrow.csv.open_csv(file, convert_options=options) as reader:
                 yield from reader
     except (pa.ArrowException, KeyError, OSError) as error:
@@ -73,7 +76,7 @@ def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _rows(batch: pa.RecordBatch, columns: Sequence[str], expire: int) -> Iterator[Row]:
-    """Rows as they are stored: numbers and times as text, bytes as they are."""
+    """Rows as they are stored: numbers and times of Parquet as text, bytes and the fields of CSV as they are."""
     missing = [column for column in columns if column not in batch.schema.names]
     if missing:
         raise FileError(f"there is no column '{missing[0]}', only {', '.join(batch.schema.names)}")

@@ -34,6 +34,15 @@ def test_a_later_row_of_the_same_keys_wins_and_numbers_are_text(tmp_path: Path):
     assert stored(tmp_path / "out") == {encode_key(b"ada", b"1"): b"11", encode_key(b"bob", b"1"): b"20"}
 
 
+def test_what_stands_in_csv_is_stored_as_it_stands(tmp_path: Path):
+    (tmp_path / "a.csv").write_text('user,day,amount\n007,2026-01-02,1.50\n7,true,"1,5"\n')
+    row_files.write(tmp_path / "out", INFO, [tmp_path / "a.csv"], COLUMNS, 0)
+    assert stored(tmp_path / "out") == {
+        encode_key(b"007", b"2026-01-02"): b"1.50",
+        encode_key(b"7", b"true"): b"1,5",
+    }
+
+
 def write_parquet(file: Path, **columns: list[object]) -> Path:
     pyarrow.parquet.write_table(pa.table(columns), file)
     return file
