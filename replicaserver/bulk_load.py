@@ -52,11 +52,13 @@ class BulkLoad:
         match wanted:
             case S.DOWNLOADING if self.status in (S.INVALID, S.PAUSED, S.FAILED, S.INGESTING, S.DOWNLOADED):
                 return self._download()
+            case S.DOWNLOADED | S.INGESTING if self.status is S.INVALID:
+                return self._download()  # a restart has forgotten the load: look for its files first
             case S.DOWNLOADED if self.status is S.DOWNLOADING and self.progress == COMPLETE:
                 self.status = S.DOWNLOADED
             case S.INGESTING:
                 return self._ingest()
-            case S.SUCCEED if self.ingestion is IngestionStatus.SUCCEED:
+            case S.SUCCEED if self.status is S.INVALID or self.ingestion is IngestionStatus.SUCCEED:
                 if self.status is not S.SUCCEED:
                     self.status = S.SUCCEED
                     return [Effect.CLEAN_UP]
@@ -80,10 +82,7 @@ class BulkLoad:
 
     def _ingest(self) -> list[Effect]:
         if self.progress != COMPLETE:
-            if self.status is not S.INVALID:
-                return []
-            self._download()  # after a restart: look for the files first
-            return [Effect.DOWNLOAD]
+            return []
         self.status = S.INGESTING
         if self.ingestion is not IngestionStatus.INVALID:
             return []  # one that failed begins again with its files

@@ -93,7 +93,8 @@ class BulkLoader:
     def look(self) -> LoadsNow:
         """Which loads there are now."""
         now_s = time.monotonic()
-        running = [load for load in self._loads.values() if load.state.status is not BulkLoadStatus.INVALID]
+        over = (BulkLoadStatus.INVALID, BulkLoadStatus.SUCCEED)
+        running = [load for load in self._loads.values() if load.state.status not in over]
         longest_s = max((now_s - load.began_s for load in running if load.began_s), default=0.0)
         adding_s = max((now_s - load.adding_since_s for load in running if load.adding_since_s), default=0.0)
         return LoadsNow(len(running), int(longest_s * 1000), int(adding_s * 1000))

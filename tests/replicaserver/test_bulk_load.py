@@ -67,11 +67,22 @@ def test_nothing_is_added_before_everything_is_here():
     assert load.status is S.DOWNLOADING
 
 
-def test_after_a_restart_the_files_are_looked_for_before_they_are_added():
+@pytest.mark.parametrize("wanted", [S.DOWNLOADED, S.INGESTING])
+def test_after_a_restart_the_files_are_looked_for_before_they_are_added(wanted: BulkLoadStatus):
     load = BulkLoad()
-    assert load.command(S.INGESTING) == [Effect.DOWNLOAD]
+    assert load.command(wanted) == [Effect.DOWNLOAD]
+    assert load.command(wanted) == []
     load.downloaded()
+    load.command(S.DOWNLOADED)
+    assert load.status is S.DOWNLOADED
     assert load.command(S.INGESTING) == [Effect.INGEST]
+
+
+def test_a_load_that_was_added_before_a_restart_is_cleaned_up_after_it():
+    load = BulkLoad()
+    assert load.command(S.SUCCEED) == [Effect.CLEAN_UP]
+    assert load.command(S.SUCCEED) == []
+    assert load.state().is_cleaned_up
 
 
 def test_a_load_pauses_and_goes_on():
@@ -217,8 +228,10 @@ async def test_how_long_a_load_has_been_going_on_is_measured_until_it_is_over(se
     first = await eventually(measured, lambda ms: ms > 0)
     assert await eventually(measured, lambda ms: ms > first)
     assert await served.metric("bulk_load_ingestion_max_duration_ms", "server") == 0
-    await load(served)
-    assert await measured() == 0
+    assert await served.metric("bulk_load_running_count", "server") == 1
+    await until(served, S.INGESTING, lambda answer: bool(answer.is_group_ingestion_finished))
+    await until(served, S.SUCCEED, lambda answer: bool(answer.is_group_bulk_load_context_cleaned_up))
+    assert (await measured(), await served.metric("bulk_load_running_count", "server")) == (0, 0)
 
 
 async def test_rows_of_files_win_over_rows_that_were_there(served: Served, tmp_path: Path):
