@@ -267,7 +267,7 @@ def routes(
             _get("/login", login.login_page),
             _get("/logout", login.logout_page),
         ]
-    return [*table, *health_routes(lambda: gateway.is_ready), _get("/metrics", metrics.handler)]  # §8.5
+    return [*table, *health_routes(gateway.not_ready), _get("/metrics", metrics.handler)]  # §8.5
 
 
 def shortcuts(gateway: Gateway) -> list[web.RouteDef]:

@@ -76,10 +76,10 @@ class Gateway:
     heartbeats: dict[Outbox, None] = field(default_factory=dict)
     stream_stats: StreamStats = field(default_factory=StreamStats)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether it can take ticks: on a bus only while the bus answers."""
-        return self.pipeline.bus is None or self.pipeline.bus.is_ready
+    def not_ready(self) -> list[str]:
+        """Why it cannot take ticks now; empty when it can: on a bus only while the bus answers."""
+        away = self.pipeline.bus is not None and not self.pipeline.bus.is_ready
+        return ["the bus does not answer"] if away else []
 
     @property
     def queue_limits(self) -> QueueLimits:

@@ -191,10 +191,9 @@ class CatalogServer:
         self.readers.close()
         self.exporters.close()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the catalog could be read at least once."""
-        return self.catalogs.root_catalog.last_good is not None
+    def not_ready(self) -> list[str]:
+        """Why it cannot serve now; empty once the catalog could be read."""
+        return [] if self.catalogs.root_catalog.last_good is not None else ["the catalog could not be read yet"]
 
 
 def routes(
@@ -218,7 +217,7 @@ def routes(
         web.get("/browse", pages.without_slash),
         web.get("/browse/{file:[^/]*}", pages.browse),
         web.get("/metrics", server.metrics.handler),
-        *health_routes(lambda: server.is_ready),
+        *health_routes(server.not_ready),
     ]
 
 

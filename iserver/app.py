@@ -40,11 +40,12 @@ from iserver.storage.tables import TableFormat, Tables
 from iserver.storage.warehouse_process import WarehouseProcess
 from iserver.streams import Streams
 from iserver.synchronising import Synchroniser
-from iserver.upkeep import Upkeep, give_way
+from iserver.upkeep import give_way
 from shared.errors import StartupError
 from shared.express import ExpressLane
 from shared.hot_routes import HotRoute
 from shared.metrics import Metrics
+from shared.tasks import Supervisor
 from shared.web import Cors, apply_manners, health_routes
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ log = structlog.get_logger("iserver.app")
 def wall_clock_ms() -> int:
     """Epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+STOP_GRACE_S = 300.0
+"""How long an ETL run under way may take to finish when the server stops, in seconds."""
+
+EXPECTED_FAILURES = (OSError, NotStoredError, UnreachableError, InvalidConfigurationError, StartupError)
+"""What background tasks may meet without there being a bug."""
 
 
 def random_id() -> str:
@@ -76,7 +84,7 @@ class Parts:
     loader: Loader
     synchroniser: Synchroniser
     metrics: Metrics
-    upkeep: Upkeep
+    tasks: Supervisor
     plugins: PluginRunner | None
     uploading: Watch
     sharing: Sharing | None = None
@@ -105,22 +113,23 @@ class Parts:
 
     async def close(self) -> None:
         """Retire every session unless others share it, write what is finished, and let go of everything (§11.6)."""
-        await self.upkeep.stop()
-        try:
-            if self.sharing is None:
-                await self.flush_to_warehouse()
-            else:
-                await self.server.sweep_all()
-                await self.run_etl()
-        except (OSError, NotStoredError) as error:
-            log.error("sessions wait in their store for the next start", reason=str(error))
-        if self.telemetry is not None:
-            await self.telemetry.close()
-        await self.etl.close()
-        if self.plugins is not None:
-            await self.plugins.close()
-        await (self.journal if self.sharing is None else self.sharing).close()
-        await self.loader.close()
+        async with AsyncExitStack() as closing:  # in reverse; one that fails does not keep the others from closing
+            closing.push_async_callback(self.loader.close)
+            closing.push_async_callback((self.journal if self.sharing is None else self.sharing).close)
+            if self.plugins is not None:
+                closing.push_async_callback(self.plugins.close)
+            closing.push_async_callback(self.etl.close)
+            if self.telemetry is not None:
+                closing.push_async_callback(self.telemetry.close)
+            await self.tasks.stop(grace_s=STOP_GRACE_S)
+            try:
+                if self.sharing is None:
+                    await self.flush_to_warehouse()
+                else:
+                    await self.server.sweep_all()
+                    await self.run_etl()
+            except (OSError, NotStoredError) as error:
+                log.error("sessions wait in their store for the next start", reason=str(error))
 
 
 async def open_parts(
@@ -178,7 +187,7 @@ async def open_parts(
         loader,
         synchroniser,
         metrics,
-        Upkeep(),
+        Supervisor(metrics.count_task_failure, expected=EXPECTED_FAILURES),
         plugins,
         uploading,
         sharing,
@@ -362,7 +371,7 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
         web.post("/ofrep/v1/evaluate/flags", flags.flags),  # OpenFeature
         web.post("/ofrep/v1/evaluate/flags/{key}", flags.flag),  # OpenFeature
         web.get("/metrics", parts.metrics.handler),  # §15
-        *health_routes(lambda: not is_draining()),  # §6
+        *health_routes(lambda: ["draining"] if is_draining() else parts.tasks.not_ready()),  # §6
     ]
     if settings.enable_cmd:
         table.append(web.post(f"{under}/cmd", operators.command))  # §7

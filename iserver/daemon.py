@@ -1,4 +1,4 @@
-"""The life cycle of an iserver: start, reload, drain, and what it does unasked in between (specification §11.6)."""
+"""The life cycle of an iserver: start, reload, drain, and its background tasks in between (specification §11.6)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from iserver.app import Parts, make_http, open_parts
 from iserver.refusals import InvalidConfigurationError, UnreachableError
@@ -15,6 +16,7 @@ from iserver.streams import HEARTBEAT_S
 from iserver.upkeep import SWEEP_S, TEND_S, TIDY_S, Tidying
 from shared.daemon import WebService
 from shared.errors import StartupError
+from shared.file_watch import file_changes
 
 SWITCH_S = 0.0005
 """The thread that commits needs the interpreter only for moments; it must not wait for it longer than for the disk."""
@@ -33,13 +35,13 @@ class Daemon:
         self._web: WebService | None = None
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
-        """Build the parts, serve, and begin with what is done unasked."""
+        """Build the parts, serve, and start the background tasks."""
         sys.setswitchinterval(SWITCH_S)
         self._parts = parts = await open_parts(self._settings)
         http = make_http(parts, self._settings, is_draining=lambda: self._is_draining)
         self._web = WebService(http.app, reload=self._reload, before_drain=self._before_drain, express=http.express)
         await self._web.start(sockets, tls)
-        start_upkeep(parts, self._settings)
+        start_background_tasks(parts, self._settings)
 
     async def drain(self) -> None:
         """Serve on for `--drain-seconds`, then retire all sessions, upload, and close."""
@@ -63,26 +65,32 @@ class Daemon:
         await asyncio.sleep(self._settings.drain_s)
 
 
-def start_upkeep(parts: Parts, settings: ServerSettings) -> None:
-    """Start everything that is done unasked."""
-    upkeep = parts.upkeep
+def start_background_tasks(parts: Parts, settings: ServerSettings) -> None:
+    """Start everything that is periodic: session expiry, ETL, configuration polling, heartbeats."""
+    tasks = parts.tasks
 
     async def beat() -> None:
         parts.streams.beat()
 
     tidying = Tidying(lambda: parts.server.sessions.begun)
     tidying.begin()
-    upkeep.every(TIDY_S, "tidying", tidying.tidy)
-    upkeep.once(PREPARE_AFTER_S, "preparing the warehouse", lambda: parts.etl.prepare(parts.server.configuration))
-    upkeep.every(SWEEP_S, "sweep", parts.server.sweep_all)
-    upkeep.every(settings.etl_interval_s, "ETL", parts.run_etl)
+    tasks.periodic("garbage collection", TIDY_S, tidying.tidy)
+    tasks.once("warehouse preparation", lambda: parts.etl.prepare(parts.server.configuration), after_s=PREPARE_AFTER_S)
+    tasks.periodic("session expiry", SWEEP_S, parts.server.sweep_all)
+    tasks.periodic("ETL", settings.etl_interval_s, parts.run_etl)
     if parts.sharing is not None:
-        upkeep.every(TEND_S, "sessions of others", parts.sharing.tend)
+        tasks.periodic("orphaned sessions", TEND_S, parts.sharing.tend)
     if parts.telemetry is not None:
-        upkeep.every(settings.otel_interval_s, "export of metrics", parts.telemetry.export)
-    upkeep.every(HEARTBEAT_S, "heartbeat", beat)
+        tasks.periodic("metrics export", settings.otel_interval_s, parts.telemetry.export, is_critical=False)
+    tasks.periodic("heartbeats", HEARTBEAT_S, beat)
     files = [*settings.fdl_files, *([settings.config_file] if settings.config_file is not None else [])]
     if files:
-        upkeep.when_changed(files, "sync", parts.synchroniser.sync)
+        tasks.loop("configuration files", lambda: _follow(files, parts), is_critical=False)
     if settings.config_server is not None:
-        upkeep.every(settings.sync_interval_s, "sync", parts.synchroniser.sync)
+        tasks.periodic("configuration", settings.sync_interval_s, parts.synchroniser.sync, is_critical=False)
+
+
+async def _follow(files: Sequence[Path], parts: Parts) -> None:
+    """Load the configuration again whenever one of its files changes; a broken one leaves the old in force."""
+    async for _ in file_changes(files):
+        await parts.tasks.attempt("configuration", parts.synchroniser.sync)

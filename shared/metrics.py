@@ -33,6 +33,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._prefix = prefix
         ProcessCollector(registry=self.registry)
+        failures = "Failures of background tasks, which are tried again; the log has the reasons"
+        self._task_failures = self.counter("background_task_failures", failures, ["task"])
         self._request_times = RequestTimes(f"{prefix}_request_seconds" if prefix else "request_seconds")
         self.registry.register(self._request_times)
 
@@ -57,6 +59,10 @@ class Metrics:
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request under its route's pattern (never its path, which clients choose)."""
         self._request_times.observe(route, status, seconds)
+
+    def count_task_failure(self, task: str) -> None:
+        """Count a failure of a background task, as `shared.tasks.Supervisor` reports it."""
+        self._task_failures.labels(task).inc()
 
     async def handler(self, _request: web.Request) -> web.Response:
         """``GET /metrics`` in the Prometheus text format."""

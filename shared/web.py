@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -225,18 +225,20 @@ def _encode(error_response: ErrorResponse, request: web.Request, problem: Proble
     return response
 
 
-def health_routes(is_ready: Callable[[], bool | Awaitable[bool]]) -> list[web.RouteDef]:
-    """``GET /healthz``: the process answers; ``GET /readyz``: it can do its work (else 503)."""
+def health_routes(not_ready: Callable[[], Sequence[str]]) -> list[web.RouteDef]:
+    """``GET /healthz``: the process answers; ``GET /readyz``: it can do its work (else 503 with the reasons).
+
+    Args:
+        not_ready: The reasons why the daemon cannot do its work now; empty when it can.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
         return json_response({"status": "ok"})
 
     async def readyz(_request: web.Request) -> web.Response:
-        ready = is_ready()
-        if not isinstance(ready, bool):
-            ready = await ready
-        if ready:
+        reasons = not_ready()
+        if not reasons:
             return json_response({"status": "ready"})
-        return json_response({"status": "not ready"}, 503, {"Retry-After": "1"})
+        return json_response({"status": "not ready", "reasons": list(reasons)}, 503, {"Retry-After": "1"})
 
     return [web.get("/healthz", healthz), web.get("/readyz", readyz)]

@@ -80,7 +80,7 @@ def service(options: ServerOptions, *, fails: bool = False, dawdles: bool = Fals
     app.on_startup.append(open_parts)
     app.add_routes(
         [
-            *health_routes(lambda: True),
+            *health_routes(list),
             web.post(f"/{options.prefix}/echo", echo),
             web.get(f"/{options.prefix}/slow", slow),
             web.get(f"/{options.prefix}/refuse", refuse),

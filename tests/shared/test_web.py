@@ -153,13 +153,15 @@ async def test_requests_are_counted_by_route_and_status(aiohttp_client):
 
 
 async def test_readiness_is_503_until_the_daemon_can_work():
-    ready = False
+    reasons = ["the disk is full"]
     app = web.Application()
-    app.add_routes(health_routes(lambda: ready))
+    app.add_routes(health_routes(lambda: reasons))
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/healthz")).status == 200
-        assert (await client.get("/readyz")).status == 503
-        ready = True
+        refused = await client.get("/readyz")
+        assert refused.status == 503
+        assert await refused.json() == {"status": "not ready", "reasons": ["the disk is full"]}
+        reasons.clear()
         assert (await client.get("/readyz")).status == 200
 
 
