@@ -129,13 +129,17 @@ class Catalog:
         return len(self.entries)
 
 
-def splits(name: str) -> Iterator[tuple[str, str]]:
-    """The ways to read a dotted name as a nested path, shortest first part first (§9.1).
+def prefixes(name: str, longest: int) -> Iterator[str]:
+    """The first names that a dotted name may begin with, shortest first (§9.1).
 
-    >>> list(splits("a.b.c"))
-    [('a', 'b.c'), ('a.b', 'c')]
+    Args:
+        name: What a caller sent, of any length.
+        longest: The length of the longest name there is; nothing longer is made.
+
+    >>> list(prefixes("a.b.c", 3))
+    ['a', 'a.b']
     """
-    position = name.find(".")
+    position = name.find(".", 0, longest + 1)
     while position != -1:
-        yield name[:position], name[position + 1 :]
-        position = name.find(".", position + 1)
+        yield name[:position]
+        position = name.find(".", position + 1, longest + 1)

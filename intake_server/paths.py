@@ -13,6 +13,7 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 _LOCAL_PATH = re.compile(r"(?<![\w/:.}])/(?:[\w.@+~-]+/)+[^\s'\",:;()\[\]]*")
 MAX_REASON = 300
+_LONGEST_TEXT = 4096
 
 
 def is_url(path: str) -> bool:
@@ -60,6 +61,7 @@ def public_reason(text: str, directories: Iterable[str] = ()) -> str:
     """
     for directory in sorted({d.rstrip("/") for d in directories if len(d.rstrip("/")) > 1}, key=len, reverse=True):
         text = text.replace(directory, "{CATALOG_DIR}")
+    text = text[:_LONGEST_TEXT]
     text = _LOCAL_PATH.sub(lambda found: "{...}/" + posixpath.basename(found.group().rstrip("/")), text)
     text = _UNPRINTABLE.sub("?", " ".join(text.split()))
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 3] + "..."

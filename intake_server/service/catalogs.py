@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from intake_server.catalog import Catalog, Entry, Scope, splits
+from intake_server.catalog import Catalog, Entry, Scope, prefixes
 from intake_server.descriptions import describe
 from intake_server.drivers.base import Unopenable
 from intake_server.drivers.registry import ALIAS, CATALOG, Registry
@@ -38,6 +38,8 @@ _MOST_HOPS = 8
 _FEW_ENTRIES = 64
 """So many entries are described at once without being noticed."""
 _LISTING_S = 600.0
+_SHOWN = 200
+"""So many characters of a name are shown in an error."""
 
 
 class Catalogs:
@@ -170,7 +172,7 @@ class Catalogs:
         """
         found = await self._walk(view, [name] if isinstance(name, str) else list(name), caller, _MOST_HOPS)
         if found is None:
-            raise NoSuchEntry(f"Catalog has no entry {name!r}")
+            raise NoSuchEntry(f"Catalog has no entry {_short(name)}")
         return found
 
     async def _walk(self, view: View, names: Sequence[str], caller: Caller, hops: int) -> Located | None:
@@ -179,14 +181,13 @@ class Catalogs:
             return direct
         if hops <= 0:
             return None
-        steps = [(head, list(rest))] if rest else [(first, [then]) for first, then in splits(head)]
-        for first, then in steps:
+        for first in [head] if rest else prefixes(head, view.longest_name):
             located = self.direct(view, first)
             if located is None or not self.is_catalog(located.entry):
                 continue
             await self._guard.check(caller, located.steps)
             inner = await self.enter(located, {})
-            found = await self._walk(inner, then, caller, hops - 1)
+            found = await self._walk(inner, rest or [head[len(first) + 1 :]], caller, hops - 1)
             if found is not None:
                 return found
         return None
@@ -372,6 +373,12 @@ def _inherited(entry: Entry, resolved: Resolved) -> tuple[Any, ...]:
         parameter.with_default(resolved.values[parameter.name]) if parameter.name in resolved.given else parameter
         for parameter in entry.scope.parameters
     )
+
+
+def _short(name: str | Sequence[str]) -> str:
+    """A name that a caller sent, as errors show it: whatever its length."""
+    text = name if isinstance(name, str) else ".".join(name[:_MOST_HOPS])
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
 
 
 def _alias_target(arguments: Mapping[str, Any]) -> str | None:

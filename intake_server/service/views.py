@@ -41,6 +41,14 @@ class View:
         """The catalog itself."""
         return self.state.catalog
 
+    @property
+    def longest_name(self) -> int:
+        """The length of the longest name in it."""
+        known: int | None = self.state.derived.get("longest name")
+        if known is None:
+            known = self.state.derived["longest name"] = max(map(len, self.catalog.entries), default=0)
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class Located:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from intake_server.catalog import Scope, splits
+from intake_server.catalog import Scope, prefixes
 from intake_server.grammar import CatalogError, parse
 
 SCOPE = Scope("/srv/cat/")
@@ -126,8 +126,7 @@ def test_no_text_at_all_raises_anything_but_a_catalog_error(text: str):
         assert error.mistakes
 
 
-@given(st.text(alphabet="ab.", max_size=12))
-def test_a_dotted_name_splits_at_every_dot(name: str):
-    pairs = list(splits(name))
-    assert [f"{left}.{right}" for left, right in pairs] == [name] * name.count(".")
-    assert [len(left) for left, _ in pairs] == sorted(len(left) for left, _ in pairs)
+@given(st.text(alphabet="ab.", max_size=12), st.integers(0, 12))
+def test_a_dotted_name_may_begin_with_every_name_that_ends_at_a_dot(name: str, longest: int):
+    expected = [name[:position] for position, sign in enumerate(name) if sign == "." and position <= longest]
+    assert list(prefixes(name, longest)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -285,3 +286,17 @@ async def test_a_source_that_could_not_be_opened_can_be_once_its_file_is_there(s
     assert (await server.open("e")).status == 400
     (folder / "late.csv").write_text("x\n1\n")
     assert (await server.opened("e"))["dtype"] == {"x": "int64"}
+
+
+@pytest.mark.parametrize("name", ["a." * 100_000, ["a"] * 50_000, ["a." * 20_000] * 20])
+async def test_a_name_of_many_parts_costs_no_more_than_its_own_size(serve: Serve, name: Any):
+    server = await serve(POLICIES + "  a: {driver: yaml_file_cat, args: {path: '{{ CATALOG_DIR }}/catalog.yml'}}")
+    await server.open("a")
+    tracemalloc.start()
+    try:
+        answer = await server.open(name)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (answer.status, len(answer.reason) <= 300) == (404, True)
+    assert peak < 64 * len(pack(name)) + 2**20
