@@ -50,7 +50,7 @@ class BulkLoad:
     def command(self, wanted: BulkLoadStatus) -> list[Effect]:
         """Take what the metaserver says; repeating it changes nothing."""
         match wanted:
-            case S.DOWNLOADING if self.status in (S.INVALID, S.PAUSED, S.FAILED, S.INGESTING, S.DOWNLOADED):
+            case S.DOWNLOADING if self.status is not S.DOWNLOADING:  # after SUCCEED it begins the table's next load
                 return self._download()
             case S.DOWNLOADED | S.INGESTING if self.status is S.INVALID:
                 return self._download()  # a restart has forgotten the load: look for its files first

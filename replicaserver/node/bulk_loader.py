@@ -194,6 +194,10 @@ class BulkLoader:
             shown.error("bulk load has fetched damaged files", reason=str(error))
             counter("bulk_load_failed_count").value += 1
             load.state.failed(ErrorCode.ERR_CORRUPTION)
+        except Exception as error:  # noqa: BLE001 - a bug must fail the load, which else would wait for its files for good
+            shown.error("bulk load cannot fetch its files", reason=repr(error), exc_info=error)
+            counter("bulk_load_failed_count").value += 1
+            load.state.failed(ErrorCode.ERR_UNKNOWN)
         else:
             load.state.downloaded()
             shown.info("bulk load has its files", bytes=load.state.metadata and load.state.metadata.file_total_size)
@@ -289,11 +293,12 @@ class BulkLoader:
                 await partition.rounds.submit(
                     _log(load_id), None, lambda _waiting, _response: None, shares_decree=False
                 )
-        except (StoreError, RpcError) as error:
-            shown.error("bulk load cannot add its files", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - as above
+            is_expected = isinstance(error, StoreError | RpcError)
+            shown.error("bulk load cannot add its files", reason=str(error), exc_info=None if is_expected else error)
             partition.metrics.counter("bulk_load_failed_count").value += 1
-            await partition.note(INGESTING, partition.store.noted(INGESTED))
             load.state.ingested(is_done=False)
+            await partition.note(INGESTING, partition.store.noted(INGESTED))
         else:
             partition.metrics.counter("bulk_load_successful_count").value += 1
             load.state.ingested(is_done=True)

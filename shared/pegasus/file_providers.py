@@ -5,10 +5,11 @@ The original calls them block services; ``local_service`` is one. All of it bloc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,9 @@ class FileProvider:
         Raises:
             ProviderError: It is not there, or cannot be read.
         """
-        try:
+        with self._telling("read", name):
             content: bytes = self._filesystem.cat_file(self._path(name))
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot read {name}: {error}") from error
-        return content
+            return content
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file; readers see all of it or none.
@@ -55,29 +54,24 @@ class FileProvider:
         Raises:
             ProviderError: It cannot be written.
         """
-        path = self._path(name)
-        try:
+        with self._telling("write", name):
+            path = self._path(name)
             self._filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
             self._filesystem.pipe_file(path, content)
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot write {name}: {error}") from error
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or a folder of a name."""
-        try:
+        with self._telling("look for", name):
             return bool(self._filesystem.exists(self._path(name)))
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot look for {name}: {error}") from error
 
     def names(self, folder: str) -> list[str]:
         """The names of the files and folders in a folder, sorted; none if it is not there."""
-        try:
-            found = self._filesystem.ls(self._path(folder), detail=False)
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot list {folder}: {error}") from error
-        return sorted(posixpath.basename(path.rstrip("/")) for path in found)
+        with self._telling("list", folder):
+            try:
+                found = self._filesystem.ls(self._path(folder), detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted(posixpath.basename(path.rstrip("/")) for path in found)
 
     def download(self, name: str, target: Path, received: Callable[[int], None]) -> str:
         """Copy a file here, durably.
@@ -95,7 +89,7 @@ class FileProvider:
         """
         digest = hashlib.md5(usedforsecurity=False)
         temporary = target.with_name(target.name + ".part")
-        try:
+        with self._telling("copy", name):
             with self._filesystem.open(self._path(name), "rb") as source, temporary.open("wb") as copy:
                 while chunk := source.read(CHUNK_BYTES):
                     copy.write(chunk)
@@ -104,8 +98,6 @@ class FileProvider:
                 copy.flush()
                 os.fsync(copy.fileno())
             temporary.replace(target)
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot copy {name}: {error}") from error
         return digest.hexdigest()
 
     def upload(self, source: Path, name: str, sent: Callable[[int], None]) -> str:
@@ -123,16 +115,14 @@ class FileProvider:
             ProviderError: It cannot be read or written.
         """
         digest = hashlib.md5(usedforsecurity=False)
-        path = self._path(name)
-        try:
+        with self._telling("copy", name):
+            path = self._path(name)
             self._filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
             with source.open("rb") as original, self._filesystem.open(path, "wb") as copy:
                 while chunk := original.read(CHUNK_BYTES):
                     copy.write(chunk)
                     digest.update(chunk)
                     sent(len(chunk))
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot copy {name}: {error}") from error
         return digest.hexdigest()
 
     def delete(self, folder: str) -> None:
@@ -141,12 +131,18 @@ class FileProvider:
         Raises:
             ProviderError: It cannot be deleted.
         """
-        try:
+        with self._telling("delete", folder), contextlib.suppress(FileNotFoundError):
             self._filesystem.rm(self._path(folder), recursive=True)
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            raise ProviderError(f"{self.url}: cannot delete {folder}: {error}") from error
+
+    @contextlib.contextmanager
+    def _telling(self, verb: str, name: str) -> Iterator[None]:
+        """Have an error say what could not be done with which file."""
+        try:
+            yield
+        except ProviderError:
+            raise
+        except Exception as error:  # every fsspec backend raises what its own client library does
+            raise ProviderError(f"{self.url}: cannot {verb} {name}: {error}") from error
 
 
 class FileProviders:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from replicaserver.bulk_load import BulkLoad, Effect
 from replicaserver.replica import Configuration, Granted
@@ -118,6 +119,18 @@ def test_a_load_that_failed_to_be_added_begins_again():
     assert load.command(S.DOWNLOADING) == [Effect.DOWNLOAD]
 
 
+def test_a_load_that_succeeded_is_followed_by_another():
+    load = downloaded()
+    load.command(S.INGESTING)
+    load.ingested(is_done=True)
+    load.command(S.SUCCEED)
+    assert load.command(S.DOWNLOADING) == [Effect.DOWNLOAD]
+    assert (load.progress, load.ingestion, load.state().is_cleaned_up) == (0, IngestionStatus.INVALID, False)
+    load.downloaded()
+    load.command(S.DOWNLOADED)
+    assert load.command(S.INGESTING) == [Effect.INGEST]
+
+
 # -- files ------------------------------------------------------------------------------------------
 
 
@@ -199,7 +212,6 @@ async def load(served: Served, index: int = 0) -> None:
     await until(served, S.DOWNLOADED, lambda answer: answer.primary_bulk_load_status == S.DOWNLOADED, index)
     await until(served, S.INGESTING, lambda answer: bool(answer.is_group_ingestion_finished), index)
     await until(served, S.SUCCEED, lambda answer: bool(answer.is_group_bulk_load_context_cleaned_up), index)
-    await command(served, S.INVALID, index)
 
 
 async def test_rows_of_files_become_rows_of_the_table(served: Served, tmp_path: Path):
@@ -314,6 +326,49 @@ async def test_a_command_that_is_not_for_this_replica_is_refused(
 ):
     await served.table()
     assert (await command(served, S.DOWNLOADING, **change)).err == error
+
+
+class UnforeseenError(Exception):
+    """Nothing that anybody expects here."""
+
+
+def raise_unforeseen(*_arguments: Any, **_keywords: Any) -> None:
+    raise UnforeseenError("not an OSError")
+
+
+async def test_an_unforeseen_failure_of_the_provider_fails_the_load(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare(tmp_path)
+    await served.table()
+    monkeypatch.setattr(LocalFileSystem, "cat_file", raise_unforeseen)
+    answer = await until(served, S.DOWNLOADING, lambda answer: own(answer, served).download_status != ErrorCode.ERR_OK)
+    assert own(answer, served).download_status == ErrorCode.ERR_FILE_OPERATION_FAILED
+
+
+async def test_an_unforeseen_failure_fails_the_fetching_and_not_for_good(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare(tmp_path)
+    await served.table()
+    with monkeypatch.context() as broken:
+        broken.setattr("replicaserver.node.bulk_loader.parse_metadata", raise_unforeseen)
+        await until(served, S.DOWNLOADING, lambda answer: own(answer, served).download_status != ErrorCode.ERR_OK)
+    await command(served, S.FAILED)
+    await load(served)
+
+
+async def test_an_unforeseen_failure_fails_the_adding_and_not_for_good(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare(tmp_path)
+    await served.table()
+    await until(served, S.DOWNLOADING, lambda answer: answer.total_download_progress == 100)
+    with monkeypatch.context() as broken:
+        broken.setattr(served.partition().store, "ingest", raise_unforeseen)
+        await until(served, S.INGESTING, lambda answer: own(answer, served).ingest_status == IngestionStatus.FAILED)
+    assert (await served.call("put", UpdateRequest(encode_key(b"h", b""), b""))).error == 0
+    await load(served)
 
 
 async def test_only_so_many_replicas_fetch_at_a_time(flags: dict[str, str], tmp_path: Path, clock: Clock):
