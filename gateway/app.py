@@ -19,9 +19,10 @@ from gateway.access import Access, Credential, Rights
 from gateway.channel_file import Declared, parse_channel_file
 from gateway.channel_text import ChannelFileError
 from gateway.declarations import ApiKeys
-from gateway.handlers.answers import error_answer, redirect_to, with_slash, without_slash
+from gateway.handlers.answers import Redirects, error_answer
 from gateway.handlers.controls import Controls
 from gateway.handlers.documents import Documents
+from gateway.handlers.door import Door
 from gateway.handlers.events import Events
 from gateway.handlers.listings import Listings
 from gateway.handlers.login import Login
@@ -36,6 +37,7 @@ from gateway.hosting import Host
 from gateway.importing import FileImporter
 from gateway.modules.demo import demo_file
 from gateway.observing import measure
+from gateway.origins import Origins
 from gateway.runtime import Gateway, build_gateway
 from gateway.states import Selector
 from gateway.storage.bus import BusOptions, RedisBus
@@ -167,11 +169,11 @@ def build(
     app = web.Application(client_max_size=declared.options.server.max_body)
     metrics = Metrics("gateway")
     measure(metrics, gateway)
-    cors = _cors(declared)
-    apply_manners(app, error_response=error_answer, cors=cors, metrics=metrics)
-    if not access.is_open:
-        _guard(app, gateway, declared.options.auth.api_key or ApiKeys())
-    app.add_routes(routes(gateway, selector, listings, stream, events, metrics))
+    origins = Origins(declared.options.server.cors_origins)
+    redirects = Redirects(declared.options.server.root_path)
+    apply_manners(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
+    app.middlewares.append(_door(gateway, origins, redirects).middleware())
+    app.add_routes(routes(gateway, selector, listings, stream, events, metrics, redirects))
     host = Host(gateway, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus)
     host.connect(declared.options.modules)
@@ -181,20 +183,25 @@ def build(
 
 
 def routes(
-    gateway: Gateway, selector: Selector, listings: Listings, stream: Stream, events: Events, metrics: Metrics
+    gateway: Gateway,
+    selector: Selector,
+    listings: Listings,
+    stream: Stream,
+    events: Events,
+    metrics: Metrics,
+    redirects: Redirects,
 ) -> list[web.RouteDef]:
     """Every endpoint of the gateway, in the order of the specification (§2, §5, §6, §8.5)."""
     mounts, options = gateway.mounts, gateway.declared.options
-    base, root = mounts.base, options.server.root_path
+    base = mounts.base
     ticks, states, lookups = Ticks(gateway), States(gateway, selector), Lookups(gateway)
     staging, utility, documents = Staging(gateway), Utility(gateway), Documents(gateway)
     page = Page(gateway, (options.auth.api_key or ApiKeys()).name)
-    to_slash, from_slash = redirect_to(root, with_slash), redirect_to(root, without_slash)
 
     def group(name: str, listing: Callable[[web.Request], object]) -> list[web.RouteDef]:
         return [
             _get(f"{base}/{name}/", listing),
-            _get(f"{base}/{name}", to_slash),
+            _get(f"{base}/{name}", redirects.with_slash),
         ]
 
     table = [_get(mounts.api_root, listings.versions)]  # §0.1
@@ -202,35 +209,35 @@ def routes(
         table += [
             *group("last", listings.last),
             _get(f"{base}/last/{{channel}}", ticks.last),
-            _get(f"{base}/last/{{channel}}/", from_slash),
+            _get(f"{base}/last/{{channel}}/", redirects.without_slash),
             _get(f"{base}/last/{{channel}}/{{key:.+}}", ticks.last_key),
         ]
     if mounts.next is not None:  # §2.3
         table += [
             *group("next", listings.next),
             _get(f"{base}/next/{{channel}}", ticks.next),
-            _get(f"{base}/next/{{channel}}/", from_slash),
+            _get(f"{base}/next/{{channel}}/", redirects.without_slash),
             _get(f"{base}/next/{{channel}}/{{key:.+}}", ticks.next_key),
         ]
     if mounts.states is not None:  # §2.4, §3
         table += [
             *group("state", listings.state),
             _get(f"{base}/state/{{alias}}", states.state),
-            _get(f"{base}/state/{{alias}}/", from_slash),
+            _get(f"{base}/state/{{alias}}/", redirects.without_slash),
             _get(f"{base}/state/{{alias}}/{{key:.+}}", states.state_key),
         ]
     if mounts.send is not None:  # §2.5
         table += [
             *group("send", listings.send),
             web.post(f"{base}/send/{{channel}}", ticks.send),
-            web.post(f"{base}/send/{{channel}}/", from_slash),
+            web.post(f"{base}/send/{{channel}}/", redirects.without_slash),
             web.post(f"{base}/send/{{channel}}/{{key:.+}}", ticks.send_key),
         ]
     if mounts.lookup is not None:  # §2.6
         table += [
             *group("lookup", listings.lookup),
             _get(f"{base}/lookup/id/{{id:.+}}", lookups.lookup_any),
-            _get(f"{base}/lookup/{{channel}}", to_slash),
+            _get(f"{base}/lookup/{{channel}}", redirects.with_slash),
             _get(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
             web.post(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
         ]
@@ -317,27 +324,20 @@ def _get(path: str, handler: Callable[[web.Request], object]) -> web.RouteDef:
     return web.get(path, handler, allow_head=False)  # type: ignore[arg-type]
 
 
-def _guard(app: web.Application, gateway: Gateway, options: ApiKeys) -> None:
+def _door(gateway: Gateway, origins: Origins, redirects: Redirects) -> Door:
+    options = gateway.declared.options.auth.api_key or ApiKeys()
     public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config", "/favicon.ico", "/static/favicon.png"}
     if not options.protect_docs:
         public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", "/"}
-
-    def is_public(request: web.Request) -> bool:
-        if request.path in public:
-            return True
-        handler = request.match_info.handler
-        return getattr(handler, "__name__", "") == "redirect" and request.path != "/"
-
-    login = Login(gateway, options)
-    app.middlewares.append(login.middleware(is_public))
+    handlers = (redirects.with_slash, redirects.without_slash)
+    return Door(gateway, options, Login(gateway, options), origins, public, handlers)
 
 
-def _cors(declared: Declared) -> Cors | None:
-    origins = declared.options.server.cors_origins
-    if not origins:
+def _cors(origins: Origins) -> Cors | None:
+    if not origins.allowed:
         return None
     return Cors(
-        origins=None if "*" in origins else frozenset(origin.rstrip("/") for origin in origins),
+        origins=None if origins.are_all_allowed else origins.allowed,
         methods=("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"),
         credentials=True,
         max_age_s=600,

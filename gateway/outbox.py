@@ -6,12 +6,17 @@ when it is full is a policy: end the connection, forget the oldest, or keep only
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from gateway.channels import Feed, QueuePolicy, Tick
+
+_NOT_IN_AN_ID: Final = re.compile("[\r\n\0]")
+"""Characters that end the line of an event's id, or have browsers ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,5 +150,6 @@ class Outbox:
 def event_of(tick: Tick) -> bytes:
     """A tick as a server-sent event whose id lets the client resume behind it."""
     record_id = tick.records[-1].values.get("id") if tick.records else None
-    head = b"" if not isinstance(record_id, str) or "\n" in record_id else b"id: " + record_id.encode() + b"\n"
-    return head + b"data: " + tick.message + b"\n\n"
+    if isinstance(record_id, str) and not _NOT_IN_AN_ID.search(record_id):
+        return b"id: " + record_id.encode() + b"\ndata: " + tick.message + b"\n\n"
+    return b"data: " + tick.message + b"\n\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -68,26 +68,24 @@ def rights_of(request: web.Request) -> Rights:
     return rights
 
 
-def redirect_to(root_path: str, target: Callable[[str], str]) -> Callable[[web.Request], Any]:
-    """A handler that answers 307 to another path, the query string kept (§0)."""
+class Redirects:
+    """Handlers that answer 307 to the same path with a slash more or less, the query string kept (§0)."""
 
-    async def redirect(request: web.Request) -> web.Response:
-        path = root_path + target(request.rel_url.raw_path)
+    def __init__(self, root_path: str) -> None:
+        self._root = root_path
+
+    async def with_slash(self, request: web.Request) -> web.Response:
+        """To the path with a slash at its end."""
+        return self._to(request, request.rel_url.raw_path + "/")
+
+    async def without_slash(self, request: web.Request) -> web.Response:
+        """To the path without slashes at its end."""
+        return self._to(request, request.rel_url.raw_path.rstrip("/"))
+
+    def _to(self, request: web.Request, path: str) -> web.Response:
         query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
-        location = f"{request.scheme}://{request.host}{path}{query}"
+        location = f"{request.scheme}://{request.host}{self._root}{path}{query}"
         return web.Response(status=307, headers={hdrs.LOCATION: location})
-
-    return redirect
-
-
-def with_slash(path: str) -> str:
-    """The path with a slash at its end."""
-    return path + "/"
-
-
-def without_slash(path: str) -> str:
-    """The path without slashes at its end."""
-    return path.rstrip("/")
 
 
 def require_provided(channel: Channel, path: str) -> None:

@@ -1,15 +1,13 @@
-"""API keys at the door (specification §6.1): who passes, and the login and logout routes."""
+"""The login and logout routes: an API key becomes a cookie (specification §6.1)."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
 
 from gateway.declarations import ApiKeys
-from gateway.handlers.answers import RIGHTS, unauthorized
+from gateway.handlers.answers import unauthorized
 from gateway.runtime import Gateway
 from shared.auth import offered_keys
 
@@ -22,7 +20,7 @@ _PAGE = """<!doctype html>
 
 
 class Login:
-    """The door: credentials, cookies and the pages to enter them.
+    """Cookies, and the pages to enter a key.
 
     Args:
         gateway: The gateway.
@@ -34,30 +32,6 @@ class Login:
         self._options = options
         self._root = gateway.declared.options.server.root_path
         self._base = gateway.mounts.base
-        self._api = gateway.mounts.api_root
-
-    def middleware(self, is_public: Callable[[web.Request], bool]) -> Middleware:
-        """Let through who carries a valid key.
-
-        Args:
-            is_public: Whether a matched route needs no key.
-        """
-
-        @web.middleware
-        async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
-            rights = self._gateway.access.identify(offered_keys(request, self._options.name), request.remote)
-            if rights is not None:
-                request[RIGHTS] = rights
-                return await handler(request)
-            if request.match_info.http_exception is not None or is_public(request):
-                return await handler(request)
-            if request.path == self._api or request.path.startswith(self._api + "/"):
-                raise unauthorized(self._options.message)
-            if request.path.endswith(".json"):
-                raise unauthorized(self._options.message)
-            return self._login_page(403)
-
-        return door
 
     async def log_in(self, request: web.Request) -> web.Response:
         """``GET /auth/login``: a valid key becomes a cookie."""
@@ -91,13 +65,14 @@ class Login:
         if name in request.query:
             target = f"{self._root}{self._base}/auth/login?{request.rel_url.raw_query_string}"
             return web.Response(status=307, headers={hdrs.LOCATION: target})
-        return self._login_page(200, error=request.query.get("error"))
+        return self.form(200, error=request.query.get("error"))
 
     async def logout_page(self, _request: web.Request) -> web.Response:
         """``GET /logout``: a form with one button."""
         return self._page("Log out", "logout", "", "Log out", 200)
 
-    def _login_page(self, status: int, error: str | None = None) -> web.Response:
+    def form(self, status: int, error: str | None = None) -> web.Response:
+        """The page that asks for a key."""
         message = f"<p role=alert>{html.escape(error)}</p>" if error else ""
         name = html.escape(self._options.name)
         field = f'<label>Key <input type="password" name="{name}" autocomplete="current-password" autofocus></label>'

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
+
+import pytest
 
 from tests.gateway.conftest import Client, Serve, until
 from tests.gateway.examples import DEMO_TYPES
@@ -69,3 +72,13 @@ async def test_at_shutdown_the_stream_ends(serve: Serve):
     answer = await events(gateway, "channel=example")
     await gateway.parts.events.close()
     assert await asyncio.wait_for(answer.content.read(), 10) == b""
+
+
+@pytest.mark.parametrize("forged", ["1\rdata: forged\r\r", "1\ndata: forged\n\n", "1\r\n\r\ndata: forged", "1\0"])
+async def test_an_id_cannot_forge_an_event(serve: Serve, forged: str):
+    gateway = await serve(DEMO_TYPES)
+    answer = await events(gateway, "channel=example")
+    await gateway.send("example", {"id": forged})
+    (line,) = (await next_event(answer)).rstrip(b"\n").splitlines()
+    assert line.startswith(b"data: {")
+    assert json.loads(line.removeprefix(b"data: "))["data"][0]["id"] == forged

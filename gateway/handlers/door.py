@@ -1,0 +1,103 @@
+"""The door: what every request must show before its handler is called (specification §6.1).
+
+Two things are checked here and nowhere else: that a request which changes something was not sent by a web page of
+another origin, and that it carries a valid key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.declarations import ApiKeys
+from gateway.handlers.answers import RIGHTS, unauthorized
+from gateway.handlers.login import Login
+from gateway.origins import Origins
+from gateway.runtime import Gateway
+from shared.auth import bearer_token, offered_keys
+from shared.errors import Problem
+
+_READING: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
+
+
+class Door:
+    """Lets requests in, or answers them itself.
+
+    Args:
+        gateway: The gateway.
+        options: Its API key section.
+        login: Makes the form that pages show to a visitor without a key.
+        origins: The pages that may act through a visitor's browser.
+        public_paths: Paths that need no key.
+        public_handlers: Handlers that need no key.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        options: ApiKeys,
+        login: Login,
+        origins: Origins,
+        public_paths: Collection[str],
+        public_handlers: Collection[Any],
+    ) -> None:
+        self._access = gateway.access
+        self._api = gateway.mounts.api_root
+        self._options = options
+        self._login = login
+        self._origins = origins
+        self._public_paths = frozenset(public_paths)
+        self._public_handlers = frozenset(public_handlers)
+
+    def middleware(self) -> Middleware:
+        """The door as a middleware, inside the one that makes answers of errors."""
+
+        @web.middleware
+        async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.method not in _READING or hdrs.UPGRADE in request.headers:
+                self._require_own_page(request)
+            if self._access.is_open:
+                return await handler(request)
+            rights = self._access.identify(offered_keys(request, self._options.name), request.remote)
+            if rights is not None:
+                request[RIGHTS] = rights
+            elif not self._is_public(request):
+                return self._turn_away(request)
+            return await handler(request)
+
+        return door
+
+    def _require_own_page(self, request: web.Request) -> None:
+        headers = request.headers
+        origin = headers.get(hdrs.ORIGIN)
+        if self._origins.may_act(origin, headers.get("Sec-Fetch-Site"), request.host) or self._knows_a_key(request):
+            return
+        shown = f"Origin {origin!r}" if origin is not None else "a page of another site"
+        raise Problem(
+            403,
+            f"{shown} may not send this request, expected the gateway's own page; "
+            "server.cors_origins in the channel file allows further origins",
+        )
+
+    def _knows_a_key(self, request: web.Request) -> bool:
+        """Whether the sender itself gave a key; cookies are added by the browser, whoever asks for the request."""
+        if self._access.is_open:
+            return False
+        name = self._options.name
+        given = (request.query.get(name), request.headers.get(name), bearer_token(request))
+        return any(self._access.is_valid(key) for key in given)
+
+    def _is_public(self, request: web.Request) -> bool:
+        match = request.match_info
+        if match.http_exception is not None or match.handler in self._public_handlers:
+            return True
+        return request.path in self._public_paths
+
+    def _turn_away(self, request: web.Request) -> web.Response:
+        path = request.path
+        if path == self._api or path.startswith(self._api + "/") or path.endswith(".json"):
+            raise unauthorized(self._options.message)
+        return self._login.form(403)
