@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from iserver.definitions import Definition
 from iserver.fdl.model import FieldDefinition, JsonValue
 from iserver.fdl.values import reader
@@ -37,17 +35,12 @@ class _View:
 
         Raises:
             KeyError: There is no such field that a plugin may set.
-            ValueError: The value has the wrong type, or is not text.
+            ValueError: The value has the wrong type.
         """
         item = self._settable(name)
         if item is None:
             raise KeyError(f"a plugin cannot set '{name}'")
-        checked = reader(item.type, name)(value)
-        try:
-            orjson.dumps(checked)
-        except TypeError as error:
-            raise ValueError(f"the value for '{name}' is not text: {error}") from error
-        self._values[name] = self.changes[name] = checked
+        self._values[name] = self.changes[name] = reader(item.type, name)(value)
 
 
 class SessionView(_View):

@@ -242,13 +242,12 @@ class Journal:
 
     # --- finished sessions ------------------------------------------------------------------------
 
-    async def finish(self, sessions: Sequence[Session], finished: Mapping[str, bytes]) -> None:
+    async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
         """Move sessions from the running to the finished.
 
         Args:
             sessions: Sessions that are over.
-            finished: What is to be logged of them, by session id, as `FinishedSession.to_json` writes it; those that
-                are not to be logged are left out.
+            finished: What is to be logged of them; those that are not to be logged are left out.
 
         Raises:
             NotStoredError: They could not be stored; they are as they were.
@@ -259,7 +258,7 @@ class Journal:
             try:
                 await self._writer.write(
                     "INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)",
-                    [(row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))],
+                    [(row, len(finished), *_encoded(finished))],
                 )
             except sqlite3.Error as error:
                 del self._leaving[row]
@@ -357,3 +356,8 @@ class Journal:
         sessions = int(found[0] or 0) if found else 0
         self.waiting -= sessions
         return sessions
+
+
+def _encoded(finished: Sequence[FinishedSession]) -> tuple[bytes, bytes]:
+    """The ids and the lines of finished sessions."""
+    return orjson.dumps([item.session_id for item in finished]), b"\n".join([item.to_json() for item in finished])

@@ -110,17 +110,13 @@ class BulkLoader:
             return BulkLoadResponse(ErrorCode.ERR_INVALID_STATE, request.pid, request.app_name)
         try:
             wanted = BulkLoadStatus(request.meta_bulk_load_status)
-            source = partition_folder(
-                request.remote_root_path, request.cluster_name, request.app_name, request.pid.partition_index
-            )
-        except ValueError as error:
-            log.warning("a bulk load is refused", gpid=str(request.pid), reason=str(error))
+        except ValueError:
             return BulkLoadResponse(ErrorCode.ERR_INVALID_PARAMETERS, request.pid, request.app_name)
         load = self._loads.setdefault(request.pid, _Load())
         if self._is_busy(load, wanted):
             return BulkLoadResponse(ErrorCode.ERR_BUSY, request.pid, request.app_name)
         for effect in load.state.command(wanted):
-            await self._carry_out(effect, partition, load, request.remote_provider_name, source)
+            await self._carry_out(effect, partition, load, request)
         if wanted in _ENDED and partition.admission.is_ingesting and load.task is None:
             await self._clean_up(partition)  # a load that a crash interrupted is given up
         return self._answer(request, load.state)
@@ -134,14 +130,14 @@ class BulkLoader:
         begins = wanted is BulkLoadStatus.DOWNLOADING and load.state.status is not BulkLoadStatus.DOWNLOADING
         return begins and downloading >= most
 
-    async def _carry_out(self, effect: Effect, partition: Partition, load: _Load, provider: str, source: str) -> None:
+    async def _carry_out(self, effect: Effect, partition: Partition, load: _Load, request: BulkLoadRequest) -> None:
         log.info("bulk load", gpid=str(partition.gpid), does=effect.value)
         match effect:
             case Effect.DOWNLOAD:
                 await self._stop(load)
                 load.began_s = load.began_s or time.monotonic()
                 load.stop = threading.Event()
-                load.task = asyncio.create_task(self._download(partition, load, provider, source))
+                load.task = asyncio.create_task(self._download(partition, load, request))
             case Effect.STOP:
                 await self._stop(load)
             case Effect.INGEST:
@@ -174,14 +170,17 @@ class BulkLoader:
 
     # -- fetching -------------------------------------------------------------------------------------
 
-    async def _download(self, partition: Partition, load: _Load, name: str, source: str) -> None:
+    async def _download(self, partition: Partition, load: _Load, request: BulkLoadRequest) -> None:
         counter = partition.metrics.counter
         counter("bulk_load_downloading_count").value += 1
+        source = partition_folder(
+            request.remote_root_path, request.cluster_name, request.app_name, request.pid.partition_index
+        )
         shown = log.bind(gpid=str(partition.gpid), source=source)
         try:
-            provider = self._providers.get(name)
+            provider = self._providers.get(request.remote_provider_name)
             if provider is None:
-                raise ProviderError(f"there is no file provider '{name}'")
+                raise ProviderError(f"there is no file provider '{request.remote_provider_name}'")
             await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._fetch, partition, load, provider, source
             )
@@ -298,10 +297,8 @@ class BulkLoader:
             is_expected = isinstance(error, StoreError | RpcError)
             shown.error("bulk load cannot add its files", reason=str(error), exc_info=None if is_expected else error)
             partition.metrics.counter("bulk_load_failed_count").value += 1
-            try:
-                await partition.note(INGESTING, partition.store.noted(INGESTED))
-            finally:
-                load.state.ingested(is_done=False)
+            load.state.ingested(is_done=False)
+            await partition.note(INGESTING, partition.store.noted(INGESTED))
         else:
             partition.metrics.counter("bulk_load_successful_count").value += 1
             load.state.ingested(is_done=True)
