@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ class Backups:
                 answer.err = ErrorCode.ERR_BUSY
                 return answer
             backup = self._running[key] = _Backup(request.backup_id)
-            backup.task = asyncio.create_task(self._back_up(partition, backup, request))
+            backup.task = self._node.around.tasks.once(
+                f"backup of {partition.gpid}", partial(self._back_up, partition, backup, request)
+            )
         answer.err, answer.progress, answer.checkpoint_total_size = backup.error, backup.progress, backup.size
         return answer
 
