@@ -145,14 +145,7 @@ def build_gateway(
     started = now()
     options = declared.options
     ids = IdCounter(epoch_ns)
-    types = StructTypes(
-        declared.structs,
-        declared.enums,
-        next_id=ids.next,
-        now=now,
-        started=started,
-        max_body=options.server.max_body,
-    )
+    types = StructTypes(declared.structs, declared.enums, next_id=ids.next, now=now, started=started)
     channels = Channels(declared.channels, recent=options.recent)
     engine = Engine(
         channels,

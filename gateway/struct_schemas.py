@@ -273,16 +273,11 @@ def _distinct(items: list[Any]) -> list[Any]:
     try:
         return list(dict.fromkeys(items))
     except TypeError:  # items that cannot be hashed: lists, objects
-        return list({_frozen(item): item for item in reversed(items)}.values())[::-1]
-
-
-def _frozen(value: Any) -> Any:
-    """A value that can be hashed and is equal wherever the value is: comparing each with each would take too long."""
-    if isinstance(value, list):
-        return (list, *map(_frozen, value))
-    if isinstance(value, dict):
-        return (dict, frozenset((name, _frozen(item)) for name, item in value.items()))
-    return value
+        kept: list[Any] = []
+        for item in items:
+            if item not in kept:
+                kept.append(item)
+        return kept
 
 
 def naive_utc(moment: datetime) -> datetime:

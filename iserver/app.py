@@ -212,6 +212,7 @@ async def _alone(
         settings.data_dir / "journal.sqlite",
         keeps_changes=settings.journal,
         segment_bytes=settings.journal_segment_bytes,
+        accepts_loss=settings.accept_loss,
     )
     async with AsyncExitStack() as opened:
         opened.push_async_callback(journal.close)

@@ -104,6 +104,11 @@ CONFIG = config_option(
     help="Size of a file of the log of active sessions; a few are always kept.",
 )
 @option(
+    "--accept-loss",
+    is_flag=True,
+    help="Start although files of --data-dir are missing or damaged; what is lost is logged.",
+)
+@option(
     "--sessions",
     metavar="URL",
     help="Redis with the sessions of several servers, as redis://HOST:PORT/DB; by default they are in --data-dir.",

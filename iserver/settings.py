@@ -38,6 +38,7 @@ class ServerSettings:
         drain_s: How long to go on serving after the first SIGTERM, in seconds.
         journal: Whether active sessions are kept on disk.
         journal_segment_bytes: Size of the files of their log.
+        accept_loss: Start although files of the journal are missing or damaged.
         sessions: URL of the Redis that keeps the sessions of several servers; `None` keeps them in `data_dir`.
         sessions_prefix: What names the servers that share sessions there.
         otel: Base URL of the OTLP receiver that metrics are sent to; `None` sends none.
@@ -68,6 +69,7 @@ class ServerSettings:
     drain_s: float = 0.0
     journal: bool = True
     journal_segment_bytes: int = JOURNAL_SEGMENT_BYTES
+    accept_loss: bool = False
     sessions: str | None = None
     sessions_prefix: str = "iserver"
     otel: str | None = None

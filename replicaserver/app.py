@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -30,7 +31,7 @@ from replicaserver.node.node import Node
 from replicaserver.node.partition import Surroundings
 from replicaserver.node.upkeep import Upkeep
 from replicaserver.storage.catching_up import LeftRecords
-from replicaserver.storage.folders import FolderError, parse_data_folders, take_hold
+from replicaserver.storage.folders import DataFolder, FolderError, belong_together, parse_data_folders, take_hold
 from replicaserver.storage.journal import Journal
 from replicaserver.storage.rocks import StoreSettings
 from shared.commit_log import CommitLog
@@ -96,6 +97,7 @@ class Settings:
         block_cache_mb: Memory for blocks of all stores together.
         write_buffers_mb: Memory for memtables of all stores together.
         providers: Where files of bulk loads and backups are, by the names that tools use.
+        accept_loss: Start although files of the log of writes are missing or damaged.
     """
 
     data_dir: Path
@@ -105,6 +107,7 @@ class Settings:
     block_cache_mb: int
     write_buffers_mb: int
     providers: FileProviders = field(default_factory=lambda: FileProviders({}))
+    accept_loss: bool = False
 
 
 class ReplicaServer:
@@ -121,7 +124,6 @@ class ReplicaServer:
         self.flags = Flags(settings.flags)
         self.registry = Registry("replica")
         self.resources = contextlib.AsyncExitStack()
-        self.tasks = metric_keeper.supervisor(self.registry)
         self.node: Node
         self.link: MetaLink
         self.compactor: Compactor
@@ -134,7 +136,6 @@ class ReplicaServer:
         address = self.settings.advertise or HostPort(*sockets[0].getsockname()[:2])
         self._open_parts(address)
         self.resources.push_async_callback(self.node.close_all)
-        self.resources.push_async_callback(self.tasks.stop)
         loader = BulkLoader(self.node, self.settings.providers)
         self.resources.push_async_callback(loader.close)
         backups = Backups(self.node, self.settings.providers)
@@ -161,7 +162,9 @@ class ReplicaServer:
         self.resources.callback(self._pprof.close)
         await self._server.start(sockets, tls)
 
-        Upkeep(self.node).start()
+        upkeep = Upkeep(self.node)
+        upkeep.start()
+        self.resources.push_async_callback(upkeep.close)
         self.link.start()
         self.resources.push_async_callback(self.link.close)
 
@@ -179,32 +182,37 @@ class ReplicaServer:
             raise StartupError(str(error)) from error
         except OSError as error:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
-        journal = self._open_log(workers)
+        journal = self._open_log(workers, disks)
         self.resources.push_async_callback(journal.close)
-        around = Surroundings(
-            address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts, self.tasks
-        )
+        around = Surroundings(address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts)
         self.compactor = Compactor()
         self.node = Node(around, disks, store_settings(self.settings, self.flags))
 
-    def _open_log(self, workers: Executor) -> Journal:
+    def _open_log(self, workers: Executor, disks: Sequence[DataFolder]) -> Journal:
+        accepts_loss = self.settings.accept_loss
         default = self.settings.data_dir / "replica" / "slog"
         folder = Path(self.flags.text("slog_dir") or default)
-        commit_log = CommitLog.open(folder, segment_bytes=max(1, self.flags.integer("log_private_file_size_mb")) << 20)
-        return Journal(commit_log, LeftRecords(folder / "left"), workers)
+        segment_bytes = max(1, self.flags.integer("log_private_file_size_mb")) << 20
+        commit_log = CommitLog.open(folder, segment_bytes=segment_bytes, accepts_loss=accepts_loss)
+        belong_together(folder, commit_log.id, disks, accepts_loss=accepts_loss)
+        return Journal(commit_log, LeftRecords(folder / "left", accepts_loss=accepts_loss), workers)
 
     def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
-        metric_keeper.start(self.tasks, self.registry, self.flags)
+        keeper = asyncio.create_task(
+            metric_keeper.keep(
+                self.registry,
+                lambda: self.flags.integer("counter_computation_interval_seconds"),
+                lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
+            ),
+            name="metric keeper",
+        )
+        self.resources.callback(keeper.cancel)
         Measurements(self.node, lambda: len(self._server.connections), loader.look)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
-        process = Introspection(self.registry, self._pprof, lambda: identity, self._not_ready)
+        process = Introspection(self.registry, self._pprof, lambda: identity, lambda: self.link.is_synced)
         return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))
-
-    def _not_ready(self) -> list[str]:
-        away = [] if self.link.is_synced else ["no metaserver has said what to serve"]
-        return [*away, *self.tasks.not_ready()]
 
     async def drain(self) -> None:
         await self.resources.aclose()

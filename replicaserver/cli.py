@@ -66,6 +66,11 @@ def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequenc
     callback=_providers,
     help="Folder or fsspec URL with files of bulk loads and backups, such as local_service=/data/files; repeatable.",
 )
+@option(
+    "--accept-loss",
+    is_flag=True,
+    help="Start although files of the log of writes are missing or damaged; what is lost is logged.",
+)
 @flag_options
 def start(**arguments: Any) -> None:
     """Serve replicas over HTTP and Pegasus RPC, on one port."""
@@ -86,4 +91,5 @@ def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
         block_cache_mb=arguments["block_cache_mb"],
         write_buffers_mb=arguments["write_buffers_mb"],
         providers=arguments["providers"],
+        accept_loss=arguments["accept_loss"],
     )

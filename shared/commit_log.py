@@ -4,13 +4,14 @@ What was appended is on the disk, also after a loss of power, when `done` is cal
 needed and used again afterwards, so that a sync has no metadata to write: on most disks that halves its time.
 
     00000007.log   segments in use, the last one being written
+    manifest       which segments there are (`shared.log_manifest`)
     next, spare    a file for the next segment, and one for the one after it
     lock           held by the process that has the log open
 
 A log says nothing about its payloads. Whoever appends remembers the number of the segment that a payload went to, and
-releases segments from the oldest on. After a crash everything that was ever acknowledged and not released is replayed;
-the last payloads may be there although nobody was told, and released segments may come back, always the younger ones
-of them, so replaying must not mind either.
+releases segments from the oldest on. After a crash everything that was ever acknowledged and not released is replayed,
+or the start fails and says what is missing (`shared.log_recovery`). The last payloads may be there although nobody was
+told, and the segments that were released last may come back, so replaying must not mind either.
 """
 
 from __future__ import annotations
@@ -33,23 +34,26 @@ import structlog
 from shared.errors import StartupError
 from shared.kernel_writes import KernelWrites
 from shared.log_files import Piece, SegmentFiles
+from shared.log_manifest import Manifest
+from shared.log_recovery import LogReader, OnLoss, header_of, segment_numbers, segment_path
 from shared.log_segments import (
     BLOCK_BYTES,
     HEADER_BYTES,
     MAX_PAYLOAD_BYTES,
     PREFIX_BYTES,
+    Place,
+    SegmentHeader,
     SegmentName,
-    SegmentReader,
     encode_block,
     encode_end,
     encode_header,
     length_prefix,
-    read_header,
 )
 
 log = structlog.get_logger("shared.commit_log")
 
 SEGMENT_BYTES = 16 * 1024 * 1024
+MANIFEST = "manifest"
 QUICK_S = 0.0003
 """A disk that syncs within this time, in seconds, may be waited for in place when only one caller waits."""
 
@@ -67,10 +71,11 @@ Bring = Callable[[], None]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is written and synced together, and who waits for it."""
+    """What is written and synced together, who waits for it, and where the log ends then."""
 
     pieces: Sequence[Piece]
     waiting: Sequence[Done]
+    end: Place
 
     @property
     def is_plain(self) -> bool:
@@ -82,18 +87,27 @@ class CommitLog:
     """A log in a folder of its own: `open`, `replay`, `start`, then `append` and `release`, then `close`.
 
     Attributes:
+        is_new: Whether there was no log in the folder before.
         syncs: How often something was synced.
     """
 
-    def __init__(self, folder: Path, lock: int, segments: dict[int, int], segment_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, lock: int, manifest: Manifest, *, segment_bytes: int, is_new: bool, accepts_loss: bool
+    ) -> None:
         """For `open` alone."""
+        extent, numbers = manifest.extent, segment_numbers(folder)
+        self.is_new = is_new
         self._folder = folder
         self._lock = lock
-        self._segments = segments
+        self._manifest = manifest
+        self._accepts_loss = accepts_loss
+        self._segments = {number: segment_path(folder, number).stat().st_size for number in numbers}
         self._segment_bytes = segment_bytes
-        self._files = SegmentFiles(folder, segment_bytes)
+        self._files = SegmentFiles(folder, segment_bytes, manifest)
         self._run = 0
-        self._name = SegmentName(max(segments, default=0), 0)
+        self._name = SegmentName(max(extent.newest, extent.oldest - 1, *numbers), 0)
+        self._acknowledged = Place(0, 0)
+        self._is_replayed = is_new
         self._offset = 0
         self._content: list[bytes] = []
         self._content_bytes = 0
@@ -114,30 +128,39 @@ class CommitLog:
         self.syncs = 0
 
     @classmethod
-    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> CommitLog:
+    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, accepts_loss: bool = False) -> CommitLog:
         """Open a log, or make one where there is none. Blocks.
 
         Args:
             folder: A folder for the log alone.
             segment_bytes: Size of the files.
+            accepts_loss: Go on without what is missing or damaged.
 
         Raises:
-            StartupError: The folder cannot be used, or another process has the log open.
+            StartupError: The folder cannot be used, another process has the log open, or its manifest is lost.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                segments = {int(file.stem): file.stat().st_size for file in folder.glob("*.log") if file.stem.isdigit()}
-            except OSError:
+                is_new = not has_log(folder)
+                manifest = _open_manifest(folder, is_new=is_new, accepts_loss=accepts_loss)
+                return cls(
+                    folder, lock, manifest, segment_bytes=segment_bytes, is_new=is_new, accepts_loss=accepts_loss
+                )
+            except (OSError, StartupError):
                 os.close(lock)
                 raise
         except BlockingIOError as error:
             raise StartupError(f"{folder} is in use by another process") from error
         except OSError as error:
             raise StartupError(f"cannot open the log {folder}: {error.strerror}") from error
-        return cls(folder, lock, segments, segment_bytes)
+
+    @property
+    def id(self) -> int:
+        """Random id of the log; another log in the same folder has another one."""
+        return self._manifest.extent.log_id
 
     @property
     def segment(self) -> int:
@@ -154,34 +177,25 @@ class CommitLog:
         """What the segments in use take on the disk."""
         return sum(self._segments.values())
 
-    def replay(self) -> Iterator[tuple[int, bytes]]:
+    def replay(self, on_loss: OnLoss = lambda: None) -> Iterator[tuple[int, bytes]]:
         """Everything that was appended before and is not released, with the number of its segment. Blocks.
 
+        Args:
+            on_loss: Called between what was before and what comes behind something that is lost, when the log was
+                opened to accept that.
+
         Raises:
-            StartupError: A segment cannot be read, or has lost what was acknowledged.
+            StartupError: A segment cannot be read, or something acknowledged is lost.
         """
-        suspect: tuple[SegmentReader, SegmentName, Path] | None = None
-        for number in sorted(self._segments):
-            path = self._path(number)
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise StartupError(f"cannot read {path}: {error.strerror}") from error
-            name = read_header(data)
-            if name is None or name.number != number:
-                continue  # it was about to be begun
-            if suspect is not None and suspect[1].run == name.run:
-                raise StartupError(
-                    f"{suspect[2]} is damaged at byte {suspect[0].offset}: what was acknowledged after it is lost; "
-                    "restore the file, or move the folder away to start without it"
-                )
-            reader = SegmentReader(name, data)
-            for payload in reader:
-                yield number, payload
-            suspect = None if reader.is_complete else (reader, name, path)
+        reader = LogReader(self._folder, self._manifest.extent, on_loss if self._accepts_loss else None)
+        yield from reader
+        self._segments = {number: self._segments.get(number, 0) for number in reader.numbers}
+        self._acknowledged = reader.end
+        self._is_replayed = True
 
     def start(self) -> None:
-        """Begin to take payloads, in a new segment; to be called on the running loop."""
+        """Begin to take payloads, in a new segment, after `replay`; to be called on the running loop."""
+        assert self._is_replayed, "what is in the log is replayed before more is appended"
         self._loop = asyncio.get_running_loop()
         self._kernel = KernelWrites.open()
         if self._kernel is not None:
@@ -235,11 +249,12 @@ class CommitLog:
 
     def release(self, before: int) -> None:
         """Let go of all segments with lower numbers, soon: their payloads are not needed any more."""
-        for number in sorted(self._segments):
-            if number >= min(before, self._name.number):
-                break
+        before = min(before, self._name.number)
+        released = [number for number in self._segments if number < before]
+        for number in released:
             del self._segments[number]
-            self._files.release(self._path(number))
+        if released:
+            self._files.release(before)
 
     async def drained(self) -> None:
         """Wait until everything that was appended is on the disk, or failed."""
@@ -253,7 +268,7 @@ class CommitLog:
         if self._loop is not None:
             await self.drained()
             if self._offset > HEADER_BYTES:
-                self._jobs.put(_Job([self._end_mark()], []))
+                self._jobs.put(_Job([self._end_mark()], [], self._acknowledged))
             self._jobs.put(None)
             await self._loop.run_in_executor(None, self._thread.join)
         if self._kernel is not None:
@@ -264,22 +279,28 @@ class CommitLog:
     # -- on the loop ----------------------------------------------------------------------------------
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:08d}.log"
+        return segment_path(self._folder, number)
 
     def _begin_run(self) -> None:
         self._run = secrets.randbits(63)
-        self._begin_segment()
+        self._begin_segment(self._acknowledged)
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self, continues: Place) -> None:
         self._name = SegmentName(self._name.number + 1, self._run)
         self._segments[self._name.number] = self._segment_bytes
         self._offset = HEADER_BYTES
-        self._pieces.append(Piece(self._name, 0, encode_header(self._name)))
+        header = SegmentHeader(self._name, continues, self._segment_bytes)
+        self._pieces.append(Piece(self._name, 0, encode_header(header)))
 
     def _roll(self) -> None:
         self._end_block()
         self._pieces.append(self._end_mark())
-        self._begin_segment()
+        self._begin_segment(self._end)
+
+    @property
+    def _end(self) -> Place:
+        """Where the log ends when everything that was appended is written."""
+        return Place(self._name.number, self._offset)
 
     def _end_mark(self) -> Piece:
         return Piece(self._name, self._offset, encode_end(self._name, self._offset))
@@ -320,7 +341,7 @@ class CommitLog:
             self._be_idle()
             return
         self._end_block()
-        job = _Job(self._pieces, self._waiting)
+        job = _Job(self._pieces, self._waiting, self._end)
         self._pieces, self._waiting = [], []
         self._in_flight = job
         self._began_s = time.perf_counter()
@@ -373,7 +394,9 @@ class CommitLog:
         self.syncs += 1
         self._sync_s += (took_s - self._sync_s) / 8
         waiting = job.waiting
-        if error is not None:
+        if error is None:
+            self._acknowledged = job.end
+        else:
             log.error("a log cannot be written", folder=str(self._folder), reason=error.strerror)
             waiting = [*waiting, *self._waiting]
             self._begin_again()
@@ -389,8 +412,9 @@ class CommitLog:
                 future.set_result(None)
 
     def _begin_again(self) -> None:
-        """What a failed sync has left in a file is unknown: go on in another, and claim no connection with it."""
-        self._segments = {number: size for number, size in self._segments.items() if self._path(number).exists()}
+        """What a failed sync has left in a file is unknown: go on in another, which continues before that place."""
+        known = self._acknowledged.segment
+        self._segments = {number: size for number, size in self._segments.items() if number <= known}
         self._pieces, self._waiting = [], []
         self._content.clear()
         self._content_bytes = 0
@@ -412,3 +436,27 @@ class CommitLog:
         except OSError as error:
             return error
         return None
+
+
+def has_log(folder: Path) -> bool:
+    """Whether there is a log in a folder, or what is left of one."""
+    return (folder / MANIFEST).exists() or bool(segment_numbers(folder))
+
+
+def _open_manifest(folder: Path, *, is_new: bool, accepts_loss: bool) -> Manifest:
+    """The manifest of a log; a new one for a new log, and for one that has lost it when that is accepted."""
+    path = folder / MANIFEST
+    if is_new:
+        return Manifest.create(path)
+    manifest = Manifest.read(path) if path.exists() else None
+    if manifest is not None:
+        return manifest
+    what = "is damaged" if path.exists() else "is missing"
+    if not accepts_loss:
+        raise StartupError(
+            f"{path} {what}, so that nobody can tell whether acknowledged writes are lost: restore the file, "
+            "or give --accept-loss to go on with the segments that are there"
+        )
+    log.error("the manifest of a log is lost, and that was accepted", file=str(path), reason=what)
+    there = [number for number in segment_numbers(folder) if header_of(segment_path(folder, number)) is not None]
+    return Manifest.create(path, oldest=min(there, default=1), newest=max(there, default=0))

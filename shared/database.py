@@ -18,7 +18,6 @@ from typing import TypeAlias
 import aiosqlite
 
 from shared.errors import StartupError
-from shared.tasks import start_task
 
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = Sequence[Value]
@@ -37,7 +36,7 @@ async def open_database(path: Path, migrations: Sequence[str]) -> aiosqlite.Conn
         A connection in autocommit mode with WAL, full synchronisation and foreign keys.
 
     Raises:
-        StartupError: The file cannot be opened, is no database, or was written by a newer release.
+        StartupError: The file cannot be opened, is no database, is damaged, or was written by a newer release.
     """
     connection: aiosqlite.Connection | None = None
     try:
@@ -46,6 +45,7 @@ async def open_database(path: Path, migrations: Sequence[str]) -> aiosqlite.Conn
         await connection.execute("PRAGMA journal_mode=WAL")
         await connection.execute("PRAGMA synchronous=FULL")
         await connection.execute("PRAGMA foreign_keys=ON")
+        await _check(connection, path)
         await _migrate(connection, path, migrations)
     except (OSError, sqlite3.Error) as error:
         if connection is not None:
@@ -73,6 +73,13 @@ async def open_for_writing(path: Path, migrations: Sequence[str]) -> tuple[aiosq
         await connection.close()
         raise
     return connection, writer
+
+
+async def _check(connection: aiosqlite.Connection, path: Path) -> None:
+    async with connection.execute("PRAGMA quick_check(1)") as cursor:
+        row = await cursor.fetchone()
+    if row is not None and row[0] != "ok":
+        raise StartupError(f"{path} is damaged: {' '.join(row[0].split())}; restore it from a backup")
 
 
 async def _migrate(connection: aiosqlite.Connection, path: Path, migrations: Sequence[str]) -> None:
@@ -118,7 +125,7 @@ class GroupCommitWriter:
         """
         self._claim = _claim(self._path)
         self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, _connect, self._path)
-        self._task = start_task(self._run(), name=f"group commit {self._path.name}")
+        self._task = asyncio.create_task(self._run(), name=f"group commit {self._path.name}")
 
     async def write(self, sql: str, rows: Iterable[Row]) -> None:
         """Execute one statement for every row; returns when the rows are durable.
@@ -168,16 +175,17 @@ class GroupCommitWriter:
                 await self._wake.wait()
                 continue
             group, self._waiting = self._waiting[: self._max_group], self._waiting[self._max_group :]
-            writes = [statements for statements, _ in group]
-            failures = await loop.run_in_executor(self._thread, _commit_group, self._connection, writes)
+            errors = await loop.run_in_executor(
+                self._thread, _commit_group, self._connection, [statements for statements, _ in group]
+            )
             self.commits += 1
-            for (_, future), failure in zip(group, failures, strict=True):
+            for (_, future), error in zip(group, errors, strict=True):
                 if future.cancelled():
                     continue
-                if failure is None:
+                if error is None:
                     future.set_result(None)
                 else:
-                    future.set_exception(failure)
+                    future.set_exception(error)
 
 
 def _claim(path: Path) -> int:
@@ -214,7 +222,7 @@ def _commit(connection: sqlite3.Connection, statements: Sequence[Statement]) -> 
             else:
                 connection.executemany(sql, rows)
         connection.execute("COMMIT")
-    except Exception as error:  # noqa: BLE001 - a value SQLite cannot hold, or a bug: raised where it was asked for
+    except (sqlite3.Error, ValueError, OverflowError) as error:  # the latter two: a value SQLite cannot hold
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return error

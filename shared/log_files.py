@@ -5,7 +5,6 @@ Everything here blocks. Files are made in a thread of their own before they are 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -13,8 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+from shared.log_manifest import Manifest, sync_folder
+from shared.log_recovery import segment_numbers, segment_path
 from shared.log_segments import SegmentName
 from shared.whole_blocks import Blocks, BlockStage
+
+log = structlog.get_logger("shared.commit_log")
 
 STAGED_BYTES = 1 << 20
 """The most that is written at once."""
@@ -42,8 +47,9 @@ class SegmentFiles:
         is_direct: Whether it is written past the system's cache, which halves what a sync costs.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, segment_bytes: int, manifest: Manifest) -> None:
         self._folder = folder
+        self._manifest = manifest
         self._segment_bytes = segment_bytes
         self.descriptor = -1
         self.is_direct = hasattr(os, "O_DIRECT")
@@ -66,16 +72,19 @@ class SegmentFiles:
             OSError: Nothing is known to be on the disk.
         """
         joined: list[bytes] = []
-        offset = 0
+        offset = begun = 0
         for piece in pieces:
             if piece.begins_segment:
                 self._write_synced(joined, offset)
-                self._begin(path_of(piece.name.number))
+                begun = piece.name.number
+                self._begin(path_of(begun))
                 joined = []
             if not joined:
                 offset = piece.offset
             joined.append(piece.data)
         self._write_synced(joined, offset)
+        if begun:
+            self._manifest.record(newest=begun)
 
     def _write_synced(self, parts: Sequence[bytes], offset: int) -> None:
         data = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -121,7 +130,7 @@ class SegmentFiles:
         except OSError:  # that may have been long ago: the disk may have room again
             self._pool.submit(self._prepare).result()
         (self._folder / "next").rename(path)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         self._path = path
         self.descriptor = self._open()
         self._next = self._pool.submit(self._prepare)
@@ -145,18 +154,26 @@ class SegmentFiles:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # direct writes would have to drop it
 
-    def release(self, path: Path) -> None:
-        """Use a file again, or delete it; one after the other, so that after a crash only the younger come back."""
-        self._pool.submit(self._let_go, path)
+    def release(self, before: int) -> None:
+        """Use the files of all segments with lower numbers again, or delete them, soon."""
+        self._pool.submit(self._let_go, before)
 
-    def _let_go(self, path: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            spare = self._folder / "spare"
-            if spare.exists() or path.stat().st_size != self._segment_bytes:
-                path.unlink()
-            else:
-                path.rename(spare)
-            _sync_folder(self._folder)
+    def _let_go(self, before: int) -> None:
+        try:
+            self._manifest.record(oldest=before)  # from now on nobody misses them
+            for number in segment_numbers(self._folder):
+                if number < before:
+                    self._reuse(segment_path(self._folder, number))
+            sync_folder(self._folder)
+        except OSError as error:  # they go with those that are released next
+            log.error("released segments stay", folder=str(self._folder), reason=error.strerror)
+
+    def _reuse(self, path: Path) -> None:
+        spare = self._folder / "spare"
+        if spare.exists() or path.stat().st_size != self._segment_bytes:
+            path.unlink()
+        else:
+            path.rename(spare)
 
     def close(self) -> None:
         """Close the file that is being written."""
@@ -190,11 +207,3 @@ def _write_all(descriptor: int, blocks: Blocks, flags: int) -> None:
     while rest:
         count = os.pwritev(descriptor, [rest], offset, flags)
         rest, offset = rest[count:], offset + count
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

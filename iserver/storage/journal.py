@@ -25,7 +25,7 @@ import asyncio
 import gc
 import sqlite3
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -40,7 +40,7 @@ from iserver.finished import FinishedSession, sessions_in
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.session_log import Replayed, SessionLog
-from shared.commit_log import SEGMENT_BYTES
+from shared.commit_log import SEGMENT_BYTES, has_log
 from shared.database import GroupCommitWriter, open_for_writing
 from shared.errors import StartupError
 
@@ -59,8 +59,10 @@ MIGRATIONS = [
     INSERT INTO finished SELECT row, 1, json_array(json_extract(CAST(data AS TEXT), '$.session_id')), data FROM single;
     DROP TABLE single;
     """,
+    "CREATE TABLE log (id INTEGER NOT NULL)",
 ]
-"""`changes` is where running sessions were before there was the log; a start moves what is left there."""
+"""`changes` is where running sessions were before there was the log; a start moves what is left there. `log` says which
+log belongs to the file, so that neither of them is missed when it is gone."""
 
 ROWS_AT_ONCE = 256
 
@@ -103,44 +105,71 @@ class Journal:
         session_log: SessionLog,
         *,
         keeps_changes: bool,
+        accepts_loss: bool,
     ) -> None:
         self.path = path
         self._connection = connection
         self._writer = writer
         self._session_log = session_log
         self._keeps_changes = keeps_changes
+        self._accepts_loss = accepts_loss
         self._definitions: dict[str, Definition] = {}
         self._last_row = 0
         self._leaving: dict[int, _Leaving] = {}
         self.waiting = 0
 
     @classmethod
-    async def open(cls, path: Path, *, keeps_changes: bool = True, segment_bytes: int = SEGMENT_BYTES) -> Journal:
+    async def open(
+        cls,
+        path: Path,
+        *,
+        keeps_changes: bool = True,
+        segment_bytes: int = SEGMENT_BYTES,
+        accepts_loss: bool = False,
+    ) -> Journal:
         """Open or create the journal.
 
         Args:
             path: The SQLite file. The log is in a folder beside it, of the same name without the suffix.
             keeps_changes: Whether running sessions are stored at all; finished ones always are.
             segment_bytes: Size of the log's files.
+            accepts_loss: Go on without what is missing or damaged.
 
         Raises:
-            StartupError: The files cannot be used.
+            StartupError: The files cannot be used, or one is missing or damaged and that is not accepted.
         """
-        connection, writer = await open_for_writing(path, MIGRATIONS)
-        try:
-            session_log = await asyncio.to_thread(SessionLog.open, path.with_suffix(""), segment_bytes=segment_bytes)
-        except StartupError:
-            await writer.close()
-            await connection.close()
-            raise
-        journal = cls(path, connection, writer, session_log, keeps_changes=keeps_changes)
+        folder = path.with_suffix("")
+        if _is_missing(path, folder):
+            lose(path, "the finished sessions that waited for the warehouse", accepts_loss=accepts_loss)
+        async with AsyncExitStack() as opened:
+            connection, writer = await open_for_writing(path, MIGRATIONS)
+            opened.push_async_callback(connection.close)
+            opened.push_async_callback(writer.close)
+            session_log = await asyncio.to_thread(
+                SessionLog.open, folder, segment_bytes=segment_bytes, accepts_loss=accepts_loss
+            )
+            opened.push_async_callback(session_log.close)
+            journal = cls(path, connection, writer, session_log, keeps_changes=keeps_changes, accepts_loss=accepts_loss)
+            await journal._open()
+            opened.pop_all()
+        return journal
+
+    async def _open(self) -> None:
+        """Find out what waits, and whether the log is the one that belongs to the file."""
         query = "SELECT sum(sessions), max(row), (SELECT max(last_row) FROM batches) FROM finished"
-        async with connection.execute(query) as cursor:
+        async with self._connection.execute(query) as cursor:
             row = await cursor.fetchone()
         assert row is not None
-        journal.waiting = row[0] or 0
-        journal._last_row = max(row[1] or 0, row[2] or 0)
-        return journal
+        self.waiting = row[0] or 0
+        self._last_row = max(row[1] or 0, row[2] or 0)
+        async with self._connection.execute("SELECT id FROM log") as cursor:
+            known = await cursor.fetchone()
+        if known is not None and known[0] == self._session_log.id:
+            return
+        if known is not None:
+            lose(self.path.with_suffix(""), "the sessions that were running", accepts_loss=self._accepts_loss)
+        ours = (self._session_log.id,)
+        await self._writer.submit([("DELETE FROM log", [()]), ("INSERT INTO log (id) VALUES (?)", [ours])])
 
     @property
     def log_bytes(self) -> int:
@@ -180,7 +209,7 @@ class Journal:
         """
         gc.disable()  # what is loaded stays; looking through it again and again would take most of the time
         try:
-            sessions, leaving = await asyncio.to_thread(self._load)
+            sessions, leaving, has_loss = await asyncio.to_thread(self._load)
         except (LookupError, TypeError, ValueError, sqlite3.Error) as error:
             raise StartupError(f"cannot replay the journal {self.path}: {type(error).__name__}: {error}") from error
         finally:
@@ -188,19 +217,24 @@ class Journal:
         self._session_log.start(sessions)
         for row, session_ids in leaving.items():
             self._leaving[row] = _Leaving(session_ids, self._session_log.end(session_ids))
+        if has_loss:
+            try:
+                await self._session_log.rewrite()  # the next start finds what this one has made of it
+            except NotStoredError as error:
+                raise StartupError(f"cannot write the journal {self.path}: {error}") from error
         if self._keeps_changes:
             await self._move_changes([session for session in sessions if not session.journal_segment])
         if sessions:
             log.info("sessions replayed", sessions=len(sessions))
         return sessions
 
-    def _load(self) -> tuple[list[Session], dict[int, list[str]]]:
-        """Running sessions, and per row of `finished` those that the log believes to be running."""
+    def _load(self) -> tuple[list[Session], dict[int, list[str]], bool]:
+        """Running sessions; per row of `finished` those that the log has as running; whether changes are lost."""
         with closing(sqlite3.connect(self.path)) as connection:
             for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
                 files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
                 self._definitions[fingerprint] = Definition(compile_program(files))
-            replayed = Replayed(self._definitions)
+            replayed = Replayed(self._definitions, accepts_loss=self._accepts_loss)
             for session_id, changes in connection.execute("SELECT session, changes FROM changes ORDER BY row"):
                 replayed.add(session_id, orjson.loads(changes), 0, 0)
             self._session_log.replay(replayed)
@@ -211,7 +245,10 @@ class Journal:
                         leaving.setdefault(row, []).append(session_id)
         if replayed.headless:
             log.warning("sessions ended as the server did, and have no end in the log", sessions=len(replayed.headless))
-        return list(replayed.sessions.values()), leaving
+        if replayed.has_loss:
+            lost = sorted(replayed.damaged | replayed.headless)
+            log.error("running sessions were rebuilt without what is lost", damaged=len(lost), first=lost[:10])
+        return list(replayed.sessions.values()), leaving, replayed.has_loss
 
     async def _move_changes(self, sessions: Sequence[Session]) -> None:
         """Take over what an earlier release has kept in the table `changes`."""
@@ -356,6 +393,24 @@ class Journal:
         sessions = int(found[0] or 0) if found else 0
         self.waiting -= sessions
         return sessions
+
+
+def _is_missing(path: Path, log_folder: Path) -> bool:
+    """Whether the SQLite file is gone, and its log is there."""
+    return has_log(log_folder) and not (path.exists() and path.stat().st_size)
+
+
+def lose(path: Path, what: str, *, accepts_loss: bool) -> None:
+    """Accept that a file is missing.
+
+    Raises:
+        StartupError: It is not accepted.
+    """
+    if not accepts_loss:
+        raise StartupError(
+            f"{path} is missing, and with it {what}: restore it, or give --accept-loss to go on without them"
+        )
+    log.error("a file is missing, and that was accepted", file=str(path), lost=what)
 
 
 def _encoded(finished: Sequence[FinishedSession]) -> tuple[bytes, bytes]:

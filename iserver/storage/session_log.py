@@ -58,13 +58,23 @@ class SessionLog:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> SessionLog:
+    def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, accepts_loss: bool = False) -> SessionLog:
         """Open or create the log in a folder of its own.
 
         Raises:
-            StartupError: The folder cannot be used.
+            StartupError: The folder cannot be used, or something is lost and that is not accepted.
         """
-        return cls(CommitLog.open(folder, segment_bytes=segment_bytes), segment_bytes)
+        return cls(CommitLog.open(folder, segment_bytes=segment_bytes, accepts_loss=accepts_loss), segment_bytes)
+
+    @property
+    def id(self) -> int:
+        """Random id of the log."""
+        return self._log.id
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no log before."""
+        return self._log.is_new
 
     @property
     def size_bytes(self) -> int:
@@ -84,10 +94,10 @@ class SessionLog:
         """Rebuild every session that is not over. Blocks.
 
         Raises:
-            StartupError: The log is damaged.
+            StartupError: The log has lost something, and that is not accepted.
             LookupError, TypeError, ValueError: It does not hold what such a log holds.
         """
-        for segment, payload in self._log.replay():
+        for segment, payload in self._log.replay(replayed.cut):
             parts = orjson.loads(payload)
             size = 2 * len(payload) // max(1, len(parts))
             for session_id, changes in zip(parts[::2], parts[1::2], strict=True):
@@ -230,6 +240,18 @@ class SessionLog:
             del self._by_oldest_segment[segment]
         self._log.release(min(self._by_oldest_segment, default=self._log.segment))
 
+    async def rewrite(self) -> None:
+        """Store every session as a snapshot, and let go of all older segments.
+
+        Raises:
+            NotStoredError: The old segments stay.
+        """
+        for oldest in sorted(self._by_oldest_segment):
+            while oldest < self._log.segment and (batch := self._batch(oldest)):
+                if not await self._move(batch, oldest):
+                    raise NotStoredError("cannot store changes")
+        self._release()
+
     async def _clean(self) -> None:
         while self._is_too_large and self._by_oldest_segment:
             oldest = min(self._by_oldest_segment)
@@ -282,13 +304,28 @@ class Replayed:
         sessions: By id, in the order in which they were first stored.
         headless: Ids of sessions of which there are only later changes, since the segment of the first has been
             released. A snapshot or an end follows, unless the end was on its way when the server was killed.
+        has_loss: Whether something of the log is lost.
+        damaged: Ids of sessions that have lost changes for certain.
     """
 
-    def __init__(self, definitions: Mapping[str, Definition]) -> None:
+    def __init__(self, definitions: Mapping[str, Definition], *, accepts_loss: bool = False) -> None:
         self.sessions: dict[str, Session] = {}
         self.headless: set[str] = set()
+        self.has_loss = False
+        self.damaged: set[str] = set()
+        self._accepts_loss = accepts_loss
+        self._cut: set[str] = set()
         self._definitions = definitions
         self._values: dict[bytes, Any] = {}
+
+    def cut(self) -> None:
+        """Something of the log is lost here.
+
+        A change refers to earlier ones, which may be what is lost. So sessions stay as they are here until they end, or
+        a snapshot builds them anew.
+        """
+        self.has_loss = True
+        self._cut.update(self.sessions)
 
     def add(self, session_id: str, changes: list[Change] | None, segment: int, size: int) -> None:
         """Take one part of a payload.
@@ -297,22 +334,43 @@ class Replayed:
             LookupError, TypeError, ValueError: It is not what a session log holds.
         """
         if changes is None:
-            self.sessions.pop(session_id, None)
-            self.headless.discard(session_id)
+            self._forget(session_id)
             return
         session = self.sessions.get(session_id)
         if changes[0][0] == "start":
+            self._begin_anew(session_id)
             session = self.sessions[session_id] = Session(session_id)
             session.journal_segment = segment
-            self.headless.discard(session_id)
         elif session is None:
             self.headless.add(session_id)
             return
+        elif session_id in self._cut:
+            self.damaged.add(session_id)
+            return
+        try:
+            self._apply(session, changes)
+        except (LookupError, TypeError, ValueError):
+            if not self._accepts_loss:
+                raise
+            self._forget(session_id)
+            self.headless.add(session_id)
+            self.has_loss = True
+            return
+        session.journal_bytes += size
+
+    def _apply(self, session: Session, changes: list[Change]) -> None:
         for change in changes:
             if change[0] == "record":  # most records have the values of many others
                 change[3:7] = map(self._shared, change[3:7])
             session.apply(change, self._definitions)
-        session.journal_bytes += size
+
+    def _forget(self, session_id: str) -> None:
+        self.sessions.pop(session_id, None)
+        self._begin_anew(session_id)
+
+    def _begin_anew(self, session_id: str) -> None:
+        for ids in (self.headless, self.damaged, self._cut):
+            ids.discard(session_id)
 
     def drop(self, session_id: str) -> bool:
         """Leave a session out; whether there was something of it."""

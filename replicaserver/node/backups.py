@@ -18,7 +18,6 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,7 @@ class Backups:
                 answer.err = ErrorCode.ERR_BUSY
                 return answer
             backup = self._running[key] = _Backup(request.backup_id)
-            backup.task = self._node.around.tasks.once(
-                f"backup of {partition.gpid}", partial(self._back_up, partition, backup, request)
-            )
+            backup.task = asyncio.create_task(self._back_up(partition, backup, request))
         answer.err, answer.progress, answer.checkpoint_total_size = backup.error, backup.progress, backup.size
         return answer
 

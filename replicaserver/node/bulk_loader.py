@@ -11,10 +11,8 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +137,14 @@ class BulkLoader:
                 await self._stop(load)
                 load.began_s = load.began_s or time.monotonic()
                 load.stop = threading.Event()
-                load.task = self._start(partition, partial(self._download, partition, load, request))
+                load.task = asyncio.create_task(self._download(partition, load, request))
             case Effect.STOP:
                 await self._stop(load)
             case Effect.INGEST:
-                load.task = self._start(partition, partial(self._ingest, partition, load))
+                load.task = asyncio.create_task(self._ingest(partition, load))
             case Effect.CLEAN_UP:
                 load.began_s = 0.0
                 await self._clean_up(partition)
-
-    def _start(self, partition: Partition, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        return self._node.around.tasks.once(f"bulk load of {partition.gpid}", work)
 
     async def _stop(self, load: _Load) -> None:
         load.stop.set()
@@ -269,7 +264,7 @@ class BulkLoader:
             )
         for effect in load.state.command(BulkLoadStatus.INGESTING):
             if effect is Effect.INGEST:
-                load.task = self._start(partition, partial(self._ingest, partition, load))
+                load.task = asyncio.create_task(self._ingest(partition, load))
         if load.task is not None and load.state.status is BulkLoadStatus.INGESTING:
             await asyncio.wait({load.task})
         if load.state.ingestion is not IngestionStatus.SUCCEED:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zlib import crc32
+
+import structlog
 
 from replicaserver.log_records import Origin, Record, RecordError, decode_record
 from replicaserver.storage.folders import sync_folder, write_durably
@@ -17,9 +20,11 @@ from replicaserver.storage.rocks import RocksStore
 from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
 
+log = structlog.get_logger("replicaserver.journal")
+
 BATCH_ROWS = 10_000
 
-_LENGTH = struct.Struct("<I")
+_HEAD = struct.Struct("<II")
 
 
 def origin_of(gpid: Gpid, store: RocksStore) -> Origin:
@@ -88,10 +93,12 @@ class LeftRecords:
 
     Args:
         folder: Where the files are; made when there is one.
+        accepts_loss: Go on without what is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, accepts_loss: bool = False) -> None:
         self._folder = folder
+        self._accepts_loss = accepts_loss
 
     def of(self, origin: Origin) -> Iterator[Record]:
         """The records that a store has left, in their order.
@@ -107,13 +114,16 @@ class LeftRecords:
 
         Raises:
             OSError: They are not kept.
+            StartupError: Those that are kept already cannot be read.
         """
         kept = list(self._payloads(origin))
         last = decode_record(kept[-1]).number if kept else 0
         kept += [payload for payload in payloads if decode_record(payload).number > last]
         self._folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self._folder.parent)
-        write_durably(self._file(origin), b"".join(_LENGTH.pack(len(payload)) + payload for payload in kept))
+        write_durably(
+            self._file(origin), b"".join(_HEAD.pack(len(payload), crc32(payload)) + payload for payload in kept)
+        )
 
     def delete(self, origin: Origin) -> None:
         """Forget the records of a store."""
@@ -139,7 +149,17 @@ class LeftRecords:
             return
         data, position = file.read_bytes(), 0
         while position < len(data):
-            start = position + _LENGTH.size
-            (length,) = _LENGTH.unpack_from(data, position)
+            start = position + _HEAD.size
+            length, checksum = _HEAD.unpack_from(data.ljust(start, b"\0"), position)
+            payload = data[start : start + length]
+            if len(payload) < length or crc32(payload) != checksum:
+                self._lose(file, position)
+                return
+            yield payload
             position = start + length
-            yield data[start:position]
+
+    def _lose(self, file: Path, position: int) -> None:
+        what = f"{file} is damaged at byte {position}, and acknowledged writes of that replica are lost"
+        if not self._accepts_loss:
+            raise StartupError(f"{what}: restore the file, or give --accept-loss to go on without them")
+        log.error("acknowledged writes are lost, and that was accepted", reason=what)

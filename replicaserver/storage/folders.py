@@ -11,15 +11,19 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
+import structlog
 
+from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
 from shared.pegasus.structures.layer2 import AppInfo
+
+log = structlog.get_logger("replicaserver.folders")
 
 _REPLICA = re.compile(r"([0-9]+)\.([0-9]+)\.pegasus")
 _LEFT = re.compile(r"[0-9]+\.[0-9]+\.pegasus\.([0-9]+)\.(gar|err)")
@@ -117,6 +121,37 @@ def take_hold(folder: Path) -> IO[str]:
         lock.close()
         raise FolderError(f"the data directory {folder} is in use by another replica server") from error
     return lock
+
+
+def belong_together(log_folder: Path, log_id: int, disks: Sequence[DataFolder], *, accepts_loss: bool) -> None:
+    """Make sure that replicas and the log of their writes are kept together; the data folders name their log.
+
+    Args:
+        log_folder: Where the log is.
+        log_id: Its random id.
+        disks: The data folders.
+        accepts_loss: Go on when the log is another one, because theirs is lost.
+
+    Raises:
+        StartupError: It is another one, and that is not accepted; or a file cannot be read or written.
+    """
+    ours = f"{log_id:016x}\n".encode()
+    for disk in disks:
+        file = disk.path / ".log-id"
+        try:
+            if file.exists() and file.read_bytes() != ours:
+                what = f"the log of writes that belongs to {disk.path} is missing from {log_folder}"
+                if not accepts_loss:
+                    raise StartupError(
+                        f"{what}, and with it acknowledged writes: "
+                        "restore it, or give --accept-loss to go on without them"
+                    )
+                log.error("acknowledged writes are lost, and that was accepted", reason=what)
+            elif file.exists():
+                continue
+            write_durably(file, ours)
+        except OSError as error:
+            raise StartupError(f"cannot use {file}: {error.strerror}") from error
 
 
 def engine_folder(replica: Path) -> Path:

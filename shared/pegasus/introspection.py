@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.pegasus import metric_query
@@ -14,8 +14,6 @@ from shared.pegasus.pprof import Pprof
 
 __all__ = ["Introspection"]
 
-_READY = Response.text("ready\n")
-
 
 @dataclass(frozen=True)
 class Introspection:
@@ -23,13 +21,13 @@ class Introspection:
 
     Attributes:
         identity: Who answers; asked every time, as the port is known only after the start.
-        not_ready: The reasons why the daemon cannot do its work now; empty when it can.
+        is_ready: Whether the daemon can do its work.
     """
 
     registry: Registry
     pprof: Pprof
     identity: Callable[[], Identity]
-    not_ready: Callable[[], Sequence[str]]
+    is_ready: Callable[[], bool]
 
     def metrics(self, request: HttpRequest) -> Response:
         """The metrics of this process (§7)."""
@@ -72,6 +70,5 @@ class Introspection:
         return Response.text("ok\n")
 
     def readyz(self, _request: HttpRequest) -> Response:
-        """Whether the daemon can do its work, and why not: an addition."""
-        reasons = self.not_ready()
-        return Response.text("".join(f"not ready: {reason}\n" for reason in reasons), 503) if reasons else _READY
+        """Whether the daemon can do its work: an addition."""
+        return Response.text("ready\n") if self.is_ready() else Response.text("not ready\n", 503)

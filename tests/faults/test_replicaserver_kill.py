@@ -148,9 +148,9 @@ def garble_the_end(log: Path, chance: random.Random) -> None:
     """Put nonsense behind the last record, where a write was under way when the power went."""
     newest = max(log.glob("*.log"), key=lambda file: int(file.stem))
     data = newest.read_bytes()
-    name = read_header(data)
-    if name is not None:
-        reader = SegmentReader(name, data)
+    header = read_header(data)
+    if header is not None:
+        reader = SegmentReader(header.name, data)
         for _ in reader:
             pass
         with newest.open("r+b") as file:

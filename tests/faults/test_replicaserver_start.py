@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -90,6 +91,23 @@ def test_two_servers_do_not_share_a_folder(tmp_path: Path):
             line
             == f"replicaserver: the data directory {tmp_path / 'replica' / 'reps'} is in use by another replica server"
         )
+
+
+def test_replicas_do_not_start_without_the_log_of_their_writes(tmp_path: Path):
+    with start_daemon("replicaserver", *ALONE, "--data-dir", tmp_path) as daemon:
+        assert daemon.terminate() == 0
+    shutil.rmtree(tmp_path / "replica" / "slog")
+    for _ in range(2):
+        line = start("--data-dir", tmp_path, code=1)
+        assert line == (
+            f"replicaserver: the log of writes that belongs to {tmp_path / 'replica' / 'reps'} is missing from "
+            f"{tmp_path / 'replica' / 'slog'}, and with it acknowledged writes: restore it, or give --accept-loss "
+            "to go on without them"
+        )
+    for flags in (("--accept-loss",), ()):
+        with start_daemon("replicaserver", *ALONE, "--data-dir", tmp_path, *flags) as daemon:
+            assert daemon.terminate() == 0
+            assert ("acknowledged writes are lost, and that was accepted" in daemon.stderr()) == bool(flags)
 
 
 def test_a_replica_that_is_broken_is_set_aside_and_the_others_open(tmp_path: Path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,36 +12,27 @@ from replicaserver.storage.journal import Journal, ReplicaLog
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
 from shared.commit_log import CommitLog
 from shared.pegasus.structures.base import Gpid
+from tests.crashes import copy_as_it_is
 
 ONE, TWO = Gpid(2, 0), Gpid(2, 1)
 SEGMENT_BYTES = 64 * 1024
 
 
-def copy_as_it_is(folder: Path, copy: Path) -> None:
-    """Copy a folder that is in use as it is at one moment: again, if its user has tidied up meanwhile."""
-
-    def present(folder: Path) -> dict[str, int]:
-        return {file.name: file.stat().st_size for file in folder.iterdir() if file.name not in ("lock", "LOCK")}
-
-    while True:
-        try:
-            before = present(folder)
-            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("lock", "LOCK"))
-            if present(folder).keys() == before.keys() == present(copy).keys():
-                return
-        except (FileNotFoundError, shutil.Error):
-            pass  # a file was deleted while it was being copied
-        shutil.rmtree(copy, ignore_errors=True)
-
-
 class Opened:
     """A node's log with the stores of some partitions, in a folder."""
 
-    def __init__(self, folder: Path, settings: StoreSettings, gpids: tuple[Gpid, ...] = (ONE, TWO)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: StoreSettings,
+        gpids: tuple[Gpid, ...] = (ONE, TWO),
+        *,
+        accepts_loss: bool = False,
+    ) -> None:
         self.folder = folder
         self.workers = ThreadPoolExecutor(2)
         self.stores = {gpid: RocksStore(folder / str(gpid), settings) for gpid in gpids}
-        self.commit_log = CommitLog.open(folder / "slog", segment_bytes=SEGMENT_BYTES)
+        self.commit_log = CommitLog.open(folder / "slog", segment_bytes=SEGMENT_BYTES, accepts_loss=accepts_loss)
         self.journal = Journal(self.commit_log, LeftRecords(folder / "slog" / "left"), self.workers)
         self.journal.replay(self.stores)
         self.journal.start()

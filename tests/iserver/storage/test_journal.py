@@ -21,7 +21,7 @@ from iserver.session import Session
 from iserver.storage.journal import MIGRATIONS, Batch, Journal
 from shared.commit_log import Done
 from shared.errors import StartupError
-from tests.iserver.storage.crashes import copy_log
+from tests.crashes import copy_as_it_is
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
@@ -51,7 +51,7 @@ def begin(device: str = "dev-1") -> Session:
 def crashed(path: Path) -> Path:
     """A copy of the files as they are on disk now, which is what another process finds after a crash."""
     copy = path.with_name("after-the-crash") / path.name
-    copy_log(path.with_suffix(""), copy.with_suffix(""))
+    copy_as_it_is(path.with_suffix(""), copy.with_suffix(""))
     for suffix in ("", "-wal"):
         shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
     return copy
@@ -262,6 +262,104 @@ async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
     old, new = await after_a_crash(path)
     assert "Another" not in old.definition.program.features
     assert "Another" in new.definition.program.features
+
+
+# --- missing and damaged files --------------------------------------------------------------------
+
+
+async def a_stopped_journal(path: Path) -> None:
+    """A journal with a running session and a finished one, in several segments."""
+    journal = await Journal.open(path, segment_bytes=4096)
+    await journal.load()
+    await journal.keep_definition(DEFINITION)
+    running = [begin(f"dev-{number}") for number in range(20)]
+    for session in running:
+        await journal.store(session)
+        session.mutate("userId", "u-1", 2000)
+        await journal.store(session)
+    await finished(journal, "over")
+    await journal.close()
+
+
+async def test_a_journal_without_its_log_does_not_start(path):
+    await a_stopped_journal(path)
+    shutil.rmtree(path.with_suffix(""))
+    for _ in range(2):
+        with pytest.raises(StartupError, match="journal is missing, and with it the sessions that were running"):
+            await Journal.open(path)
+    journal = await Journal.open(path, accepts_loss=True)
+    assert (await journal.load(), journal.waiting) == ([], 1)
+    await journal.close()
+    await (await Journal.open(path)).close()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")], ids=["missing", "empty"])
+async def test_a_log_without_its_sqlite_file_does_not_start(path, damage):
+    await a_stopped_journal(path)
+    damage(path)
+    for _ in range(2):
+        with pytest.raises(StartupError, match=r"journal\.sqlite is missing, and with it the finished sessions"):
+            await Journal.open(path)
+    journal = await Journal.open(path, accepts_loss=True)
+    assert await journal.load() == []  # nobody knows the FDL that they began with
+    await journal.close()
+    again = await Journal.open(path)
+    assert await again.load() == []
+    await again.close()
+
+
+async def test_a_damaged_sqlite_file_does_not_start(path):
+    await a_stopped_journal(path)
+    data = bytearray(path.read_bytes())
+    data[4096:8192] = bytes(4096)
+    path.write_bytes(data)
+    with pytest.raises(StartupError, match=r"journal\.sqlite is damaged: "):
+        await Journal.open(path)
+
+
+async def test_a_log_that_has_lost_a_segment_does_not_start_and_goes_on_when_that_is_accepted(path):
+    await a_stopped_journal(path)
+    files = sorted(path.with_suffix("").glob("*.log"))
+    files[1].unlink()
+    journal = await Journal.open(path)
+    with pytest.raises(StartupError, match=f"{files[1].name} is missing, and acknowledged writes in it are lost"):
+        await journal.load()
+    await journal.close()
+    journal = await Journal.open(path, accepts_loss=True)
+    kept = await journal.load()
+    assert 0 < len(kept) < 20
+    for session in kept:
+        session.touch(5000)
+        await journal.store(session)
+    found = {session.id: session for session in await after_a_crash(path)}  # without accepting a loss again
+    assert len(found) == len(kept)
+    assert all(list(found[session.id].describe()) == list(session.describe()) for session in kept)
+    await journal.close()
+
+
+async def test_changes_behind_a_loss_are_left_out_because_what_they_refer_to_may_be_lost(path):
+    journal = await Journal.open(path)
+    await journal.load()
+    await journal.keep_definition(DEFINITION)
+    session = begin()
+    await journal.store(session)
+    lost = session.remember("RatingBox", DEFINITION, {"product": "lost"}, {"tone": "CASUAL"}, {}, {}, ())
+    await journal.store(session)
+    (segment,) = path.with_suffix("").glob("*.log")
+    place = segment.read_bytes().index(b'"product":"lost"')
+    session.show(lost, "imp-2", 3000)
+    other = begin("other")
+    await journal.store(session, other)
+    await journal.close()
+    data = bytearray(segment.read_bytes())
+    data[place] ^= 1
+    segment.write_bytes(data)
+    journal = await Journal.open(path, accepts_loss=True)
+    first, second = await journal.load()
+    assert [record.args for record in first.records] == [{"product": "p"}]
+    assert [impression.id for impression in first.records[0].impressions] == ["imp-1"]
+    assert list(second.describe()) == list(other.describe())
+    await journal.close()
 
 
 @pytest.mark.parametrize(

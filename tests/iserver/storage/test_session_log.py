@@ -15,7 +15,7 @@ from iserver.finished import Event
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.session_log import BUSY_BYTES, SPARE_SEGMENTS, Replayed, SessionLog
-from tests.iserver.storage.crashes import copy_log
+from tests.crashes import copy_as_it_is
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
@@ -38,7 +38,7 @@ def begin(number: int) -> Session:
 def replayed(folder: Path) -> Replayed:
     """What another process finds after a crash."""
     copy = folder.with_name("after-the-crash")
-    copy_log(folder, copy)
+    copy_as_it_is(folder, copy)
     found = Replayed(DEFINITIONS)
     SessionLog.open(copy, segment_bytes=SEGMENT_BYTES).replay(found)
     return found

@@ -6,11 +6,13 @@ A crash is a copy of the folders as they are while everything is open.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from replicaserver.log_records import encode_record
 from replicaserver.storage.catching_up import LeftRecords
 from replicaserver.storage.journal import KEPT_SEGMENTS
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
@@ -208,6 +210,39 @@ async def test_what_failed_is_not_taken_back_once_it_was_passed_over(
         again = Opened(tmp_path / name, store_settings)
         assert again.rows() == rows, name
         await again.close()
+
+
+async def test_a_log_that_has_lost_writes_ends_the_start_and_goes_on_when_that_is_accepted(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings
+):
+    await opened.write({b"a": b"1"})
+    await opened.fill(2)
+    await opened.write({b"b": b"1"})
+    opened.crash(tmp_path / "copy")
+    first = min((tmp_path / "copy" / "slog").glob("*.log"))
+    first.unlink()
+    with pytest.raises(StartupError, match=f"{first.name} is missing, and acknowledged writes in it are lost"):
+        Opened(tmp_path / "copy", store_settings)
+    shutil.copytree(tmp_path / "copy", tmp_path / "another", ignore=shutil.ignore_patterns("LOCK"))
+    for _ in range(2):
+        again = Opened(tmp_path / "another", store_settings, accepts_loss=True)
+        assert again.stores[ONE].get(b"a") is None
+        assert again.stores[ONE].get(b"b") == b"1"
+        await again.close()
+    await Opened(tmp_path / "another", store_settings).close()
+
+
+async def test_records_of_an_absent_store_that_were_damaged_are_not_passed_over(tmp_path: Path, opened: Opened):
+    left, origin = LeftRecords(tmp_path / "left"), opened.logs[ONE].origin
+    payloads = [encode_record(origin, number, {}, {b"key": b"value %d" % number}) for number in (1, 2)]
+    left.add(origin, payloads)
+    (file,) = (tmp_path / "left").iterdir()
+    data = file.read_bytes()
+    for damaged in (data[:-1], data[:40] + b"x" + data[41:], data + b"x"):
+        file.write_bytes(damaged)
+        with pytest.raises(StartupError, match=rf"{file.name} is damaged at byte \d+"):
+            list(left.of(origin))
+        assert len(list(LeftRecords(tmp_path / "left", accepts_loss=True).of(origin))) < 3
 
 
 async def test_a_record_of_somebody_else_ends_the_start(tmp_path: Path, store_settings: StoreSettings):

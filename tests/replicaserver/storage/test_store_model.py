@@ -34,7 +34,8 @@ from shared.pegasus.structures.rrdb import (
     MutateOperation,
     UpdateRequest,
 )
-from tests.replicaserver.journals import ONE, SEGMENT_BYTES, Opened, copy_as_it_is
+from tests.crashes import copy_as_it_is
+from tests.replicaserver.journals import ONE, SEGMENT_BYTES, Opened
 from tests.replicaserver.rows import NOW, WHO, MemoryRows
 
 SETTINGS = StoreSettings(6, 1 << 20, 3, "lz4", 10.0, 64 << 20, 8 << 20, 4, -1, Cache(16 << 20))
