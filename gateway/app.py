@@ -32,7 +32,7 @@ from gateway.handlers.staging import Staging
 from gateway.handlers.states import States
 from gateway.handlers.stream import Stream, send_heartbeats
 from gateway.handlers.ticks import Ticks
-from gateway.handlers.utility import Outputs, Utility
+from gateway.handlers.utility import Monitoring, Outputs, Utility
 from gateway.hosting import Host
 from gateway.importing import FileImporter
 from gateway.modules.demo import demo_file
@@ -46,6 +46,7 @@ from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
 from shared.errors import StartupError
 from shared.metrics import Metrics
+from shared.tasks import Supervisor
 from shared.web import Cors, apply_manners, health_routes
 
 log = structlog.get_logger("gateway.app")
@@ -126,6 +127,7 @@ class Parts:
     app: web.Application
     stream: Stream
     events: Events
+    tasks: Supervisor
 
 
 def build(
@@ -169,17 +171,19 @@ def build(
     app = web.Application(client_max_size=declared.options.server.max_body)
     metrics = Metrics("gateway")
     measure(metrics, gateway)
+    tasks = Supervisor(metrics.count_task_failure)
     origins = Origins(declared.options.server.cors_origins)
     redirects = Redirects(declared.options.server.root_path)
     apply_manners(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
     app.middlewares.append(_door(gateway, origins, redirects).middleware())
-    app.add_routes(routes(gateway, selector, listings, stream, events, metrics, redirects))
+    monitoring = Monitoring(gateway, metrics, tasks)
+    app.add_routes(routes(gateway, selector, listings, stream, events, monitoring, redirects))
     host = Host(gateway, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus)
     host.connect(declared.options.modules)
     app.add_routes(shortcuts(gateway))
-    _live(app, gateway, host, selector, journal, joined)
-    return Parts(gateway, app, stream, events)
+    _live(app, gateway, host, selector, journal, joined, tasks)
+    return Parts(gateway, app, stream, events, tasks)
 
 
 def routes(
@@ -188,7 +192,7 @@ def routes(
     listings: Listings,
     stream: Stream,
     events: Events,
-    metrics: Metrics,
+    monitoring: Monitoring,
     redirects: Redirects,
 ) -> list[web.RouteDef]:
     """Every endpoint of the gateway, in the order of the specification (§2, §5, §6, §8.5)."""
@@ -274,7 +278,7 @@ def routes(
             _get("/login", login.login_page),
             _get("/logout", login.logout_page),
         ]
-    return [*table, *health_routes(gateway.not_ready), _get("/metrics", metrics.handler)]  # §8.5
+    return [*table, *health_routes(monitoring.not_ready), _get("/metrics", monitoring.metrics)]  # §8.5
 
 
 def shortcuts(gateway: Gateway) -> list[web.RouteDef]:
@@ -359,6 +363,7 @@ def _live(
     selector: ColumnSelector,
     journal: Path | None,
     bus: RedisBus | None,
+    tasks: Supervisor,
 ) -> None:
     """What happens at the start, in order, and at the end, in reverse."""
 
@@ -376,6 +381,7 @@ def _live(
         _tune_garbage_collector()
         yield
         beat.cancel()
+        await tasks.stop()
         if bus is None:
             await host.stop()
         else:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import web
-from watchfiles import awatch
 
-from gateway.app import Settings, access_of, build, read_declared
+from gateway.app import Parts, Settings, access_of, build, read_declared
 from gateway.channel_file import Declared
 from gateway.reloading import change, needs_restart
 from gateway.runtime import Gateway
 from shared.daemon import WebService
 from shared.errors import StartupError
+from shared.file_watch import file_changes
 
 
 def service(settings: Settings, declared: Declared) -> WebService:
@@ -35,7 +34,7 @@ def service(settings: Settings, declared: Declared) -> WebService:
         reload_declared(parts.gateway, await asyncio.to_thread(read_declared, settings))
 
     if settings.channel_file is not None:
-        _watch(parts.app, settings.channel_file)
+        _follow(parts, settings.channel_file)
     return WebService(parts.app, reload=reload, before_drain=say_goodbye, handler_cancellation=True)
 
 
@@ -52,17 +51,14 @@ def reload_declared(gateway: Gateway, declared: Declared) -> None:
     change(gateway, declared, gateway.access if before == after else access_of(after))
 
 
-def _watch(app: web.Application, file: Path) -> None:
-    """Ask for a reload, as SIGHUP does, whenever the channel file changes."""
+def _follow(parts: Parts, file: Path) -> None:
+    """Ask for a reload, as SIGHUP does, whenever the channel file has changed."""
 
-    async def watch() -> None:
-        async for _ in awatch(file, debounce=200):
+    async def follow() -> None:
+        async for _ in file_changes([file]):
             signal.raise_signal(signal.SIGHUP)
 
-    async def life(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(watch(), name="watch the channel file")
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async def begin(_app: web.Application) -> None:
+        parts.tasks.loop("channel file", follow, is_critical=False)
 
-    app.cleanup_ctx.append(life)
+    parts.app.on_startup.append(begin)

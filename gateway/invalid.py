@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic_core import ErrorDetails, ValidationError
 
 Location: TypeAlias = tuple[str | int, ...]
 ErrorItem: TypeAlias = dict[str, Any]
 
+MOST_FAULTS: Final = 1000
 NOT_A_STRUCT = "Input should be a valid dictionary or object to extract fields from"
 
 
@@ -51,9 +52,16 @@ def error_items(errors: Iterable[ErrorDetails], prefix: Location) -> list[ErrorI
     return items
 
 
-def from_validation(error: ValidationError, prefix: Location) -> Invalid:
-    """What pydantic said, as an answer."""
-    return Invalid(error_items(error.errors(include_url=False), prefix))
+def from_validation(error: ValidationError, prefix: Location, first: int = 0) -> Invalid:
+    """What pydantic said, as an answer; `first` is the index of the first item when it was shown a part of a list."""
+    count = error.error_count()
+    if count > MOST_FAULTS:
+        message = f"{count} faults: too many to list, send fewer structs to see each"
+        return Invalid([error_item("too_many_errors", prefix, message, None, {"max_errors": MOST_FAULTS})])
+    items = error_items(error.errors(include_url=False), prefix)
+    for item in items if first else ():
+        item["loc"][len(prefix)] += first
+    return Invalid(items)
 
 
 def missing_body() -> Invalid:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Generator, Iterator, Sequence
+from types import coroutine
 from typing import Protocol
 
 from gateway.channels import Feed
 from gateway.engine import Change, Engine
+from gateway.expansion import LARGE
 from gateway.records import Record
 
 
@@ -24,6 +26,21 @@ class Bus(Protocol):
 
     def publish(self, groups: Sequence[Sequence[Change]]) -> Awaitable[None]:
         """Hand over groups of simultaneous ticks, to be applied in that order; done when they have been."""
+
+
+@coroutine
+def next_turn() -> Generator[None, None, None]:
+    """Let everybody else go on first; awaited between the slices of long work."""
+    yield
+
+
+async def collect(slices: Iterator[list[Record]]) -> list[Record]:
+    """All records of some slices, others being served in between."""
+    records: list[Record] = []
+    for each in slices:
+        records += each
+        await next_turn()
+    return records
 
 
 class Pipeline:
@@ -49,6 +66,14 @@ class Pipeline:
         for change in changes:
             self._engine.apply((change,))
         return None if self.journal is None or not changes else self.journal.commit()
+
+    async def submit_in_slices(self, changes: Sequence[Change]) -> None:
+        """Tick many feeds one after the other, others being served in between; done when all may be acknowledged."""
+        for start in range(0, len(changes), LARGE):
+            pending = self.submit(changes[start : start + LARGE])
+            if pending is not None:
+                await pending
+            await next_turn()
 
     def submit_together(self, changes: Sequence[Change]) -> Awaitable[None] | None:
         """Tick several feeds at the same moment, as a whole basket is."""

@@ -145,7 +145,14 @@ def build_gateway(
     started = now()
     options = declared.options
     ids = IdCounter(epoch_ns)
-    types = StructTypes(declared.structs, declared.enums, next_id=ids.next, now=now, started=started)
+    types = StructTypes(
+        declared.structs,
+        declared.enums,
+        next_id=ids.next,
+        now=now,
+        started=started,
+        max_body=options.server.max_body,
+    )
     channels = Channels(declared.channels, recent=options.recent)
     engine = Engine(
         channels,

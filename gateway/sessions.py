@@ -6,7 +6,7 @@ instead. A session knows the engine and its own outbox; sockets are somebody els
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,8 +16,10 @@ from pydantic_core import from_json
 from gateway.access import Rights
 from gateway.channels import HEARTBEAT, Channel, Feed, Subscriber, Tick, text_frame
 from gateway.engine import Change, Engine
+from gateway.expansion import is_large
 from gateway.invalid import Invalid
 from gateway.outbox import Outbox
+from gateway.pipeline import Pipeline, collect
 from gateway.records import Record, encode
 
 log = structlog.get_logger("gateway.stream")
@@ -57,7 +59,7 @@ class Session:
         outbox: Where its messages go.
         rights: What the caller may do.
         rules: What the stream allows.
-        submit: Ticks feeds; answers something to await when the ticks are not durable yet.
+        pipeline: The way in for ticks.
         heartbeats: The outboxes that are sent heartbeats.
     """
 
@@ -67,14 +69,14 @@ class Session:
         outbox: Outbox,
         rights: Rights,
         rules: StreamRules,
-        submit: Callable[[Sequence[Change]], Awaitable[None] | None],
+        pipeline: Pipeline,
         heartbeats: dict[Outbox, None],
     ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._rights = rights
         self._rules = rules
-        self._submit = submit
+        self._pipeline = pipeline
         self._heartbeats = heartbeats
         self._feeds: dict[Feed, None] = {}
         self._tells = False
@@ -88,8 +90,9 @@ class Session:
         """
         action: dict[str, Any] = {}
         try:
+            self._engine.types.expansion.check(text, ())
             action = read_action(text)
-            return self._perform(action)
+            return self._perform(action, is_large(text))
         except Ignored as reason:
             log.debug("action ignored", reason=str(reason))
             self._tell_error(action, reason.detail)
@@ -116,10 +119,10 @@ class Session:
         """The feeds that are subscribed to."""
         return [feed.path for feed in self._feeds]
 
-    def _perform(self, action: dict[str, Any]) -> Awaitable[None] | None:
+    def _perform(self, action: dict[str, Any], has_many: bool) -> Awaitable[None] | None:
         match action.get("action"):
             case "send":
-                return self._send(action)
+                return self._send(action, has_many)
             case "subscribe":
                 self._subscribe(action)
             case "unsubscribe":
@@ -176,7 +179,7 @@ class Session:
         others = [feed for feed in feeds if feed.after(after) is None]
         return [tick for feed in others for tick in feed.recent if tick.number > known.number]
 
-    def _send(self, action: dict[str, Any]) -> Awaitable[None] | None:
+    def _send(self, action: dict[str, Any], has_many: bool) -> Awaitable[None] | None:
         channel = self._channel_of(action)
         if self._rules.is_readonly or not channel.spec.sendable or not self._rights.may_send(channel.name):
             raise Ignored(f"{channel.name} cannot be sent to")
@@ -189,8 +192,10 @@ class Session:
         data = action.get("data")
         if data is None or data == {} or data == []:
             raise Ignored("there is no data")
+        if has_many and isinstance(data, list):
+            return self._send_many(action, feed, data)
         records = self._engine.types[channel.spec.struct].take(data, ("data",))
-        pending = self._submit(changes_of(feed, records))
+        pending = self._pipeline.submit(changes_of(feed, records))
         ids = [record.values.get("id") for record in records]
         if pending is None:
             self._acknowledge(action, ids)
@@ -200,6 +205,16 @@ class Session:
     async def _acknowledge_later(self, action: dict[str, Any], ids: list[Any], pending: Awaitable[None]) -> None:
         await pending
         self._acknowledge(action, ids)
+
+    async def _send_many(self, action: dict[str, Any], feed: Feed, data: list[Any]) -> None:
+        try:
+            records = await collect(self._engine.types[feed.channel.spec.struct].take_in_slices(data, ("data",)))
+        except Invalid as invalid:
+            log.debug("action ignored", reason=str(invalid))
+            self._tell_error(action, invalid.errors)
+            return
+        await self._pipeline.submit_in_slices(changes_of(feed, records))
+        self._acknowledge(action, [record.values.get("id") for record in records])
 
     def _channel_of(self, action: dict[str, Any]) -> Channel:
         name = action.get("channel")

@@ -273,11 +273,16 @@ def _distinct(items: list[Any]) -> list[Any]:
     try:
         return list(dict.fromkeys(items))
     except TypeError:  # items that cannot be hashed: lists, objects
-        kept: list[Any] = []
-        for item in items:
-            if item not in kept:
-                kept.append(item)
-        return kept
+        return list({_frozen(item): item for item in reversed(items)}.values())[::-1]
+
+
+def _frozen(value: Any) -> Any:
+    """A value that can be hashed and is equal wherever the value is: comparing each with each would take too long."""
+    if isinstance(value, list):
+        return (list, *map(_frozen, value))
+    if isinstance(value, dict):
+        return (dict, frozenset((name, _frozen(item)) for name, item in value.items()))
+    return value
 
 
 def naive_utc(moment: datetime) -> datetime:

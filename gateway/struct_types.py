@@ -7,31 +7,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel
-from pydantic_core import SchemaValidator, ValidationError, from_json
+from pydantic_core import SchemaValidator, ValidationError, from_json, to_json
 from pydantic_core import core_schema as cs
 
-from gateway.fields import (
-    EnumSpec,
-)
+from gateway.expansion import LARGE, Expansion
+from gateway.fields import EnumSpec
 from gateway.invalid import Invalid, Location, error_item, from_validation, missing_body, not_a_struct, not_json
 from gateway.records import Members, Record
 from gateway.struct_schemas import Compiler
 from gateway.structs import StructSpec
 
 RecordCheck: TypeAlias = Callable[[Record], object]
+MAX_BODY: Final = 16 * 2**20
 
 
 class StructType:
     """A compiled struct: turns JSON or Python values into records."""
 
-    def __init__(self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator) -> None:
+    def __init__(
+        self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator, expansion: Expansion | None = None
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self._one = one
         self._many = many
+        self._expansion = expansion or Expansion.of(MAX_BODY, {})
         self._checks: list[RecordCheck] = []
 
     def add_check(self, check: RecordCheck) -> None:
@@ -42,8 +45,9 @@ class StructType:
         """The records of a request body: one object, or a list of objects.
 
         Raises:
-            Invalid: The body is absent, is no JSON, or is not what was declared.
+            Invalid: The body is absent, is no JSON, is not what was declared, or would take too much memory.
         """
+        self._expansion.check(body, prefix)
         start = body[:1] if body[:1] in (b"{", b"[") else body[:64].lstrip(b" \t\r\n")[:1]
         try:
             if start == b"{":
@@ -54,6 +58,31 @@ class StructType:
         except ValidationError as error:
             raise _not_json_or_invalid(error, body, prefix) from None
         return self.take(parse_json(body), prefix)
+
+    def read_in_slices(self, body: bytes, prefix: Location = ("body",)) -> Iterator[list[Record]]:
+        """What `read` answers, in slices of moderate size, each checked and printed only when it is asked for.
+
+        Raises:
+            Invalid: As `read`; of a long list only the faults of the first slice that has any are told.
+        """
+        self._expansion.check(body, prefix)
+        return self.take_in_slices(parse_json(body), prefix)
+
+    def take_in_slices(self, value: Any, prefix: Location = ("body",)) -> Iterator[list[Record]]:
+        """What `take` answers for a value that was read from JSON, in slices as of `read_in_slices`."""
+        if not isinstance(value, list):
+            yield self.take(value, prefix)
+            return
+        for start in range(0, len(value), LARGE):
+            encoded = to_json(value[start : start + LARGE], inf_nan_mode="constants")
+            try:
+                members = self._many.validate_json(encoded)
+            except ValidationError as error:
+                raise from_validation(error, prefix, start) from None
+            records = [self._record(item, (*prefix, at)) for at, item in enumerate(members, start)]
+            for record in records:
+                record.encoded  # noqa: B018 - printed now, so that ticking it does not take the time
+            yield records
 
     def take(self, value: Any, prefix: Location = ("body",)) -> list[Record]:
         """The records of a parsed value: one object, or a list of objects.
@@ -127,8 +156,7 @@ def parse_json(body: bytes, prefix: Location = ("body",)) -> Any:
 
 
 def _not_json_or_invalid(error: ValidationError, body: bytes, prefix: Location) -> Invalid:
-    errors = error.errors(include_url=False)
-    if errors[0]["type"] == "json_invalid":
+    if error.error_count() == 1 and error.errors(include_url=False)[0]["type"] == "json_invalid":
         return not_json(body, prefix)
     return from_validation(error, prefix)
 
@@ -142,6 +170,7 @@ class StructTypes:
         next_id: Gives the identifier of a new struct.
         now: Gives the current time, aware.
         started: When the process started, for ``default_now: start``.
+        max_body: The largest body, in bytes; what its records may take is measured by it.
 
     Raises:
         ValueError: A declaration contradicts itself; the message names struct and field.
@@ -155,12 +184,14 @@ class StructTypes:
         next_id: Callable[[], str],
         now: Callable[[], datetime],
         started: datetime,
+        max_body: int = MAX_BODY,
     ) -> None:
         self.specs = {spec.name: spec for spec in structs}
         self.enums = {spec.name: spec for spec in enums}
         self._next_id = next_id
         self._now = now
         self._started = started
+        self.expansion = Expansion.of(max_body, self.specs)
         self._types = {name: self._compile(spec) for name, spec in self.specs.items()}
 
     def __getitem__(self, name: str) -> StructType:
@@ -169,7 +200,16 @@ class StructTypes:
     def __iter__(self) -> Iterator[StructType]:
         return iter(self._types.values())
 
+    def parse(self, body: bytes, prefix: Location = ("body",)) -> Any:
+        """Any JSON text that structs will be taken from.
+
+        Raises:
+            Invalid: There is no text, it is no JSON, or its structs would take too much memory.
+        """
+        self.expansion.check(body, prefix)
+        return parse_json(body, prefix)
+
     def _compile(self, spec: StructSpec) -> StructType:
         compiler = Compiler(self.specs, self.enums, self._next_id, self._now, self._started)
         schema = compiler.struct(spec)
-        return StructType(spec, compiler.validator(schema), compiler.validator(cs.list_schema(schema)))
+        return StructType(spec, compiler.validator(schema), compiler.validator(cs.list_schema(schema)), self.expansion)

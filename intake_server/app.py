@@ -35,7 +35,7 @@ from intake_server.service.recipe_book import RecipeBook
 from intake_server.service.sending import InFlight
 from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.watching import watch
-from intake_server.service.workers import Workers
+from intake_server.service.workers import Busy, TookTooLong, Workers
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import UnreadableCatalog
 from intake_server.storage.export_files import ExportFiles
@@ -44,9 +44,13 @@ from shared.errors import StartupError
 from shared.express import MAX_BODY_BYTES, ExpressLane
 from shared.hot_routes import HotQuery, HotRoute
 from shared.metrics import Metrics
+from shared.tasks import Supervisor
 from shared.web import apply_manners, health_routes
 
 log = structlog.get_logger("intake_server")
+EXPECTED_FAILURES = (OSError, UnreadableCatalog, Busy, TookTooLong)
+"""What background tasks may meet without there being a bug."""
+
 _SWEEP_S = 10.0
 _READ_NICENESS = 5
 """Reads use all processors there are; the event loop, which answers everybody, goes before them."""
@@ -67,6 +71,7 @@ class CatalogServer:
     def __init__(self, settings: Settings, plugin: Plugin, key: bytes | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics("intake_server")
+        self.tasks = Supervisor(self.metrics.count_task_failure, expected=EXPECTED_FAILURES)
         self.quick = Workers("intake-open", settings.open_threads, settings.queue, max(1, settings.open_threads // 2))
         share = max(1, settings.threads // 2)
         self.readers = Workers("intake-read", settings.threads, settings.queue, share, niceness=_READ_NICENESS)
@@ -169,13 +174,16 @@ class CatalogServer:
         await self.catalogs.root_catalog.look()
 
     async def sweep(self) -> None:
-        """Close idle sources and drop idle partitions, for ever."""
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            self.sources.sweep()
-            self.reads.cache.sweep()
-            self.book.sweep()
-            self.exports.files.kept.sweep()
+        """Close idle sources and drop idle partitions."""
+        self.sources.sweep()
+        self.reads.cache.sweep()
+        self.book.sweep()
+        self.exports.files.kept.sweep()
+
+    async def follow(self) -> None:
+        """Look at the root catalog's files whenever one of them changes."""
+        root = self.catalogs.root_catalog
+        await watch(self.catalogs.place, lambda: self.tasks.attempt("catalog refresh", root.look))
 
     async def close(self) -> None:
         """Close sources and let the threads end."""
@@ -193,7 +201,9 @@ class CatalogServer:
 
     def not_ready(self) -> list[str]:
         """Why it cannot serve now; empty once the catalog could be read."""
-        return [] if self.catalogs.root_catalog.last_good is not None else ["the catalog could not be read yet"]
+        if self.catalogs.root_catalog.last_good is None:
+            return ["the catalog could not be read yet"]
+        return self.tasks.not_ready()
 
 
 def routes(
@@ -283,14 +293,11 @@ def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:
 def _life_of(server: CatalogServer) -> Callable[[web.Application], AsyncIterator[None]]:
     async def life(_app: web.Application) -> AsyncIterator[None]:
         await server.start()
-        tasks = [asyncio.create_task(server.sweep(), name="sweep")]
+        server.tasks.periodic("expiry of sources", _SWEEP_S, server.sweep)
         if server.settings.watch:
-            looking = watch(server.catalogs.place, server.catalogs.root_catalog.look)
-            tasks.append(asyncio.create_task(looking, name="watch"))
+            server.tasks.loop("watch of catalog files", server.follow, is_critical=False)
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.tasks.stop()
         await server.close()
 
     return life

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import orjson
+
 from iserver.definitions import Definition
 from iserver.fdl.model import FieldDefinition, JsonValue
 from iserver.fdl.values import reader
@@ -35,12 +37,17 @@ class _View:
 
         Raises:
             KeyError: There is no such field that a plugin may set.
-            ValueError: The value has the wrong type.
+            ValueError: The value has the wrong type, or is not text.
         """
         item = self._settable(name)
         if item is None:
             raise KeyError(f"a plugin cannot set '{name}'")
-        self._values[name] = self.changes[name] = reader(item.type, name)(value)
+        checked = reader(item.type, name)(value)
+        try:
+            orjson.dumps(checked)
+        except TypeError as error:
+            raise ValueError(f"the value for '{name}' is not text: {error}") from error
+        self._values[name] = self.changes[name] = checked
 
 
 class SessionView(_View):

@@ -35,6 +35,10 @@ def measure(
             "Retired sessions, not yet uploaded",
             lambda: server.retired_count + journal.waiting,
         ),
+        "iserver_sessions_set_aside": (
+            "Sessions that are over and cannot be written to the warehouse; the log says why",
+            lambda: server.set_aside_count,
+        ),
         "causal_iserver_sessions_by_user": (
             "Sessions found by a session key",
             lambda: server.sessions.indexed_keys,

@@ -18,11 +18,11 @@ from iserver.answers import features_answer, session_details
 from iserver.configuration import Configuration
 from iserver.definitions import Definition
 from iserver.document.model import Settings
-from iserver.finished import Event, FinishedSession
+from iserver.finished import Event
 from iserver.finishing import finish
 from iserver.flushes import Flush, flushes
 from iserver.record import Record
-from iserver.refusals import NotStoredError, RefusalError, SessionGoneError, UnknownError
+from iserver.refusals import RefusalError, SessionGoneError, UnknownError
 from iserver.requests import ExternalRequest, FeaturesRequest, SignalRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
@@ -67,8 +67,12 @@ class Journal(Protocol):
             NotStoredError: They are not durable.
         """
 
-    async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
+    async def finish(self, sessions: Sequence[Session], finished: Mapping[str, bytes]) -> None:
         """Move sessions from the running to the finished.
+
+        Args:
+            sessions: Sessions that are over.
+            finished: What is to be logged of them, by session id, as `FinishedSession.to_json` writes it.
 
         Raises:
             NotStoredError: They are as they were.
@@ -158,6 +162,7 @@ class ImpressionServer:
         self._turns = turns
         self._give_way = give_way
         self._retired: deque[Session] = deque()
+        self._set_aside: dict[str, Session] = {}
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -298,6 +303,11 @@ class ImpressionServer:
         """Sessions that are over and still in memory."""
         return len(self._retired)
 
+    @property
+    def set_aside_count(self) -> int:
+        """Sessions that are over and cannot be finished, see `sweep`."""
+        return len(self._set_aside)
+
     def adopt(self, sessions: Sequence[Session]) -> None:
         """Take over sessions that an earlier process left in the journal."""
         now_ms = self._clock_ms()
@@ -310,19 +320,24 @@ class ImpressionServer:
     async def sweep(self) -> int:
         """Retire up to `CHUNK` expired sessions and store up to as many retired ones.
 
+        A session whose record for the warehouse cannot be built is set aside: it stays in the journal as it is, and
+        is tried again after the next start. The others go on.
+
         Returns:
-            How many sessions were stored; when it is not 0 there may be more to do.
+            How many sessions were stored or set aside; when it is not 0 there may be more to do.
 
         Raises:
             NotStoredError: The sessions stay retired and are stored by a later call.
         """
         self._retired.extend(self.sessions.expire(self._clock_ms(), CHUNK))
         chunk = [self._retired.popleft() for _ in range(min(CHUNK, len(self._retired)))]
-        if chunk:
+        finished: dict[str, bytes] = {}
+        over = [session for session in chunk if self._finish(session, finished)]
+        if over:
             try:
-                await self._journal.finish(chunk, [item for item in map(self._finished, chunk) if item])
-            except NotStoredError:
-                self._retired.extendleft(reversed(chunk))
+                await self._journal.finish(over, finished)
+            except Exception:
+                self._retired.extendleft(reversed(over))
                 raise
         return len(chunk)
 
@@ -355,10 +370,18 @@ class ImpressionServer:
         self.sessions.reschedule()  # lets go of the sessions that are gone
         await self.sweep_all()
 
-    def _finished(self, session: Session) -> FinishedSession | None:
+    def _finish(self, session: Session, finished: dict[str, bytes]) -> bool:
+        """Add what is to be logged of a session, or set the session aside; whether it can be ended."""
         if session.no_log or not self.logs_sessions:
-            return None
-        return finish(session, self.sessions.expiry_ms(session))
+            return True
+        try:
+            finished[session.id] = finish(session, self.sessions.expiry_ms(session)).to_json()
+        except Exception as error:  # whatever is wrong with one session must not hold up the others
+            if session.id not in self._set_aside:
+                log.error("session set aside: it cannot be finished", session=session.id, exc_info=error)
+            self._set_aside[session.id] = session
+            return False
+        return True
 
     # --- configuration ----------------------------------------------------------------------------
 

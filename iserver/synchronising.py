@@ -10,6 +10,7 @@ import structlog
 
 from iserver.configuration import Configuration
 from iserver.server import ImpressionServer
+from shared.tasks import start_task
 
 log = structlog.get_logger("iserver.configuration")
 
@@ -51,7 +52,7 @@ class Synchroniser:
         if earlier is not None and not earlier.done():
             await asyncio.wait({earlier})
         if self._under_way is earlier:
-            self._under_way = asyncio.create_task(self._sync(), name="sync")
+            self._under_way = start_task(self._sync(), name="configuration")
         assert self._under_way is not None
         return await asyncio.shield(self._under_way)
 

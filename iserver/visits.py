@@ -44,17 +44,28 @@ class Origin:
     @property
     def user_agent(self) -> str:
         """The client, empty when unknown."""
-        return self.headers.get("User-Agent", "")
+        return self._text("User-Agent") or ""
 
     @property
     def referer(self) -> str | None:
         """The page the request came from."""
-        return self.headers.get("Referer")
+        return self._text("Referer")
 
     def keys(self, names: Sequence[str]) -> dict[str, str]:
         """Keys that clients repeat as headers for load balancers; `null` stands for an unset key."""
-        found = ((name, self.headers.get(f"X-Causal-{name}")) for name in names)
+        found = ((name, self._text(f"X-Causal-{name}")) for name in names)
         return {name: value for name, value in found if value is not None and value != "null"}
+
+    def _text(self, name: str) -> str | None:
+        """The value of a header as text: bytes that are not UTF-8 are ISO-8859-1 (RFC 9110 §5.5)."""
+        value = self.headers.get(name)
+        if value is None or value.isascii():
+            return value
+        raw = value.encode("utf-8", "surrogateescape")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw.decode("latin-1")
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,6 +202,8 @@ class Metaserver:
         self.settings = settings
         self.flags = Flags(settings.flags)
         self._resources = contextlib.AsyncExitStack()
+        self._registry = Registry("meta")
+        self._tasks = metric_keeper.supervisor(self._registry)
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         leadership = Leadership.alone(self.settings.advertise or HostPort(*sockets[0].getsockname()[:2]))
@@ -213,7 +214,7 @@ class Metaserver:
             await connections.tell(node, calls.CONFIG_PROPOSAL, request)
 
         store = await SqliteStore.open(self.settings.data_dir / "metaserver.db")
-        service = MetaService(store, self.flags, leadership, send)
+        service = MetaService(store, self.flags, leadership, send, tasks=self._tasks)
         self._resources.push_async_callback(service.close)
         replicas = self.settings.first_replicas
         await service.start(NewTable(name, count, replicas) for name, count in self.settings.first_tables.items())
@@ -227,9 +228,9 @@ class Metaserver:
             return answer
 
         backups = Backups(service, self.settings.providers, ask_backup)
-        self._run(backups.run(), "backups")
+        self._tasks.loop("backups", backups.run)
         loads = BulkLoads(service, self.settings.providers, ask)
-        self._run(loads.run(), "bulk loads")
+        self._tasks.loop("bulk loads", loads.run)
         is_compat = self.flags.boolean("compat_omit_host_port")
         rpcs = rpc_table(service, loads, backups, is_compat=is_compat)
         server = PegasusServer(self._router(service, leadership, MetaRoutes(service, loads)), rpcs)
@@ -237,33 +238,20 @@ class Metaserver:
         await server.start(sockets, tls)
         self._server = server
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Keep something running until the daemon drains."""
-        task = asyncio.create_task(work, name=name)
-
-        async def end() -> None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-        self._resources.push_async_callback(end)
-
     def _router(self, service: MetaService, leadership: Leadership, meta: MetaRoutes) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
-        registry = Registry("meta")
-        computing = metric_keeper.keep(
-            registry,
-            lambda: self.flags.integer("counter_computation_interval_seconds"),
-            lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
-        )
-        self._run(computing, "metric keeper")
+        registry = self._registry
+        metric_keeper.start(self._tasks, registry, self.flags)
         pprof = Pprof(os.environ)
         self._resources.callback(pprof.close)
         Measurements(registry, service, lambda: len(self._server.connections), time.monotonic)
         identity = Identity(self.flags.text("cluster_name"), "meta", socket.gethostname(), leadership.this.port)
-        process = Introspection(registry, pprof, lambda: identity, lambda: leadership.is_leader)
+        process = Introspection(registry, pprof, lambda: identity, lambda: self._not_ready(leadership))
         return Router(http_routes(CommonRoutes(self.flags, time.time()), process, meta))
+
+    def _not_ready(self, leadership: Leadership) -> list[str]:
+        return [*([] if leadership.is_leader else ["another metaserver leads"]), *self._tasks.not_ready()]
 
     async def drain(self) -> None:
         await self._resources.aclose()

@@ -20,10 +20,12 @@ import orjson
 import structlog
 
 from metaserver import backup
-from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Refused, Table
+from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Refused, Table, refused_paths
 from metaserver.service import MetaService
+from shared.pegasus import provider_paths
 from shared.pegasus.errors import ErrorCode, RpcError
 from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError
+from shared.pegasus.provider_paths import PathError
 from shared.pegasus.structures.backup import BackupRequest, BackupResponse, PolicyInfo, RestoreRequest
 from shared.pegasus.structures.base import Gpid, HostPort
 
@@ -33,7 +35,6 @@ log = structlog.get_logger("metaserver.backing_up")
 
 Ask = Callable[[HostPort, BackupRequest], Awaitable[BackupResponse]]
 COMPLETE = 1000
-DEFAULT_ROOT = "backup"
 
 
 class Backups:
@@ -88,6 +89,8 @@ class Backups:
             Refused: ERR_INVALID_PARAMETERS, ERR_INVALID_STATE when the table is not in service, ERR_BUSY.
         """
         self.require_provider(provider)
+        with refused_paths():
+            provider_paths.folder("backup_path", root)
 
         def decide(metadata: Metadata) -> tuple[Change, Backup]:
             begun = backup.begin(metadata, "", provider, root, [app_id], self._now_ms())
@@ -113,20 +116,18 @@ class Backups:
             raise Refused(ErrorCode.ERR_STATE_FREEZED)
         provider = self.require_provider(request.backup_provider_name)
         root = request.restore_path or self._service.flags.text("cold_backup_root")
-        first = posixpath.join(
-            root.strip("/") or DEFAULT_ROOT,
-            request.policy_name,
-            str(request.time_stamp),
-            f"{request.app_name}_{request.app_id}",
-            "0",
-            "backup_metadata",
-        )
+        with refused_paths():
+            table_name = provider_paths.name("app_name", f"{request.app_name}_{request.app_id}")
+            made = provider_paths.backup_folder(root, request.policy_name, request.time_stamp)
+        first = posixpath.join(made, table_name, "0", "backup_metadata")
         try:
             described = orjson.loads(await asyncio.to_thread(provider.read, first))
         except ProviderError as error:
             raise Refused(ErrorCode.ERR_OBJECT_NOT_FOUND, str(error)) from error
         except orjson.JSONDecodeError as error:
             raise Refused(ErrorCode.ERR_CORRUPTION, f"{first} is damaged") from error
+        if not isinstance(described, dict):
+            raise Refused(ErrorCode.ERR_CORRUPTION, f"{first} is damaged")
         origin = {
             "block_service_provider": request.backup_provider_name,
             "policy_name": request.policy_name,
@@ -211,10 +212,10 @@ class Backups:
         return ""
 
     async def _delete(self, old: Backup) -> None:
-        folder = posixpath.join(old.root.strip("/") or DEFAULT_ROOT, old.policy_name, str(old.id))
         try:
+            folder = provider_paths.backup_folder(old.root, old.policy_name, old.id)
             await asyncio.to_thread(self.require_provider(old.provider).delete, folder)
-        except (ProviderError, Refused) as error:
+        except (ProviderError, PathError, Refused) as error:
             log.warning("an old backup cannot be deleted", backup_id=old.id, reason=str(error))
             return
         await self._service.change(lambda _metadata: (Change(backups={old.id: None}), None))

@@ -11,7 +11,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Partition, Refused, Table
+from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Partition, Refused, Table, refused_paths
+from metaserver.tables import MAX_PARTITIONS, check_name
+from shared.pegasus import provider_paths
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.structures.backup import ModifyBackupPolicyRequest
 from shared.pegasus.structures.layer2 import AppStatus
@@ -28,6 +30,8 @@ def add_policy(metadata: Metadata, policy: BackupPolicy, shortest_interval_s: in
     """
     if not policy.name or policy.name in metadata.policies:
         raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"policy name '{policy.name}' is empty or in use")
+    with refused_paths():
+        provider_paths.name("policy_name", policy.name)
     _check(metadata, policy, shortest_interval_s)
     return Change(policies={policy.name: policy})
 
@@ -138,10 +142,11 @@ def restored(
     Raises:
         Refused: ERR_INVALID_PARAMETERS when the name is in use, ERR_CORRUPTION when the description is damaged.
     """
-    if not name or metadata.named(name) is not None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"table name '{name}' is empty or in use")
+    check_name(name)
+    if metadata.named(name) is not None:
+        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"table name '{name}' is in use")
     count = described.get("partition_count")
-    if not isinstance(count, int) or count <= 0:
+    if not isinstance(count, int) or not 0 < count <= MAX_PARTITIONS:
         raise Refused(ErrorCode.ERR_CORRUPTION, "the backup does not say how many partitions it has")
     table = Table(
         app_id=metadata.last_app_id + 1,

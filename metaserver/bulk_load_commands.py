@@ -73,7 +73,10 @@ async def prepare(
     info = LoadInfo(table.app_id, name, table.partition_count)
     expire = since_epoch(time.time()) + ttl if ttl else 0
     columns = [hash_key, *([sort_key] if sort_key else []), value]
-    folder = output / table_folder(root, cluster, name)
+    try:
+        folder = output / table_folder(root, cluster, name)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     from metaserver import row_files  # takes a second to import, and only this command needs it
 
     try:

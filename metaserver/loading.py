@@ -12,7 +12,7 @@ import structlog
 
 from metaserver import bulk_load
 from metaserver.bulk_load import Seen
-from metaserver.metadata import Change, Load, Metadata, Refused, Table
+from metaserver.metadata import Change, Load, Metadata, Refused, Table, refused_paths
 from metaserver.service import MetaService
 from shared.pegasus.bulk_load_files import INFO, LoadInfo, parse_info, table_folder
 from shared.pegasus.errors import ErrorCode, RpcError
@@ -71,7 +71,9 @@ class BulkLoads:
             return bulk_load.admit(metadata, app_name, ingest_behind=ingest_behind, allows_several=allows_several)
 
         admit(service.metadata)
-        info = await self._info(provider, table_folder(root, cluster_name, app_name))
+        with refused_paths():
+            folder = table_folder(root, cluster_name, app_name)
+        info = await self._info(provider, folder)
 
         def decide(metadata: Metadata) -> tuple[Change, Gpid]:
             table = admit(metadata)

@@ -7,10 +7,13 @@ knows how it is stored, what time it is, or which servers are alive.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from shared.pegasus.errors import ErrorCode
+from shared.pegasus.provider_paths import PathError
 from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
 from shared.pegasus.structures.bulk_load import BulkLoadStatus
 from shared.pegasus.structures.layer2 import AppStatus
@@ -31,6 +34,19 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure of the progra
         super().__init__(f"{code}: {hint}" if hint else str(code))
         self.code = code
         self.hint = hint
+
+
+@contextlib.contextmanager
+def refused_paths() -> Iterator[None]:
+    """Decline a request with a member that would lead out of a file provider's folder.
+
+    Raises:
+        Refused: ERR_INVALID_PARAMETERS, with the member's name.
+    """
+    try:
+        yield
+    except PathError as error:
+        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

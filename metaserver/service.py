@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -27,6 +28,7 @@ from shared.pegasus.flags import Flags
 from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppStatus
 from shared.pegasus.structures.meta_admin import ConfigType, MetaFunctionLevel, UpdateConfigurationRequest
+from shared.tasks import Supervisor, start_task
 
 __all__ = ["MetaService"]
 
@@ -53,6 +55,7 @@ class MetaService:
         flags: The settings of the process.
         leadership: Who leads.
         send: Delivers a proposal to a replica server; raises `RpcError` when it cannot.
+        tasks: Runs the background work; by default a supervisor of its own.
         adds_secondaries: Whether replica servers can make secondaries; also an attribute.
         cure_delay_s: How long to collect changes before the placement is looked at again.
         opening_s: How long a creation is waited for at most.
@@ -72,6 +75,7 @@ class MetaService:
         leadership: Leadership,
         send: Send,
         *,
+        tasks: Supervisor | None = None,
         adds_secondaries: bool = False,
         cure_delay_s: float = 0.05,
         opening_s: float = OPENING_S,
@@ -100,8 +104,7 @@ class MetaService:
         self._asked_to_leave: dict[Gpid, float] = {}
         self._preferred: dict[Gpid, HostPort] = {}
         self._dropped_since: dict[Gpid, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ticking: asyncio.Task[None] | None = None
+        self._tasks = tasks or Supervisor()
 
     # life
 
@@ -113,18 +116,13 @@ class MetaService:
             await self.change(lambda _empty: (tables.first_tables(wanted, int(self.wall_clock())), None))
         members = {node for table in self.metadata.served() for _, p in table for node in p.members()}
         self.nodes.expect(members, self._clock())
-        self._ticking = asyncio.create_task(self._watch(), name="metaserver watch")
+        self._tasks.periodic("watch of replica servers", TICK_S, self._watch)
 
     async def close(self) -> None:
         """Finish the change under way, then close the store."""
         if self._cure_timer is not None:
             self._cure_timer.cancel()
-        tasks = [task for task in (self._ticking, *self._tasks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._tasks.stop()
         if self._deciding is not None:
             await self._deciding
         await self._store.close()
@@ -146,7 +144,7 @@ class MetaService:
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._undecided.append((decide, answer))
         if self._deciding is None or self._deciding.done():
-            self._deciding = asyncio.create_task(self._decide_all(), name="metaserver decide")
+            self._deciding = start_task(self._decide_all(), name="metadata changes")
         return await answer
 
     async def _decide_all(self) -> None:
@@ -274,10 +272,8 @@ class MetaService:
         self._cure_soon()
 
     async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            with contextlib.suppress(Refused):  # what cannot be stored now is tried again
-                await self.tick()
+        with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+            await self.tick()
 
     async def tick(self) -> None:
         """Find servers that fell silent and tables that expired, and repair what can be repaired."""
@@ -394,9 +390,7 @@ class MetaService:
 
     def notify(self, action: placement.Action) -> None:
         """Send a proposal to a replica server; whether it arrives does not matter."""
-        task = asyncio.create_task(self._propose(action), name=f"propose {action.type.name} {action.gpid}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.once(f"proposal {action.type.name} for {action.gpid}", partial(self._propose, action))
 
     async def _propose(self, action: placement.Action) -> None:
         if self.metadata.partition(action.gpid) is None:

@@ -87,7 +87,7 @@ def check_name(name: str) -> None:
     Raises:
         Refused: ERR_INVALID_PARAMETERS.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name in (".", ".."):
         raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"'{name}' is not a name of letters, digits, '_', '.', ':'")
 
 
@@ -168,8 +168,9 @@ def recall(metadata: Metadata, app_id: int, new_name: str, now_s: int) -> tuple[
     if table.status != AppStatus.DROPPED:
         raise Refused(ErrorCode.ERR_APP_EXIST)
     name = new_name or table.name
-    if not _NAME.fullmatch(name) or metadata.named(name) is not None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+    check_name(name)
+    if metadata.named(name) is not None:
+        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is a table '{name}' already")
     recalled = replace(table, name=name, status=AppStatus.RECALLING, drop_second=0, expire_second=0)
     return Change.of_table(recalled), recalled
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -124,6 +123,7 @@ class ReplicaServer:
         self.flags = Flags(settings.flags)
         self.registry = Registry("replica")
         self.resources = contextlib.AsyncExitStack()
+        self.tasks = metric_keeper.supervisor(self.registry)
         self.node: Node
         self.link: MetaLink
         self.compactor: Compactor
@@ -136,6 +136,7 @@ class ReplicaServer:
         address = self.settings.advertise or HostPort(*sockets[0].getsockname()[:2])
         self._open_parts(address)
         self.resources.push_async_callback(self.node.close_all)
+        self.resources.push_async_callback(self.tasks.stop)
         loader = BulkLoader(self.node, self.settings.providers)
         self.resources.push_async_callback(loader.close)
         backups = Backups(self.node, self.settings.providers)
@@ -162,9 +163,7 @@ class ReplicaServer:
         self.resources.callback(self._pprof.close)
         await self._server.start(sockets, tls)
 
-        upkeep = Upkeep(self.node)
-        upkeep.start()
-        self.resources.push_async_callback(upkeep.close)
+        Upkeep(self.node).start()
         self.link.start()
         self.resources.push_async_callback(self.link.close)
 
@@ -184,7 +183,9 @@ class ReplicaServer:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
         journal = self._open_log(workers, disks)
         self.resources.push_async_callback(journal.close)
-        around = Surroundings(address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts)
+        around = Surroundings(
+            address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts, self.tasks
+        )
         self.compactor = Compactor()
         self.node = Node(around, disks, store_settings(self.settings, self.flags))
 
@@ -200,19 +201,15 @@ class ReplicaServer:
     def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
-        keeper = asyncio.create_task(
-            metric_keeper.keep(
-                self.registry,
-                lambda: self.flags.integer("counter_computation_interval_seconds"),
-                lambda: self.flags.integer("entity_retirement_delay_ms") / 1000,
-            ),
-            name="metric keeper",
-        )
-        self.resources.callback(keeper.cancel)
+        metric_keeper.start(self.tasks, self.registry, self.flags)
         Measurements(self.node, lambda: len(self._server.connections), loader.look)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
-        process = Introspection(self.registry, self._pprof, lambda: identity, lambda: self.link.is_synced)
+        process = Introspection(self.registry, self._pprof, lambda: identity, self._not_ready)
         return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))
+
+    def _not_ready(self) -> list[str]:
+        away = [] if self.link.is_synced else ["no metaserver has said what to serve"]
+        return [*away, *self.tasks.not_ready()]
 
     async def drain(self) -> None:
         await self.resources.aclose()

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from shared.errors import StartupError
 from shared.express import ExpressLane
+from shared.tasks import start_task
 
 log = structlog.get_logger("shared.daemon")
 
@@ -157,8 +158,8 @@ async def _live(name: str, listener: Listener, service: Service) -> int:
 
     sockets = bind(listener)
     tls = tls_context(listener)
-    starting = asyncio.ensure_future(service.start(sockets, tls))
-    stopping = asyncio.ensure_future(stop.wait())
+    starting = start_task(service.start(sockets, tls), name="start")
+    stopping = start_task(stop.wait(), name="stop")
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()
@@ -188,7 +189,7 @@ class _Reloads:
     def request(self) -> None:
         self._again = True
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="reload")
+            self._task = start_task(self._run(), name="reload")
 
     async def finish(self) -> None:
         if self._task is not None:

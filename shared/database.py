@@ -18,6 +18,7 @@ from typing import TypeAlias
 import aiosqlite
 
 from shared.errors import StartupError
+from shared.tasks import start_task
 
 Value: TypeAlias = str | bytes | int | float | None
 Row: TypeAlias = Sequence[Value]
@@ -125,7 +126,7 @@ class GroupCommitWriter:
         """
         self._claim = _claim(self._path)
         self._connection = await asyncio.get_running_loop().run_in_executor(self._thread, _connect, self._path)
-        self._task = asyncio.create_task(self._run(), name=f"group commit {self._path.name}")
+        self._task = start_task(self._run(), name=f"group commit {self._path.name}")
 
     async def write(self, sql: str, rows: Iterable[Row]) -> None:
         """Execute one statement for every row; returns when the rows are durable.
@@ -175,17 +176,16 @@ class GroupCommitWriter:
                 await self._wake.wait()
                 continue
             group, self._waiting = self._waiting[: self._max_group], self._waiting[self._max_group :]
-            errors = await loop.run_in_executor(
-                self._thread, _commit_group, self._connection, [statements for statements, _ in group]
-            )
+            writes = [statements for statements, _ in group]
+            failures = await loop.run_in_executor(self._thread, _commit_group, self._connection, writes)
             self.commits += 1
-            for (_, future), error in zip(group, errors, strict=True):
+            for (_, future), failure in zip(group, failures, strict=True):
                 if future.cancelled():
                     continue
-                if error is None:
+                if failure is None:
                     future.set_result(None)
                 else:
-                    future.set_exception(error)
+                    future.set_exception(failure)
 
 
 def _claim(path: Path) -> int:
@@ -222,7 +222,7 @@ def _commit(connection: sqlite3.Connection, statements: Sequence[Statement]) -> 
             else:
                 connection.executemany(sql, rows)
         connection.execute("COMMIT")
-    except (sqlite3.Error, ValueError, OverflowError) as error:  # the latter two: a value SQLite cannot hold
+    except Exception as error:  # noqa: BLE001 - a value SQLite cannot hold, or a bug: raised where it was asked for
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         return error

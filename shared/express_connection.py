@@ -12,6 +12,7 @@ from shared.errors import Problem
 from shared.hot_heads import MAX_HEAD_BYTES, HotHead
 from shared.hot_routes import HotQuery, HotRoute, Later, NotExpress
 from shared.manners import Answer, sane_request_id
+from shared.tasks import start_task
 from shared.web import too_slow
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
             self._await(cast(Awaitable[Answer], answer))
 
     def _await(self, awaited: Awaitable[object]) -> None:
-        self._task = asyncio.ensure_future(awaited)
+        self._task = start_task(awaited, name="request")
         self._task.add_done_callback(self._end)
 
     def _end(self, done: asyncio.Future[Any]) -> None:

@@ -29,9 +29,14 @@ STABLE_S = 60.0
 """A long-lived task that ran for this many seconds before it failed counts as having worked."""
 
 
-def start_task(work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+def start_task(work: Awaitable[T], *, name: str) -> asyncio.Task[T]:
     """Start work whose result somebody awaits; the caller keeps the task, and receives its exception."""
-    return asyncio.get_running_loop().create_task(work, name=name)
+    coroutine = work if asyncio.iscoroutine(work) else _result_of(work)
+    return asyncio.get_running_loop().create_task(coroutine, name=name)
+
+
+async def _result_of(work: Awaitable[T]) -> T:
+    return await work
 
 
 async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
@@ -68,6 +73,7 @@ class Supervisor:
         self._first_backoff_s = first_backoff_s
         self._tasks: set[asyncio.Task[Any]] = set()
         self._endless: set[asyncio.Task[Any]] = set()
+        self._finite: set[asyncio.Task[Any]] = set()
         self._failing: dict[str, _Failures] = {}
         self._stopping = asyncio.Event()
 
@@ -101,7 +107,10 @@ class Supervisor:
 
     def once(self, name: str, work: Work, *, after_s: float = 0.0) -> asyncio.Task[None]:
         """Do work once, after `after_s` seconds; a failure is logged and counted, and not retried."""
-        return self._start(name, self._do_once(name, work, after_s))
+        task = self._start(name, self._do_once(name, work, after_s))
+        self._finite.add(task)
+        task.add_done_callback(self._finite.discard)
+        return task
 
     async def attempt(self, name: str, work: Work, *, is_critical: bool = False) -> bool:
         """Do work now, as one run of the task `name`; whether it succeeded. A failure is logged and counted."""
@@ -125,6 +134,11 @@ class Supervisor:
     def not_ready(self) -> list[str]:
         """`failures` as reasons for `/readyz`: the names of the tasks; details are for the log alone."""
         return [f"the background task {name!r} keeps failing" for name in self.failures()]
+
+    async def settled(self) -> None:
+        """Return when all work that was given to `once` has ended."""
+        while finite := self._finite - {asyncio.current_task()}:
+            await asyncio.wait(finite)
 
     async def stop(self, grace_s: float = 0.0) -> None:
         """Begin no run any more, and end those under way; raises nothing.
@@ -168,16 +182,22 @@ class Supervisor:
 
     async def _do_once(self, name: str, work: Work, after_s: float) -> None:
         if not await self._stops_within(after_s):
-            await self.attempt(name, work)
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - nobody else hears of it
+                self._report(name, error, is_new=True)
 
     def _failed(self, name: str, error: Exception, is_critical: bool) -> None:
         failures = self._failing.setdefault(name, _Failures(is_critical))
         failures.count += 1
-        reason = _reason(error)
-        if reason != failures.reason:  # the same failure again is counted, and not logged
-            failures.reason = reason
+        before, failures.reason = failures.reason, _reason(error)
+        self._report(name, error, is_new=failures.reason != before)
+
+    def _report(self, name: str, error: Exception, *, is_new: bool) -> None:
+        """Count a failure, and log it unless it is the same as the one before."""
+        if is_new:
             traceback = None if isinstance(error, self._expected) else error
-            log.error("background task failed", task=name, reason=reason, exc_info=traceback)
+            log.error("background task failed", task=name, reason=_reason(error), exc_info=traceback)
         if self._on_failure is not None:
             self._on_failure(name)
 

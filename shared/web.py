@@ -207,16 +207,27 @@ def _middleware(manners: Manners, error_response: ErrorResponse, cors: Cors | No
         except Exception as error:  # the one place where a bug becomes an answer
             if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
                 raise  # the client went away: nobody is left to answer
-            problem = manners.problem(error, request.path, request_id(request))
-            if request.writer.output_size > 0:
-                raise ConnectionError("the answer had begun when the error happened") from error
-            response = _encode(error_response, request, problem)
+            response = _answer_error(manners, error_response, request, error)
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "unknown"
         manners.ended(route, request.method, request.path, response.status, started_s, lambda: request_id(request))
         return response
 
     return middleware
+
+
+def _answer_error(
+    manners: Manners, error_response: ErrorResponse, request: web.Request, error: Exception
+) -> web.StreamResponse:
+    """The response for an exception.
+
+    No frame that the traceback holds may hold the exception in turn: everything the handler had in its hands, such as
+    a large body, would otherwise live on until the next full garbage collection.
+    """
+    problem = manners.problem(error, request.path, request_id(request))
+    if request.writer.output_size > 0:
+        raise ConnectionError("the answer had begun when the error happened") from error
+    return _encode(error_response, request, problem)
 
 
 def _encode(error_response: ErrorResponse, request: web.Request, problem: Problem) -> web.StreamResponse:

@@ -44,9 +44,13 @@ class DaemonProcess:
 
     def wait_for_log(self, text: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when a line of the log contains `text`; fail when the process ends or time is up without one."""
+        self.wait_for_logs(text, 1, timeout_s)
+
+    def wait_for_logs(self, text: str, count: int, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when `count` lines of the log contain `text`, as `wait_for_log` does for one."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while not any(text in line for line in self._lines):
+            while sum(text in line for line in self._lines) < count:
                 ended = bool(self._lines) and self._lines[-1] == ""
                 if ended or not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(f"no {text!r} in the log of {self.process.args!r}:\n{self.stderr()}")

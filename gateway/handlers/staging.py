@@ -11,7 +11,6 @@ from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.sessions import changes_of
 from gateway.staging import Areas, Stage
-from gateway.struct_types import parse_json
 from shared.errors import Problem
 from shared.web import read_body
 
@@ -79,7 +78,7 @@ class Staging:
         if not body.strip():
             return None
         try:
-            value = parse_json(body)
+            value = self._gateway.engine.types.parse(body)
             return None if value is None else self._gateway.engine.types[channel.spec.struct].take_one(value)
         except Invalid as invalid:
             raise unprocessable(invalid) from None

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
+from gateway.expansion import is_large
 from gateway.handlers.answers import rights_of
 from gateway.handlers.listings import Listings
 from gateway.outbox import Form, Outbox
@@ -23,6 +24,7 @@ from gateway.sessions import PING_FRAME, Session
 log = structlog.get_logger("gateway.stream")
 PING_S: Final = 20.0
 WRITE_BYTES: Final = 256 * 1024
+PENDING_BYTES: Final = 1024 * 1024
 ABORT_AFTER_S: Final = 5.0
 _SLOW: Final = b"\x88\x0f" + (1013).to_bytes(2, "big") + b"slow consumer"
 
@@ -145,7 +147,7 @@ class Stream:
             outbox,
             rights_of(request),
             gateway.stream_rules,
-            gateway.pipeline.submit,
+            gateway.pipeline,
             gateway.heartbeats,
         )
         gateway.stream_stats.connections[outbox] = None
@@ -164,7 +166,9 @@ class Stream:
 
 
 async def _receive(socket: web.WebSocketResponse, session: Session) -> None:
+    """Carry out what a client sends; it is read no further while much of what it sent waits to be durable."""
     pending: set[asyncio.Future[None]] = set()
+    pending_bytes = 0
     async for message in socket:
         if message.type is WSMsgType.TEXT:
             later = session.receive(message.data)
@@ -172,6 +176,9 @@ async def _receive(socket: web.WebSocketResponse, session: Session) -> None:
                 task = asyncio.ensure_future(later)
                 pending.add(task)
                 task.add_done_callback(pending.discard)
+                pending_bytes = pending_bytes + len(message.data) if len(pending) > 1 else len(message.data)
+                if pending_bytes > PENDING_BYTES or is_large(message.data):
+                    await asyncio.wait(pending)
         elif message.type is WSMsgType.BINARY:
             session.ignore("a binary frame")
     if pending:

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.channels import Channel, ChannelSpec, Feed, Waiter
 from gateway.engine import Change
+from gateway.expansion import is_large
 from gateway.handlers.answers import (
     feed_at,
     json_bytes,
@@ -21,11 +22,12 @@ from gateway.handlers.answers import (
     unprocessable,
 )
 from gateway.invalid import Invalid, error_item, not_a_struct
+from gateway.pipeline import collect
 from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.sessions import changes_of
-from gateway.struct_types import parse_json
 from shared.errors import Problem
+from shared.tasks import start_task
 from shared.web import JSON, read_body
 
 
@@ -124,6 +126,8 @@ class Ticks:
             if request.headers.get(hdrs.CONTENT_TYPE) != JSON:
                 _require_json(request, body)
             try:
+                if is_large(body):
+                    return await self._send_feed(feed, body)
                 records = struct.read(body)
             except Invalid as invalid:
                 raise unprocessable(invalid) from None
@@ -152,14 +156,20 @@ class Ticks:
             raise unprocessable(invalid) from None
 
     async def _send_feed(self, feed: Feed, body: bytes) -> web.Response:
-        records = self._types[feed.channel.spec.struct].read(body)
-        pending = self._gateway.pipeline.submit(changes_of(feed, records))
+        struct, pipeline = self._types[feed.channel.spec.struct], self._gateway.pipeline
+        if is_large(body):
+            records = await collect(struct.read_in_slices(body))
+            ticking = start_task(pipeline.submit_in_slices(changes_of(feed, records)), name="a large send")
+            await asyncio.shield(ticking)  # a client that leaves now does not leave half of it behind
+            return records_answer(records)
+        records = struct.read(body)
+        pending = pipeline.submit(changes_of(feed, records))
         if pending is not None:
             await pending
         return records_answer(records)
 
     async def _send_basket(self, channel: Channel, body: bytes) -> web.Response:
-        value = parse_json(body)
+        value = self._types.parse(body)
         if not isinstance(value, dict):
             raise Invalid([error_item("dict_type", ("body",), "Input should be a valid dictionary", value)])
         changes: list[Change] = []
@@ -173,7 +183,10 @@ class Ticks:
                 raise Problem(404, f"Channel not found: {channel.name}/{key}")
             if isinstance(item, list) and not channel.spec.is_list:
                 raise not_a_struct(item, ("body", key))
-            records = struct.take(item, ("body", key))
+            if isinstance(item, list):
+                records = await collect(struct.take_in_slices(item, ("body", key)))
+            else:
+                records = struct.take(item, ("body", key))
             if records:
                 changes.append((feed, records))
             answer += records

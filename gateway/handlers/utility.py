@@ -1,4 +1,4 @@
-"""Static fields, the channel graph, and the log browser (specification §2.9)."""
+"""Static fields, the channel graph, metrics, and the log browser (specification §2.9, §8.5)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from aiohttp import web
 from gateway.handlers.answers import json_value, rights_of
 from gateway.runtime import Gateway
 from shared.errors import Problem
+from shared.metrics import Metrics
+from shared.tasks import Supervisor
 
 _CHUNK = 64 * 1024
 _MOST = 1024 * 1024
@@ -46,6 +48,29 @@ class Utility:
                 if rights.may_read(channel.name)
             }
         )
+
+
+class Monitoring:
+    """What an operator watches: whether the gateway can do its work, and its metrics.
+
+    Args:
+        gateway: The gateway.
+        metrics: The metrics of the whole process.
+        tasks: The background tasks.
+    """
+
+    def __init__(self, gateway: Gateway, metrics: Metrics, tasks: Supervisor) -> None:
+        self._gateway = gateway
+        self._metrics = metrics
+        self._tasks = tasks
+
+    def not_ready(self) -> list[str]:
+        """Why the gateway cannot do its work now; empty when it can."""
+        return [*self._gateway.not_ready(), *self._tasks.not_ready()]
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """``GET /metrics``"""
+        return await self._metrics.handler(request)
 
 
 class Outputs:

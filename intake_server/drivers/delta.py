@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
 from intake_server.encoding import frames
+from intake_server.encoding.portable import with_pandas_names
 from intake_server.exports.conditions import Bounds
 
 NAME = "delta"
@@ -42,7 +43,7 @@ class DeltaSource:
         self._names = names
         fields = pa.schema([dataset.schema.field(name) for name in names])
         nullable = {field.name for field in fields if _may_miss(table, field)}
-        self._schema = frames.with_nullable(fields, nullable)
+        self._schema = with_pandas_names(frames.unified(iter([fields])), nullable)
         dtype = frames.dtypes(self._schema)
         rows = sum(piece.count_rows() for piece in self._pieces)
         self.schema = Schema("dataframe", dtype, (rows, len(dtype)), max(1, len(self._pieces)))

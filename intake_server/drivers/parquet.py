@@ -22,6 +22,7 @@ from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable
 from intake_server.drivers.files import File, Listing, listing, pinned
 from intake_server.encoding import frames
 from intake_server.encoding.frames import NotAFrame
+from intake_server.encoding.portable import with_pandas_names
 from intake_server.exports.conditions import Bounds
 
 NAME = "parquet"
@@ -272,11 +273,14 @@ def _schema(footers: Sequence[pq.FileMetaData], hive: Sequence[Mapping[str, str 
     schemas = [footer.schema.to_arrow_schema() for footer in footers]
     if not schemas and declared:
         schemas = [_declared(declared)]
-    schema = frames.unified(iter(schemas)) if schemas else pa.schema([])
+    try:
+        schema = frames.unified(iter(schemas)) if schemas else pa.schema([])
+    except NotAFrame as error:
+        raise Unopenable(f"parquet: {error}") from error
     for name in dict.fromkeys(key for values in hive for key in values):
         if schema.get_field_index(name) < 0:
             schema = schema.append(pa.field(name, pa.string()))
-    return frames.with_nullable(schema, _with_missing(schema, footers, schemas, hive))
+    return with_pandas_names(schema, _with_missing(schema, footers, schemas, hive))
 
 
 def _declared(columns: Any) -> pa.Schema:

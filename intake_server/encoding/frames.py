@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from intake_server.encoding.parts import Parts
+from intake_server.encoding.portable import pandas_metadata, portable_type
 from intake_server.encoding.sink import Sink
 
 _NUMPY_NAMES = {
@@ -53,14 +55,17 @@ def from_pandas(frame: Any) -> pa.Table:
     Raises:
         NotAFrame: Column labels repeat, or a column mixes Python types.
     """
-    labels = frame.columns
-    if not labels.is_unique:
-        repeated = sorted({str(label) for label in labels[labels.duplicated()]})
-        raise NotAFrame(f"column names repeat: {', '.join(repeated)}")
+    _check_unique(frame.columns)
     try:
         return pa.Table.from_pandas(frame, preserve_index=None)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise NotAFrame(f"a column mixes types that Arrow cannot carry together: {error}") from error
+
+
+def _check_unique(names: Iterable[Any]) -> None:
+    repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise NotAFrame(f"column names repeat: {', '.join(repeated)}")
 
 
 def stringified(frame: Any) -> Any:
@@ -76,18 +81,14 @@ def stringified(frame: Any) -> Any:
 
 def dtypes(schema: pa.Schema) -> dict[str, str]:
     """The pandas dtype texts of a schema's columns (§3.3): in column order, without columns that become the index."""
-    index = _index_columns(schema)
-    declared = {column["field_name"]: column for column in (schema.pandas_metadata or {}).get("columns", ())}
+    metadata = pandas_metadata(schema)
+    index = {name for name in metadata.get("index_columns", ()) if isinstance(name, str)}
+    declared = {column.get("field_name", column["name"]): column for column in metadata.get("columns", ())}
     return {
         _label(declared.get(field.name), field.name): _dtype(field.type, declared.get(field.name))
         for field in schema
         if field.name not in index
     }
-
-
-def _index_columns(schema: pa.Schema) -> set[str]:
-    metadata = schema.pandas_metadata or {}
-    return {name for name in metadata.get("index_columns", ()) if isinstance(name, str)}
 
 
 def _label(declared: dict[str, Any] | None, name: str) -> str:
@@ -112,64 +113,24 @@ def _dtype(kind: pa.DataType, declared: dict[str, Any] | None) -> str:
     return _NUMPY_NAMES.get(kind, "object")
 
 
-def with_nullable(schema: pa.Schema, nullable: set[str]) -> pa.Schema:
-    """Mark integer and boolean columns that have missing values, so that pandas keeps them exact.
-
-    Without the mark pandas turns such a column into floats or objects, in some partitions only.
-
-    Args:
-        schema: The schema.
-        nullable: Names of columns with missing values somewhere in the data set.
-    """
-    marks = {field.name: mark for field in schema if field.name in nullable and (mark := _nullable_name(field.type))}
-    if not marks:
-        return schema
-    metadata = dict(schema.pandas_metadata or {"index_columns": [], "column_indexes": [], "pandas_version": "2.2.0"})
-    described = {column["field_name"]: column for column in metadata.get("columns", ())}
-    metadata["columns"] = [
-        {
-            "name": field.name,
-            "field_name": field.name,
-            "pandas_type": str(field.type),
-            "numpy_type": str(field.type),
-            "metadata": None,
-            **described.get(field.name, {}),
-            **({"numpy_type": marks[field.name]} if field.name in marks else {}),
-        }
-        for field in schema
-    ]
-    return schema.with_metadata({**(schema.metadata or {}), b"pandas": _json(metadata)})
-
-
-def _nullable_name(kind: pa.DataType) -> str | None:
-    if pa.types.is_boolean(kind):
-        return "boolean"
-    if pa.types.is_unsigned_integer(kind):
-        return f"UInt{kind.bit_width}"
-    if pa.types.is_integer(kind):
-        return f"Int{kind.bit_width}"
-    return None
-
-
-def _json(value: Any) -> bytes:
-    import json
-
-    return json.dumps(value).encode()
-
-
 def unified(schemas: Iterator[pa.Schema]) -> pa.Schema:
     """One schema for several files: columns by name in order of first appearance, types widened where they differ.
 
-    Numbers widen to numbers; anything else that differs becomes text.
+    Numbers widen to numbers; anything else that differs becomes text. Types are such as every client has.
+
+    Raises:
+        NotAFrame: Columns of one file have the same name.
     """
     fields: dict[str, pa.Field] = {}
     metadata = None
     for schema in schemas:
         if metadata is None:
             metadata = schema.metadata
+        _check_unique(schema.names)
         for field in schema:
+            kind = portable_type(field.type)
             known = fields.get(field.name)
-            fields[field.name] = field if known is None else known.with_type(widened(known.type, field.type))
+            fields[field.name] = field.with_type(kind if known is None else widened(known.type, kind))
     return pa.schema([field.with_nullable(True).remove_metadata() for field in fields.values()], metadata=metadata)
 
 
@@ -212,6 +173,8 @@ def _conformed_column(table: pa.Table, field: pa.Field, rows: int) -> Any:
     try:
         if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(field.type):
             column = column.cast(column.type.value_type)
+        if "list_view<" in str(column.type):  # cast makes arrays of them whose offsets are one too few
+            return pa.chunked_array([column.to_pylist()], field.type)
         return column.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise NotAFrame(f"column {field.name!r}: {error}") from error

@@ -61,7 +61,7 @@ def _flat(column: pa.Array) -> pa.Array:
     if pa.types.is_duration(kind):
         return pc.cast(pc.cast(column, pa.int64()), pa.string())
     if pa.types.is_nested(kind) or _is_bytes(kind):
-        return pa.array([None if value is None else json_value(value).decode() for value in column.to_pylist()])
+        return pa.array([None if v is None else json_value(v).decode() for v in column.to_pylist()], pa.string())
     return column
 
 

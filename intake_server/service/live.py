@@ -12,6 +12,7 @@ import structlog
 from intake_server.catalog import Catalog
 from intake_server.service.workers import Busy, TookTooLong, Workers
 from intake_server.storage.catalog_files import UnreadableCatalog
+from shared.tasks import start_task
 
 log = structlog.get_logger("intake_server.catalogs")
 
@@ -96,7 +97,7 @@ class LiveCatalog:
     def look(self) -> asyncio.Task[State]:
         """Look at the catalog's files again; whoever asks meanwhile shares the look."""
         if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name=f"look at {self._name}")
+            self._looking = start_task(self._look(), name=f"refresh of {self._name}")
             self._looking.add_done_callback(_seen)
         return self._looking
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
+from shared.tasks import start_task
+
 T = TypeVar("T")
 
 
@@ -25,7 +27,7 @@ class SharedWork(Generic[T]):
         """The result of `work`, or of the equal work that is under way."""
         known = self._tasks.get(key)
         if known is None:
-            known = (asyncio.create_task(_as_coroutine(work)), [0])
+            known = (start_task(work(), name="shared work"), [0])
             self._tasks[key] = known
             known[0].add_done_callback(lambda _task: self._tasks.pop(key, None))
         task, waiters = known
@@ -40,10 +42,6 @@ class SharedWork(Generic[T]):
         finally:
             waiters[0] -= 1
             task.add_done_callback(_seen)
-
-
-async def _as_coroutine(work: Callable[[], Awaitable[T]]) -> T:
-    return await work()
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -46,8 +46,6 @@ async def watch(place: CatalogPlace, changed: Callable[[], Awaitable[object]]) -
         ):
             log.debug("catalog files changed", count=len(changes))
             await changed()
-    except (OSError, RuntimeError, FileNotFoundError) as error:
-        log.warning("catalog files cannot be watched, they are looked at by the clock alone", reason=str(error))
     finally:
         stop.set()
 

@@ -279,12 +279,13 @@ class Journal:
 
     # --- finished sessions ------------------------------------------------------------------------
 
-    async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
+    async def finish(self, sessions: Sequence[Session], finished: Mapping[str, bytes]) -> None:
         """Move sessions from the running to the finished.
 
         Args:
             sessions: Sessions that are over.
-            finished: What is to be logged of them; those that are not to be logged are left out.
+            finished: What is to be logged of them, by session id, as `FinishedSession.to_json` writes it; those that
+                are not to be logged are left out.
 
         Raises:
             NotStoredError: They could not be stored; they are as they were.
@@ -295,7 +296,7 @@ class Journal:
             try:
                 await self._writer.write(
                     "INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)",
-                    [(row, len(finished), *_encoded(finished))],
+                    [(row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))],
                 )
             except sqlite3.Error as error:
                 del self._leaving[row]
@@ -411,8 +412,3 @@ def lose(path: Path, what: str, *, accepts_loss: bool) -> None:
             f"{path} is missing, and with it {what}: restore it, or give --accept-loss to go on without them"
         )
     log.error("a file is missing, and that was accepted", file=str(path), lost=what)
-
-
-def _encoded(finished: Sequence[FinishedSession]) -> tuple[bytes, bytes]:
-    """The ids and the lines of finished sessions."""
-    return orjson.dumps([item.session_id for item in finished]), b"\n".join([item.to_json() for item in finished])

@@ -21,6 +21,7 @@ from iserver.storage.redis_link import Arguments
 from iserver.storage.redis_scripts import BATCH, CLOSE, HOLD, PAGE, RELEASE
 from iserver.storage.redis_sessions import RedisSessions
 from iserver.storage.tables import Tables, WarehouseError
+from shared.tasks import cancel_and_wait, start_task
 
 log = structlog.get_logger("iserver.redis")
 
@@ -120,12 +121,11 @@ class SharedEtl(Etl):
         async with self._turn:
             if not await self._queue.hold():
                 return 0
-            renewing = asyncio.create_task(self._stay())
+            renewing = start_task(self._stay(), name="warehouse lease")
             try:
                 return await super().run(configuration)
             finally:
-                renewing.cancel()
-                await asyncio.gather(renewing, return_exceptions=True)
+                await cancel_and_wait(renewing)
                 await self._queue.release()
 
     async def run_all(self, configuration: Configuration) -> int:

@@ -15,6 +15,7 @@ import structlog
 
 from iserver.storage.redis_sessions import RedisSessions
 from iserver.streams import Streams
+from shared.tasks import Supervisor
 
 log = structlog.get_logger("iserver.redis")
 
@@ -29,19 +30,17 @@ class SharedStreams:
         self._streams = streams
         self._sessions = sessions
         self._channel = f"{sessions.prefix}flushes"
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Supervisor()
 
     async def open(self) -> None:
         """Begin to hear of the other servers."""
         heard = asyncio.Event()
-        self._task = asyncio.create_task(self._listen(heard), name="flushes")
+        self._tasks.loop("flushes of other servers", lambda: self._listen(heard))
         await heard.wait()
 
     async def close(self) -> None:
         """Hear no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
 
     def flush_cache(self, device: str, last_flush_ms: int) -> None:
         """Tell a device to drop everything, wherever it is connected."""

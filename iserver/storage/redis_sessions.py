@@ -19,7 +19,6 @@ import structlog
 
 from iserver.definitions import Definition
 from iserver.fdl import FdlError, SourceFile, compile_program
-from iserver.finished import FinishedSession
 from iserver.record import Change
 from iserver.refusals import FencedError, NotStoredError
 from iserver.server import ImpressionServer
@@ -233,13 +232,12 @@ class RedisSessions:
             if lease is not None and lease.session is session:
                 del self._leases[session.id]
 
-    async def finish(self, sessions: Sequence[Session], finished: Sequence[FinishedSession]) -> None:
+    async def finish(self, sessions: Sequence[Session], finished: Mapping[str, bytes]) -> None:
         """Move sessions to the queue for the warehouse; those that another server has are just forgotten.
 
         Raises:
             NotStoredError: Not all of them are known to be there; call it again.
         """
-        logged = {item.session_id: item.to_json() for item in finished}
         ends = []
         for session in sessions:
             lease = self._leases.get(session.id)
@@ -248,7 +246,7 @@ class RedisSessions:
             device = self._device_key(session.persistent_id)
             names = session.definition.keys[1:]
             keys = [_key(name, value) for name, value in session.keys.items() if name in names]
-            end = logged.get(session.id, b"")
+            end = finished.get(session.id, b"")
             arguments: Arguments = [self.prefix, self.me, session.id, lease.epoch, lease.version, end, device, *keys]
             ends.append(self.link.script(FINISH, arguments, partial(self._finished, lease)))
         outcomes = await asyncio.gather(*ends, return_exceptions=True)

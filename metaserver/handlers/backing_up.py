@@ -126,7 +126,7 @@ class BackupRpcs:
 
     def _require_enabled(self) -> None:
         if not self.backups.is_enabled:
-            raise Refused(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "cold backup is disabled")
+            raise Refused(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "cold backup is disabled (cold_backup_disabled=true)")
 
     def _shortest_interval_s(self) -> int:
         return self.service.flags.integer("cold_backup_checkpoint_reserve_minutes") * 60

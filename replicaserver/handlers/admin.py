@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -41,7 +42,6 @@ class AdminHandlers:
         self._node = node
         self._link = link
         self._started = started
-        self._proposals: set[asyncio.Task[None]] = set()
         self._commands: Mapping[str, tuple[str, Callable[[Sequence[str]], str]]] = {
             "help": ("help - list the commands", self._help),
             "server-info": ("server-info - version and start time", self._server_info),
@@ -73,9 +73,7 @@ class AdminHandlers:
 
     def proposal(self, value: UpdateConfigurationRequest, _request: Request) -> NoReply:
         """CONFIG_PROPOSAL: taken, and carried out meanwhile; the metaserver learns of it by the change it leads to."""
-        task = asyncio.create_task(self._carry_out(value), name=f"proposal {value.config.pid}")
-        self._proposals.add(task)
-        task.add_done_callback(self._proposals.discard)
+        self._node.around.tasks.once(f"proposal for {value.config.pid}", partial(self._carry_out, value))
         return NO_REPLY
 
     async def _carry_out(self, value: UpdateConfigurationRequest) -> None:

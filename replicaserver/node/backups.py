@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from replicaserver.node.partition import Partition
 from replicaserver.storage import folders
 from replicaserver.storage.folders import FolderError
 from replicaserver.storage.rocks import StoreError
+from shared.pegasus import provider_paths
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError
 from shared.pegasus.structures.backup import BackupClearRequest, BackupRequest, BackupResponse
@@ -42,7 +44,6 @@ FINISHED = 1000
 """The progress of a backup that is complete."""
 RESTORE = "restore."
 """What the environment variables of a table begin with that is made from a backup."""
-_DEFAULT_ROOT = "backup"
 
 
 @dataclass(slots=True)
@@ -56,10 +57,32 @@ class _Backup:
 
 
 def partition_folder(root: str, policy: str, backup_id: int, app: str, gpid: Gpid) -> str:
-    """Where the backup of a replica is, below a provider."""
-    return posixpath.join(
-        root.strip("/") or _DEFAULT_ROOT, policy, str(backup_id), f"{app}_{gpid.app_id}", str(gpid.partition_index)
-    )
+    """Where the backup of a replica is, below a provider.
+
+    Raises:
+        PathError: The root, the policy's or the table's name leads elsewhere.
+    """
+    table = provider_paths.name("app_name", f"{app}_{gpid.app_id}")
+    return posixpath.join(provider_paths.backup_folder(root, policy, backup_id), table, str(gpid.partition_index))
+
+
+def parse_files(content: bytes) -> dict[str, str]:
+    """The files of a backup by name, with their MD5s, from its `backup_metadata`.
+
+    Raises:
+        ValueError: It is damaged, or a file's name is more than a name.
+    """
+    described = orjson.loads(content)
+    listed = described.get("files") if isinstance(described, dict) else None
+    if not isinstance(listed, list):
+        raise ValueError(f"{METADATA} is damaged: it lists no files")
+    files: dict[str, str] = {}
+    for item in listed:
+        name, md5 = (item.get("name"), item.get("md5")) if isinstance(item, dict) else (None, None)
+        if not (isinstance(name, str) and isinstance(md5, str) and provider_paths.name(f"{METADATA}: name", name)):
+            raise ValueError(f"{METADATA} is damaged: a file has no name or no MD5")
+        files[name] = md5
+    return files
 
 
 class Backups:
@@ -83,6 +106,12 @@ class Backups:
         if not partition.core.is_primary:
             answer.err = ErrorCode.ERR_INVALID_STATE
             return answer
+        try:
+            target = self._target(request)
+        except ValueError as error:
+            log.warning("a backup is refused", gpid=str(request.pid), reason=str(error))
+            answer.err = ErrorCode.ERR_INVALID_PARAMETERS
+            return answer
         key = (request.pid, request.policy.policy_name)
         backup = self._running.get(key)
         if backup is None or backup.backup_id != request.backup_id:
@@ -90,7 +119,9 @@ class Backups:
                 answer.err = ErrorCode.ERR_BUSY
                 return answer
             backup = self._running[key] = _Backup(request.backup_id)
-            backup.task = asyncio.create_task(self._back_up(partition, backup, request))
+            backup.task = self._node.around.tasks.once(
+                f"backup of {partition.gpid}", partial(self._back_up, partition, backup, request, target)
+            )
         answer.err, answer.progress, answer.checkpoint_total_size = backup.error, backup.progress, backup.size
         return answer
 
@@ -101,10 +132,12 @@ class Backups:
             backup.stop.set()
             await asyncio.wait({backup.task})
 
-    async def _back_up(self, partition: Partition, backup: _Backup, request: BackupRequest) -> None:
-        counter = partition.metrics.counter
+    def _target(self, request: BackupRequest) -> str:
         root = request.backup_path or self._node.around.flags.text("cold_backup_root")
-        target = partition_folder(root, request.policy.policy_name, request.backup_id, request.app_name, partition.gpid)
+        return partition_folder(root, request.policy.policy_name, request.backup_id, request.app_name, request.pid)
+
+    async def _back_up(self, partition: Partition, backup: _Backup, request: BackupRequest, target: str) -> None:
+        counter = partition.metrics.counter
         shown = log.bind(gpid=str(partition.gpid), target=target)
         counter("backup_started_count").value += 1
         partition.metrics.gauge("backup_running_count").value += 1
@@ -206,17 +239,16 @@ class Backups:
             envs[f"{RESTORE}app_name"],
             Gpid(int(envs[f"{RESTORE}app_id"]), gpid.partition_index),
         )
-        described = orjson.loads(provider.read(f"{source}/{METADATA}"))
+        files = parse_files(provider.read(f"{source}/{METADATA}"))
         engine = folders.engine_folder(replica)
         folders.delete(engine)
         engine.mkdir(parents=True)
-        for file in described["files"]:
-            plain = Path(file["name"]).name
-            md5 = provider.download(f"{source}/{plain}", engine / plain, lambda _size: None)
-            if md5 != file["md5"]:
-                raise ValueError(f"{plain} has MD5 {md5}, expected {file['md5']}")
+        for name, expected in files.items():
+            md5 = provider.download(f"{source}/{name}", engine / name, lambda _size: None)
+            if md5 != expected:
+                raise ValueError(f"{name} has MD5 {md5}, expected {expected}")
         folders.sync_folder(engine)
-        log.info("replica restored", gpid=str(gpid), source=source, bytes=described["checkpoint_total_size"])
+        log.info("replica restored", gpid=str(gpid), source=source, files=len(files))
 
     async def close(self) -> None:
         """Give up the backups under way."""

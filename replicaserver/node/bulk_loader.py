@@ -11,8 +11,10 @@ import asyncio
 import hashlib
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +112,17 @@ class BulkLoader:
             return BulkLoadResponse(ErrorCode.ERR_INVALID_STATE, request.pid, request.app_name)
         try:
             wanted = BulkLoadStatus(request.meta_bulk_load_status)
-        except ValueError:
+            source = partition_folder(
+                request.remote_root_path, request.cluster_name, request.app_name, request.pid.partition_index
+            )
+        except ValueError as error:
+            log.warning("a bulk load is refused", gpid=str(request.pid), reason=str(error))
             return BulkLoadResponse(ErrorCode.ERR_INVALID_PARAMETERS, request.pid, request.app_name)
         load = self._loads.setdefault(request.pid, _Load())
         if self._is_busy(load, wanted):
             return BulkLoadResponse(ErrorCode.ERR_BUSY, request.pid, request.app_name)
         for effect in load.state.command(wanted):
-            await self._carry_out(effect, partition, load, request)
+            await self._carry_out(effect, partition, load, request.remote_provider_name, source)
         if wanted in _ENDED and partition.admission.is_ingesting and load.task is None:
             await self._clean_up(partition)  # a load that a crash interrupted is given up
         return self._answer(request, load.state)
@@ -130,21 +136,24 @@ class BulkLoader:
         begins = wanted is BulkLoadStatus.DOWNLOADING and load.state.status is not BulkLoadStatus.DOWNLOADING
         return begins and downloading >= most
 
-    async def _carry_out(self, effect: Effect, partition: Partition, load: _Load, request: BulkLoadRequest) -> None:
+    async def _carry_out(self, effect: Effect, partition: Partition, load: _Load, provider: str, source: str) -> None:
         log.info("bulk load", gpid=str(partition.gpid), does=effect.value)
         match effect:
             case Effect.DOWNLOAD:
                 await self._stop(load)
                 load.began_s = load.began_s or time.monotonic()
                 load.stop = threading.Event()
-                load.task = asyncio.create_task(self._download(partition, load, request))
+                load.task = self._start(partition, partial(self._download, partition, load, provider, source))
             case Effect.STOP:
                 await self._stop(load)
             case Effect.INGEST:
-                load.task = asyncio.create_task(self._ingest(partition, load))
+                load.task = self._start(partition, partial(self._ingest, partition, load))
             case Effect.CLEAN_UP:
                 load.began_s = 0.0
                 await self._clean_up(partition)
+
+    def _start(self, partition: Partition, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return self._node.around.tasks.once(f"bulk load of {partition.gpid}", work)
 
     async def _stop(self, load: _Load) -> None:
         load.stop.set()
@@ -170,17 +179,14 @@ class BulkLoader:
 
     # -- fetching -------------------------------------------------------------------------------------
 
-    async def _download(self, partition: Partition, load: _Load, request: BulkLoadRequest) -> None:
+    async def _download(self, partition: Partition, load: _Load, name: str, source: str) -> None:
         counter = partition.metrics.counter
         counter("bulk_load_downloading_count").value += 1
-        source = partition_folder(
-            request.remote_root_path, request.cluster_name, request.app_name, request.pid.partition_index
-        )
         shown = log.bind(gpid=str(partition.gpid), source=source)
         try:
-            provider = self._providers.get(request.remote_provider_name)
+            provider = self._providers.get(name)
             if provider is None:
-                raise ProviderError(f"there is no file provider '{request.remote_provider_name}'")
+                raise ProviderError(f"there is no file provider '{name}'")
             await asyncio.get_running_loop().run_in_executor(
                 self._executor, self._fetch, partition, load, provider, source
             )
@@ -264,7 +270,7 @@ class BulkLoader:
             )
         for effect in load.state.command(BulkLoadStatus.INGESTING):
             if effect is Effect.INGEST:
-                load.task = asyncio.create_task(self._ingest(partition, load))
+                load.task = self._start(partition, partial(self._ingest, partition, load))
         if load.task is not None and load.state.status is BulkLoadStatus.INGESTING:
             await asyncio.wait({load.task})
         if load.state.ingestion is not IngestionStatus.SUCCEED:
@@ -297,8 +303,10 @@ class BulkLoader:
             is_expected = isinstance(error, StoreError | RpcError)
             shown.error("bulk load cannot add its files", reason=str(error), exc_info=None if is_expected else error)
             partition.metrics.counter("bulk_load_failed_count").value += 1
-            load.state.ingested(is_done=False)
-            await partition.note(INGESTING, partition.store.noted(INGESTED))
+            try:
+                await partition.note(INGESTING, partition.store.noted(INGESTED))
+            finally:
+                load.state.ingested(is_done=False)
         else:
             partition.metrics.counter("bulk_load_successful_count").value += 1
             load.state.ingested(is_done=True)

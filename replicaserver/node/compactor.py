@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import structlog
 
@@ -60,7 +61,7 @@ class Compactor:
             if most and sum(other.gpid.app_id == table for other in self._running.values()) >= most:
                 waiting.append((partition, order))
                 continue
-            task = asyncio.create_task(self._run(partition, order), name=f"compact {partition.gpid}")
+            task = partition.around.tasks.once(f"compaction of {partition.gpid}", partial(self._run, partition, order))
             self._running[task] = partition
             task.add_done_callback(self._ended)
         self._queue = waiting
@@ -84,7 +85,7 @@ class Compactor:
             shown.error("manual compaction failed", reason=str(error))
             state.give_up()
             return
-        except asyncio.CancelledError:
+        except BaseException:
             state.give_up()
             raise
         state.finish(finished_s)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -43,6 +44,7 @@ from shared.pegasus.structures.meta_admin import (
     UpdateConfigurationRequest,
     UpdateConfigurationResponse,
 )
+from shared.tasks import cancel_and_wait
 
 log = structlog.get_logger("replicaserver.meta_link")
 
@@ -76,7 +78,7 @@ class MetaLink:
         self._has_lease = True
         self._is_synced = False
         self._wanted = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._running: list[asyncio.Task[None]] = []
         self._failed_beacons = node.around.registry.server().counter("beacon_failed_count")
         self._changed_s: dict[Gpid, float] = {}
         self._leaving: set[Gpid] = set()
@@ -88,30 +90,22 @@ class MetaLink:
 
     def start(self) -> None:
         """Begin to beat and to ask."""
-        self._spawn(self._beat(), "beacons")
-        self._spawn(self._sync_regularly(), "config sync")
+        tasks = self._node.around.tasks
+        self._running += [tasks.loop("beacons", self._beat), tasks.loop("config sync", self._sync_regularly)]
         self._flags.on_change("config_sync_interval_ms", self._wanted.set)
 
     async def close(self) -> None:
         """Stop; what is under way is given up."""
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._running)
         await self._connections.close()
 
     def sync_soon(self) -> None:
         """Ask what to serve without waiting for the next time."""
         self._wanted.set()
 
-    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a task of the node failed", task=task.get_name(), exc_info=error)
+    def _spawn(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        self._running = [task for task in self._running if not task.done()]
+        self._running.append(self._node.around.tasks.once(name, work))
 
     # -- beacons ------------------------------------------------------------------------------------
 
@@ -238,7 +232,7 @@ class MetaLink:
                 lost.ballot + 1, None, lost.secondaries, lost.max_replica_count, lost.last_committed_decree
             )
             request = self._update(wanted.info, wanted.config.pid, change, ConfigType.DOWNGRADE_TO_INACTIVE)
-            self._spawn(self._send_update(request), f"lose {wanted.config.pid}")
+            self._spawn(f"loss of {wanted.config.pid}", partial(self._send_update, request))
 
     # -- proposals ------------------------------------------------------------------------------------
 
@@ -334,7 +328,7 @@ class MetaLink:
         self._changed_s[partition.gpid] = time.monotonic()
         for effect in effects:
             if isinstance(effect, Propose):
-                self._spawn(self._propose(partition, effect), f"propose {partition.gpid}")
+                self._spawn(f"change of {partition.gpid}", partial(self._propose, partition, effect))
 
     async def _propose(self, partition: Partition, proposal: Propose) -> None:
         if proposal.is_restart:

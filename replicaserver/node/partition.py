@@ -34,6 +34,7 @@ from shared.pegasus.structures.base import Gpid, HostPort
 from shared.pegasus.structures.layer2 import AppInfo
 from shared.pegasus.structures.metadata import PartitionStatus
 from shared.pegasus.structures.rrdb import UpdateResponse
+from shared.tasks import Supervisor
 
 log = structlog.get_logger("replicaserver.partition")
 
@@ -52,6 +53,7 @@ class Surroundings:
         workers: Threads for reads that may take long.
         unix_s: The clock.
         answer_puts: Sends the answers of plain puts.
+        tasks: Runs the background work of the node.
     """
 
     node: HostPort
@@ -61,6 +63,7 @@ class Surroundings:
     workers: Executor
     unix_s: Callable[[], float]
     answer_puts: AnswerPuts
+    tasks: Supervisor
 
 
 Read = Callable[[Any, int, Usage], Any]

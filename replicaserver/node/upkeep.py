@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -27,25 +26,26 @@ class Upkeep:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin the regular work."""
+        """Begin the regular work; it ends with the tasks of the node."""
         flags = self._node.around.flags
-        for name, work, interval_s in (
-            ("sweep", self.sweep, lambda: SWEEP_PAUSE_S),
-            ("disks", self._node.look_at_disks, lambda: min(10, flags.integer("disk_stat_interval_seconds"))),
-            ("left-overs", self._node.delete_left_overs, lambda: flags.integer("gc_interval_ms") / 1000),
-            ("scanners", self._forget_scanners, lambda: 30),
-            ("engines", self.look_at_engines, lambda: flags.integer("builtin_metrics_update_interval_ms") / 1000),
-        ):
-            self._tasks.append(asyncio.create_task(_regularly(work, interval_s), name=name))
 
-    async def close(self) -> None:
-        """Stop; a sweep under way is given up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        def metrics_s() -> float:
+            return flags.integer("builtin_metrics_update_interval_ms") / 1000
+
+        for name, work, interval_s in (
+            ("expiry sweep", self.sweep, lambda: SWEEP_PAUSE_S),
+            ("disk check", self._node.look_at_disks, lambda: min(10, flags.integer("disk_stat_interval_seconds"))),
+            ("orphaned folders", self._node.delete_left_overs, lambda: flags.integer("gc_interval_ms") / 1000),
+            ("scanner expiry", self._forget_scanners, lambda: 30),
+            (
+                "engine metrics",
+                self.look_at_engines,
+                lambda: flags.integer("builtin_metrics_update_interval_ms") / 1000,
+            ),
+        ):
+            self._node.around.tasks.periodic(name, interval_s, work, immediately=True)
 
     async def sweep(self) -> None:
         """Remove the expired rows of every replica, a slice at a time."""
@@ -74,12 +74,3 @@ class Upkeep:
     async def _forget_scanners(self) -> None:
         for partition in self._node.partitions.values():
             partition.scans.sweep(self._node.around.unix_s())
-
-
-async def _regularly(work: Callable[[], Awaitable[None]], interval_s: Callable[[], float]) -> None:
-    while True:
-        try:
-            await work()
-        except (StoreError, RpcError, OSError) as error:
-            log.warning("regular work failed, and is tried again", reason=str(error))
-        await asyncio.sleep(interval_s())

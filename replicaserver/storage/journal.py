@@ -21,6 +21,7 @@ from replicaserver.storage.rocks import Changes, Notes, RocksStore, StallError, 
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
+from shared.tasks import start_task
 
 log = structlog.get_logger("replicaserver.journal")
 
@@ -260,7 +261,7 @@ class Journal:
         if segment != self._segment:
             self._segment = segment
             if self._trimming is None or self._trimming.done():
-                self._trimming = asyncio.create_task(self._trim(), name="trim the log")
+                self._trimming = start_task(self._trim(), name="log trimming")
         return segment
 
     def gather(self, bring: Callable[[], None]) -> None:

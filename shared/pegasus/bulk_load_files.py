@@ -21,6 +21,7 @@ from pathlib import Path
 import orjson
 from rocksdict import DBCompressionType, Options, SstFileWriter
 
+from shared.pegasus import provider_paths
 from shared.pegasus.file_providers import md5_of
 from shared.pegasus.keys import encode_key, encode_value, partition_of
 from shared.pegasus.structures.bulk_load import BulkLoadMetadata
@@ -43,12 +44,24 @@ class LoadInfo:
 
 
 def table_folder(root: str, cluster: str, table: str) -> str:
-    """Where the files of a table are, below a provider."""
-    return posixpath.join(root.strip("/"), cluster, table)
+    """Where the files of a table are, below a provider.
+
+    Raises:
+        PathError: One of them leads elsewhere.
+    """
+    return posixpath.join(
+        provider_paths.folder("remote_root_path", root),
+        provider_paths.name("cluster_name", cluster),
+        provider_paths.name("app_name", table),
+    )
 
 
 def partition_folder(root: str, cluster: str, table: str, index: int) -> str:
-    """Where the files of a partition are, below a provider."""
+    """Where the files of a partition are, below a provider.
+
+    Raises:
+        PathError: One of them leads elsewhere.
+    """
     return posixpath.join(table_folder(root, cluster, table), str(index))
 
 
@@ -93,8 +106,8 @@ def parse_metadata(content: bytes) -> BulkLoadMetadata:
         name, size, md5 = item.get("name"), item.get("size"), item.get("md5")
         if not (isinstance(name, str) and isinstance(size, int) and isinstance(md5, str)):
             raise ValueError("bulk_load_metadata is damaged")
-        if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise ValueError(f"bulk_load_metadata: '{name}' is not the name of a file")
+        if not provider_paths.name("bulk_load_metadata: name", name):
+            raise ValueError("bulk_load_metadata: a file has no name")
         files.append(FileMeta(name, size, md5))
     return BulkLoadMetadata(files, total)
 

@@ -19,6 +19,7 @@ from shared.pegasus.errors import ErrorCode, RpcError, UnreachableError
 from shared.pegasus.framing import FramingError, Reply, ReplyReader, encode_request
 from shared.pegasus.structures.base import HostPort
 from shared.pegasus.thrift import Codec, ThriftError, codec_of
+from shared.tasks import start_task
 
 __all__ = ["Call", "RpcConnection", "RpcConnections"]
 
@@ -205,7 +206,7 @@ class RpcConnections:
         if opening is not None and opening.done() and not _is_usable(opening):
             opening = None
         if opening is None:
-            opening = asyncio.ensure_future(self._open(server))
+            opening = start_task(self._open(server), name=f"connection to {server}")
             opening.add_done_callback(_is_usable)  # whoever wanted it may have gone: its failure is nobody's surprise
             self._connections[server] = opening
         return await asyncio.shield(opening)

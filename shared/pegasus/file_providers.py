@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from shared.pegasus import provider_paths
 
 CHUNK_BYTES = 1 << 20
+DESCRIPTION_BYTES = 16 << 20
+"""The largest file that is read as a whole: descriptions of other files, a hundred bytes for each."""
 
 
 class ProviderError(Exception):
@@ -36,17 +41,33 @@ class FileProvider:
         self._root: str = root
 
     def _path(self, name: str) -> str:
-        return posixpath.join(self._root, name.strip("/"))
-
-    def read(self, name: str) -> bytes:
-        """The content of a file.
+        """Where a file is.
 
         Raises:
-            ProviderError: It is not there, or cannot be read.
+            ProviderError: It would not be below the provider's own folder, by its name or by a symbolic link.
         """
-        with self._telling("read", name):
-            content: bytes = self._filesystem.cat_file(self._path(name))
-            return content
+        try:
+            inside = provider_paths.folder("the path", name)
+        except ValueError as error:
+            raise ProviderError(f"{self.url}: {error}") from error
+        path = posixpath.join(self._root, inside)
+        if isinstance(self._filesystem, LocalFileSystem):
+            root, real = os.path.realpath(self._root), os.path.realpath(path)
+            if os.path.commonpath((root, real)) != root:
+                raise ProviderError(f"{self.url}: a symbolic link leads {name} out of the provider's folder")
+        return path
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file.
+
+        Raises:
+            ProviderError: It is not there, cannot be read, or is larger than `DESCRIPTION_BYTES`.
+        """
+        with self._telling("read", name), self._filesystem.open(self._path(name), "rb") as source:
+            content: bytes = source.read(DESCRIPTION_BYTES + 1)
+        if len(content) > DESCRIPTION_BYTES:
+            raise ProviderError(f"{self.url}: {name} is larger than {DESCRIPTION_BYTES} bytes")
+        return content
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small file; readers see all of it or none.
@@ -131,6 +152,8 @@ class FileProvider:
         Raises:
             ProviderError: It cannot be deleted.
         """
+        if not folder.strip("/"):
+            raise ProviderError(f"{self.url}: the provider's own folder is not deleted")
         with self._telling("delete", folder), contextlib.suppress(FileNotFoundError):
             self._filesystem.rm(self._path(folder), recursive=True)
 

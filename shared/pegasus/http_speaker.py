@@ -13,6 +13,7 @@ from shared.errors import Problem
 from shared.pegasus.http import HttpReader, HttpRequest, Response
 from shared.pegasus.routes import Router
 from shared.pegasus.speaker import Carrier
+from shared.tasks import start_task
 
 __all__ = ["HttpSpeaker"]
 
@@ -41,7 +42,7 @@ class HttpSpeaker:
     def proceed(self) -> None:
         connection = self._connection
         if self._task is None and self._waiting and connection.can_write:
-            self._task = asyncio.ensure_future(self._answer_waiting())
+            self._task = start_task(self._answer_waiting(), name="http answers")
         elif self._task is None and self._reader.error is not None:
             log.debug("connection closed", peer=connection.peer, reason=self._reader.error)
             connection.close()

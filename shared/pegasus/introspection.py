@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shared.pegasus import metric_query
@@ -14,6 +14,8 @@ from shared.pegasus.pprof import Pprof
 
 __all__ = ["Introspection"]
 
+_READY = Response.text("ready\n")
+
 
 @dataclass(frozen=True)
 class Introspection:
@@ -21,13 +23,13 @@ class Introspection:
 
     Attributes:
         identity: Who answers; asked every time, as the port is known only after the start.
-        is_ready: Whether the daemon can do its work.
+        not_ready: The reasons why the daemon cannot do its work now; empty when it can.
     """
 
     registry: Registry
     pprof: Pprof
     identity: Callable[[], Identity]
-    is_ready: Callable[[], bool]
+    not_ready: Callable[[], Sequence[str]]
 
     def metrics(self, request: HttpRequest) -> Response:
         """The metrics of this process (§7)."""
@@ -70,5 +72,6 @@ class Introspection:
         return Response.text("ok\n")
 
     def readyz(self, _request: HttpRequest) -> Response:
-        """Whether the daemon can do its work: an addition."""
-        return Response.text("ready\n") if self.is_ready() else Response.text("not ready\n", 503)
+        """Whether the daemon can do its work, and why not: an addition."""
+        reasons = self.not_ready()
+        return Response.text("".join(f"not ready: {reason}\n" for reason in reasons), 503) if reasons else _READY

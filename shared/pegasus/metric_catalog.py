@@ -37,6 +37,7 @@ _SUFFIXES = ((" bytes", "The size in bytes of"), (" mb", "The size in MB of"), (
 
 _CATALOG = """
 server b Counter Beacons: beacon_failed_count
+server b Counter Tasks: background_task_failed_count
 server r Counter Bytes: nfs_client_copy_bytes nfs_client_write_bytes nfs_server_copy_bytes tcmalloc_released_bytes
 server r Counter Dirs: replica_removed_dirs
 server m Counter Disconnections: replica_server_disconnections
@@ -141,6 +142,7 @@ latency_tracer r Percentile NanoSeconds: latency_tracer_duration_ns
 """
 
 _DESCRIPTIONS = {
+    "background_task_failed_count": "The number of failures of background tasks",
     "beacon_failed_count": "The number of beacons that the metaserver did not acknowledge",
     "committed_requests": "The number of client writes that were committed",
     "network_server_sessions": "The number of connections from clients and other servers",

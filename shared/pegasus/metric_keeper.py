@@ -5,22 +5,36 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
 
+from shared.pegasus.flags import Flags
 from shared.pegasus.metrics import Registry
+from shared.tasks import Supervisor
 
 
-async def keep(registry: Registry, interval_s: Callable[[], float], retirement_s: Callable[[], float]) -> None:
-    """Compute percentiles at an interval, and let retired entities disappear, until cancelled.
+def start(tasks: Supervisor, registry: Registry, flags: Flags) -> None:
+    """Compute percentiles at an interval, and let retired entities disappear.
 
     Args:
+        tasks: Runs it.
         registry: The daemon's metrics.
-        interval_s: Seconds between two computations, asked every time so that a changed setting acts at once.
-        retirement_s: Seconds that an entity stays after its object went away.
+        flags: The settings of the process; a changed one acts at once.
     """
-    await asyncio.sleep(random.random() * interval_s())
-    while True:
-        for _ in registry.compute_percentiles():
-            await asyncio.sleep(0)  # requests come first
-        registry.sweep(time.monotonic(), retirement_s())
-        await asyncio.sleep(interval_s())
+
+    async def run() -> None:
+        await asyncio.sleep(random.random() * flags.integer("counter_computation_interval_seconds"))
+        while True:
+            for _ in registry.compute_percentiles():
+                await asyncio.sleep(0)  # requests come first
+            registry.sweep(time.monotonic(), flags.integer("entity_retirement_delay_ms") / 1000)
+            await asyncio.sleep(flags.integer("counter_computation_interval_seconds"))
+
+    tasks.loop("metrics", run)
+
+
+def supervisor(registry: Registry) -> Supervisor:
+    """Background tasks whose failures are counted in the daemon's metrics."""
+
+    def count(_task: str) -> None:
+        registry.server().counter("background_task_failed_count").value += 1
+
+    return Supervisor(count)

@@ -13,6 +13,7 @@ from shared.pegasus.keys import key_hash
 from shared.pegasus.meta_session import MetaSession
 from shared.pegasus.structures.base import HostPort
 from shared.pegasus.structures.layer2 import QueryCfgResponse
+from shared.tasks import start_task
 
 __all__ = ["RoutedTable"]
 
@@ -94,7 +95,7 @@ class RoutedTable:
             RpcError: As `MetaSession.routing`, or ERR_TIMEOUT.
         """
         if self._fetching is None or self._fetching.done():
-            self._fetching = asyncio.ensure_future(self._meta.routing(self._name))
+            self._fetching = start_task(self._meta.routing(self._name), name=f"routing of {self._name}")
             self._fetching.add_done_callback(_seen)
         try:
             async with asyncio.timeout(timeout_s):

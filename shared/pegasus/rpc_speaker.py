@@ -22,6 +22,7 @@ from shared.pegasus.framing import Request, RequestReader, encode_error, encode_
 from shared.pegasus.rpc import NO_REPLY, Pending, Rpc, Shortcut
 from shared.pegasus.speaker import Carrier
 from shared.pegasus.thrift import ThriftError
+from shared.tasks import start_task
 
 __all__ = ["Observer", "RpcService", "RpcSpeaker"]
 
@@ -166,7 +167,7 @@ class RpcSpeaker:
             elif isinstance(answer, asyncio.Future):
                 self._await(answer, request, rpc, started)
             elif inspect.isawaitable(answer):
-                self._await(asyncio.ensure_future(answer), request, rpc, started)
+                self._await(start_task(answer, name="rpc"), request, rpc, started)
             else:
                 self._finish(request, rpc, answer, started)
         except Exception as error:  # noqa: BLE001 - the error boundary: a bug in one answer must not end the daemon

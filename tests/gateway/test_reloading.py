@@ -73,6 +73,29 @@ def status(daemon: DaemonProcess, key: str) -> int:
     return connection.getresponse().status
 
 
+def replace(file: Path, text: str) -> None:
+    """Replace a file as editors and deployments do: by a new one under its name."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def test_every_replacement_of_the_file_is_noticed_not_only_the_first(tmp_path: Path):
+    file = tmp_path / "channels.yml"
+    file.write_text(FILE)
+    with start_daemon("gateway", "--channels", file) as daemon:
+        for number in range(1, 4):
+            replace(file, FILE.replace("[old]", f"[key{number}]"))
+            daemon.wait_for_logs('"reloaded"', number)
+            assert status(daemon, f"key{number}") == 200
+            assert status(daemon, f"key{number - 1}" if number > 1 else "old") == 403
+        (tmp_path / "other.yml").write_text("channels: [")
+        replace(file, FILE.replace("[old]", "[]"))  # a section without keys gets a fresh one
+        daemon.wait_for_logs('"reloaded"', 4)
+        assert status(daemon, "key3") == 403
+        assert daemon.terminate() == 0
+
+
 def test_a_daemon_notices_that_its_file_changed_and_survives_a_broken_one(tmp_path: Path):
     file = tmp_path / "channels.yml"
     file.write_text(FILE)

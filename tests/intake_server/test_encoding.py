@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import tracemalloc
 import uuid
 from datetime import date, datetime, time, timedelta, timezone
@@ -22,6 +23,7 @@ from intake_server.encoding import blocks, frames
 from intake_server.encoding.compression import compress
 from intake_server.encoding.control import MalformedMessage, pack, plain, unpack
 from intake_server.encoding.parts import LARGEST_BIN, Parts, TooLarge, bin_header, envelope
+from intake_server.encoding.portable import portable_type, with_pandas_names
 
 HOUR = timezone(timedelta(hours=1))
 
@@ -204,3 +206,50 @@ def test_an_envelope_is_one_messagepack_map():
     assert parts.size == len(parts.joined())
     with pytest.raises(TooLarge):
         envelope(Parts((), LARGEST_BIN + 1), format_name="msgpack", compression="none", container="python")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [
+        (pa.string_view(), pa.large_string()),
+        (pa.binary_view(), pa.large_binary()),
+        (pa.decimal32(5, 1), pa.decimal128(5, 1)),
+        (pa.dictionary(pa.uint32(), pa.string_view()), pa.dictionary(pa.int64(), pa.large_string())),
+        (pa.list_view(pa.string_view()), pa.list_(pa.large_string())),
+        (pa.list_(pa.binary(3), 2), pa.list_(pa.binary(), 2)),
+        (pa.struct({"x": pa.list_(pa.float16())}), pa.struct({"x": pa.list_(pa.float32())})),
+        (pa.map_(pa.string_view(), pa.decimal64(9, 2)), pa.map_(pa.large_string(), pa.decimal128(9, 2))),
+        *((kind, kind) for kind in (pa.int64(), pa.timestamp("us", "UTC"), pa.binary(3), pa.uuid(), pa.float16())),
+    ],
+    ids=str,
+)
+def test_types_that_old_clients_lack_are_sent_as_the_nearest_that_they_have(kind: pa.DataType, sent: pa.DataType):
+    assert portable_type(kind) == sent
+
+
+def described(**numpy_types: str) -> dict[bytes, bytes]:
+    columns = [
+        {"name": name, "field_name": name, "pandas_type": "?", "numpy_type": n} for name, n in numpy_types.items()
+    ]
+    return {b"pandas": json.dumps({"index_columns": ["key"], "columns": columns}).encode(), b"other": b"kept"}
+
+
+def test_names_that_pandas_does_not_know_are_replaced_and_those_of_the_writer_kept():
+    written = {
+        "n": "int64", "kept": "Int64", "text": "string[pyarrow]", "changed": "Int64", "arrow": "int64[pyarrow]",
+        "odd": "timestamp[us]", "nested": "list<item: int64>[pyarrow]",
+    }  # fmt: skip
+    types = [pa.int64(), pa.int64(), pa.string(), pa.string(), pa.int64(), pa.timestamp("us"), pa.list_(pa.int64())]
+    schema = pa.schema(list(zip(written, types, strict=True)), metadata=described(**written))
+    named = with_pandas_names(schema, {"n", "arrow"})
+    assert {column["name"]: column["numpy_type"] for column in named.pandas_metadata["columns"]} == {
+        **written, "n": "Int64", "changed": "object", "odd": "object", "nested": "object",
+    }  # fmt: skip
+    assert (named.pandas_metadata["index_columns"], named.metadata[b"other"]) == (["key"], b"kept")
+
+
+@pytest.mark.parametrize("damaged", [b"{", b"[]", b"7", b'{"columns": 7}', b'{"columns": [], "index_columns": null}'])
+def test_a_damaged_pandas_key_is_left_out(damaged: bytes):
+    schema = pa.schema([("n", pa.int64())], metadata={b"pandas": damaged})
+    assert b"pandas" not in (with_pandas_names(schema, set()).metadata or {})
+    assert frames.dtypes(with_pandas_names(schema, {"n"})) == {"n": "Int64"}

@@ -309,3 +309,10 @@ async def test_a_file_that_is_replaced_after_the_open_is_read_anew_and_not_from_
     (folder / "scores_1.csv").write_text("x\n1\n2\n")
     server.server.sources.forget_stamps()
     assert frame((await server.read(source_id, 0)).value["data"])["x"].tolist() == [1, 2]
+
+
+async def test_a_parquet_file_with_two_columns_of_one_name_is_refused_by_that_name(serve: Serve, folder: Path):
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), folder / "t.parquet")
+    server = await serve("sources: {t: {driver: parquet, args: {urlpath: '{{ CATALOG_DIR }}/t.parquet'}}}")
+    answer = await server.open("t")
+    assert (answer.status, answer.reason) == (400, "parquet: column names repeat: a")

@@ -42,6 +42,13 @@ class Bots:
         session.no_log = session.get("deviceId").startswith("bot")
 
 
+class Garbled:
+    """Sets what is not text."""
+
+    def session_fill(self, session):
+        session.set("tier", "\udcff")
+
+
 class Broken:
     """Fails wherever it is called, after having set something."""
 

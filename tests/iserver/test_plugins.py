@@ -69,6 +69,12 @@ async def test_a_bot_is_served_and_not_logged(open_iserver):
     assert [session.persistent_key for session in iserver.finished()] == ["dev-1"]
 
 
+async def test_a_plugin_cannot_set_what_is_not_text(open_iserver):
+    iserver = await open_iserver(plugins=(f"{HERE}:Garbled",))
+    answer = await iserver.features({})
+    assert answer["session"]["tier"] == "basic"
+
+
 @pytest.mark.parametrize("plugin", ["Broken", "Slow"])
 async def test_a_plugin_that_fails_changes_nothing(open_iserver, plugin):
     iserver = await open_iserver(plugins=(f"{HERE}:{plugin}",), plugin_timeout_ms=20)

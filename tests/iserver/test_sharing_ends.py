@@ -50,7 +50,7 @@ async def test_all_that_is_over_is_looked_at_while_some_of_it_goes(join: Togethe
     for session in first:
         session.retire(clock())
         b.server.sessions.remove(session)
-    await store.finish(first, [])
+    await store.finish(first, {})
     second, place = await store.take_due(None, after=place)
     third, end = await store.take_due(None, after=place)
     assert end is None

@@ -36,6 +36,7 @@ from shared.pegasus.structures.bulk_load import BulkLoadRequest, BulkLoadRespons
 from shared.pegasus.structures.failure_detector import BeaconMessage
 from shared.pegasus.structures.meta_admin import ConfigSyncRequest, UpdateConfigurationRequest
 from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
+from shared.tasks import Supervisor
 
 NOW_S = 1_700_000_000
 FIRST_TABLES = [NewTable("stat", 4, 1), NewTable("temp", 8, 1)]
@@ -80,6 +81,7 @@ class Cluster:
         self.server: PegasusServer
         self.address: HostPort
         self.connections = RpcConnections()
+        self.tasks = Supervisor()
         self._http: aiohttp.ClientSession | None = None
 
     async def start(self, first_tables=(), leadership=None) -> None:
@@ -91,6 +93,7 @@ class Cluster:
             self.flags,
             leadership or Leadership.alone(self.address),
             self._receive_proposal,
+            tasks=self.tasks,
             cure_delay_s=0,
             opening_s=self.opening_s,
             clock=self.clock.monotonic,
@@ -100,7 +103,7 @@ class Cluster:
         self.registry = Registry("meta")
         Measurements(self.registry, self.service, lambda: len(self.server.connections), self.clock.monotonic)
         process = Introspection(
-            self.registry, Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), lambda: True
+            self.registry, Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), list
         )
         self.loads = BulkLoads(self.service, self.providers, self._answer_load)
         self.backups = Backups(self.service, self.providers, self._answer_backup)
@@ -186,9 +189,8 @@ class Cluster:
 
     async def settle(self) -> None:
         """Wait until every proposal that was decided has been sent."""
-        while self.service._tasks:
-            await asyncio.wait(self.service._tasks)
-            await asyncio.sleep(0)
+        await self.tasks.settled()
+        await asyncio.sleep(0)
 
     # what clients do
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from metaserver import backup
-from metaserver.metadata import Backup, BackupPolicy, Metadata
+from metaserver.metadata import Backup, BackupPolicy, Metadata, Refused
 from shared.pegasus import calls
 from shared.pegasus.connection import Call
 from shared.pegasus.structures import backup as messages
@@ -174,7 +174,10 @@ class TestPolicies:
 async def test_policies_are_off_unless_switched_on(served):
     assert await served.get("/meta/backup_policy") == (404, b"cold_backup_disabled")
     refused = await served.call(ADD, messages.AddBackupPolicyRequest("local_service", "p", [2], DAY, 1, "1:00"))
-    assert (refused.err, refused.hint_message) == ("ERR_SERVICE_NOT_ACTIVE", "cold backup is disabled")
+    assert (refused.err, refused.hint_message) == (
+        "ERR_SERVICE_NOT_ACTIVE",
+        "cold backup is disabled (cold_backup_disabled=true)",
+    )
 
 
 # -- backups ----------------------------------------------------------------------------------------
@@ -250,6 +253,20 @@ async def test_what_cannot_be_backed_up(served):
     assert (await status_of(served)).err == "ERR_INVALID_PARAMETERS"
 
 
+@pytest.mark.parametrize("path", ["../outside", "a/../../b", "a/b*"])
+async def test_a_backup_that_would_leave_the_providers_folder_is_refused(served, path):
+    refused = await served.call(START, messages.StartBackupAppRequest("local_service", 2, path))
+    assert refused.err == "ERR_INVALID_PARAMETERS"
+    assert refused.hint_message.startswith(f"backup_path '{path}' contains ")
+    assert served.service.metadata.backups == {}
+
+
+@pytest.mark.parametrize("name", ["../../outside", "..", "a/b", "*"])
+def test_a_policys_name_is_one_level_of_a_path(name):
+    with pytest.raises(Refused, match="ERR_INVALID_PARAMETERS: policy_name "):
+        backup.add_policy(Metadata(), dataclasses.replace(POLICY, name=name), 0)
+
+
 # -- restore ----------------------------------------------------------------------------------------
 
 
@@ -300,6 +317,12 @@ async def test_a_table_is_made_from_a_backup(served):
         (None, {"time_stamp": 99}, "ERR_OBJECT_NOT_FOUND"),
         (b"{", {}, "ERR_CORRUPTION"),
         (b'{"files":[]}', {}, "ERR_CORRUPTION"),
+        (b"[]", {}, "ERR_CORRUPTION"),
+        (b'{"partition_count":65537}', {}, "ERR_CORRUPTION"),
+        (None, {"restore_path": "../.."}, "ERR_INVALID_PARAMETERS"),
+        (None, {"policy_name": ".."}, "ERR_INVALID_PARAMETERS"),
+        (None, {"app_name": "../temp"}, "ERR_INVALID_PARAMETERS"),
+        (None, {"new_app_name": "a/b"}, "ERR_INVALID_PARAMETERS"),
     ],
 )
 async def test_what_cannot_be_restored(served, content, difference, error):

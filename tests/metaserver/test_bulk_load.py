@@ -302,6 +302,16 @@ async def test_what_keeps_a_load_from_beginning(served, files):
     assert await start(served, app_name="stat") == ("ERR_OK", "")
 
 
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [("remote_root_path", "a/../../b"), ("cluster_name", ".."), ("cluster_name", "a/b"), ("remote_root_path", "*")],
+)
+async def test_a_load_from_outside_of_the_providers_folder_is_refused(served, member, value):
+    error, hint = await start(served, **{member: value})
+    assert error == "ERR_INVALID_PARAMETERS"
+    assert hint.startswith(f"{member} '{value}' contains ")
+
+
 async def test_a_table_in_creation_is_not_loaded(cluster):
     assert await start(cluster) == ("ERR_APP_DROPPED", "app not available is ")
 

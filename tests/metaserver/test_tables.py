@@ -99,7 +99,7 @@ def test_an_existing_table_is_welcome_if_it_is_the_same_one():
         assert refusal(tables.create, known(table()), different, LIMITS, 0) == "ERR_INVALID_PARAMETERS"
 
 
-@pytest.mark.parametrize("name", ["", "a b", "täble", "a/b", "a\n"])
+@pytest.mark.parametrize("name", ["", "a b", "täble", "a/b", "a\n", ".", ".."])
 def test_names_have_letters_digits_and_four_signs(name):
     assert refusal(tables.create, Metadata(), NewTable(name, 4, 1), LIMITS, 0) == "ERR_INVALID_PARAMETERS"
     tables.create(Metadata(), NewTable("aZ0_.:", 4, 1), LIMITS, 0)

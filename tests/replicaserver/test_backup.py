@@ -161,6 +161,59 @@ async def test_only_primaries_are_backed_up(served: Served, change: dict[str, ob
     assert (await ask(served, request(**change))).err == error
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backup_path": "../outside"},
+        {"backup_path": "a/../../outside"},
+        {"policy": PolicyInfo("../../outside", "local_service")},
+        {"policy": PolicyInfo("a/b", "local_service")},
+        {"app_name": "../../../outside/x"},
+    ],
+)
+async def test_a_backup_that_would_leave_the_providers_folder_is_refused(
+    served: Served, tmp_path: Path, change: dict[str, object]
+):
+    await served.table()
+    assert (await ask(served, request(**change))).err == ErrorCode.ERR_INVALID_PARAMETERS
+    assert not list(tmp_path.glob("**/outside"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"restore_path": "../outside"},
+        {"policy_name": ".."},
+        {"app_name": "../table2"},
+        {"backup_id": "../77"},
+    ],
+)
+async def test_a_table_is_not_made_from_what_is_outside_of_the_providers_folder(served: Served, change: dict[str, str]):
+    with pytest.raises(FolderError, match=r"5\.0 cannot be restored"):
+        await served.server.node.create(Gpid(5, 0), served.app(5, 1, envs(**change)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"5",
+        b"{}",
+        b'{"files":{}}',
+        b'{"files":[5]}',
+        b'{"files":[{"name":"a"}]}',
+        b'{"files":[{"name":"","md5":""}]}',
+        b'{"files":[{"name":"../CURRENT","md5":""}]}',
+        b'{"files":[{"name":"..","md5":""}]}',
+    ],
+)
+async def test_a_damaged_description_of_a_backup_makes_no_replica(served: Served, tmp_path: Path, content: bytes):
+    await served.table()
+    await back_up(served)
+    (tmp_path / "files" / FOLDER / "backup_metadata").write_bytes(content)
+    with pytest.raises(FolderError, match=r"5\.0 cannot be restored"):
+        await served.server.node.create(Gpid(5, 0), served.app(5, 1, envs()))
+
+
 async def test_a_provider_that_is_unknown_fails_the_backup(served: Served):
     await served.table()
     answer = await back_up(served, request(policy=PolicyInfo("daily", "nobody")))

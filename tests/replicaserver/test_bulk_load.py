@@ -319,6 +319,10 @@ async def test_a_damaged_description_stops_the_load(served: Served, tmp_path: Pa
         ({"ballot": 99}, ErrorCode.ERR_INVALID_STATE),
         ({"pid": Gpid(9, 9)}, ErrorCode.ERR_OBJECT_NOT_FOUND),
         ({"meta_bulk_load_status": 77}, ErrorCode.ERR_INVALID_PARAMETERS),
+        ({"remote_root_path": "../outside"}, ErrorCode.ERR_INVALID_PARAMETERS),
+        ({"cluster_name": ".."}, ErrorCode.ERR_INVALID_PARAMETERS),
+        ({"cluster_name": "/etc"}, ErrorCode.ERR_INVALID_PARAMETERS),
+        ({"app_name": "../x"}, ErrorCode.ERR_INVALID_PARAMETERS),
     ],
 )
 async def test_a_command_that_is_not_for_this_replica_is_refused(
@@ -341,7 +345,7 @@ async def test_an_unforeseen_failure_of_the_provider_fails_the_load(
 ):
     prepare(tmp_path)
     await served.table()
-    monkeypatch.setattr(LocalFileSystem, "cat_file", raise_unforeseen)
+    monkeypatch.setattr(LocalFileSystem, "open", raise_unforeseen)
     answer = await until(served, S.DOWNLOADING, lambda answer: own(answer, served).download_status != ErrorCode.ERR_OK)
     assert own(answer, served).download_status == ErrorCode.ERR_FILE_OPERATION_FAILED
 

@@ -131,3 +131,25 @@ async def test_close_stores_what_is_waiting_and_then_refuses(writer: GroupCommit
     assert stored(tmp_path) == [(1, "home")]
     with pytest.raises(RuntimeError, match="not running"):
         writer.submit([(INSERT, [(2, "shop")])])
+
+
+async def test_a_value_that_cannot_be_bound_at_all_fails_its_own_write_and_no_later_one(
+    writer: GroupCommitWriter, tmp_path: Path
+):
+    class Hostile:
+        def __conform__(self, _protocol: object) -> object:
+            raise KeyError("no such adapter")
+
+    with pytest.raises((KeyError, sqlite3.Error)):
+        await writer.write(INSERT, [(1, Hostile())])
+    await writer.write(INSERT, [(2, "home")])
+    assert stored(tmp_path) == [(2, "home")]
+
+
+async def test_a_bug_in_one_write_is_raised_there_and_does_not_end_the_writer(
+    writer: GroupCommitWriter, tmp_path: Path
+):
+    with pytest.raises(TypeError):
+        await writer.submit([(INSERT, None)])  # type: ignore[list-item]
+    await writer.write(INSERT, [(2, "home")])
+    assert stored(tmp_path) == [(2, "home")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 
 import pytest
 from aiohttp import web
@@ -58,6 +60,30 @@ async def test_a_bug_is_a_500_with_a_request_id_and_no_detail(client: TestClient
     answer = await client.get("/bug", headers={"X-Request-Id": "id-17"})
     assert await error_of(answer) == (500, "internal error, request id id-17")
     assert answer.headers["X-Request-Id"] == "id-17"
+
+
+async def test_what_a_handler_held_when_it_failed_is_let_go_at_once(aiohttp_client):
+    class Held:
+        pass
+
+    held: list[weakref.ref[Held]] = []
+
+    async def refuse(_request: web.Request) -> web.Response:
+        body = Held()
+        held.append(weakref.ref(body))
+        raise Problem(422, f"cannot use {body}")
+
+    app = web.Application()
+    apply_manners(app)
+    app.add_routes([web.get("/refuse", refuse)])
+    client = await aiohttp_client(app)
+    gc.disable()
+    try:
+        assert (await client.get("/refuse")).status == 422
+        assert (await client.get("/healthz")).status == 404  # the connection has gone on to the next request
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_request_id_with_control_characters_is_not_repeated(client: TestClient):

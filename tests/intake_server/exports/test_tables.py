@@ -99,3 +99,8 @@ def test_pandas_finds_its_index_again():
     frame = pd.DataFrame({"x": [1, 2]}, index=pd.Index(["a", "b"], name="key"))
     found: Any = pa.ipc.open_stream(joined("arrow", pa.Table.from_pandas(frame))).read_pandas()
     pd.testing.assert_frame_equal(found, frame)
+
+
+def test_a_nested_column_without_any_value_is_empty_in_csv():
+    table = pa.table({"list": pa.array([None, None], pa.list_(pa.int64())), "n": [1, 2]})
+    assert joined("csv", table) == b'"list","n"\n,1\n,2\n'

@@ -100,7 +100,7 @@ async def test_without_a_journal_only_finished_sessions_are_kept(path):
     await journal.load()
     session, running = begin("over"), begin("running")
     await journal.store(session, running)
-    await journal.finish([session], [finish(session, 9000)])
+    await journal.finish([session], {session.id: finish(session, 9000).to_json()})
     assert await after_a_crash(path) == []
     assert waiting(path) == ["s-over"]
     await journal.close()
@@ -109,7 +109,7 @@ async def test_without_a_journal_only_finished_sessions_are_kept(path):
 async def test_a_finished_session_is_no_running_one(journal, path):
     session = begin()
     await journal.store(session)
-    await journal.finish([session], [finish(session, 9000)])
+    await journal.finish([session], {session.id: finish(session, 9000).to_json()})
     assert await after_a_crash(path) == []
     assert (waiting(path), journal.waiting) == (["s-dev-1"], 1)
 
@@ -117,7 +117,7 @@ async def test_a_finished_session_is_no_running_one(journal, path):
 async def test_a_session_that_is_not_to_be_logged_just_goes(journal, path):
     session = begin()
     await journal.store(session)
-    await journal.finish([session], [])
+    await journal.finish([session], {})
     await ends(journal)
     assert await after_a_crash(path) == []
     assert waiting(path) == []
@@ -131,7 +131,7 @@ async def ends(journal: Journal) -> None:
 async def finished(journal: Journal, *devices: str) -> None:
     for device in devices:
         session = begin(device)
-        await journal.finish([session], [finish(session, 9000)])
+        await journal.finish([session], {session.id: finish(session, 9000).to_json()})
 
 
 async def test_an_interrupted_batch_is_repeated_with_the_same_id_and_the_same_sessions(journal, path):
@@ -166,7 +166,7 @@ async def killed_before_its_end_is_in_the_log(journal: Journal, path: Path) -> P
     session = begin()
     await journal.store(session)
     with broken(journal):
-        await journal.finish([session], [finish(session, 9000)])
+        await journal.finish([session], {session.id: finish(session, 9000).to_json()})
         with pytest.raises(NotStoredError):
             await journal.next_batch("batch-1", 100)
     return crashed(path)
@@ -214,7 +214,7 @@ async def test_a_row_is_in_no_batch_until_the_log_knows_that_its_sessions_are_ov
 async def test_nothing_is_stored_of_a_session_that_is_over(journal, path):
     session = begin()
     await journal.store(session)
-    await journal.finish([session], [finish(session, 9000)])
+    await journal.finish([session], {session.id: finish(session, 9000).to_json()})
     session.retire(9000)
     await journal.store(session)
     assert await after_a_crash(path) == []
@@ -248,7 +248,7 @@ async def test_what_an_earlier_release_has_kept_is_taken_over_once(path):
     batch = await journal.next_batch("batch-1", 100)
     assert (found.id, found.last_activity_ms) == ("s-old", 3000)
     assert (waiting(path), batch) == (["s-over"], Batch("batch-1", 7, 7))
-    await journal.finish([found], [])
+    await journal.finish([found], {})
     await ends(journal)
     assert await after_a_crash(path) == []
     await journal.close()

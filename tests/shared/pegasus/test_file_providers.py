@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,68 @@ def test_files_go_there_and_come_back(provider: FileProvider, tmp_path: Path):
     provider.delete("deep")
     assert not provider.exists("deep")
     assert provider.names("deep") == []
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/..", "%2e%2e/secret", "a/*"])
+def test_nothing_outside_is_touched(provider: FileProvider, tmp_path: Path, name: str):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"old")
+    provider.write("a/file", b"inside")
+    for touch in each_way(provider, name, tmp_path):
+        with pytest.raises(ProviderError, match="expected"):
+            touch()
+    assert secret.read_bytes() == b"old"
+    assert provider.read("a/file") == b"inside"
+
+
+def test_a_symbolic_link_does_not_lead_out(provider: FileProvider, tmp_path: Path):
+    provider.write("inside/file", b"inside")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_bytes(b"old")
+    (tmp_path / "remote" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "remote" / "file").symlink_to(tmp_path / "outside" / "file")
+    (tmp_path / "remote" / "within").symlink_to("inside")
+    for name in ("out/file", "out", "file"):
+        for touch in each_way(provider, name, tmp_path):
+            with pytest.raises(ProviderError, match="symbolic link"):
+                touch()
+    assert (tmp_path / "outside" / "file").read_bytes() == b"old"
+    assert provider.read("within/file") == b"inside"
+    elsewhere = tmp_path / "alias"
+    elsewhere.symlink_to(tmp_path / "remote")
+    assert FileProvider(str(elsewhere)).read("inside/file") == b"inside"
+
+
+def each_way(provider: FileProvider, name: str, folder: Path) -> list[Callable[[], object]]:
+    """Everything that can be done with a path."""
+    own = folder / "own"
+    own.write_bytes(b"new")
+    return [
+        lambda: provider.read(name),
+        lambda: provider.write(name, b"new"),
+        lambda: provider.exists(name),
+        lambda: provider.names(name),
+        lambda: provider.download(name, folder / "copy", lambda _size: None),
+        lambda: provider.upload(own, name, lambda _size: None),
+        lambda: provider.delete(name),
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "/", "//"])
+def test_a_providers_own_folder_is_not_deleted(provider: FileProvider, name: str):
+    provider.write("a", b"1")
+    with pytest.raises(ProviderError, match="not deleted"):
+        provider.delete(name)
+    assert provider.read("a") == b"1"
+
+
+def test_a_description_of_any_size_is_not_read(provider: FileProvider, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shared.pegasus.file_providers.DESCRIPTION_BYTES", 10)
+    provider.write("a", b"x" * 10)
+    assert provider.read("a") == b"x" * 10
+    provider.write("a", b"x" * 11)
+    with pytest.raises(ProviderError, match="a is larger than 10 bytes"):
+        provider.read("a")
 
 
 def test_a_copy_that_is_stopped_is_not_there(provider: FileProvider, tmp_path: Path):
