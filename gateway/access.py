@@ -101,6 +101,12 @@ class Access:
             return EVERYTHING
         return found
 
+    @property
+    def stranger(self) -> Rights:
+        """What somebody without a valid key may see in public documents: the channels that every key may use."""
+        limits = [each.rights.channels for each in self._credentials if each.rights.channels is not None]
+        return Rights(read_only=True, channels=frozenset.intersection(*limits) if limits else None)
+
     def is_valid(self, key: str | None) -> bool:
         """Whether a text is one of the keys."""
         return key is not None and self.identify([key]) is not None

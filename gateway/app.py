@@ -21,7 +21,7 @@ from gateway.channel_text import ChannelFileError
 from gateway.declarations import ApiKeys
 from gateway.handlers.answers import Redirects, error_answer
 from gateway.handlers.controls import Controls
-from gateway.handlers.documents import Documents
+from gateway.handlers.documents import ASSETS, Documents
 from gateway.handlers.door import Door
 from gateway.handlers.events import Events
 from gateway.handlers.listings import Listings
@@ -332,7 +332,7 @@ def _door(gateway: Gateway, origins: Origins, redirects: Redirects) -> Door:
     options = gateway.declared.options.auth.api_key or ApiKeys()
     public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config", "/favicon.ico", "/static/favicon.png"}
     if not options.protect_docs:
-        public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", "/"}
+        public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", *(f"/static/{name}" for name in ASSETS)}
     handlers = (redirects.with_slash, redirects.without_slash)
     return Door(gateway, options, Login(gateway, options), origins, public, handlers)
 

@@ -208,7 +208,7 @@ class ApiKeys(Section):
     cookie_max_age: Span = 12 * 3600.0
     cookie_domain: str | None = None
     message: str = "unauthorized"
-    protect_docs: bool = True
+    protect_docs: bool = False
     trusted_networks: list[IPv4Network | IPv6Network] = Field(default_factory=list)
 
 

@@ -167,7 +167,7 @@ class Engine:
         self.counters.ticks += 1
         cache = self.lookups.get(feed.channel.spec.struct)
         if cache is not None:
-            _keep(cache, records, at)
+            _keep(cache, records, feed.channel.name, at)
         states = self._states_of.get(feed)
         if states is not None:
             for state in states:
@@ -180,7 +180,7 @@ class Engine:
         """Make records that were staged findable by id."""
         cache = self.lookups.get(channel.spec.struct)
         if cache is not None:
-            _keep(cache, records, at)
+            _keep(cache, records, channel.name, at)
 
     def _handle(self, tick: Tick) -> None:
         for name, handler in self._handlers.get(tick.feed, ()):
@@ -215,10 +215,10 @@ class Engine:
 
     # --- reading ---
 
-    def lookup(self, struct: str, record_id: str) -> bytes | None:
-        """The printed record of a struct type with that id."""
+    def lookup(self, struct: str, record_id: str, channels: frozenset[str] | None = None) -> bytes | None:
+        """The printed record of a struct type with that id, if it is one of some channels (None: of any)."""
         cache = self.lookups.get(struct)
-        return None if cache is None else cache.find(record_id, self._now().timestamp())
+        return None if cache is None else cache.find(record_id, self._now().timestamp(), channels)
 
     def lookup_any(self, record_id: str) -> bytes | None:
         """The printed record of any struct type with that id."""
@@ -244,7 +244,7 @@ def _resolve(waiters: dict[Waiter, None], answer: bytes) -> None:
         waiter(answer)
 
 
-def _keep(cache: LookupCache, records: Sequence[Record], at: datetime) -> None:
+def _keep(cache: LookupCache, records: Sequence[Record], channel: str, at: datetime) -> None:
     now = 0.0 if cache.limits.ttl_s is None else at.timestamp()
     for record in records:
-        cache.add(record, now)
+        cache.add(record, channel, now)

@@ -253,3 +253,16 @@ def spell_type(declared: FieldType) -> str:
 def nullable(declared: FieldType) -> FieldType:
     """The same type, with null."""
     return declared if isinstance(declared, Nullable) else Nullable(declared)
+
+
+def names_in(declared: FieldType) -> list[str]:
+    """The structs and enumerations that a type names."""
+    match declared:
+        case StructOf(name) | EnumOf(name):
+            return [name]
+        case ListOf(item) | SetOf(item) | DictOf(item) | Nullable(item):
+            return names_in(item)
+        case UnionOf(options):
+            return [name for option in options for name in names_in(option)]
+        case _:
+            return []

@@ -3,6 +3,8 @@
 Records are kept as their printed bytes, one behind the other, in blocks of a few thousand. Ids given by the gateway
 grow, so a block finds them by bisection in an array of eight-byte numbers; only ids that clients made up need an
 entry of their own. A million small records therefore cost little more than their text.
+
+Every entry knows the channels on which its record has ticked or was staged, for callers who may see some channels only.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from gateway.records import Record
 
 _BLOCK: Final = 4096
 _BATCH: Final = 256
+_MOST_ORIGINS: Final = 2**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,14 @@ class LookupLimits:
 class _Block:
     """Up to `_BLOCK` records in the order in which they came."""
 
-    __slots__ = ("ends", "first", "numbers", "odd", "positions", "sealed_at", "text")
+    __slots__ = ("ends", "first", "numbers", "odd", "origins", "positions", "sealed_at", "text")
 
     def __init__(self) -> None:
         self.text = bytearray()
         self.ends = array("L")
         self.numbers = array("Q")
         self.positions = array("H")
+        self.origins = array("H")
         self.odd: list[str] = []
         self.first = 0
         self.sealed_at = 0.0
@@ -57,11 +61,11 @@ class _Block:
     def get(self, position: int) -> bytes:
         return bytes(self.text[self.start(position) : self.ends[position]])
 
-    def find(self, number: int) -> bytes | None:
+    def position_of(self, number: int) -> int | None:
         at = bisect_left(self.numbers, number)
         if at == len(self.numbers) or self.numbers[at] != number or self.positions[at] < self.first:
             return None
-        return self.get(self.positions[at])
+        return self.positions[at]
 
 
 class LookupCache:
@@ -74,7 +78,10 @@ class LookupCache:
         self._odd: dict[str, tuple[int, int]] = {}
         self._items = 0
         self._size_bytes = 0
-        self._fresh: list[Record] = []
+        self._fresh: list[tuple[Record, str]] = []
+        self._highest = -1
+        self._origins: list[frozenset[str]] = []
+        self._origin_numbers: dict[str | frozenset[str], int] = {}
         self._batch = _BATCH if limits.ttl_s is None else 1
 
     def limit(self, limits: LookupLimits) -> None:
@@ -96,15 +103,16 @@ class LookupCache:
         self._file_away(0.0)
         return self._size_bytes
 
-    def add(self, record: Record, now: float) -> None:
+    def add(self, record: Record, channel: str, now: float) -> None:
         """Keep a record that ticked or was staged.
 
         Args:
             record: The record; one whose id is not a string is not kept, as nothing could find it.
+            channel: Where it ticked or was staged.
             now: Seconds on any steadily growing clock.
         """
         fresh = self._fresh
-        fresh.append(record)
+        fresh.append((record, channel))
         if len(fresh) >= self._batch:
             self._file_away(now)
 
@@ -113,13 +121,19 @@ class LookupCache:
         if not self._fresh:
             return
         fresh, self._fresh = self._fresh, []
-        for record in fresh:
+        for record, channel in fresh:
             record_id = record.values.get("id")
             if isinstance(record_id, str):
-                self._put(record_id, record.encoded, now)
+                self._put(record_id, record.encoded, channel, now)
         self._shrink(now)
 
-    def _put(self, record_id: str, encoded: bytes, now: float) -> None:
+    def _put(self, record_id: str, encoded: bytes, channel: str, now: float) -> None:
+        number = _generated_number(record_id)
+        if number is not None and number > self._highest:
+            self._highest = number
+            origin = self._origin(channel)
+        else:
+            origin = self._origin_with(channel, self._origins_before(record_id, encoded))
         block = self._blocks[-1]
         position = len(block.ends)
         if position == _BLOCK:
@@ -127,8 +141,8 @@ class LookupCache:
             self._blocks.append(block)
         block.text += encoded
         block.ends.append(len(block.text))
+        block.origins.append(origin)
         block.sealed_at = now
-        number = _generated_number(record_id)
         if number is not None and (not block.numbers or number > block.numbers[-1]):
             block.numbers.append(number)
             block.positions.append(position)
@@ -140,22 +154,65 @@ class LookupCache:
         self._items += 1
         self._size_bytes += len(encoded)
 
-    def find(self, record_id: str, now: float) -> bytes | None:
-        """The printed record of that id, the newest if there were several; None when it is not kept."""
+    def _origins_before(self, record_id: str, encoded: bytes) -> frozenset[str]:
+        """The channels on which this very record is known already."""
+        place = self._place_of(record_id)
+        if place is None or place[0].get(place[1]) != encoded:
+            return frozenset()
+        return self._origins[place[0].origins[place[1]]]
+
+    def _origin(self, channel: str) -> int:
+        """The number of one channel."""
+        number = self._origin_numbers.get(channel)
+        if number is None:
+            number = self._origin_numbers[channel] = len(self._origins)
+            self._origins.append(frozenset((channel,)))
+        return number
+
+    def _origin_with(self, channel: str, others: frozenset[str]) -> int:
+        """The number of a set of channels; that of `channel` alone when too many different sets are in use."""
+        if others <= {channel}:
+            return self._origin(channel)
+        origins = others | {channel}
+        number = self._origin_numbers.get(origins)
+        if number is None:
+            if len(self._origins) >= _MOST_ORIGINS:
+                return self._origin(channel)
+            number = self._origin_numbers[origins] = len(self._origins)
+            self._origins.append(origins)
+        return number
+
+    def find(self, record_id: str, now: float, channels: frozenset[str] | None = None) -> bytes | None:
+        """The printed record of that id, the newest if there were several; None when it is not kept.
+
+        Args:
+            record_id: The id.
+            now: As for `add`.
+            channels: The record must have ticked or been staged on one of these; None for any.
+        """
         self._file_away(now)
         self._shrink(now)
+        place = self._place_of(record_id)
+        if place is None:
+            return None
+        block, position = place
+        if channels is not None and channels.isdisjoint(self._origins[block.origins[position]]):
+            return None
+        return block.get(position)
+
+    def _place_of(self, record_id: str) -> tuple[_Block, int] | None:
         place = self._odd.get(record_id)
         if place is not None:
             block = self._blocks[place[0] - self._dropped_blocks]
-            return block.get(place[1]) if place[1] >= block.first else None
+            return (block, place[1]) if place[1] >= block.first else None
         number = _generated_number(record_id)
         if number is None:
             return None
         for block in reversed(self._blocks):
             if block.numbers and block.numbers[0] <= number <= block.numbers[-1]:
-                found = block.find(number)
-                if found is not None:
-                    return found
+                position = block.position_of(number)
+                if position is not None:
+                    return block, position
         return None
 
     def _shrink(self, now: float) -> None:

@@ -97,9 +97,15 @@ class Gateway:
             include=None if include is None else frozenset(include),
         )
 
-    def summary(self) -> dict[str, Any]:
-        """The gateway's own counters (§8.5)."""
+    def summary(self, may_read: Callable[[str], bool]) -> dict[str, Any]:
+        """The gateway's own counters (§8.5).
+
+        Args:
+            may_read: Whether a channel may be named.
+        """
         engine = self.engine
+        channels = [channel for channel in engine.channels if may_read(channel.name)]
+        structs = {channel.spec.struct for channel in channels}
         return {
             "channels": {
                 feed.path: {
@@ -108,13 +114,15 @@ class Gateway:
                     "subscribers": len(feed.subscribers),
                     "waiting": len(feed.waiters),
                 }
-                for channel in engine.channels
+                for channel in channels
                 for feed in channel.feeds
             },
             "ticks": engine.counters.ticks,
             "stream": self.stream_stats.summary(),
             "lookup": {
-                name: {"items": cache.items, "bytes": cache.size_bytes} for name, cache in engine.lookups.items()
+                name: {"items": cache.items, "bytes": cache.size_bytes}
+                for name, cache in engine.lookups.items()
+                if name in structs
             },
             "states": {
                 alias: {
@@ -122,6 +130,7 @@ class Gateway:
                     "bytes": sum(state.size_bytes for state in rows.values()),
                 }
                 for alias, rows in engine.states.items()
+                if may_read(engine.state_channels[alias].name)
             },
             "handler_errors": engine.counters.handler_errors,
             "derived_dropped": engine.counters.derived_dropped,

@@ -68,6 +68,12 @@ def rights_of(request: web.Request) -> Rights:
     return rights
 
 
+def require_unlimited(request: web.Request) -> None:
+    """Refuse callers that may see some channels only: what they ask for is about all of them."""
+    if rights_of(request).is_limited:
+        raise unauthorized("unauthorized")
+
+
 class Redirects:
     """Handlers that answer 307 to the same path with a slash more or less, the query string kept (§0)."""
 

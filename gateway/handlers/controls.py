@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 from aiohttp import web
 
-from gateway.channels import CONTROLS
-from gateway.handlers.answers import json_bytes, rights_of, unauthorized
+from gateway.channels import CONTROLS, Tick
+from gateway.handlers.answers import json_bytes, json_value, require_unlimited, rights_of, unauthorized
 from gateway.records import encode
 from gateway.runtime import Gateway
 from shared.errors import Problem
@@ -30,25 +30,26 @@ class Controls:
 
     async def heartbeat(self, _request: web.Request) -> web.Response:
         """``GET /controls/heartbeat``: answers what the engine made of it, which proves that it lives."""
-        return await self._tick({"name": "heartbeat"})
+        return json_bytes((await self._tick({"name": "heartbeat"})).encoded)
 
-    async def stats(self, _request: web.Request) -> web.Response:
-        """``GET /controls/stats``"""
+    async def stats(self, request: web.Request) -> web.Response:
+        """``GET /controls/stats``: the gateway's counters are for the caller, and not in the tick for everybody."""
         now = datetime.now(UTC)
-        data = self._system(now) | {"gateway": self._gateway.summary()}
-        text = encode(data | {"now": now.isoformat()}).decode()
-        return await self._tick({"name": "stats", "status": "ok", "data": data, "data_str": text})
+        system = self._system(now)
+        tick = await self._tick({"name": "stats", "status": "ok", **_data(system, now)})
+        counters = self._gateway.summary(rights_of(request).may_read)
+        return json_value([{**tick.records[0].values, **_data(system | {"gateway": counters}, now)}])
 
     async def shutdown(self, request: web.Request) -> web.Response:
         """``POST /controls/shutdown``: answers, then the process ends cleanly."""
-        rights = rights_of(request)
-        if rights.read_only or rights.is_limited:
+        require_unlimited(request)
+        if rights_of(request).read_only:
             raise unauthorized("unauthorized")
-        answer = await self._tick({"name": "shutdown", "status": "ok"})
+        tick = await self._tick({"name": "shutdown", "status": "ok"})
         self._gateway.shut_down()
-        return answer
+        return json_bytes(tick.encoded)
 
-    async def _tick(self, value: dict[str, Any]) -> web.Response:
+    async def _tick(self, value: dict[str, Any]) -> Tick:
         engine = self._gateway.engine
         record = engine.types["Controls"].take_one(value)
         feed = engine.channels[CONTROLS].feeds[0]
@@ -57,7 +58,7 @@ class Controls:
             await pending
         for tick in reversed(feed.recent):
             if tick.has_id(record.id):
-                return json_bytes(tick.encoded)
+                return tick
         raise Problem(503, "the engine does not tick")
 
     def _system(self, now: datetime) -> dict[str, Any]:
@@ -75,6 +76,11 @@ class Controls:
             "host": socket.gethostname(),
             "user": _user(),
         }
+
+
+def _data(data: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """The members that carry statistics: as a value, and as text, which has the time in another form (§2.7)."""
+    return {"data": data, "data_str": encode(data | {"now": now.isoformat()}).decode()}
 
 
 def _user() -> str:

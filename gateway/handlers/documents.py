@@ -14,14 +14,16 @@ from aiohttp import hdrs, web
 
 from gateway.asyncapi import asyncapi_document
 from gateway.channel_file import Declared
-from gateway.handlers.answers import json_bytes, json_value
+from gateway.handlers.answers import json_bytes, json_value, rights_of
+from gateway.mounts import mounts_of
 from gateway.openapi import OpenApi
 from gateway.records import encode
 from gateway.runtime import Gateway
 from gateway.schemas import Schemas
+from gateway.visibility import visible_part
 from shared.errors import Problem
 
-_ASSETS = {
+ASSETS = {
     "swagger-ui.css": "swagger_ui/swagger-ui.css",
     "swagger-ui-bundle.js": "swagger_ui/swagger-ui-bundle.js",
     "redoc.standalone.js": "redoc_ui/redoc.standalone.js",
@@ -62,26 +64,30 @@ class Documents:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._root = gateway.declared.options.server.root_path
-        self._openapi: tuple[Declared, bytes] | None = None
+        self._openapi: dict[frozenset[str] | None, bytes] = {}
+        self._openapi_of = gateway.declared
         spec = find_spec("aiohttp_swagger3")
         self._vendor = Path(next(iter(spec.submodule_search_locations or ()))) if spec else None
 
-    async def openapi(self, _request: web.Request) -> web.Response:
-        """``GET /openapi.json``"""
-        declared = self._gateway.declared
-        if self._openapi is None or self._openapi[0] is not declared:
-            self._openapi = declared, encode(self.openapi_document())
-        return json_bytes(self._openapi[1])
+    async def openapi(self, request: web.Request) -> web.Response:
+        """``GET /openapi.json``: without what the caller may not see."""
+        if self._openapi_of is not self._gateway.declared:
+            self._openapi, self._openapi_of = {}, self._gateway.declared
+        channels = rights_of(request).channels
+        if channels not in self._openapi:
+            self._openapi[channels] = encode(self.openapi_document(channels))
+        return json_bytes(self._openapi[channels])
 
-    def openapi_document(self) -> dict[str, Any]:
-        """The OpenAPI document as a value."""
-        declared, key = self._gateway.declared, self._gateway.declared.options.auth.api_key
+    def openapi_document(self, channels: frozenset[str] | None = None) -> dict[str, Any]:
+        """The OpenAPI document as a value, of some channels or of all."""
+        declared, key = visible_part(self._gateway.declared, channels), self._gateway.declared.options.auth.api_key
         key_name = None if self._gateway.access.is_open or key is None else key.name
-        return OpenApi(declared, self._gateway.mounts, self._schemas(), key_name).document()
+        return OpenApi(declared, mounts_of(declared), self._schemas(declared), key_name).document()
 
-    async def asyncapi(self, _request: web.Request) -> web.Response:
-        """``GET /asyncapi.json``"""
-        return json_value(asyncapi_document(self._gateway.declared, self._gateway.mounts, self._schemas()))
+    async def asyncapi(self, request: web.Request) -> web.Response:
+        """``GET /asyncapi.json``: without what the caller may not see."""
+        declared = visible_part(self._gateway.declared, rights_of(request).channels)
+        return json_value(asyncapi_document(declared, mounts_of(declared), self._schemas(declared)))
 
     async def docs(self, request: web.Request) -> web.Response:
         """``GET /docs``: Swagger UI."""
@@ -91,10 +97,12 @@ class Documents:
         """``GET /redoc``: ReDoc."""
         return self._page(_REDOC, request)
 
-    async def graph(self, _request: web.Request) -> web.Response:
+    async def graph(self, request: web.Request) -> web.Response:
         """``GET /channels_graph``: who provides and who reads each channel, as a table."""
-        rows = []
+        rows, rights = [], rights_of(request)
         for channel in self._gateway.engine.channels:
+            if not rights.may_read(channel.name):
+                continue
             cells = [_names(channel.setters), f"<code>{html.escape(channel.name)}</code>", _names(channel.getters)]
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         text = _GRAPH.format(title="Channels", root=html.escape(self._root), rows="".join(rows))
@@ -105,11 +113,11 @@ class Documents:
         name = request.match_info["name"]
         if name == "favicon.png":
             return self._favicon()
-        if name not in _ASSETS or self._vendor is None:
+        if name not in ASSETS or self._vendor is None:
             raise Problem(404, "Not Found")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         headers = {hdrs.CONTENT_TYPE: kind, hdrs.CACHE_CONTROL: "public, max-age=604800"}
-        return web.FileResponse(self._vendor / _ASSETS[name], headers=headers)
+        return web.FileResponse(self._vendor / ASSETS[name], headers=headers)
 
     async def favicon(self, _request: web.Request) -> web.Response:
         """``GET /favicon.ico``"""
@@ -134,14 +142,13 @@ class Documents:
         body = files("gateway").joinpath("assets/favicon.png").read_bytes()
         return web.Response(body=body, content_type="image/png", headers={hdrs.CACHE_CONTROL: "public, max-age=604800"})
 
-    def _schemas(self) -> Schemas:
-        declared = self._gateway.declared
-        return Schemas(declared.structs, declared.enums, self._defaults())
+    def _schemas(self, declared: Declared) -> Schemas:
+        return Schemas(declared.structs, declared.enums, self._defaults(declared))
 
-    def _defaults(self) -> dict[tuple[str, str], Any]:
+    def _defaults(self, declared: Declared) -> dict[tuple[str, str], Any]:
         """What absent members become, as printed: read off an empty struct of every type."""
         found: dict[tuple[str, str], Any] = {}
-        for spec in self._gateway.declared.structs:
+        for spec in declared.structs:
             if spec.model is not None:
                 continue
             printed = json.loads(self._gateway.engine.types[spec.name].take_one({}).encoded)

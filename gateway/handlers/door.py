@@ -62,10 +62,9 @@ class Door:
             if self._access.is_open:
                 return await handler(request)
             rights = self._access.identify(offered_keys(request, self._options.name), request.remote)
-            if rights is not None:
-                request[RIGHTS] = rights
-            elif not self._is_public(request):
+            if rights is None and not self._is_public(request):
                 return self._turn_away(request)
+            request[RIGHTS] = rights or self._access.stranger
             return await handler(request)
 
         return door

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.handlers.answers import json_value, rights_of
+from gateway.handlers.answers import json_value, require_unlimited, rights_of
 from gateway.runtime import Gateway
 from shared.errors import Problem
 from shared.metrics import Metrics
@@ -70,6 +70,7 @@ class Monitoring:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """``GET /metrics``"""
+        require_unlimited(request)
         return await self._metrics.handler(request)
 
 
@@ -87,6 +88,7 @@ class Outputs:
 
     async def browse(self, request: web.Request) -> web.StreamResponse:
         """``GET /outputs/{path}``: a folder as links, a file as it is."""
+        require_unlimited(request)
         found = self._inside(request.match_info.get("path", ""))
         if found.is_dir():
             query = request.rel_url.raw_query_string
@@ -97,13 +99,15 @@ class Outputs:
             response.headers["Content-Type"] = "text/plain; charset=utf-8"
         return response
 
-    async def tree(self, _request: web.Request) -> web.Response:
+    async def tree(self, request: web.Request) -> web.Response:
         """``GET /outputs/_tree``: the paths of all files."""
+        require_unlimited(request)
         paths = await asyncio.to_thread(self._paths)
         return json_value({"paths": paths[:_TREE_LIMIT], "truncated": len(paths) > _TREE_LIMIT})
 
     async def chunk(self, request: web.Request) -> web.Response:
         """``GET /outputs/_chunk?path=&start=&end=``: a part of a file, its end by default; 1 MiB at most."""
+        require_unlimited(request)
         path = request.query.get("path", "")
         if not path:
             raise Problem(422, "path: missing, expected that of a file in outputs")

@@ -19,6 +19,7 @@ auth:
       - {key: reader, name: the dashboard, read_only: true}
       - {key: narrow, channels: [example]}
 """
+ONE_KEY = "auth: {api_key: {keys: [k]}}\n"
 REFUSAL = {"detail": "unauthorized", "status_code": 403}
 
 
@@ -40,8 +41,8 @@ async def test_a_valid_key_in_any_place_lets_in(serve: Serve, options: dict[str,
 @pytest.mark.parametrize(
     "options", [{}, {"params": {"token": "wrong"}}, {"params": {"token": ""}}, {"headers": {"x-api-key": "all-rights"}}]
 )
-@pytest.mark.parametrize("path", ["/api", "/api/v1/last/example", "/api/v1/stream", "/openapi.json"])
-async def test_without_one_the_api_and_its_documents_are_closed(serve: Serve, path: str, options: dict[str, Any]):
+@pytest.mark.parametrize("path", ["/api", "/api/v1/last/example", "/api/v1/stream"])
+async def test_without_one_the_api_is_closed(serve: Serve, path: str, options: dict[str, Any]):
     gateway = await serve(KEYS + DEMO_TYPES)
     answer = await gateway.http.get(path, **options)
     assert (answer.status, await answer.json()) == (403, REFUSAL)
@@ -56,18 +57,45 @@ async def test_an_unknown_path_and_a_redirect_need_no_key(serve: Serve):
 
 async def test_a_page_shows_the_login_form_instead(serve: Serve):
     gateway = await serve(KEYS + DEMO_TYPES)
-    answer = await gateway.http.get("/docs")
+    answer = await gateway.http.get("/")
     assert answer.status == 403
     text = await answer.text()
     assert 'action="/api/v1/auth/login"' in text
     assert 'type="password" name="token"' in text
 
 
-async def test_the_documents_can_be_left_open(serve: Serve):
-    gateway = await serve("auth: {api_key: {keys: [k], protect_docs: false}}\n" + DEMO_TYPES)
-    assert (await gateway.http.get("/docs")).status == 200
-    assert (await gateway.http.get("/openapi.json")).status == 200
+DOCUMENTS = ("/openapi.json", "/asyncapi.json", "/docs", "/redoc")
+SCRIPTS = ("/static/swagger-ui.css", "/static/swagger-ui-bundle.js", "/static/redoc.standalone.js")
+
+
+async def test_the_documents_and_what_their_pages_load_are_open_as_clients_read_them_first(serve: Serve):
+    gateway = await serve(ONE_KEY + DEMO_TYPES)
+    for path in (*DOCUMENTS, *SCRIPTS):
+        assert (await gateway.http.get(path)).status == 200, path
+    wrong = await (await gateway.http.get("/openapi.json?token=wrong")).json()
+    assert wrong == await (await gateway.http.get("/openapi.json?token=k")).json()
     assert (await gateway.http.get("/api/v1/last/example")).status == 403
+
+
+async def test_the_documents_can_be_behind_the_key_too(serve: Serve):
+    gateway = await serve(ONE_KEY.replace("[k]", "[k], protect_docs: true") + DEMO_TYPES)
+    for path in (*DOCUMENTS, *SCRIPTS):
+        assert (await gateway.http.get(path)).status == 403, path
+        assert (await gateway.http.get(path + "?token=k")).status == 200, path
+    answer = await gateway.http.get("/openapi.json")
+    assert await answer.json() == REFUSAL
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/asyncapi.json"])
+async def test_without_a_key_the_documents_name_what_every_key_may_use(serve: Serve, path: str):
+    gateway = await serve(KEYS + DEMO_TYPES)
+    told = await (await gateway.http.get(path)).text()
+    assert "Example" in told
+    assert [
+        name for name in ("by_x", "of_basket", "words", "lists", "never_ticks", "ExampleEnum") if name in told
+    ] == []
+    assert told == await (await gateway.http.get(path + "?token=narrow")).text()
+    assert "by_x" in await (await gateway.http.get(path + "?token=reader")).text()
 
 
 async def test_logging_in_sets_a_cookie_and_logging_out_clears_it(serve: Serve):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +17,14 @@ def record(record_id: object, value: object = 0) -> Record:
 def test_the_newest_record_of_an_id_is_found():
     cache = LookupCache(LookupLimits())
     for value in (1, 2):
-        cache.add(record("7", value), 0)
+        cache.add(record("7", value), "rows", 0)
     assert cache.find("7", 0) == b'{"id":"7","v":2}'
 
 
 def test_the_oldest_records_are_forgotten_first():
     cache = LookupCache(LookupLimits(max_items=5000))
     for number in range(1, 20_001):
-        cache.add(record(str(number)), 0)
+        cache.add(record(str(number)), "rows", 0)
     assert cache.items == 5000
     assert cache.find("15000", 0) is None
     assert cache.find("15001", 0) == b'{"id":"15001","v":0}'
@@ -33,7 +34,7 @@ def test_the_oldest_records_are_forgotten_first():
 def test_the_size_of_the_text_is_bounded_too():
     cache = LookupCache(LookupLimits(max_bytes=1000))
     for number in range(1, 101):
-        cache.add(record(str(number), "x" * 80), 0)
+        cache.add(record(str(number), "x" * 80), "rows", 0)
     assert cache.size_bytes <= 1000
     assert cache.find("100", 0) is not None
     assert cache.find("1", 0) is None
@@ -41,7 +42,7 @@ def test_the_size_of_the_text_is_bounded_too():
 
 def test_old_records_are_not_found_any_more():
     cache = LookupCache(LookupLimits(ttl_s=60))
-    cache.add(record("1"), 0)
+    cache.add(record("1"), "rows", 0)
     assert cache.find("1", 59) is not None
     assert cache.find("1", 61) is None
     assert cache.items == 0
@@ -49,8 +50,33 @@ def test_old_records_are_not_found_any_more():
 
 def test_a_record_without_an_id_is_not_kept():
     cache = LookupCache(LookupLimits())
-    cache.add(record(None), 0)
+    cache.add(record(None), "rows", 0)
     assert cache.items == 0
+
+
+@pytest.mark.parametrize("record_id", ["7", "made up"])
+def test_a_record_is_found_on_the_channels_where_it_ticked(record_id: str):
+    cache = LookupCache(LookupLimits())
+    for channel in ("a", "b"):
+        cache.add(record(record_id, 1), channel, 0)
+    assert [cache.find(record_id, 0, frozenset(channel)) is not None for channel in "abc"] == [True, True, False]
+    cache.add(record(record_id, 2), "c", 0)
+    assert [cache.find(record_id, 0, frozenset(channel)) for channel in "ab"] == [None, None]
+    assert cache.find(record_id, 0, frozenset("ac")) == record(record_id, 2).encoded
+
+
+def test_many_combinations_of_channels_cost_no_access_to_others():
+    cache = LookupCache(LookupLimits())
+    channels = [f"c{number}" for number in range(13)]
+    for number in range(2**13 - 1):
+        record_id = str(number + 1)
+        for at, channel in enumerate(channels):
+            if (number + 1) >> at & 1:
+                cache.add(record(record_id), channel, 0)
+    ticked = {channel for at, channel in enumerate(channels) if 8_000 >> at & 1}
+    found = {channel for channel in channels if cache.find("8000", 0, frozenset((channel,))) is not None}
+    assert found
+    assert found <= ticked
 
 
 IDS = st.one_of(
@@ -65,7 +91,7 @@ def test_it_finds_exactly_what_a_dictionary_of_the_newest_would(ids: list[str], 
     cache = LookupCache(LookupLimits(max_items=limit))
     added: list[tuple[str, int]] = []
     for number, record_id in enumerate(ids):
-        cache.add(record(record_id, number), 0)
+        cache.add(record(record_id, number), "rows", 0)
         added.append((record_id, number))
     kept = dict(added[-limit:])
     for record_id in {*ids, "nope"}:
