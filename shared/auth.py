@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
+from shared.text import header_text
+
 
 def equal(given: str, expected: str) -> bool:
     """Compare two secrets without telling, by the time it takes, how much of them agrees."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass"))
 
 
 def generate_key() -> str:
@@ -21,7 +23,7 @@ def generate_key() -> str:
 
 def bearer_token(request: web.Request) -> str | None:
     """The credential of the ``Authorization`` header, with or without the word ``Bearer``; None if absent."""
-    header = request.headers.get("Authorization", "").strip()
+    header = header_text(request.headers.get("Authorization", "")).strip()
     scheme, _, credential = header.partition(" ")
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()

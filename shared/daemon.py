@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from shared.errors import StartupError
 from shared.express import ExpressLane
@@ -26,6 +26,8 @@ from shared.tasks import start_task
 log = structlog.get_logger("shared.daemon")
 
 BACKLOG = 1024
+
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class WebService:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
+        server.request_handler = _reject_unknown_expectations(server.request_handler)
         connect: Callable[[], asyncio.Protocol] = server if self._express is None else self._express.before(server)
         loop = asyncio.get_running_loop()
         for bound in sockets:
@@ -119,6 +122,19 @@ class WebService:
     async def reload(self) -> None:
         if self._reload is not None:
             await self._reload()
+
+
+def _reject_unknown_expectations(handle: RequestHandler) -> RequestHandler:
+    """Answer 417 to an expectation that is not ``100-continue``; aiohttp's own answer fails when it is not text."""
+
+    async def reject(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=417, text="417: Expectation Failed")
+
+    def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        expected = request.headers.get(hdrs.EXPECT)
+        return handle(request) if expected is None or expected.lower() == "100-continue" else reject(request)
+
+    return checked
 
 
 def serve(name: str, listener: Listener, service: Service) -> int:

@@ -53,8 +53,21 @@ def configure(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
+    malformed = logging.getLogger("aiohttp.server")
+    malformed.filters[:] = [lambda record: _shorten_malformed(record) and record.levelno >= threshold]
     logging.getLogger("asyncio").setLevel(max(threshold, logging.WARNING))
     logging.getLogger("aiosqlite").setLevel(max(threshold, logging.WARNING))
+
+
+def _shorten_malformed(record: logging.LogRecord) -> bool:
+    """A request that is not HTTP is no error of the server: one line for those who look, without a traceback."""
+    from aiohttp.http_exceptions import HttpProcessingError  # only its own server logs here: it is imported by then
+
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        found = record.exc_info[1].message.partition("\n")[0]
+        record.msg, record.args, record.exc_info = f"malformed HTTP request: {found}", (), None
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return True
 
 
 def _dump_json(value: EventDict, **_ignored: object) -> str:

@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from shared.errors import Problem
 from shared.manners import Answer, Explain, Manners, json_object, json_value, sane_request_id
 from shared.metrics import Metrics
+from shared.text import header_text
 
 JSON = "application/json"
 BODY_TIMEOUT_S = 30.0
@@ -141,19 +142,19 @@ class Cors:
         """The response headers for a request from `origin` (None: no ``Origin`` was sent)."""
         if self.origins is None and not self.credentials:
             return {} if origin is None else {"Access-Control-Allow-Origin": "*"}
-        if origin is None or (self.origins is not None and origin not in self.origins):
+        if origin is None or not origin.isascii() or (self.origins is not None and origin not in self.origins):
             return {"Vary": "Origin"}
         allowed = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
         return allowed | ({"Access-Control-Allow-Credentials": "true"} if self.credentials else {})
 
     def preflight(self, request: web.Request) -> web.Response:
         """The answer to an ``OPTIONS`` request; the origin's own headers are added as to any answer."""
-        wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS) or ", ".join(self.default_headers)
+        wanted = header_text(request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, ""))
         return web.Response(
             status=204,
             headers={
                 "Access-Control-Allow-Methods": ", ".join(self.methods),
-                "Access-Control-Allow-Headers": wanted,
+                "Access-Control-Allow-Headers": wanted or ", ".join(self.default_headers),
                 "Access-Control-Max-Age": str(self.max_age_s),
             },
         )

@@ -1,0 +1,72 @@
+"""Header values become text at the edge, whatever bytes a client sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.test_utils import make_mocked_request
+
+from shared import logs
+from shared.auth import bearer_token, equal
+from shared.text import header_text
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [(b"Mozilla/5.0", "Mozilla/5.0"), ("Zoë".encode(), "Zoë"), ("Zoë".encode("latin-1"), "Zoë"), (b"\xff\xfe", "ÿþ")],
+)
+def test_a_header_is_utf_8_or_else_iso_8859_1(sent, read):
+    text = header_text(sent.decode("utf-8", "surrogateescape"))
+    assert text == read
+    assert text.encode()
+
+
+def test_a_credential_of_any_bytes_is_only_a_wrong_one():
+    request = make_mocked_request("GET", "/", headers={"Authorization": "Bearer \udcff"})
+    assert equal(bearer_token(request) or "", "secret") is False
+    assert equal("\udcff", "secret") is False
+    assert equal("\ud800", "\ud800") is True
+
+
+def test_a_malformed_request_is_one_line_at_debug_level(capsys):
+    logs.configure("debug", "json")
+    try:
+        log_malformed(BadHttpMessage("Invalid header:\n\n  secret"))
+        (line,) = capsys.readouterr().err.splitlines()
+        entry = json.loads(line)
+        assert (entry["level"], entry["event"]) == ("debug", "malformed HTTP request: Invalid header:")
+        assert "exception" not in entry
+        logs.configure("info", "json")
+        log_malformed(BadHttpMessage("Invalid header"))
+        assert capsys.readouterr().err == ""
+        log_malformed(ValueError("a bug"))
+        assert "ValueError: a bug" in json.loads(capsys.readouterr().err)["exception"]
+    finally:
+        logging.getLogger().handlers.clear()
+
+
+def log_malformed(error: Exception) -> None:
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("aiohttp.server").exception("Error handling request from %s", "127.0.0.1")
+
+
+async def test_an_origin_that_is_not_text_may_read_nothing(aiohttp_client):
+    from shared.web import Cors, apply_manners
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = web.Application()
+    app.router.add_get("/", hello)
+    apply_manners(app, cors=Cors(credentials=True))
+    client = await aiohttp_client(app)
+    answer = await client.get("/", headers={"Origin": "http://a.example"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "http://a.example"
+    answer = await client.get("/", headers={"Origin": "http://ä.example"})
+    assert (answer.status, "Access-Control-Allow-Origin" in answer.headers) == (200, False)
