@@ -400,6 +400,7 @@ class MetaService:
             await self._send(action.target, request)
         except RpcError as error:
             log.info("proposal not delivered", node=str(action.target), reason=str(error))
+            self._pending.pop(action.gpid, None)  # the next look at the placement may ask again
             self._openings.end(action.gpid.app_id)
 
     def _may_add(self, gpid: Gpid, partition: Partition) -> bool:

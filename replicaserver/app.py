@@ -24,6 +24,7 @@ from replicaserver.handlers.shortcuts import Shortcuts, answer_puts
 from replicaserver.node.backups import Backups
 from replicaserver.node.bulk_loader import BulkLoader
 from replicaserver.node.compactor import Compactor
+from replicaserver.node.lease import Lease
 from replicaserver.node.measure import Measurements, failures
 from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.node import Node
@@ -183,8 +184,9 @@ class ReplicaServer:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
         journal = self._open_log(workers, disks)
         self.resources.push_async_callback(journal.close)
+        lease = Lease(self.flags.integer("fd_lease_seconds"))
         around = Surroundings(
-            address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts, self.tasks
+            address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts, self.tasks, lease
         )
         self.compactor = Compactor()
         self.node = Node(around, disks, store_settings(self.settings, self.flags))

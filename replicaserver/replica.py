@@ -10,6 +10,7 @@ committed only when every member has logged it, and there is nobody yet who woul
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from shared.pegasus.errors import ErrorCode
@@ -178,18 +179,28 @@ class Replica:
         min_members: Members below which writes are refused (`mutation_2pc_min_replica_count`); 0 takes the formula
             of §11.1.
         window: How many decrees may be logged and not committed (`staleness_for_commit`).
+        may_serve: Whether the lease of this node goes on at this moment.
 
     Attributes:
         status: The role. A replica begins inactive, whatever it was before.
         configuration: The one in force, as far as is known.
         last_prepared: The highest decree that was given out.
         last_committed: The highest decree that is committed.
-        has_lease: Whether the metaserver still waits for this node.
+        has_lease: Whether what is known of the configuration is from after the lease was last lost.
         has_failed: The disk did not take a write: none is taken until it is mended. What was acknowledged can be read
             all the same, because nothing is acknowledged that the lost write could come before.
     """
 
-    def __init__(self, node: HostPort, ballot: int, decree: int, *, min_members: int, window: int) -> None:
+    def __init__(
+        self,
+        node: HostPort,
+        ballot: int,
+        decree: int,
+        *,
+        min_members: int,
+        window: int,
+        may_serve: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.node = node
         self.status = PartitionStatus.INACTIVE
         self.configuration = Configuration(ballot=ballot)
@@ -199,6 +210,7 @@ class Replica:
         self.has_failed = False
         self._min_members = min_members
         self._window = window
+        self._may_serve = may_serve
         self._proposed: Configuration | None = None
 
     @property
@@ -209,7 +221,7 @@ class Replica:
     @property
     def is_primary(self) -> bool:
         """Whether this replica is the primary and may act as one."""
-        return self.status is PartitionStatus.PRIMARY and self.has_lease
+        return self.status is PartitionStatus.PRIMARY and self.has_lease and self._may_serve()
 
     @property
     def has_room(self) -> bool:

@@ -170,7 +170,13 @@ class RrdbHandlers:
 
 
 def answer_get(partition: Partition, key: bytes) -> bytes:
-    """The result of a GET that is admitted."""
+    """The result of a GET that is admitted.
+
+    Raises:
+        RpcError: The lease of this node has ended.
+    """
+    lease = partition.lease
+    lease.require()
     started = time.perf_counter_ns()
     usage = Usage()
     end = partition.response_end
@@ -191,6 +197,7 @@ def answer_get(partition: Partition, key: bytes) -> bytes:
     partition.get_latency.observe(elapsed)
     if elapsed > partition.slow_ns or size > partition.large_get:
         partition.abnormal_reads.value += 1
+    lease.require()
     return answer
 
 

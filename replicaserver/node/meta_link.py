@@ -7,6 +7,7 @@ the metaserver may make another primary; when it is back, the node asks what it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -74,8 +75,10 @@ class MetaLink:
         self._described = described
         self._flags = node.around.flags
         self._connections = RpcConnections()
-        self._acked_s = time.monotonic()
+        self._lease = node.around.lease
         self._has_lease = True
+        self._is_acked = True
+        self._knows_leader = asyncio.Event()
         self._is_synced = False
         self._wanted = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
@@ -86,12 +89,16 @@ class MetaLink:
     @property
     def is_synced(self) -> bool:
         """Whether the leader has said what this node shall serve, and still acknowledges it."""
-        return self._is_synced and self._has_lease
+        return self._is_synced and self._has_lease and self._lease.is_held()
 
     def start(self) -> None:
         """Begin to beat and to ask."""
         tasks = self._node.around.tasks
-        self._running += [tasks.loop("beacons", self._beat), tasks.loop("config sync", self._sync_regularly)]
+        self._running += [
+            tasks.loop("beacons", self._beat),
+            tasks.loop("lease", self._watch_lease),
+            tasks.loop("config sync", self._sync_regularly),
+        ]
         self._flags.on_change("config_sync_interval_ms", self._wanted.set)
 
     async def close(self) -> None:
@@ -116,51 +123,75 @@ class MetaLink:
             await asyncio.sleep(max(0.0, sent_s + self._flags.integer("fd_beacon_interval_seconds") - time.monotonic()))
 
     async def _beacon(self) -> None:
-        sent_s = time.monotonic()
+        """Give a sign of life to the leader; when it does not acknowledge it, to all metaservers at once."""
+        leader = self._leader
+        if leader is not None and not await self._why_unacknowledged(leader):
+            return
+        metas = list(self._metas)
+        reasons = await asyncio.gather(*map(self._why_unacknowledged, metas))
+        if not all(reasons):
+            return
+        self._leader = None
+        self._knows_leader.clear()
+        self._failed_beacons.value += 1
+        if self._is_acked:
+            self._is_acked = False
+            shown = {str(meta): reason for meta, reason in zip(metas, reasons, strict=True)}
+            log.warning("no metaserver acknowledges this node", metas=shown)
+
+    async def _why_unacknowledged(self, meta: HostPort) -> str:
+        """Give a sign of life to a metaserver; why it is not acknowledged, or nothing when it is."""
+        sent_s = self._lease.now_s()
         interval_s = self._flags.integer("fd_beacon_interval_seconds")
-        acked = False
-        for meta in [self._leader, *self._metas] if self._leader else list(self._metas):
-            assert meta is not None
-            try:
-                ack: BeaconAck = await self._connections.call(meta, BEACON, self._message(meta), interval_s)
-            except RpcError as error:
-                log.debug("beacon not acknowledged", meta=str(meta), reason=str(error))
-                continue
-            if ack.is_master and ack.allowed:
-                acked = True
-                self._leader = meta
-                break
-            leader = ack.hp_primary_node or ack.primary_node
-            if leader and leader not in self._metas:
-                self._metas.append(leader)
-        if acked:
-            await self._acknowledged(sent_s)
-        else:
-            self._leader = None
-            self._failed_beacons.value += 1
-            self._look_at_lease()
+        try:
+            ack: BeaconAck = await self._connections.call(meta, BEACON, self._message(meta), interval_s)
+        except RpcError as error:
+            return str(error)
+        if ack.is_master and ack.allowed:
+            self._leader = meta
+            self._knows_leader.set()
+            self._acknowledged(sent_s)
+            return ""
+        leader = ack.hp_primary_node or ack.primary_node
+        if leader and leader not in self._metas:
+            self._metas.append(leader)
+        return (
+            "it does not allow this node to join" if ack.is_master else f"it does not lead, {leader or 'nobody'} does"
+        )
 
     def _message(self, meta: HostPort) -> BeaconMessage:
         node = self._node.around.node
         return BeaconMessage(int(time.time() * 1000), node, meta, self._start_time_ms, node, meta)
 
-    async def _acknowledged(self, sent_s: float) -> None:
-        self._acked_s = sent_s
-        if self._has_lease:
-            if not self._is_synced:
-                self._wanted.set()
-            return
-        log.info("the metaserver acknowledges this node again")
-        if await self._sync():
-            self._has_lease = True
-            self._tell_all(LeaseHeld())
+    def _acknowledged(self, sent_s: float) -> None:
+        self._look_at_lease()  # one that ended unnoticed, while the process was stopped, is lost all the same
+        self._lease.renew(sent_s)
+        if not self._is_acked:
+            self._is_acked = True
+            log.info("a metaserver acknowledges this node again", meta=str(self._leader))
+        if not (self._is_synced and self._has_lease):
+            self._wanted.set()
+
+    async def _watch_lease(self) -> None:
+        while True:
+            self._look_at_lease()
+            await asyncio.sleep(min(1.0, max(0.05, self._lease.remaining_s())))
 
     def _look_at_lease(self) -> None:
-        lease_s = self._flags.integer("fd_lease_seconds")
-        if self._has_lease and time.monotonic() - self._acked_s >= lease_s:
-            log.error("no metaserver has acknowledged this node, it stops serving", seconds=lease_s)
+        """When the lease has ended, serve nobody until it is known again what to serve."""
+        if self._has_lease and not self._lease.is_held():
+            lease_s, metas = self._flags.integer("fd_lease_seconds"), ", ".join(map(str, self._metas))
+            log.error("no metaserver acknowledges this node, it stops serving", seconds=lease_s, metas=metas)
             self._has_lease = False
+            self._lease.losses += 1
             self._tell_all(LeaseLost())
+
+    def _regain(self) -> None:
+        """It is known what to serve, from after the lease was lost."""
+        if not self._has_lease and self._lease.is_held():
+            log.info("this node serves again", meta=str(self._leader))
+            self._has_lease = True
+            self._tell_all(LeaseHeld())
 
     def _tell_all(self, message: Message) -> None:
         for partition in tuple(self._node.partitions.values()):
@@ -176,12 +207,13 @@ class MetaLink:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            if self._leader is not None and not self._flags.boolean("config_sync_disabled"):
+            is_needed = not self._flags.boolean("config_sync_disabled") or not self._has_lease
+            if self._leader is not None and is_needed:
                 await self._sync()
 
     async def _sync(self) -> bool:
         """Ask the leader what to serve, and do it; whether it has answered."""
-        leader, asked_s = self._leader, time.monotonic()
+        leader, asked_s, losses = self._leader, time.monotonic(), self._lease.losses
         if leader is None:
             return False
         node = self._node.around.node
@@ -197,6 +229,8 @@ class MetaLink:
             return False
         await self._take(answer, asked_s)
         self._is_synced = True
+        if losses == self._lease.losses:
+            self._regain()
         return True
 
     async def _take(self, answer: ConfigSyncResponse, asked_s: float) -> None:
@@ -353,7 +387,11 @@ class MetaLink:
 
     async def _send_update(self, request: UpdateConfigurationRequest) -> Configuration | None:
         """Ask for a change; the configuration that is in force now, None without an answer."""
-        gpid, leader = request.config.pid, self._leader
+        gpid = request.config.pid
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._knows_leader.wait()
+        leader = self._leader
         if leader is None:
             return None
         try:

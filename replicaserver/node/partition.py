@@ -15,6 +15,7 @@ import structlog
 from replicaserver import writes
 from replicaserver.compaction import ManualCompaction
 from replicaserver.node.admission import Admission
+from replicaserver.node.lease import Lease
 from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
 from replicaserver.replica import Effect, LogFailed, LogMended, Message, Replica, SaveBallot
@@ -54,6 +55,7 @@ class Surroundings:
         unix_s: The clock.
         answer_puts: Sends the answers of plain puts.
         tasks: Runs the background work of the node.
+        lease: Until when this node may serve.
     """
 
     node: HostPort
@@ -64,6 +66,7 @@ class Surroundings:
     unix_s: Callable[[], float]
     answer_puts: AnswerPuts
     tasks: Supervisor
+    lease: Lease
 
 
 Read = Callable[[Any, int, Usage], Any]
@@ -82,6 +85,7 @@ class Partition:
         compaction: How far a manual compaction is.
         response_end: What the edge ends every reading response with; it writes it once.
         admission: Who may read and write it now.
+        lease: Until when this node may serve.
     """
 
     def __init__(self, gpid: Gpid, app: AppInfo, store: RocksStore, around: Surroundings, disk: str) -> None:
@@ -98,12 +102,14 @@ class Partition:
             durable.decree,
             min_members=around.flags.integer("mutation_2pc_min_replica_count"),
             window=around.flags.integer("staleness_for_commit"),
+            may_serve=around.lease.is_held,
         )
         self.who = Identity(gpid.app_id, gpid.partition_index, str(around.node))
         self.reader = Reader(store, self.who, durable.data_version)
         self.scans = Scans(self.reader, durable.data_version, secrets.randbelow(2**62))
         self.log = around.journal.of(gpid, store)
-        self.rounds = Rounds(self.core, self.log, self.who, self._draft, self._fail, self._answer_puts)
+        self.lease = around.lease
+        self.rounds = Rounds(self.core, self.log, self.who, self.lease, self._draft, self._fail, self._answer_puts)
         self.metrics = around.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
@@ -202,6 +208,7 @@ class Partition:
             RpcError: It is not admitted.
         """
         if self.admission.reads_plainly and not request.is_backup_request:
+            self.lease.require()
             return self._read(operation, value, name)
         return self._admitted_read(operation, value, request, name)
 
@@ -210,16 +217,24 @@ class Partition:
         if refused is not None:
             return refused
         answer = self._read(operation, value, name)
-        return await answer if asyncio.isfuture(answer) else answer
+        return await answer if asyncio.iscoroutine(answer) else answer
 
     def _read(self, operation: Read, value: Any, name: str) -> Any:
         started = time.perf_counter_ns()
         usage = Usage()
         answer = operation(value, int(self.around.unix_s()) - EPOCH, usage)
         if asyncio.isfuture(answer):
-            answer.add_done_callback(lambda _done: self.account_read(name, usage, started))
-        else:
-            self.account_read(name, usage, started)
+            return self._read_later(answer, name, usage, started)
+        self.account_read(name, usage, started)
+        self.lease.require()
+        return answer
+
+    async def _read_later(self, reading: asyncio.Future[Any], name: str, usage: Usage, started_ns: int) -> Any:
+        try:
+            answer = await reading
+        finally:
+            self.account_read(name, usage, started_ns)
+        self.lease.require()
         return answer
 
     def account_read(self, name: str, usage: Usage, started_ns: int) -> None:

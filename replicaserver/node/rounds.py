@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import structlog
 
+from replicaserver.node.lease import Lease
 from replicaserver.replica import Replica
 from replicaserver.rows import Identity
 from replicaserver.storage.journal import ReplicaLog
@@ -96,11 +97,13 @@ class _Round:
         decree: The last that was given out; 0 for none.
         writes: How many there are.
         size: Keys and values that they write, in bytes.
+        losses: How often the lease had been lost when they were decided.
     """
 
-    __slots__ = ("answers", "decree", "puts", "size", "writes")
+    __slots__ = ("answers", "decree", "losses", "puts", "size", "writes")
 
-    def __init__(self) -> None:
+    def __init__(self, losses: int) -> None:
+        self.losses = losses
         self.puts: list[tuple[int, list[PlainPut]]] = []
         self.answers: list[tuple[Waiting, Any]] = []
         self.decree = self.writes = self.size = 0
@@ -113,6 +116,7 @@ class Rounds:
         core: Gives out decrees.
         log: Puts rounds on disk.
         who: What responses repeat.
+        lease: Until when this node may serve.
         draft: Makes the draft of a round, with the time as it is then.
         failed: Called when a round could not be stored.
         answer_puts: Answers plain puts.
@@ -123,6 +127,7 @@ class Rounds:
         core: Replica,
         log: ReplicaLog,
         who: Identity,
+        lease: Lease,
         draft: Callable[[], Draft],
         failed: Callable[[], None],
         answer_puts: AnswerPuts,
@@ -131,6 +136,7 @@ class Rounds:
         self._log = log
         self._who = who
         self._shown = f"{who.app_id}.{who.partition_index}"
+        self._lease = lease
         self._draft = draft
         self._failed = failed
         self._answer_puts = answer_puts
@@ -226,7 +232,7 @@ class Rounds:
         self._start()
 
     def _begin(self) -> None:
-        draft, queue, taken = self._draft(), self._queue, _Round()
+        draft, queue, taken = self._draft(), self._queue, _Round(self._lease.losses)
         self._run = None
         shared = 0
         while queue and taken.writes < MAX_ROUND_WRITES and taken.size < MAX_ROUND_BYTES:
@@ -319,12 +325,20 @@ class Rounds:
     def _answer(self, taken: _Round) -> None:
         if taken.decree:
             self._core.logged(taken.decree)
+        late = None
+        if taken.losses != self._lease.losses or not self._lease.is_held():
+            # they are here, and another primary may have been made that does not have them
+            late = RpcError(ErrorCode.ERR_TIMEOUT, "the lease of this node ended before the answer")
         for decree, puts in taken.puts:
-            self._answer_puts(puts, updated(self._who, decree), None)
+            self._answer_puts(puts, None if late else updated(self._who, decree), late)
         for waiting, response in taken.answers:
-            if waiting.account is not None:
+            if waiting.account is None:
+                waiting.listener(response, None)
+            elif late is None:
                 waiting.account(waiting, response)
-            waiting.listener(response, None)
+                waiting.listener(response, None)
+            else:
+                waiting.listener(None, late)
 
     def _finish(self) -> None:
         self._is_writing = False

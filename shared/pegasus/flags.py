@@ -238,6 +238,14 @@ class Flags:
             listener()
 
     def _group_failure(self) -> str | None:
+        beacon_s, lease_s, grace_s = (
+            self.integer(f"fd_{name}_seconds") for name in ("beacon_interval", "lease", "grace")
+        )
+        if not 0 < beacon_s < lease_s < grace_s:
+            return (
+                f"settings fd_beacon_interval_seconds ({beacon_s}), fd_lease_seconds ({lease_s}), fd_grace_seconds "
+                f"({grace_s}): each must be greater than the one before, or two servers could serve a partition"
+            )
         lowest, highest = self.integer("min_allowed_replica_count"), self.integer("max_allowed_replica_count")
         if lowest <= highest:
             return None

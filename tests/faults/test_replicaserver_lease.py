@@ -83,6 +83,25 @@ async def test_nobody_is_served_while_the_metaserver_is_silent(tmp_path: Path):
         await until(lambda: served(replica.port))
 
 
+async def test_a_replica_server_that_was_stopped_serves_nobody_before_it_is_acknowledged_again(tmp_path: Path):
+    with (
+        start_daemon("metaserver", "--data-dir", tmp_path / "meta", *QUICK) as meta,
+        start_replica(meta, tmp_path / "replica") as replica,
+    ):
+        await write(replica.port)
+        replica.send_signal(signal.SIGSTOP)
+
+        async def is_held_for_dead() -> bool:
+            return unreadable(meta) == PARTITIONS
+
+        await until(is_held_for_dead)
+        meta.send_signal(signal.SIGSTOP)
+        replica.send_signal(signal.SIGCONT)
+        assert [await error(replica.port, key) for key in ROWS] == [ErrorCode.ERR_INVALID_STATE] * len(ROWS)
+        meta.send_signal(signal.SIGCONT)
+        await until(lambda: served(replica.port))
+
+
 async def test_a_replica_server_that_was_held_for_dead_comes_back_with_its_rows(tmp_path: Path):
     with start_daemon("metaserver", "--data-dir", tmp_path / "meta", *QUICK) as meta:
         with start_replica(meta, tmp_path / "replica") as replica:

@@ -142,8 +142,16 @@ def clock() -> Clock:
 
 @pytest.fixture
 def flags() -> dict[str, str]:
-    """Settings of the server; a test parametrises or overrides them. A test's disk may be nearly full."""
-    return {"disk_min_available_space_ratio": "0", "log_private_file_size_mb": "1"}
+    """Settings of the server; a test parametrises or overrides them.
+
+    A test's disk may be nearly full, and its lease lasts without a metaserver on the slowest of machines.
+    """
+    return {
+        "disk_min_available_space_ratio": "0",
+        "log_private_file_size_mb": "1",
+        "fd_lease_seconds": "3000",
+        "fd_grace_seconds": "3600",
+    }
 
 
 @pytest.fixture

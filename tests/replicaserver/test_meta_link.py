@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from replicaserver.node.meta_link import configuration, wire
 from replicaserver.replica import Configuration
@@ -319,7 +321,7 @@ async def test_a_proposal_that_cannot_be_carried_out_changes_nothing(served: Ser
 
 @pytest.fixture
 def short_lease(flags: dict[str, str]) -> None:
-    flags["fd_lease_seconds"] = "1"
+    flags["fd_lease_seconds"] = "2"
 
 
 async def test_without_acknowledgement_a_node_stops_serving_until_it_has_asked_again(
@@ -334,6 +336,43 @@ async def test_without_acknowledgement_a_node_stops_serving_until_it_has_asked_a
     meta.silent = False
     await eventually(lambda: is_primary(served), bool)
     assert len(meta.syncs) > asked
+
+
+async def test_a_proposal_that_comes_before_the_metaserver_is_known_is_carried_out_when_it_is(
+    served: Served, meta: Meta
+):
+    await eventually(lambda: served.http("/readyz"), lambda answer: answer[0] == 200)
+    meta.silent = True
+    await eventually(lambda: served.metric("beacon_failed_count", "server"), lambda count: count > 0)
+    await propose(served, meta, FIRST)
+    meta.silent = False
+    await eventually(lambda: is_primary(served), bool)
+
+
+async def test_a_metaserver_that_does_not_answer_is_named_at_once(served: Served, meta: Meta):
+    await eventually(lambda: served.http("/readyz"), lambda answer: answer[0] == 200)
+    meta.silent = True
+    with capture_logs() as logs:
+        await eventually(lambda: served.metric("beacon_failed_count", "server"), lambda count: count > 1)
+    [warning] = [entry for entry in logs if entry["event"] == "no metaserver acknowledges this node"]
+    assert warning["log_level"] == "warning"
+    assert "ERR_BUSY" in warning["metas"][str(meta.address)]
+
+
+async def test_a_metaserver_that_hangs_does_not_keep_the_leader_from_being_found(
+    meta: Meta, tmp_path: Path, clock: Clock, flags: dict[str, str]
+):
+    """Those that hang are asked at the same time as the others, not before them."""
+    flags |= {"fd_beacon_interval_seconds": "60", "fd_lease_seconds": "100", "fd_grace_seconds": "200"}
+    with ExitStack() as hanging:
+        deaf = [hanging.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        metas = [HostPort("127.0.0.1", listening.getsockname()[1]) for listening in deaf]
+        running = await start(tmp_path, clock, flags, metas=[*metas, meta.address])
+        try:
+            await eventually(lambda: running.http("/readyz"), lambda answer: answer[0] == 200)
+        finally:
+            running.connection.close()
+            await running.server.drain()
 
 
 async def test_the_leader_is_found_through_another_metaserver(

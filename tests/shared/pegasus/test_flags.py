@@ -141,6 +141,9 @@ def test_listeners_hear_of_changes_only(flags):
     [
         ({"nosuch": "1"}, "there is no setting 'nosuch'$"),
         ({"fd_grace_second": "9"}, r"there is no setting 'fd_grace_second' \(did you mean 'fd_grace_seconds'\?\)"),
+        ({"fd_lease_seconds": "22"}, r"fd_lease_seconds \(22\), fd_grace_seconds \(22\): each must be greater"),
+        ({"fd_lease_seconds": "3"}, r"fd_beacon_interval_seconds \(3\), fd_lease_seconds \(3\)"),
+        ({"fd_beacon_interval_seconds": "0"}, r"fd_beacon_interval_seconds \(0\)"),
         ({"fd_grace_seconds": "soon"}, r"setting 'fd_grace_seconds' \(FV_INT32\)"),
         ({"hotkey_buckets_num": "36"}, "setting 'hotkey_buckets_num' cannot be '36'"),
         ({"rocksdb_filter_type": "none"}, "cannot be 'none'"),
