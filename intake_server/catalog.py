@@ -64,6 +64,7 @@ class Entry:
         metadata: Free map.
         direct_access: Whether clients may, or must, read the data themselves.
         own_parameters: The parameters that the entry itself declares.
+        is_literal: Whether the arguments are no templates: they were found, not written by the catalog's author.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Entry:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     direct_access: DirectAccess = "forbid"
     own_parameters: tuple[Parameter, ...] = ()
+    is_literal: bool = False
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -97,7 +99,8 @@ class Entry:
             plain(self.scope.storage_options),
             plain(self.metadata),
             self.direct_access,
-            [plain(parameter.describe()) for parameter in self.parameters],
+            [[plain(parameter.describe()), parameter.is_sent] for parameter in self.parameters],
+            self.is_literal,
         ]
         packed: bytes = msgpack.packb(definition, use_bin_type=True)
         return packed

@@ -32,6 +32,7 @@ _NO_DEFAULT: dict[str, Any] = {
     "other": None,
 }
 TYPES = frozenset(_NO_DEFAULT)
+_LONGEST_MOMENT = 100
 
 
 class ParameterError(Exception):
@@ -50,6 +51,7 @@ class Parameter:
         minimum: Smallest value allowed, None for no limit.
         maximum: Largest value allowed, None for no limit.
         allowed: The only values allowed (for ``mlist``: of every item), None for any.
+        is_sent: Whether the default is what a caller gave when it opened the catalog: data, and nothing to expand.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Parameter:
     minimum: Any = None
     maximum: Any = None
     allowed: tuple[Any, ...] | None = None
+    is_sent: bool = False
 
     @classmethod
     def declare(cls, name: str, definition: Mapping[str, Any]) -> Parameter:
@@ -81,9 +84,9 @@ class Parameter:
         """The value of this type when nothing was given at all."""
         return _NO_DEFAULT[self.type]
 
-    def with_default(self, value: Any) -> Parameter:
-        """The same declaration with another default."""
-        return replace(self, default=value)
+    def with_sent(self, value: Any) -> Parameter:
+        """The same declaration with a caller's value as its default."""
+        return replace(self, default=value, is_sent=True)
 
     def describe(self) -> dict[str, Any]:
         """The parameter as listings carry it (§3.1): ``default`` and ``type`` always, limits only where declared."""
@@ -228,6 +231,8 @@ def _to_datetime(value: Any, now: Callable[[], datetime]) -> datetime | None:
         return moment if value.strip().lower() == "now" else midnight
     if isinstance(value, bool) or not isinstance(value, (str, int, date)):
         raise TypeError(value)
+    if isinstance(value, str) and len(value) > _LONGEST_MOMENT:
+        raise ValueError(value)
     stamp: Any = pd.Timestamp(value)
     if stamp is pd.NaT:
         raise ValueError(value)

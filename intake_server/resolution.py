@@ -1,7 +1,7 @@
 """From an entry and a caller's parameters to constructor arguments (specification §9.3 to §9.5).
 
-The security rules live here: callers' values are data, only declared parameters are accepted, and a value that
-lands in a path cannot lead out of where the template points.
+Only declared parameters are accepted. A caller's text is marked before a template sees it (`caller_text`), and where
+it landed decides what becomes of it (`confinement`). A text that the author lists in ``allowed`` is the author's.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from functools import cached_property
 from typing import Any
 
 import msgpack
+import pandas as pd
 
+from intake_server.caller_text import has_private, holds_marked, marked, unmarked
 from intake_server.catalog import DriverChoice, Entry
+from intake_server.confinement import Misplaced, is_place, landed
 from intake_server.encoding.control import plain
 from intake_server.parameters import Parameter, ParameterError
-from intake_server.paths import PATH_ARGUMENTS, collapse_slashes, escapes, parent_steps
+from intake_server.paths import PATH_ARGUMENTS, collapse_slashes
 from intake_server.templates import Templates
 
 PLUGIN = "plugin"
+IN_PLACE = ("catalog", "intake.catalog.base.Catalog")
+"""Names of the driver whose entries are written in its own arguments."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +92,78 @@ def resolve(
     given, overrides = _sort_out(entry, parameters, declared, rules)
     choice = _choose(entry, parameters.get(PLUGIN))
     values = {name: _value(parameter, given, templates, now) for name, parameter in declared.items()}
-    context = {**values, "CATALOG_DIR": entry.scope.directory}
-    arguments = {}
-    for key, template in {**entry.arguments, **choice.arguments}.items():
-        rendered = templates.render(template, context)
-        if rules.confine_paths:
-            _confine(key, template, rendered, given, context, templates)
-        arguments[str(key)] = _tidy(str(key), rendered)
-    _apply_namesakes(arguments, declared, given, values, now)
+    arguments = _arguments(entry, choice, given, values, templates, rules, now)
     arguments.update(overrides)
     _add_storage_options(entry, arguments)
     if entry.has_aliases and PLUGIN in parameters:
         given = {**given, PLUGIN: choice.alias}
     metadata = {**entry.metadata, "catalog_dir": entry.scope.directory}
     return Resolved(choice, arguments, metadata, values, {**given, **overrides})
+
+
+def _arguments(
+    entry: Entry,
+    choice: DriverChoice,
+    given: Mapping[str, Any],
+    values: Mapping[str, Any],
+    templates: Templates,
+    rules: Rules,
+    now: Callable[[], datetime],
+) -> dict[str, Any]:
+    """The constructor arguments, rendered, each text of a caller where it may be."""
+    found = {**entry.arguments, **choice.arguments}
+    if entry.is_literal:
+        return dict(found)
+    declared = {parameter.name: parameter for parameter in entry.parameters}
+    sent = {name: _sent(declared[name], value, given) for name, value in values.items()}
+    context = {name: _for_templates(value) for name, value in sent.items() if value is not None}
+    context["CATALOG_DIR"] = entry.scope.directory
+    arguments: dict[str, Any] = {}
+    with templates.limited():
+        for key, template in found.items():
+            name = str(key)
+            if name == "entries" and choice.driver in IN_PLACE:
+                arguments[name] = template  # templates of the entries in it, to be rendered when they are opened
+                continue
+            rendered, lands_in = templates.render(template, context), name
+            if name in declared:
+                if name in given and name not in templates.variables(template):
+                    rendered, lands_in = sent[name], "urlpath" if is_place(template) else name
+                else:
+                    rendered = _coerced(declared[name], rendered, now)
+            try:
+                arguments[name] = _tidy(name, landed(lands_in, rendered, confine=rules.confine_paths))
+            except Misplaced as error:
+                raise ParameterError(f"{_culprits(rendered, sent)}: {error}") from error
+    return arguments
+
+
+def _sent(parameter: Parameter, value: Any, given: Mapping[str, Any]) -> Any:
+    """A value as templates see it: marked if a caller sent it and the author has not written it down as allowed."""
+    is_sent = parameter.name in given or parameter.is_sent
+    return marked(value) if is_sent and parameter.allowed is None else value
+
+
+def _for_templates(value: Any) -> Any:
+    return pd.Timestamp(value) if isinstance(value, datetime) else value
+
+
+def _coerced(parameter: Parameter, rendered: Any, now: Callable[[], datetime]) -> Any:
+    """An argument that a parameter of the same name coerces and checks (§9.4)."""
+    if isinstance(rendered, str) and parameter.type in ("str", "unicode", "other"):
+        return rendered
+    coerced = parameter.accept(unmarked(rendered), now)
+    return marked(coerced) if holds_marked(rendered) else coerced
+
+
+def _culprits(rendered: Any, sent: Mapping[str, Any]) -> str:
+    """The parameters whose text is in what was rendered."""
+    everything = "\0".join(_texts(rendered))
+    found = [
+        name for name, value in sent.items() if holds_marked(value) and any(t in everything for t in _texts(value))
+    ]
+    names = found or [name for name, value in sent.items() if holds_marked(value)]
+    return f"parameter{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
 
 
 def _sort_out(
@@ -133,8 +196,11 @@ def _choose(entry: Entry, alias: Any) -> DriverChoice:
 
 
 def _value(parameter: Parameter, given: Mapping[str, Any], templates: Templates, now: Callable[[], datetime]) -> Any:
-    if parameter.name in given:
-        return parameter.accept(given[parameter.name], now)
+    if parameter.name in given or parameter.is_sent:
+        value = parameter.accept(given.get(parameter.name, parameter.default), now)
+        if any(has_private(text) for text in _texts(value)):
+            raise ParameterError(f"parameter {parameter.name!r}: it has characters of a private-use plane")
+        return value
     expanded = templates.expand_default(parameter.default)
     if expanded is None:
         return None
@@ -143,41 +209,9 @@ def _value(parameter: Parameter, given: Mapping[str, Any], templates: Templates,
     return parameter.accept(expanded, now)
 
 
-def _confine(
-    key: str,
-    template: Any,
-    rendered: Any,
-    given: Mapping[str, Any],
-    context: Mapping[str, Any],
-    templates: Templates,
-) -> None:
-    """Refuse a caller's value that would lead a path elsewhere than its template does."""
-    if isinstance(template, Mapping):
-        for inner, value in template.items():
-            _confine(str(inner), value, None, given, context, templates)
-        return
-    if isinstance(template, (list, tuple)):
-        for value in template:
-            _confine(key, value, None, given, context, templates)
-        return
-    if not isinstance(template, str) or not (key in PATH_ARGUMENTS or "/" in template or "CATALOG_DIR" in template):
-        return
-    used = templates.variables(template) & given.keys()
-    if not used:
-        return
-    for name in used:
-        for text in _texts(context[name]):
-            if escapes(text):
-                raise ParameterError(f"parameter {name!r}: {text[:80]!r} would leave the data set's folder")
-    harmless = {name: "x" if name in used else value for name, value in context.items()}
-    found = rendered if isinstance(rendered, str) else templates.render(template, context)
-    if parent_steps(found) > parent_steps(templates.render(template, harmless)):
-        raise ParameterError(f"parameters {', '.join(sorted(used))}: together they would leave the data set's folder")
-
-
 def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
-        return [value]
+        return [str.__str__(value)]
     if isinstance(value, Mapping):
         return [text for pair in value.items() for item in pair for text in _texts(item)]
     if isinstance(value, (list, tuple, set)):
@@ -192,18 +226,6 @@ def _tidy(key: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_tidy(key, item) for item in value)
     return value
-
-
-def _apply_namesakes(
-    arguments: dict[str, Any],
-    declared: Mapping[str, Parameter],
-    given: Mapping[str, Any],
-    values: Mapping[str, Any],
-    now: Callable[[], datetime],
-) -> None:
-    """Where a parameter has the name of an argument, it coerces and checks the final value (§9.4)."""
-    for name in declared.keys() & arguments.keys():
-        arguments[name] = values[name] if name in given else declared[name].accept(arguments[name], now)
 
 
 def _add_storage_options(entry: Entry, arguments: dict[str, Any]) -> None:

@@ -69,4 +69,5 @@ def _entry(
         scope=scope,
         arguments={**base, "component": path},
         metadata=metadata,
+        is_literal=True,
     )

@@ -370,7 +370,7 @@ class Catalogs:
 def _inherited(entry: Entry, resolved: Resolved) -> tuple[Any, ...]:
     """The catalog-level parameters of a nested catalog: values given at its opening are its entries' defaults."""
     return tuple(
-        parameter.with_default(resolved.values[parameter.name]) if parameter.name in resolved.given else parameter
+        parameter.with_sent(resolved.values[parameter.name]) if parameter.name in resolved.given else parameter
         for parameter in entry.scope.parameters
     )
 

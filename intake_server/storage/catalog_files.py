@@ -256,5 +256,6 @@ def _nested(place: CatalogPlace, files: Sequence[LoadedFile]) -> dict[str, Entry
             arguments=arguments,
             description=catalog.description,
             metadata=catalog.metadata,
+            is_literal=True,
         )
     return entries
