@@ -27,7 +27,7 @@ from benchmarks.harness import Goal, Line, Server, cache_folder, environment, py
 
 PARTS = Path(__file__).with_name("gateway_parts")
 REFERENCE = ["csp-gateway==3.0.0", "csp==0.19.1"]
-PACKAGES = ["aiohttp", "uvloop", "orjson", "pydantic", "duckdb"]
+PACKAGES = ["aiohttp", "uvloop", "orjson", "pydantic", "numpy"]
 STATE_KEYS = 100_000
 LEAST_DELIVERIES = {1: 20_000, 100: 80_000}
 WINDOW = {1: 2000, 10: 400, 100: 60}

@@ -39,9 +39,9 @@ from gateway.modules.demo import demo_file
 from gateway.observing import measure
 from gateway.origins import Origins
 from gateway.runtime import Gateway, build_gateway
+from gateway.state_columns import ColumnSelector
 from gateway.states import Selector
 from gateway.storage.bus import BusOptions, RedisBus
-from gateway.storage.columns import ColumnSelector
 from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
 from shared.errors import StartupError
@@ -182,7 +182,7 @@ def build(
     joined = None if bus is None else _join(gateway, bus)
     host.connect(declared.options.modules)
     app.add_routes(shortcuts(gateway))
-    _live(app, gateway, host, selector, journal, joined, tasks)
+    _live(app, gateway, host, journal, joined, tasks)
     return Parts(gateway, app, stream, events, tasks)
 
 
@@ -360,7 +360,6 @@ def _live(
     app: web.Application,
     gateway: Gateway,
     host: Host,
-    selector: ColumnSelector,
     journal: Path | None,
     bus: RedisBus | None,
     tasks: Supervisor,
@@ -388,7 +387,6 @@ def _live(
             await bus.close()
         if kept is not None:
             await kept.close()
-        await selector.close()
 
     app.cleanup_ctx.append(life)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Literal, TypeAlias
+from datetime import date, datetime, time, timedelta
+from typing import Any, Final, Literal, TypeAlias
 
 from gateway.fields import EnumOf, EnumSpec, FieldType, LiteralOf, Nullable, Scalar, StructOf
 from gateway.records import Record, at_path
@@ -100,41 +100,56 @@ class Columns:
 
 
 def comparable(value: Any, kind: Kind) -> Any:
-    """A stored value in the form in which its kind is compared; None for what counts as null."""
+    """A stored value in the form in which its kind is compared; None for what counts as null.
+
+    It depends only on what the value prints as, and fails for no value: what an imported model holds in a field that
+    was taken for another type counts as null.
+    """
     match kind:
+        case "text":
+            return value if isinstance(value, str) else _bytes_text(value)
+        case "int" | "bool":
+            return value if isinstance(value, int) else None
         case "float":
-            return value if math.isfinite(value) else None
+            return value if isinstance(value, float) and math.isfinite(value) else None
         case "moment":
-            return naive_moment(value)
+            return microseconds_of(value) if isinstance(value, date) else None
         case "time":
-            return naive_time(value)
+            return microseconds_of_day(value) if isinstance(value, time) else None
         case "duration":
-            return value // timedelta(microseconds=1)
+            return value.total_seconds() if isinstance(value, timedelta) else None
         case "enum":
             return as_text(value)
-        case "text":
-            return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        case _:
-            return value
 
 
-def naive_moment(value: date) -> datetime:
-    """A date or a moment as naive UTC, which is how moments are compared."""
+def _bytes_text(value: Any) -> str | None:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+
+_EPOCH: Final = datetime(1970, 1, 1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_DAY: Final = 86_400_000_000
+
+
+def microseconds_of(value: date) -> int:
+    """A date or a moment as microseconds since the epoch; without an offset it is in UTC.
+
+    A number, because a moment with an offset may be in no year that a datetime in UTC has.
+    """
     if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day)
-    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
-
-
-def naive_time(value: time) -> time:
-    """A time of day in UTC, without an offset."""
+        return (datetime(value.year, value.month, value.day) - _EPOCH) // _MICROSECOND
     offset = value.utcoffset()
     if offset is None:
-        return value
-    return (datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None) + _since_midnight(value) - offset).time()
+        return (value - _EPOCH) // _MICROSECOND
+    return (value.replace(tzinfo=None) - _EPOCH - offset) // _MICROSECOND
 
 
-def _since_midnight(value: time) -> timedelta:
-    return timedelta(hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond)
+def microseconds_of_day(value: time) -> int:
+    """A time of day in UTC, as microseconds since midnight."""
+    since = timedelta(hours=value.hour, minutes=value.minute, seconds=value.second, microseconds=value.microsecond) - (
+        value.utcoffset() or timedelta(0)
+    )
+    return since // _MICROSECOND % _DAY
 
 
 def as_text(value: Any) -> str:

@@ -20,10 +20,11 @@ from gateway.columns import Columns
 from gateway.lookup import LookupCache, LookupLimits
 from gateway.records import Record
 from gateway.staging import Stage
-from gateway.states import State
+from gateway.states import Key, State
 from gateway.struct_types import StructTypes
 
 Change: TypeAlias = tuple[Feed, Sequence[Record]]
+Prepared: TypeAlias = tuple[Feed, Sequence[Record], Sequence[Sequence[Key]]]
 TickHandler: TypeAlias = Callable[[Tick], None]
 Transform: TypeAlias = Callable[[Record], Record]
 
@@ -39,6 +40,7 @@ class Counters:
     handler_errors: int = 0
     derived_dropped: int = 0
     state_rejected: int = 0
+    entries_skipped: int = 0
 
 
 class Engine:
@@ -113,8 +115,16 @@ class Engine:
 
     # --- ticking ---
 
+    def check(self, changes: Sequence[Change]) -> None:
+        """Do all of `apply` that can fail, and change nothing."""
+        for feed, records in changes:
+            self._prepare(feed, records)
+
     def apply(self, changes: Sequence[Change]) -> None:
-        """Tick one or several feeds at once; a call from within a handler is queued behind the current tick."""
+        """Tick one or several feeds at once; a call from within a handler is queued behind the current tick.
+
+        What cannot be printed or has no key raises before anything has changed.
+        """
         if self._is_draining:
             self._queue.append(changes)
             return
@@ -137,8 +147,9 @@ class Engine:
             self._apply_group(group)
 
     def _apply_group(self, changes: Sequence[Change]) -> None:
+        prepared = [self._prepare(feed, records) for feed, records in changes]
         at = self._now()
-        ticks = [self._store(feed, records, at) for feed, records in changes]
+        ticks = [self._store(change, at) for change in prepared]
         for tick in ticks:
             for subscriber in tick.feed.subscribers:
                 subscriber.deliver(tick)
@@ -154,11 +165,21 @@ class Engine:
             for tick in ticks:
                 self._handle(tick)
 
-    def _store(self, feed: Feed, records: Sequence[Record], at: datetime) -> Tick:
+    def _prepare(self, feed: Feed, records: Sequence[Record]) -> Prepared:
+        """Transform and print the records and find their rows: everything that depends on what they hold."""
         if self._transforms:
             change = self._transforms.get(feed.channel.name)
             if change is not None:
                 records = [change(record) for record in records]
+        for record in records:
+            record.encoded  # noqa: B018 - printed once, and kept by the record
+        states = self._states_of.get(feed)
+        if states is None:
+            return feed, records, ()
+        return feed, records, [[state.key_of(record) for record in records] for state in states]
+
+    def _store(self, prepared: Prepared, at: datetime) -> Tick:
+        feed, records, keys = prepared
         self._number += 1
         tick = Tick(feed, records, at, self._number)
         feed.last = tick
@@ -168,11 +189,10 @@ class Engine:
         cache = self.lookups.get(feed.channel.spec.struct)
         if cache is not None:
             _keep(cache, records, feed.channel.name, at)
-        states = self._states_of.get(feed)
-        if states is not None:
-            for state in states:
-                for record in records:
-                    if not state.update(record):
+        if keys:
+            for state, keys_of_state in zip(self._states_of[feed], keys, strict=True):
+                for key, record in zip(keys_of_state, records, strict=True):
+                    if not state.put(key, record):
                         self.counters.state_rejected += 1
         return tick
 

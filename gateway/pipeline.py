@@ -62,6 +62,7 @@ class Pipeline:
             None when all is done, else what to await until the ticks may be acknowledged.
         """
         if self.bus is not None:
+            self._engine.check(changes)  # what fails, fails here and not in every gateway
             return self.bus.publish([[change] for change in changes]) if changes else None
         for change in changes:
             self._engine.apply((change,))
@@ -80,6 +81,7 @@ class Pipeline:
         if not changes:
             return None
         if self.bus is not None:
+            self._engine.check(changes)
             return self.bus.publish([changes])
         self._engine.apply(changes)
         return None if self.journal is None else self.journal.commit()

@@ -1,7 +1,7 @@
 """The state query language: what a client may ask of a state (specification §3).
 
 A query is read into plain data here, compiled against the columns of a struct in `gateway.selection`, and carried out
-either there or by DuckDB (`gateway.storage.columns`), with the same answers.
+either there, record by record, or over the columns of a large state (`gateway.state_columns`), with the same answers.
 """
 
 from __future__ import annotations

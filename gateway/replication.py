@@ -72,7 +72,7 @@ def write_record(record: Record) -> Written:
     if b"null" not in encoded:
         return encoded, None
     complete = to_json(
-        record.values, inf_nan_mode="strings", timedelta_mode="float", bytes_mode="utf8", serialize_unknown=True
+        record.values, inf_nan_mode="constants", timedelta_mode="float", bytes_mode="utf8", serialize_unknown=True
     )
     return encoded, None if complete == encoded else complete
 

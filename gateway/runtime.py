@@ -135,6 +135,7 @@ class Gateway:
             "handler_errors": engine.counters.handler_errors,
             "derived_dropped": engine.counters.derived_dropped,
             "state_rejected": engine.counters.state_rejected,
+            "entries_skipped": engine.counters.entries_skipped,
         }
 
 

@@ -1,7 +1,7 @@
 """Which records a query selects, and in which order (specification §3).
 
 A query is compiled against the columns of a struct into predicates whose literals already have the column's own kind.
-Predicates are all that the two evaluators need: the Python one here, and the one that runs in DuckDB.
+A predicate tells of one record here, and of the columns of a large state in `gateway.state_columns`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import TypeAdapter
 
-from gateway.columns import Column, Columns, Kind, as_text, naive_moment, naive_time
+from gateway.columns import Column, Columns, Kind, as_text, microseconds_of, microseconds_of_day
 from gateway.fields import EnumSpec
 from gateway.query import Condition, Filter, Membership, Operator, Query
 from gateway.records import Record
@@ -254,17 +254,17 @@ def literal_for(column: Column, given: Any) -> Any:
         case "moment":
             if not isinstance(given, (str, datetime)):
                 raise ValueError("a number is no time")
-            return naive_moment(_DATETIME.validate_python(given))
+            return microseconds_of(_DATETIME.validate_python(given))
         case "time":
             if not isinstance(given, str):
                 raise ValueError("not a time of day")
-            return naive_time(_TIME.validate_python(given))
+            return microseconds_of_day(_TIME.validate_python(given))
         case "duration":
             if isinstance(given, datetime):
                 raise ValueError("a time is no duration")
             if isinstance(given, str) and _is_number(given):
                 given = float(given)
-            return _DURATION.validate_python(given) // timedelta(microseconds=1)
+            return _DURATION.validate_python(given).total_seconds()
         case "enum":
             return _enum_text(column.enum, given)
         case _:

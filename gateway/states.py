@@ -2,11 +2,12 @@
 
 Rows are found by a hash index on the combination, and listed through an order that is kept lazily: only new
 combinations change it. A filter on the whole combination is one look-up; others look at every row, here or in the
-columns of `storage.columns`, which asks this module for what has changed since it last looked.
+columns of `gateway.state_columns`, which are told which rows have changed.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, TypeAlias, cast
@@ -42,21 +43,29 @@ NULL: Final = _Null()
 
 
 class _Mixed:
-    """The key of a value whose type alone gives no order: booleans, numbers, texts, then anything else by its JSON."""
+    """The key of a value whose type alone gives no order: booleans, numbers, texts, then anything else by its JSON.
+
+    It depends only on the JSON, so that a value has the same key before and after it was written and read.
+    """
 
     __slots__ = ("rank", "value")
 
-    def __init__(self, value: Any) -> None:
-        self.rank: int
-        self.value: Any
+    def __init__(self, rank: int, value: Any) -> None:
+        self.rank = rank
+        self.value = value
+
+    @classmethod
+    def of(cls, value: Any) -> _Mixed | _Null:
+        """The key of any value."""
+        if not isinstance(value, (bool, int, float, str, list, dict)):
+            value = json.loads(encode(value))
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            return NULL
         if isinstance(value, bool):
-            self.rank, self.value = 0, value
-        elif isinstance(value, (int, float)):
-            self.rank, self.value = 1, value
-        elif isinstance(value, str):
-            self.rank, self.value = 2, value
-        else:
-            self.rank, self.value = 3, encode(value)
+            return cls(0, value)
+        if isinstance(value, (int, float)):
+            return cls(1, value)
+        return cls(2, value) if isinstance(value, str) else cls(3, encode(value))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Mixed) and (self.rank, self.value) == (other.rank, other.value)
@@ -91,7 +100,7 @@ class State:
         self._new: list[Key] = []
         self._removed: set[Key] = set()
         self._updated: dict[int, None] = {}
-        self._changed: set[int] = set()
+        self._changed: set[int] | None = None
         self._evicted: list[Key] | None = None
         self.size_bytes = 0
 
@@ -102,7 +111,10 @@ class State:
 
     def update(self, record: Record) -> bool:
         """Put a record in the row of its combination; False when a full state rejects a new one."""
-        key = self._key_of(record)
+        return self.put(self.key_of(record), record)
+
+    def put(self, key: Key, record: Record) -> bool:
+        """`update` with the key that `key_of` gave: it fails for no record."""
         slot = self._slots.get(key)
         if slot is None:
             if self.spec.max_keys is not None and len(self._slots) >= self.spec.max_keys:
@@ -116,7 +128,8 @@ class State:
             self.size_bytes -= len(before.encoded)
         self._records[slot] = record
         self.size_bytes += len(record.encoded)
-        self._changed.add(slot)
+        if self._changed is not None:
+            self._changed.add(slot)
         if self.spec.max_keys is not None:
             self._updated.pop(slot, None)
             self._updated[slot] = None
@@ -146,7 +159,8 @@ class State:
         self._records[slot] = None
         del self._slots[key]
         self._free.append(slot)
-        self._changed.add(slot)
+        if self._changed is not None:
+            self._changed.add(slot)
         self._removed.add(key)
         if self._evicted is not None:
             self._evicted.append(key)
@@ -189,19 +203,17 @@ class State:
             records = [record for record in records if selection.matches(record)]
         return selection.arrange(records)
 
-    def pick(self, slots: set[int], selection: Selection) -> list[Record]:
-        """The rows of those slots that (still) pass, in order."""
-        chosen = [slot for slot in slots if self._passes(slot, selection)]
-        if len(chosen) * 8 > len(self._slots):
-            wanted = set(chosen)
-            self._merge()
+    def pick(self, slots: Sequence[int]) -> list[Record]:
+        """The rows of those slots, in order."""
+        if len(slots) * 8 > len(self._slots):
+            wanted = set(slots)
             slots_of = self._slots
+            self._merge()
             picked = [slot for key in self._order if (slot := slots_of[key]) in wanted]
         else:
             keys = self._keys
-            picked = sorted(chosen, key=lambda slot: keys[slot])
-        records = [record for slot in picked if (record := self._records[slot]) is not None]
-        return selection.arrange(records)
+            picked = sorted(slots, key=lambda slot: keys[slot])
+        return [record for slot in picked if (record := self._records[slot]) is not None]
 
     def rows(self) -> list[Record]:
         """Every row, in order."""
@@ -238,26 +250,18 @@ class State:
 
         return self.size_bytes, slices()
 
-    def _passes(self, slot: int, selection: Selection) -> bool:
-        record = self._records[slot]
-        return record is not None and (slot not in self._changed or selection.matches(record))
-
-    # --- for column stores ---
+    # --- for columns ---
 
     @property
-    def changed(self) -> int:
-        """How many rows changed since `checkpoint`."""
-        return len(self._changed)
+    def by_slot(self) -> Sequence[Record | None]:
+        """Every row by its slot; None where a row was evicted."""
+        return self._records
 
-    @property
-    def changed_slots(self) -> list[int]:
-        """The slots that changed since `checkpoint`."""
-        return list(self._changed)
-
-    def checkpoint(self) -> tuple[Sequence[Record | None], set[int]]:
-        """All rows by slot as they are now, and the slots that changed since the last checkpoint."""
-        changed, self._changed = self._changed, set()
-        return list(self._records), changed
+    def watch_changes(self) -> set[int]:
+        """The slots that change from now on; who watches takes out of the set what it has seen to."""
+        if self._changed is None:
+            self._changed = set()
+        return self._changed
 
     # --- for a journal ---
 
@@ -272,10 +276,11 @@ class State:
         evicted, self._evicted = self._evicted, []
         return [key for key in evicted if key not in self._slots]
 
-    def holds(self, record: Record) -> bool:
-        """Whether this very record is in its row."""
-        slot = self._slots.get(self._key_of(record))
-        return slot is not None and self._records[slot] is record
+    def key_if_held(self, record: Record) -> Key | None:
+        """The combination of a record, if this very record is in its row."""
+        key = self._key_of(record)
+        slot = self._slots.get(key)
+        return key if slot is not None and self._records[slot] is record else None
 
     def key_of(self, record: Record) -> Key:
         """The combination of a record."""
@@ -286,11 +291,11 @@ class State:
     def _single_key(self) -> Callable[[Record], Key]:
         path, column = self._paths[0], self._key_columns[0]
         if len(path) == 1 and column is not None and column.kind in ("int", "text"):
-            name = path[0]
+            name, wanted = path[0], int if column.kind == "int" else str
 
             def plain(record: Record) -> Key:
                 value = record.values.get(name)
-                return NULL if value is None else value
+                return value if isinstance(value, wanted) else _key_part(value, column)
 
             return plain
         return lambda record: _key_part(at_path(record.values, path), column)
@@ -328,10 +333,24 @@ def _key_part(value: Any, column: Column | None) -> Key:
     if value is None:
         return NULL
     if column is None:
-        return _Mixed(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return NULL
-    return comparable(value, column.kind)
+        return _Mixed.of(value)
+    part = comparable(value, column.kind)
+    return NULL if part is None else part
+
+
+def row_text(key: Key) -> str:
+    """A combination as a text: the same for the same combination, and another one for every other."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return encode([_plain_part(part) for part in parts]).decode()
+
+
+def _plain_part(part: Any) -> Any:
+    if isinstance(part, _Null):
+        return None
+    if isinstance(part, _Mixed):
+        value = part.value.decode() if isinstance(part.value, bytes) else _plain_part(part.value)
+        return [part.rank, value]
+    return int(part) if isinstance(part, float) and part.is_integer() else part
 
 
 def encoded_chunks(records: Sequence[Record], size: int = 512) -> Iterator[bytes]:

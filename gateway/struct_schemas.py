@@ -286,5 +286,12 @@ def _frozen(value: Any) -> Any:
 
 
 def naive_utc(moment: datetime) -> datetime:
-    """The same moment in UTC without an offset; a moment without one is taken as UTC already."""
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    """The same moment in UTC without an offset; a moment without one is taken as UTC already.
+
+    Raises:
+        ValueError: In UTC it is before the year 1 or after the year 9999.
+    """
+    try:
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise ValueError("a time between the years 1 and 9999 in UTC is expected") from None

@@ -1,1 +1,1 @@
-"""Adapters that put the core's data into DuckDB columns, SQLite and Redis."""
+"""Adapters that put the core's data into SQLite and Redis."""

@@ -331,14 +331,29 @@ class RedisBus:
         answer: Any = await self._redis.xread({self._stream: after}, count=READ_COUNT, block=block_ms)
         entries: list[tuple[bytes, Fields]] = answer[0][1] if answer else []
         for entry_id, fields in entries:
-            number = int(entry_id.partition(b"-")[0])
-            ours = self._follower.take(Entry(number, fields[b"o"].decode(), int(fields[b"s"]), fields[b"g"]))
-            if ours is not None:
-                pending = self._pending.pop(ours, None)
-                if pending is not None and not pending.done.done():
-                    pending.done.set_result(None)
+            self._apply(int(entry_id.partition(b"-")[0]), fields)
         self._snapshot_when_due()
         return len(entries)
+
+    def _apply(self, number: int, fields: Fields) -> None:
+        """Apply one entry; one that cannot be applied here is left out, as it would fail again however often tried."""
+        failure: Problem | None = None
+        try:
+            self._follower.take(Entry(number, fields[b"o"].decode(), int(fields[b"s"]), fields[b"g"]))
+        except Gap:
+            raise
+        except Exception:
+            self._follower.applied = number
+            self._engine.counters.entries_skipped += 1
+            log.exception("an entry of the bus cannot be applied and is left out", entry=number)
+            failure = Problem(500, f"entry {number} of the bus cannot be applied")
+        if fields.get(b"o") == self._origin.encode():
+            pending = self._pending.pop(int(fields[b"s"]), None)
+            if pending is not None and not pending.done.done():
+                if failure is None:
+                    pending.done.set_result(None)
+                else:
+                    pending.done.set_exception(failure)
 
     async def _check_position(self) -> None:
         """Nothing new came: is there really nothing?

@@ -10,9 +10,8 @@ from asyncio import Future
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-import orjson
 import structlog
 from pydantic_core import ValidationError
 
@@ -20,6 +19,7 @@ from gateway.channels import Feed, Tick
 from gateway.engine import Engine
 from gateway.ids import IdCounter
 from gateway.records import Record
+from gateway.states import row_text
 from shared.database import GroupCommitWriter, Statement, open_database
 
 log = structlog.get_logger("gateway.journal")
@@ -40,6 +40,7 @@ MIGRATIONS: Final = (
 _LAST: Final = "INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?)"
 _STATE: Final = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)"
 _FORGET: Final = "DELETE FROM state WHERE alias = ? AND key = ? AND row = ?"
+_Row: TypeAlias = tuple[str, str, str, int, Record]
 _COUNTER: Final = "INSERT OR REPLACE INTO counter VALUES ('ids', ?)"
 
 
@@ -68,6 +69,7 @@ class SqliteJournal:
         """
         connection = await open_database(self._path, MIGRATIONS)
         restored = 0
+        rows_kept: list[_Row] = []
         try:
             async with connection.execute("SELECT value FROM counter WHERE name = 'ids'") as rows:
                 async for (value,) in rows:
@@ -76,19 +78,24 @@ class SqliteJournal:
                 async for channel, key, number, at, records in rows:
                     self._offset = max(self._offset, number)
                     restored += self._restore_last(channel, key, at, records)
-            query = "SELECT alias, key, record FROM state ORDER BY number"
+            query = "SELECT alias, key, row, number, record FROM state ORDER BY number"
             async with connection.execute(query) as rows:
-                async for alias, key, record in rows:
-                    restored += self._restore_state(alias, key, record)
+                async for alias, key, row, number, encoded in rows:
+                    record = self._restore_state(alias, key, encoded)
+                    if record is not None:
+                        rows_kept.append((alias, key, row, number, record))
         finally:
             await connection.close()
         await self._writer.start()
+        corrections = self._corrections(rows_kept)
+        if corrections:
+            await self._writer.submit(corrections)
         for rows_of in self._engine.states.values():
             for state in rows_of.values():
                 state.watch_evictions()
         self._engine.observe(self._note)
-        log.info("journal restored", path=str(self._path), rows=restored)
-        return restored
+        log.info("journal restored", path=str(self._path), rows=restored + len(rows_kept))
+        return restored + len(rows_kept)
 
     def commit(self) -> Awaitable[None] | None:
         """What to await until every tick applied so far is on the disk."""
@@ -111,18 +118,35 @@ class SqliteJournal:
         self._engine.restore_last(feed, records, datetime.fromisoformat(at).replace(tzinfo=UTC))
         return 1
 
-    def _restore_state(self, alias: str, key: str, encoded: bytes) -> int:
+    def _restore_state(self, alias: str, key: str, encoded: bytes) -> Record | None:
         rows = self._engine.states.get(alias)
         if rows is None or (key or None) not in rows:
-            return 0
+            return None
         struct = self._engine.types[self._engine.state_channels[alias].spec.struct]
         try:
             (record,) = struct.restore(b"[" + encoded + b"]")
         except ValidationError:
             log.warning("a row of a state does not fit its struct any more and is left out", alias=alias)
-            return 0
+            return None
         self._engine.restore_state(alias, key or None, record)
-        return 1
+        return record
+
+    def _corrections(self, rows: Sequence[_Row]) -> list[Statement]:
+        """What makes the table of states say what was restored.
+
+        A row is stored under another name when an earlier release or another `keyby` has named it, and has no place
+        when it is older than another of its combination or beyond `max_keys`.
+        """
+        forgotten: list[tuple[str, str, str]] = []
+        stored: list[tuple[str, str, str, int, bytes]] = []
+        for alias, key, row, number, record in rows:
+            place = self._engine.states[alias][key or None].key_if_held(record)
+            name = None if place is None else row_text(place)
+            if name != row:
+                forgotten.append((alias, key, row))
+                if name is not None:
+                    stored.append((alias, key, name, number, record.encoded))
+        return [(_FORGET, forgotten), (_STATE, stored)] if forgotten else []
 
     def _note(self, ticks: Sequence[Tick]) -> None:
         statements: list[Statement] = []
@@ -139,13 +163,8 @@ class SqliteJournal:
         for spec in feed.channel.spec.states:
             state = self._engine.states[spec.alias][feed.key]
             for record in records:
-                if state.holds(record):
-                    row = row_key(state.key_of(record))
-                    statements.append((_STATE, [(spec.alias, feed.key or "", row, number, record.encoded)]))
+                key = state.key_if_held(record)
+                if key is not None:
+                    statements.append((_STATE, [(spec.alias, feed.key or "", row_text(key), number, record.encoded)]))
             for evicted in state.take_evicted():
-                statements.append((_FORGET, [(spec.alias, feed.key or "", row_key(evicted))]))
-
-
-def row_key(key: object) -> str:
-    """A combination as a text that is the same for the same combination."""
-    return orjson.dumps(key, default=repr).decode() if not isinstance(key, str) else key
+                statements.append((_FORGET, [(spec.alias, feed.key or "", row_text(evicted))]))

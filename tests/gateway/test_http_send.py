@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -280,3 +281,22 @@ async def test_rejected_input_is_not_kept_for_lookup(serve: Serve):
     gateway = await serve(DEMO_TYPES)
     await gateway.refused("POST", "/send/example", 422, json=[{"id": "good"}, {"id": "bad", "x": -1}])
     assert await gateway.get("/lookup/example/good") == []
+
+
+EDGES = """
+structs: {Reading: {fields: {at: datetime, n: int}}}
+channels: {readings: {type: Reading, send: true, state: {keyby: [at]}}}
+"""
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00"])
+async def test_a_time_that_utc_does_not_have_is_a_value_but_no_timestamp(serve: Serve, moment: str):
+    gateway = await serve(EDGES)
+    await gateway.send("readings", [{"at": moment, "n": 1}, {"at": "2024-01-01T00:00:00Z"}, {"at": moment, "n": 2}])
+    assert len(await gateway.get("/state/readings")) == 2
+    query = {"filters": [{"attr": "at", "by": {"when": moment, "where": "=="}}]}
+    assert [row["n"] for row in await gateway.get("/state/readings", params={"query": json.dumps(query)})] == [2]
+    (fault,) = await gateway.refused("POST", "/send/readings", 422, json={"timestamp": moment, "n": 3})
+    assert fault["loc"] == ["body", "timestamp"]
+    assert "between the years 1 and 9999 in UTC" in fault["msg"]
+    assert (await gateway.get("/last/readings"))[0]["n"] == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,73 @@ async def test_last_values_and_states_are_as_before(serve: Serve, tmp_path: Path
     await stop(gateway)
     again = await serve(FILE, journal=path)
     assert await everything(again) == before
+
+
+KEYS = """
+structs:
+  Row: {fields: {n: int, key: TYPE}}
+channels:
+  rows: {type: Row, send: true, state: {keyby: [key]}}
+  pairs: {type: Row, send: true, state: {keyby: [key, n], alias: by_pair}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("any", [1, 2.5, "1", True, None, [1], {"a": 1}, "null", 2**70, ""]),
+        ("int | str", [1, "1", 2**70, "NULL", None, ""]),
+        ("object", [{"a": n} for n in range(10)]),
+        ("list[int]", [[n] for n in range(10)]),
+        ("str", ["NULL", '"NULL"', None, "null", "", "é"]),
+        ("int", [0, 1, 2**63, 2**70, -(2**70), None]),
+        ("float", [0, 1, 1.5, 1e300, -1e300, None]),
+        ("datetime", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00", "2024-01-01T00:00:00Z", None]),
+        ("timedelta", [0, 1.5, 1e12, None]),
+    ],
+)
+async def test_every_combination_of_any_type_is_found_again_once(
+    serve: Serve, tmp_path: Path, kind: str, keys: list[Any]
+):
+    path, text = tmp_path / "gateway.db", KEYS.replace("TYPE", f'"{kind}"')
+    gateway = await serve(text, journal=path)
+    for n in range(3):  # the second and third time they are updates
+        for channel in ("rows", "pairs"):
+            await gateway.send(channel, [{"n": n if channel == "rows" else 0, "key": key} for key in keys])
+    before = {alias: await gateway.get(f"/state/{alias}") for alias in ("rows", "by_pair")}
+    assert len(before["rows"]) == len(before["by_pair"]) == len(keys)
+    await stop(gateway)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT alias, count(*) FROM state GROUP BY alias ORDER BY alias").fetchall() == [
+            ("by_pair", len(keys)),
+            ("rows", len(keys)),
+        ]
+    again = await serve(text, journal=path)
+    assert {alias: await again.get(f"/state/{alias}") for alias in ("rows", "by_pair")} == before
+    await again.send("rows", [{"n": 9, "key": key} for key in keys])
+    assert [row["n"] for row in await again.get("/state/rows")] == [9] * len(keys)
+
+
+async def test_rows_that_an_earlier_release_named_differently_are_renamed(serve: Serve, tmp_path: Path):
+    path = tmp_path / "gateway.db"
+    gateway = await serve(FILE, journal=path)
+    await gateway.send("few", [{"k": 1}, {"k": 2}])
+    await gateway.send("rows", [{"k": 1, "s": "a"}, {"k": 1, "s": "b"}])
+    before = await everything(gateway)
+    await stop(gateway)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE state SET row = '<object at 0x7f' || row || '>'")
+        database.execute(
+            "INSERT INTO state SELECT alias, key, '<object at 0x8f>', number - 1, CAST('{\"k\":1}' AS BLOB) FROM state"
+            " WHERE alias = 'few' AND row LIKE '%1%'"
+        )
+        database.commit()
+    again = await serve(FILE, journal=path)
+    assert await everything(again) == before
+    await again.send("few", {"k": 3})  # evicts the oldest
+    await stop(again)
+    last = await serve(FILE.replace(", max_keys: 2", ""), journal=path)
+    assert [row["k"] for row in await last.get("/state/few")] == [2, 3]
 
 
 async def test_ids_go_on_where_they_stopped(serve: Serve, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""State queries: every row of the tables of specification §3, over HTTP, on rows in Python and on columns in DuckDB."""
+"""State queries: every row of the tables of specification §3, over HTTP, on rows in Python and on numpy columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.storage import columns
+from gateway import state_columns
 from tests.gateway.conftest import Client, Serve
 
 FILE = """
@@ -47,10 +47,10 @@ ROWS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["rows in Python", "columns in DuckDB"])
+@pytest.fixture(params=["rows in Python", "numpy columns"])
 async def states(serve: Serve, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Client:
-    if request.param == "columns in DuckDB":
-        monkeypatch.setattr(columns, "SCAN_UP_TO", 0)
+    if request.param == "numpy columns":
+        monkeypatch.setattr(state_columns, "SCAN_UP_TO", 0)
     gateway = await serve(FILE)
     await gateway.send("rows", list(reversed(ROWS)))
     return gateway

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.storage.bus import PUBLISH, BusOptions, RedisBus
 from shared.errors import Problem, StartupError
-from tests.gateway.joined import NOON, Listener, change, everything, feed_of, gateway_of, state_of
+from tests.gateway.joined import NOON, QUOTES, Listener, change, everything, feed_of, gateway_of, state_of
 from tests.redis_server import RedisServer
 
 
@@ -46,8 +47,10 @@ class Member:
 
 
 @contextlib.asynccontextmanager
-async def joined(server: RedisServer, *, epoch_ns: int = 1_000_000, **options: Any) -> AsyncIterator[Member]:
-    gateway = gateway_of(epoch_ns=epoch_ns)
+async def joined(
+    server: RedisServer, *, epoch_ns: int = 1_000_000, text: str = QUOTES, **options: Any
+) -> AsyncIterator[Member]:
+    gateway = gateway_of(text, epoch_ns=epoch_ns)
     lost = asyncio.Event()
     bus = RedisBus(BusOptions(server.url, **options), gateway.engine, gateway.ids, now=lambda: NOON, lost=lost.set)
     await bus.open()
@@ -144,6 +147,52 @@ async def test_what_was_ticked_outlives_every_gateway(redis: RedisServer):
         before = everything(one.gateway)
     async with joined(redis) as two:
         assert everything(two.gateway) == before
+
+
+EDGES = """
+structs: {Reading: {fields: {at: datetime, n: int}}}
+channels: {readings: {type: Reading, send: true, state: {keyby: [at]}}}
+"""
+
+
+async def test_times_at_the_edge_of_the_calendar_are_keys_like_all_others(redis: RedisServer):
+    times = ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-06:00"]
+    async with joined(redis, text=EDGES) as here, joined(redis, text=EDGES) as there:
+        await here.send("readings", *({"at": at, "n": n} for n, at in enumerate(times)))
+        await there.sees(lambda gateway: gateway.engine.counters.ticks == 3)
+        assert len(state_of(there.gateway, "readings")) == 3
+        assert everything(there.gateway) == everything(here.gateway)
+
+
+async def test_an_entry_that_cannot_be_applied_is_left_out_and_everything_goes_on(redis: RedisServer):
+    async with joined(redis) as here, joined(redis) as there:
+        client = Redis.from_url(redis.url)
+        keys = ["gateway:{gateway}:ticks", "gateway:{gateway}:number", "gateway:{gateway}:sequence:other"]
+        for sequence, payload in enumerate(
+            [b"no msgpack", b"\x91\x93\xa6quotes\xc0\x91\x92\xc4\x05[{}]!\xc0"], start=1
+        ):
+            await client.eval(PUBLISH, 3, *keys, "other", 60, sequence, payload)
+        await client.aclose()
+        await here.send("quotes", {"symbol": "DTE"})
+        await there.sees(lambda gateway: feed_of(gateway, "quotes").last is not None)
+        for member in (here, there):
+            assert member.gateway.engine.counters.entries_skipped == 2
+            assert member.bus.is_ready
+            assert not member.lost.is_set()
+
+
+async def test_what_cannot_be_applied_is_told_to_its_sender_and_not_published(redis: RedisServer):
+    async with joined(redis) as here, joined(redis) as there:
+        here.gateway.engine.transform("quotes", cannot)
+        with pytest.raises(ArithmeticError):
+            await here.send("quotes", {"symbol": "DTE"})
+        await here.send("batches", {"symbol": "DTE"})
+        await there.sees(lambda gateway: feed_of(gateway, "batches").last is not None)
+        assert feed_of(there.gateway, "quotes").last is None
+
+
+def cannot(_record: Record) -> Record:
+    raise ArithmeticError("this cannot be done")
 
 
 async def test_buses_of_different_names_know_nothing_of_each_other(redis: RedisServer):
