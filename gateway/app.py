@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -351,7 +352,9 @@ def _cors(origins: Origins) -> Cors | None:
 def _join(gateway: Gateway, url: str) -> RedisBus:
     for channel in gateway.engine.channels:
         channel.setters.append("Bus")  # another gateway may tick it
-    bus = RedisBus(BusOptions.of(url), gateway.engine, gateway.ids, now=gateway.now, lost=gateway.shut_down)
+    reason = "this gateway could not follow the bus any more; a fresh start joins it again"
+    lost = partial(gateway.fail, reason)
+    bus = RedisBus(BusOptions.of(url), gateway.engine, gateway.ids, now=gateway.now, lost=lost)
     gateway.pipeline.bus = bus
     return bus
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -35,7 +36,20 @@ def service(settings: Settings, declared: Declared) -> WebService:
 
     if settings.channel_file is not None:
         _follow(parts, settings.channel_file)
-    return WebService(parts.app, reload=reload, before_drain=say_goodbye, handler_cancellation=True)
+    return _Service(parts.gateway, parts.app, reload=reload, before_drain=say_goodbye, handler_cancellation=True)
+
+
+class _Service(WebService):
+    """A gateway as a service; one that had to give up ends with an error, so that it is started again."""
+
+    def __init__(self, gateway: Gateway, app: web.Application, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._gateway = gateway
+
+    async def drain(self) -> None:
+        await super().drain()
+        if self._gateway.failure is not None:
+            raise StartupError(self._gateway.failure)
 
 
 def reload_declared(gateway: Gateway, declared: Declared) -> None:

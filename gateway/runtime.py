@@ -62,6 +62,7 @@ class Gateway:
         now: The current time, aware UTC.
         started: When it was started.
         shut_down: Ends the process cleanly.
+        failure: Why this gateway had to stop, or None: then its process ends with an error.
     """
 
     declared: Declared
@@ -75,6 +76,12 @@ class Gateway:
     shut_down: Callable[[], None]
     heartbeats: dict[Outbox, None] = field(default_factory=dict)
     stream_stats: StreamStats = field(default_factory=StreamStats)
+    failure: str | None = None
+
+    def fail(self, reason: str) -> None:
+        """Stop, as this gateway cannot go on; whoever watches the process learns that it did not mean to."""
+        self.failure = reason
+        self.shut_down()
 
     def not_ready(self) -> list[str]:
         """Why it cannot take ticks now; empty when it can: on a bus only while the bus answers."""

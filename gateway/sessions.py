@@ -21,6 +21,7 @@ from gateway.invalid import Invalid
 from gateway.outbox import Outbox
 from gateway.pipeline import Pipeline, collect
 from gateway.records import Record, encode
+from shared.errors import Problem
 
 log = structlog.get_logger("gateway.stream")
 PING_FRAME: Final = text_frame(b'{"channel":"heartbeat","data":"PING"}')
@@ -94,17 +95,14 @@ class Session:
             action = read_action(text)
             return self._perform(action, is_large(text))
         except Ignored as reason:
-            log.debug("action ignored", reason=str(reason))
-            self._tell_error(action, reason.detail)
+            self._reject(action, reason.detail)
         except Invalid as invalid:
-            log.debug("action ignored", reason=str(invalid))
-            self._tell_error(action, invalid.errors)
+            self._reject(action, invalid.errors)
         return None
 
     def ignore(self, reason: str) -> None:
         """Note a frame that cannot even be read, such as a binary one."""
-        log.debug("frame ignored", reason=reason)
-        self._tell_error({}, reason)
+        self._reject({}, reason)
 
     def close(self) -> None:
         """End all subscriptions."""
@@ -203,18 +201,23 @@ class Session:
         return self._acknowledge_later(action, ids, pending)
 
     async def _acknowledge_later(self, action: dict[str, Any], ids: list[Any], pending: Awaitable[None]) -> None:
-        await pending
+        try:
+            await pending
+        except Problem as problem:
+            self._reject(action, problem.message)
+            return
         self._acknowledge(action, ids)
 
     async def _send_many(self, action: dict[str, Any], feed: Feed, data: list[Any]) -> None:
         try:
             records = await collect(self._engine.types[feed.channel.spec.struct].take_in_slices(data, ("data",)))
+            await self._pipeline.submit_in_slices(changes_of(feed, records))
         except Invalid as invalid:
-            log.debug("action ignored", reason=str(invalid))
-            self._tell_error(action, invalid.errors)
-            return
-        await self._pipeline.submit_in_slices(changes_of(feed, records))
-        self._acknowledge(action, [record.values.get("id") for record in records])
+            self._reject(action, invalid.errors)
+        except Problem as problem:
+            self._reject(action, problem.message)
+        else:
+            self._acknowledge(action, [record.values.get("id") for record in records])
 
     def _channel_of(self, action: dict[str, Any]) -> Channel:
         name = action.get("channel")
@@ -248,7 +251,8 @@ class Session:
             data = {"action": action.get("action"), "channel": action.get("channel"), "ids": ids}
             self._outbox.push(text_frame(b'{"channel":"ack","data":' + encode(data) + b"}"))
 
-    def _tell_error(self, action: dict[str, Any], detail: Any) -> None:
+    def _reject(self, action: dict[str, Any], detail: Any) -> None:
+        log.debug("action ignored", reason=detail)
         if self._tells:
             data = {name: action.get(name) for name in ("action", "channel", "key")} | {"detail": detail}
             self._outbox.push(text_frame(b'{"channel":"error","data":' + encode(data) + b"}"))

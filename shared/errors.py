@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 class StartupError(Exception):
-    """The daemon cannot start; the text is the one line that the operator reads (exit code 1)."""
+    """The daemon cannot start or cannot go on; the text is the one line that the operator reads (exit code 1)."""
 
 
 class Problem(Exception):  # noqa: N818 - an answer, not a failure of the program

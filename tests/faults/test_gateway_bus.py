@@ -138,3 +138,16 @@ def test_a_journal_and_a_bus_are_one_too_many(tmp_path: Path):
     done = run_command("gateway", "start", "--journal", "--data-dir", tmp_path, "--bus", "redis://127.0.0.1:1/0")
     assert done.returncode == 2
     assert "choose one" in done.stderr
+
+
+async def test_a_gateway_whose_redis_came_back_empty_ends_with_an_error(tmp_path: Path, redis: RedisServer):
+    with contextlib.ExitStack() as stack:
+        gateway = Gateways(tmp_path, redis, stack, FILE.partition("modules:")[0]).start()
+        path = f"{gateway.url}/api/v1/send/orders"
+        async with aiohttp.ClientSession() as session, session.post(path, json={"number": 1}) as answer:
+            assert answer.status == 200
+        redis.kill()
+        redis.start_again()
+        assert await asyncio.to_thread(gateway.wait, 60) == 1
+        assert "gateway: this gateway could not follow the bus any more" in gateway.stderr()
+        assert "Traceback" not in gateway.stderr()

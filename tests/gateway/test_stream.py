@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 import pytest
 
+from gateway.engine import Change
+from shared.errors import Problem
 from tests.gateway.conftest import Serve, until
 from tests.gateway.examples import DEMO_TYPES
 
@@ -305,3 +309,30 @@ async def test_another_path_is_no_stream(serve: Serve):
         with pytest.raises(aiohttp.WSServerHandshakeError) as error:
             await gateway.http.ws_connect(path)
         assert error.value.status == 403
+
+
+class SilentBus:
+    """A bus that never takes a tick."""
+
+    is_ready = False
+
+    async def publish(self, _groups: Sequence[Sequence[Change]]) -> None:
+        raise Problem(503, "the bus does not answer: it is unknown whether this will tick")
+
+
+async def test_who_asked_for_errors_learns_that_the_bus_did_not_take_a_tick(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+):
+    gateway = await serve(DEMO_TYPES)
+    gateway.gateway.pipeline.bus = SilentBus()
+    socket = await gateway.stream()
+    await act(socket, action="hello", errors=True)
+    await act(socket, action="send", channel="example", data={"x": 1})
+    many = [{"x": number} for number in range(20_000)]
+    await act(socket, action="send", channel="example", data=many)
+    for told in (await received(socket, 3))[1:]:
+        assert told["channel"] == "error"
+        assert told["data"]["detail"] == "the bus does not answer: it is unknown whether this will tick"
+    await socket.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
