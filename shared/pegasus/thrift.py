@@ -12,8 +12,9 @@ A message is declared once, as a class whose annotations say how each member tra
 
 and becomes a slotted dataclass with a `Codec` generated from the same table when the module is
 imported, as `dataclasses` generates `__init__`. The decoder is tolerant where the protocol is (members
-in any order, unknown members skipped, absent ones at their type's zero value) and strict where memory is
-at stake: a length or count that exceeds what was received is refused before anything is allocated for it.
+in any order, unknown members skipped, absent ones at their type's zero value) and strict where memory
+and time are at stake: a length or count that exceeds what was received, or a count beyond what the member is for, is
+refused before anything is allocated for it.
 
 This module knows bytes and declarations; no sockets, no Pegasus commands.
 """
@@ -25,7 +26,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Generic, TypeVar, dataclass_transform, overload
 
 from shared.pegasus import thrift_codegen
@@ -42,6 +43,7 @@ from shared.pegasus.thrift_kinds import (
     TAG_STRING,
     TAG_STRUCT,
     Append,
+    AtMost,
     Fixed,
     Items,
     Kind,
@@ -53,7 +55,7 @@ from shared.pegasus.thrift_kinds import (
     ThriftError,
 )
 
-__all__ = ["I8", "I16", "I32", "I64", "Codec", "Double", "ErrorName", "ThriftError", "codec_of", "struct"]
+__all__ = ["I8", "I16", "I32", "I64", "AtMost", "Codec", "Double", "ErrorName", "ThriftError", "codec_of", "struct"]
 
 T = TypeVar("T")
 
@@ -147,6 +149,10 @@ def _kind_of(hint: Any) -> Kind:
     for mark in getattr(hint, "__metadata__", ()):
         if isinstance(mark, Fixed | Opaque | Text):
             return mark
+        if isinstance(mark, AtMost):
+            kind = _kind_of(typing.get_args(hint)[0])
+            assert isinstance(kind, Items | Pairs)
+            return replace(kind, most=mark.count)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (list, Sequence):
         return Items(_kind_of(arguments[0]), TAG_LIST)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import struct as binary
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shared.pegasus.thrift_kinds import (
@@ -34,6 +35,7 @@ from shared.pegasus.thrift_kinds import (
     ThriftError,
     checked_count,
     has_host_port,
+    least_bytes,
     skip,
 )
 
@@ -221,22 +223,41 @@ def _decode_value(source: _Source, kind: Kind, target: str, depth: int) -> None:
             _decode_pairs(source, kind, target, depth)
 
 
+def _count_of(source: _Source, kind: Items | Pairs, start: int, least: int, depth: int) -> str:
+    """A line that reads a container's number of items, and refuses one that cannot be; the name that it has then."""
+    count = source.name("count")
+    where = f"data, pos + {start}, read_i32(data, pos + {start - 4})[0]"
+    source.line(depth, f"{count} = count_of({where}, {least}, {kind.most})")
+    return count
+
+
 def _decode_items(source: _Source, kind: Items, target: str, depth: int) -> None:
-    items, item, count = source.name("items"), source.name("item"), source.name("count")
-    source.line(depth, f"{count} = count_of(data, pos + 5, read_i32(data, pos + 1)[0])")
+    items, item = source.name("items"), source.name("item")
+    count = _count_of(source, kind, 5, least_bytes(kind.item), depth)
     _expect_tags(source, f"{count} and data[pos] != {kind.item.tag}", depth)
     source.line(depth, "pos += 5")
-    source.line(depth, f"{items} = []")
-    source.line(depth, f"for _ in range({count}):")
-    _decode_value(source, kind.item, item, depth + 1)
-    source.line(depth + 1, f"{items}.append({item})")
+    if isinstance(kind.item, Fixed):
+        _decode_fixed(source, kind.item, items, count, depth)
+    else:
+        source.line(depth, f"{items} = []")
+        source.line(depth, f"for _ in range({count}):")
+        _decode_value(source, kind.item, item, depth + 1)
+        source.line(depth + 1, f"{items}.append({item})")
     source.line(depth, f"{target} = {items}" if kind.tag == TAG_LIST else f"{target} = frozenset({items})")
+
+
+def _decode_fixed(source: _Source, item: Fixed, items: str, count: str, depth: int) -> None:
+    """Lines that read `count` values of fixed size at once."""
+    unpack = source.name("unpack", binary.unpack_from)
+    source.line(depth, f"{items} = list({unpack}(f'>{{{count}}}{item.format}', data, pos))")
+    if item.from_wire is not None:
+        source.line(depth, f"{items} = list(map({source.name('convert', item.from_wire)}, {items}))")
+    source.line(depth, f"pos += {count} * {binary.calcsize('>' + item.format)}")
 
 
 def _decode_pairs(source: _Source, kind: Pairs, target: str, depth: int) -> None:
     pairs, key, item = source.name("pairs"), source.name("key"), source.name("item")
-    count = source.name("count")
-    source.line(depth, f"{count} = count_of(data, pos + 6, read_i32(data, pos + 2)[0])")
+    count = _count_of(source, kind, 6, least_bytes(kind.key) + least_bytes(kind.value), depth)
     wrong_tags = f"data[pos] != {kind.key.tag} or data[pos + 1] != {kind.value.tag}"
     _expect_tags(source, f"{count} and ({wrong_tags})", depth)
     source.line(depth, "pos += 6")
@@ -330,8 +351,8 @@ def compat_kind(kind: Kind) -> Kind:
         case Nested():
             return kind if kind.codec.compat is kind.codec else Nested(kind.codec.compat)
         case Items():
-            return Items(compat_kind(kind.item), kind.tag)
+            return replace(kind, item=compat_kind(kind.item))
         case Pairs():
-            return Pairs(compat_kind(kind.key), compat_kind(kind.value))
+            return replace(kind, key=compat_kind(kind.key), value=compat_kind(kind.value))
         case _:
             return kind

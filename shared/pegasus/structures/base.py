@@ -95,5 +95,5 @@ def _read_host_port(data: bytes, position: int) -> tuple[HostPort, int]:
 GPID = Annotated[Gpid, Fixed(TAG_STRUCT, "q", _gpid_to_wire, _gpid_from_wire)]
 Address = Annotated[HostPort, Fixed(TAG_STRUCT, "Q", _address_to_wire, _address_from_wire)]
 """rpc_address: an IPv4 address and a port."""
-HostPortField = Annotated[HostPort, Opaque(_write_host_port, _read_host_port, is_host_port=True)]
+HostPortField = Annotated[HostPort, Opaque(_write_host_port, _read_host_port, is_host_port=True, least_bytes=7)]
 """host_port: a name or an address, and a port; unknown to clients older than 2.5."""

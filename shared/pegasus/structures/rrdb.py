@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Annotated
 
-from shared.pegasus.thrift import I32, I64, struct
+from shared.pegasus.thrift import I32, I64, AtMost, struct
+
+ASKED = AtMost(16_384)
+"""How many rows or keys one request may name: what is decided about them in one go holds up all other requests."""
+ANSWERED = AtMost(1 << 20)
+"""How many rows a response may have; how many it has is for the settings of its server to say."""
 
 
 class FilterType(IntEnum):
@@ -114,14 +120,14 @@ class KeyValue:
 @struct
 class MultiPutRequest:
     hash_key: bytes = b""
-    kvs: Sequence[KeyValue] = ()
+    kvs: Annotated[Sequence[KeyValue], ASKED] = ()
     expire_ts_seconds: I32 = 0
 
 
 @struct
 class MultiRemoveRequest:
     hash_key: bytes = b""
-    sort_keys: Sequence[bytes] = ()
+    sort_keys: Annotated[Sequence[bytes], ASKED] = ()
     max_count: I64 = 0
 
 
@@ -138,7 +144,7 @@ class MultiRemoveResponse:
 @struct
 class MultiGetRequest:
     hash_key: bytes = b""
-    sort_keys: Sequence[bytes] = ()
+    sort_keys: Annotated[Sequence[bytes], ASKED] = ()
     max_kv_count: I32 = 0
     max_kv_size: I32 = 0
     no_value: bool = False
@@ -154,7 +160,7 @@ class MultiGetRequest:
 @struct(ids=(1, 2, 3, 4, 6))
 class MultiGetResponse:
     error: I32 = 0
-    kvs: Sequence[KeyValue] = ()
+    kvs: Annotated[Sequence[KeyValue], ANSWERED] = ()
     app_id: I32 = 0
     partition_index: I32 = 0
     server: str = ""
@@ -168,7 +174,7 @@ class FullKey:
 
 @struct
 class BatchGetRequest:
-    keys: Sequence[FullKey] = ()
+    keys: Annotated[Sequence[FullKey], ASKED] = ()
 
 
 @struct
@@ -181,7 +187,7 @@ class FullData:
 @struct(ids=(1, 2, 3, 4, 6))
 class BatchGetResponse:
     error: I32 = 0
-    data: Sequence[FullData] = ()
+    data: Annotated[Sequence[FullData], ANSWERED] = ()
     app_id: I32 = 0
     partition_index: I32 = 0
     server: str = ""
@@ -243,7 +249,7 @@ class CheckAndMutateRequest:
     check_sort_key: bytes = b""
     check_type: I32 = 0
     check_operand: bytes = b""
-    mutate_list: Sequence[Mutate] = ()
+    mutate_list: Annotated[Sequence[Mutate], ASKED] = ()
     return_check_value: bool = False
 
 
@@ -285,7 +291,7 @@ class ScanRequest:
 @struct
 class ScanResponse:
     error: I32 = 0
-    kvs: Sequence[KeyValue] = ()
+    kvs: Annotated[Sequence[KeyValue], ANSWERED] = ()
     context_id: I64 = 0
     app_id: I32 = 0
     partition_index: I32 = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import struct as binary
+import sys
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from shared.pegasus.structures.rrdb import (
     FullKey,
     KeyValue,
     MultiGetRequest,
+    MultiPutRequest,
     ReadResponse,
     ScanResponse,
     UpdateRequest,
@@ -127,6 +129,60 @@ def test_members_are_read_in_any_order_and_unknown_ones_skipped():
 def test_hostile_bytes_are_refused(hostile):
     with pytest.raises(ThriftError):
         codec_of(UpdateRequest).decode(hostile)
+
+
+def unknown_list(item: int, count: int, content: bytes) -> bytes:
+    """A member that nobody here knows, in a message that has nothing else."""
+    return b"\x0f\x00\x63" + bytes([item]) + binary.pack(">i", count) + content + b"\x00"
+
+
+def test_items_of_fixed_size_that_nobody_knows_are_passed_in_one_step():
+    calls = 0
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    codec, message = codec_of(UpdateRequest), unknown_list(2, 1_000_000, bytes(1_000_000))
+    sys.setprofile(count)
+    try:
+        codec.decode(message)
+    finally:
+        sys.setprofile(None)
+    assert calls < 20
+
+
+@pytest.mark.parametrize(("item", "content"), [(0x0C, b"\x00"), (0x0B, bytes(4)), (0x0F, b"\x02" + bytes(4))])
+def test_a_container_that_nobody_knows_has_a_limited_number_of_items(item, content):
+    codec = codec_of(UpdateRequest)
+    assert codec.decode(unknown_list(item, 1000, content * 1000)) == UpdateRequest()
+    with pytest.raises(ThriftError, match="announces 70000 items"):
+        codec.decode(unknown_list(item, 70_000, content * 70_000))
+
+
+def test_structs_in_a_list_must_say_something():
+    with pytest.raises(ThriftError, match="announces 1000 items in 1001 bytes"):
+        codec_of(MultiPutRequest).decode(b"\x0f\x00\x02\x0c" + binary.pack(">i", 1000) + bytes(1001))
+
+
+def test_a_table_has_no_more_partitions_to_ask_for_than_a_table_can_have():
+    codec = codec_of(QueryCfgRequest)
+    assert len(codec.decode(codec.encode(QueryCfgRequest("t", range(65_536)))).partition_indices) == 65_536
+    with pytest.raises(ThriftError, match="65537 items, at most 65536 are taken"):
+        codec.decode(codec.encode(QueryCfgRequest("t", range(65_537))))
+
+
+def test_a_request_names_a_limited_number_of_rows():
+    codec = codec_of(MultiPutRequest)
+    rows = [KeyValue(b"k", b"v")] * 16_385
+    assert len(codec.decode(codec.encode(MultiPutRequest(b"h", rows[1:]))).kvs) == 16_384
+    with pytest.raises(ThriftError, match="at most 16384"):
+        codec.decode(codec.encode(MultiPutRequest(b"h", rows)))
+
+
+def test_a_response_may_have_more_rows_than_a_request_may_name():
+    codec = codec_of(ScanResponse)
+    assert len(codec.decode(codec.encode(ScanResponse(kvs=[KeyValue(b"k", b"v")] * 70_000))).kvs) == 70_000
 
 
 def test_a_list_of_another_type_is_refused():
