@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from metaserver.metadata import APP_TYPE, Metadata, Partition, Table
 from metaserver.nodes import Nodes
 from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration
+from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration, QueryCfgResponse
 from shared.pegasus.structures.meta_admin import ConfigType, UpdateConfigurationRequest
 
 
@@ -44,6 +46,16 @@ def configuration(nodes: Nodes, table: Table, gpid: Gpid, partition: Partition) 
         hp_primary=partition.primary,
         hp_secondaries=partition.secondaries,
         hp_last_drops=partition.last_drops,
+    )
+
+
+def routing(nodes: Nodes, table: Table, listed: Iterable[tuple[Gpid, Partition]]) -> QueryCfgResponse:
+    """Who holds partitions of a table."""
+    return QueryCfgResponse(
+        app_id=table.app_id,
+        partition_count=table.partition_count,
+        is_stateful=True,
+        partitions=[configuration(nodes, table, gpid, partition) for gpid, partition in listed],
     )
 
 

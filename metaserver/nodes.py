@@ -43,6 +43,10 @@ class Nodes:
     known: dict[HostPort, Node] = field(default_factory=dict)
     disconnections: int = 0
 
+    def copy(self) -> Nodes:
+        """Another one that names the same servers, for a thread in which this one may not be looked at."""
+        return Nodes(dict(self.known), self.disconnections)
+
     def expect(self, nodes: Iterable[HostPort], now: float) -> None:
         """After a start: servers that hold partitions count as alive until their silence says otherwise."""
         for node in nodes:

@@ -327,6 +327,7 @@ def _name_matches(name: str, pattern: str, match_type: int) -> bool:
 
 
 def partitions_of(table: Table, indices: Sequence[int]) -> list[tuple[Gpid, Partition]]:
-    """Partitions by index, all of them if none is named; indices that do not exist are left out (§12.2)."""
-    named = list(table)
-    return [named[index] for index in indices if 0 <= index < len(named)] if indices else named
+    """Partitions by index, each once, all of them if none is named; indices that do not exist are left out (§12.2)."""
+    every = range(table.partition_count)
+    named = dict.fromkeys(index for index in indices if index in every) if indices else every
+    return [(Gpid(table.app_id, index), table.partitions[index]) for index in named]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import ssl
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -40,6 +39,7 @@ from shared.pegasus import metric_keeper
 from shared.pegasus.common_routes import CommonRoutes
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flags import Flags
+from shared.pegasus.framing import MAX_BODY_BYTES
 from shared.pegasus.introspection import Introspection
 from shared.pegasus.metric_query import Identity
 from shared.pegasus.metrics import Registry
@@ -51,8 +51,6 @@ from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.base import HostPort
 
 WORKER_THREADS = 4
-SWITCH_INTERVAL_S = 0.001
-"""A worker that comes back from the disk waits at most this long for the event loop."""
 
 
 def http_routes(common: CommonRoutes, process: Introspection, replica: ReplicaRoutes) -> list[Route]:
@@ -132,7 +130,6 @@ class ReplicaServer:
         self._server: PegasusServer
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         started_s = time.time()
         address = self.settings.advertise or HostPort(*sockets[0].getsockname()[:2])
         self._open_parts(address)
@@ -148,7 +145,7 @@ class ReplicaServer:
         self.resources.push_async_callback(self.compactor.close)
 
         self.link = MetaLink(self.node, self.settings.metas, int(started_s * 1000), self.compactor.consider)
-        data = RrdbHandlers(self.node.partitions)
+        data = RrdbHandlers(self.node.partitions, self.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES)
         files = FileHandlers(self.node, loader, backups)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started_s))
         admin = AdminHandlers(self.node, self.link, started)

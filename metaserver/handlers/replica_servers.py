@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metaserver import configurations, messages
-from metaserver.handlers.rpc import unavailable
+from metaserver.handlers.rpc import MANY, unavailable
 from metaserver.metadata import Refused
 from metaserver.service import MetaService
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.framing import Request
-from shared.pegasus.rpc import Rpc, rpc
+from shared.pegasus.rpc import Offloaded, Rpc, rpc
 from shared.pegasus.structures.failure_detector import BeaconAck, BeaconMessage
 from shared.pegasus.structures.meta_admin import (
     ConfigSyncRequest,
@@ -23,6 +23,9 @@ from shared.pegasus.structures.meta_admin import (
 from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
 
 __all__ = ["ReplicaServerRpcs"]
+
+MAX_REPORT_BYTES = 16 * 1024 * 1024
+"""The longest report of what a server holds: some 100,000 replicas."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,29 @@ class ReplicaServerRpcs:
 
     def config_sync(self) -> Rpc[ConfigSyncRequest, ConfigSyncResponse]:
         """What a server holds; answered with what it shall serve and what it may delete."""
-        return rpc(ConfigSyncRequest, ConfigSyncResponse, self._config_sync)
+        return rpc(ConfigSyncRequest, ConfigSyncResponse, self._config_sync, max_bytes=MAX_REPORT_BYTES)
 
-    def _config_sync(self, request: ConfigSyncRequest, _request: Request) -> ConfigSyncResponse:
+    def _config_sync(self, request: ConfigSyncRequest, _request: Request) -> ConfigSyncResponse | Offloaded:
         service = self.service
         refusal = unavailable(service)
         if refusal is not None:
             return ConfigSyncResponse(err=refusal)
-        node = request.hp_node or request.node
+        node, stored = request.hp_node or request.node, request.stored_replicas or ()
         if request.stored_replicas is not None:
-            service.report(node, request.stored_replicas)
-        listed = configurations.assigned(service.metadata, node)
-        partitions = [
-            messages.proposal(service.metadata, service.nodes, gpid, ConfigType.INVALID, node) for gpid in listed
-        ]
-        stored, now = request.stored_replicas or (), service.wall_clock()
+            service.report(node, stored)
+        metadata, nodes, now = service.metadata, service.nodes, service.wall_clock()
         is_steady = service.current_level() >= MetaFunctionLevel.STEADY
-        garbage = configurations.garbage(service.metadata, node, stored, now) if is_steady else []
-        return ConfigSyncResponse(partitions=partitions, gc_replicas=garbage)
+
+        def answer() -> ConfigSyncResponse:
+            listed = configurations.assigned(metadata, node)
+            partitions = [messages.proposal(metadata, nodes, gpid, ConfigType.INVALID, node) for gpid in listed]
+            garbage = configurations.garbage(metadata, node, stored, now) if is_steady else []
+            return ConfigSyncResponse(partitions=partitions, gc_replicas=garbage)
+
+        if len(stored) + sum(table.partition_count for table in metadata.served()) <= MANY:
+            return answer()
+        metadata, nodes = metadata.copy(), nodes.copy()
+        return Offloaded(answer)
 
     def update_configuration(self) -> Rpc[UpdateConfigurationRequest, UpdateConfigurationResponse]:
         """A change of a partition's members; answered, once durable, with the configuration in force (§13.2)."""

@@ -15,7 +15,7 @@ from metaserver.service import MetaService
 from shared.pegasus.common_routes import PEGASUS_VERSION
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.framing import Request
-from shared.pegasus.rpc import Rpc, rpc
+from shared.pegasus.rpc import Offloaded, Rpc, rpc
 from shared.pegasus.structures.base import Gpid
 from shared.pegasus.structures.command import Command
 from shared.pegasus.structures.layer2 import AppStatus, PartitionConfiguration, QueryCfgRequest, QueryCfgResponse
@@ -64,7 +64,10 @@ from shared.pegasus.structures.meta_admin import (
 )
 from shared.pegasus.structures.metadata import ManualCompactionStatus
 
-__all__ = ["MetaRpcs", "unavailable"]
+__all__ = ["MANY", "MetaRpcs", "unavailable"]
+
+MANY = 256
+"""An answer about more partitions or tables is made in a worker thread."""
 
 _MAKES_SECONDARY = (ConfigType.ADD_SECONDARY, ConfigType.ADD_SECONDARY_FOR_LB, ConfigType.UPGRADE_TO_SECONDARY)
 LONGEST_HOLD_S = 100 * 365 * 86400
@@ -92,15 +95,24 @@ class MetaRpcs:
         """An RPC that only the leader answers, and that says in its response how it went (§12.1)."""
         words = {field.name for field in fields(response)} & {"hint_message", "hint_msg"}
 
-        async def answer(value: Any, _request: Request) -> Any:
+        def declined(refused: Refused) -> Any:
+            return response(err=refused.code, **dict.fromkeys(words, refused.hint))
+
+        async def later(answered: Awaitable[Any]) -> Any:
+            try:
+                return await answered
+            except Refused as refused:
+                return declined(refused)
+
+        def answer(value: Any, _request: Request) -> Any:
             refusal = unavailable(self.service)
             if refusal is not None:
                 return response(err=refusal)
             try:
                 answered = function(value)
-                return await answered if inspect.isawaitable(answered) else answered
             except Refused as refused:
-                return response(err=refused.code, **dict.fromkeys(words, refused.hint))
+                return declined(refused)
+            return later(answered) if inspect.isawaitable(answered) else answered
 
         return rpc(request, response, answer, compat=self.is_compat)
 
@@ -110,7 +122,7 @@ class MetaRpcs:
         """Who holds the partitions of a table; on another than the leader, who leads."""
         return rpc(QueryCfgRequest, QueryCfgResponse, self._query_config, compat=self.is_compat)
 
-    def _query_config(self, query: QueryCfgRequest, _request: Request) -> QueryCfgResponse:
+    def _query_config(self, query: QueryCfgRequest, _request: Request) -> QueryCfgResponse | Offloaded:
         refusal = unavailable(self.service)
         if refusal == ErrorCode.ERR_FORWARD_TO_OTHERS:
             leader = self.service.leadership.leader
@@ -124,14 +136,11 @@ class MetaRpcs:
             return QueryCfgResponse(err=ErrorCode.ERR_BUSY_CREATING)
         if table.status == AppStatus.DROPPING:
             return QueryCfgResponse(err=ErrorCode.ERR_BUSY_DROPPING)
-        listed = tables.partitions_of(table, query.partition_indices)
-        nodes = self.service.nodes
-        return QueryCfgResponse(
-            app_id=table.app_id,
-            partition_count=table.partition_count,
-            is_stateful=True,
-            partitions=[messages.configuration(nodes, table, gpid, partition) for gpid, partition in listed],
-        )
+        indices, nodes = query.partition_indices, self.service.nodes
+        if (len(indices) or table.partition_count) <= MANY:
+            return messages.routing(nodes, table, tables.partitions_of(table, indices))
+        nodes = nodes.copy()
+        return Offloaded(lambda: messages.routing(nodes, table, tables.partitions_of(table, indices)))
 
     # tables (§12.3)
 
@@ -174,9 +183,12 @@ class MetaRpcs:
         await self._change(lambda metadata: tables.rename(metadata, request.old_app_name, request.new_app_name))
         return RenameAppResponse()
 
-    def list_apps(self, request: ListAppsRequest) -> ListAppsResponse:
-        listed = tables.matching(self.service.metadata, request.status, request.app_name_pattern, request.match_type)
-        return ListAppsResponse(infos=[messages.app_info(self.service.metadata, table) for table in listed])
+    def list_apps(self, request: ListAppsRequest) -> ListAppsResponse | Offloaded:
+        metadata = self.service.metadata
+        if len(metadata.tables) > MANY:
+            metadata = metadata.copy()
+            return Offloaded(lambda: _listed(metadata, request))
+        return _listed(metadata, request)
 
     def get_max_replica_count(self, request: GetMaxReplicaCountRequest) -> GetMaxReplicaCountResponse:
         table = tables.in_service(self.service.metadata, request.app_name)
@@ -354,6 +366,11 @@ class MetaRpcs:
                 node = self.service.nodes.known.get(member)
                 stored = None if node is None else (node.stored or {}).get(gpid)
                 yield (stored.manual_compact_status or 0) if stored is not None else 0
+
+
+def _listed(metadata: Metadata, request: ListAppsRequest) -> ListAppsResponse:
+    listed = tables.matching(metadata, request.status, request.app_name_pattern, request.match_type)
+    return ListAppsResponse(infos=[messages.app_info(metadata, table) for table in listed])
 
 
 def shown_balance(service: MetaService) -> str:

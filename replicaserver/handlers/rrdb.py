@@ -29,10 +29,12 @@ class RrdbHandlers:
 
     Args:
         partitions: The open replicas; looked up at every request.
+        max_write_bytes: The longest write.
     """
 
-    def __init__(self, partitions: Mapping[tuple[int, int], Partition]) -> None:
+    def __init__(self, partitions: Mapping[tuple[int, int], Partition], max_write_bytes: int) -> None:
         self._partitions = partitions
+        self._max_write_bytes = max_write_bytes
 
     def rpcs(self) -> dict[str, Rpc[Any, Any]]:
         """Every data-plane code, in the order of §11."""
@@ -77,13 +79,21 @@ class RrdbHandlers:
         def update(value: Any, request: Request) -> Any:
             return self._partition(request).write(operation, value, request, name, shares_decree=True)
 
-        return Rpc(codec_of(question).decode_field, wire.update_response, update)
+        return self._admitted(codec_of(question).decode_field, wire.update_response, update)
+
+    def _admitted(self, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes], write: Any) -> Rpc[Any, Any]:
+        """A write whose size is looked at first, with the limit of the setting ``max_allowed_write_size``."""
+
+        def admit(request: Request) -> None:
+            self._partition(request).admission.check_write_size(request)
+
+        return Rpc(decode, encode, write, self._max_write_bytes, admit)
 
     def _write(self, question: Any, answer: Any, operation: Operation, name: str) -> Rpc[Any, Any]:
         def write(value: Any, request: Request) -> Any:
             return self._partition(request).write(operation, value, request, name, shares_decree=False)
 
-        return rpc(question, answer, write)
+        return self._admitted(codec_of(question).decode_field, codec_of(answer).encode_field, write)
 
     # -- reads --------------------------------------------------------------------------------------
 

@@ -165,12 +165,20 @@ class Admission:
                 raise RpcError(ErrorCode.ERR_BUSY, "too many writes")
         return None
 
+    def check_write_size(self, request: Request) -> None:
+        """Refuse a write that is too large, before anybody looks into it.
+
+        Raises:
+            RpcError: ERR_INVALID_DATA.
+        """
+        limit = self._flags.integer("max_allowed_write_size")
+        if limit and request.size > limit:
+            self._metrics.counter("write_size_exceed_threshold_requests").value += 1
+            raise RpcError(ErrorCode.ERR_INVALID_DATA, f"a write of {request.size} bytes, at most {limit} are taken")
+
     def _check_write(self, request: Request) -> None:
         flags = self._flags
-        limit = flags.integer("max_allowed_write_size")
-        if limit and len(request.arguments) > limit:
-            self._metrics.counter("write_size_exceed_threshold_requests").value += 1
-            raise RpcError(ErrorCode.ERR_INVALID_DATA, f"a write of more than {limit} bytes")
+        self.check_write_size(request)
         self._check_owner(request)
         if not self._core.is_primary:
             raise RpcError(ErrorCode.ERR_INVALID_STATE, "not the primary")

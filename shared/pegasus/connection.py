@@ -27,6 +27,8 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 CONNECT_TIMEOUT_S = 5.0
+LARGE_BYTES = 256 * 1024
+"""An answer with more bytes is decoded in a worker thread, so that the event loop serves on meanwhile."""
 DEAD_HOST_S = 5
 """How long a host may fail to confirm that it received anything, until its connection is held for broken."""
 
@@ -116,6 +118,8 @@ class RpcConnection(asyncio.Protocol):
         if answered.error != ErrorCode.ERR_OK:
             raise RpcError(answered.error, f"{call.code} was refused")
         try:
+            if len(answered.result) > LARGE_BYTES:
+                return await asyncio.to_thread(call.response.decode_field, answered.result)
             return call.response.decode_field(answered.result)
         except ThriftError as error:
             raise RpcError(ErrorCode.ERR_INVALID_DATA, f"unreadable answer to {call.code}: {error}") from error

@@ -1,14 +1,16 @@
 """Requests and replies as they stand on a connection (specification §10.1 to §10.4).
 
 Sans-I/O: a `RequestReader` or `ReplyReader` is fed with whatever bytes arrived, in any segmentation, and
-hands out whole requests or replies. It holds at most one incomplete frame, no longer than its limit.
+hands out whole requests or replies. It holds at most one incomplete frame, no longer than the limit of its RPC code;
+the content of a longer one is dropped as it arrives.
 """
 
 from __future__ import annotations
 
 import functools
 import struct as binary
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from shared.pegasus.structures.layer2 import RequestMeta
 from shared.pegasus.thrift import Codec, ThriftError, codec_of
@@ -30,11 +32,16 @@ __all__ = [
 
 MAGIC = b"THFT"
 MAX_BODY_BYTES = 64 * 1024 * 1024
+"""The longest frame; whoever announces more does not speak this protocol."""
+SMALL_BODY_BYTES = 64 * 1024
+"""Requests up to this size are taken whatever their code is."""
 
 _CALL = b"\x80\x01\x00\x01"
 _REPLY = b"\x80\x01\x00\x02"
 _MAX_META_BYTES = 4096
 _MAX_NAME_BYTES = 256
+_MOST_HEAD_BYTES = 12 + _MAX_NAME_BYTES
+"""Within so many bytes of its beginning a body says its code and its sequence number."""
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 _read_i32 = binary.Struct(">i").unpack_from
@@ -71,6 +78,7 @@ class Request:
         is_backup_request: A read that a secondary may serve (header version 1 only).
         arguments: The thrift struct whose first member is the request value; `Codec.decode_field` reads it.
         peer: Where it came from, `ip:port`; set by the server.
+        dropped_bytes: The size of a request that is longer than its code allows, whose arguments were not kept.
     """
 
     code: str
@@ -82,6 +90,12 @@ class Request:
     is_backup_request: bool
     arguments: bytes
     peer: str = ""
+    dropped_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many bytes its arguments have, or had."""
+        return self.dropped_bytes or len(self.arguments)
 
 
 @dataclass(slots=True)
@@ -132,26 +146,34 @@ class _Gatherer:
 # -- requests -------------------------------------------------------------------------------------
 
 
+def _no_limit(_code: str) -> int:
+    return MAX_BODY_BYTES
+
+
 class RequestReader:
     """Cuts what a client sends into requests.
 
     Args:
-        max_body_bytes: Longest body that is accepted.
+        limit_of: The longest request of a code, in bytes. A longer one is handed out when it is announced, without its
+            arguments.
 
     Attributes:
         error: Why nothing more can be read: what arrived is no request of this protocol, or is too long.
             The only answer is to close the connection.
+        taken: How many requests were handed out.
     """
 
-    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self._max_body = max_body_bytes
+    def __init__(self, limit_of: Callable[[str], int] = _no_limit) -> None:
+        self._limit_of = limit_of
         self._gathered = _Gatherer()
+        self._dropping = 0
         self.error: str | None = None
+        self.taken = 0
 
     @property
     def is_busy(self) -> bool:
         """Whether what arrives next does not begin a request."""
-        return self._gathered.held > 0 or self.error is not None
+        return self._gathered.held > 0 or self._dropping > 0 or self.error is not None
 
     @property
     def buffered_bytes(self) -> int:
@@ -161,11 +183,16 @@ class RequestReader:
     def feed(self, data: bytes) -> list[Request]:
         """The requests that `data` completes, in order; none any more after an `error`."""
         requests: list[Request] = []
-        if self.error is None:
+        if self._dropping:
+            dropped = min(self._dropping, len(data))
+            self._dropping -= dropped
+            data = data[dropped:]
+        if self.error is None and data:
             try:
                 self._cut(self._gathered.add(data), requests)
             except FramingError as error:
                 self.error = str(error)
+        self.taken += len(requests)
         return requests
 
     def _cut(self, data: bytes, requests: list[Request]) -> None:
@@ -184,6 +211,16 @@ class RequestReader:
                 body, stop = self._version_1(data, position)
             else:
                 raise FramingError(f"there is no request header version {version}")
+            if stop - body > SMALL_BODY_BYTES:
+                if size < body + _MOST_HEAD_BYTES:
+                    wanted = body + _MOST_HEAD_BYTES - position
+                    break
+                request = _read_request(data, position, body, body + _MOST_HEAD_BYTES, version)
+                if stop - body > self._limit_of(request.code):
+                    requests.append(replace(request, arguments=b"", dropped_bytes=stop - body))
+                    self._dropping = max(0, stop - size)
+                    position = min(stop, size)
+                    continue
             if stop > size:
                 wanted = stop - position
                 break
@@ -201,7 +238,7 @@ class RequestReader:
         name_end: int = start + _PLAIN_BYTES + name_length
         if stop > size or call != _CALL or not 0 <= name_length <= _MAX_NAME_BYTES or name_end + 4 > stop:
             return 0
-        if body_length > self._max_body:
+        if body_length > SMALL_BODY_BYTES:
             return 0
         requests.append(
             Request(
@@ -235,9 +272,10 @@ class RequestReader:
         body = start + _HEADER_V1 + meta_length
         return body, body + self._checked(body_length)
 
-    def _checked(self, body_length: int) -> int:
-        if body_length > self._max_body:
-            raise FramingError(f"a request of {body_length} bytes is longer than {self._max_body}")
+    @staticmethod
+    def _checked(body_length: int) -> int:
+        if body_length > MAX_BODY_BYTES:
+            raise FramingError(f"a request of {body_length} bytes is longer than {MAX_BODY_BYTES}")
         return body_length
 
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAX_HEAD_BYTES = 256 * 1024
-MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 
 REASONS = {
     200: "OK",
@@ -123,6 +123,7 @@ class HttpReader:
             to close the connection (§2.1).
         wants_continue: The client waits for `100 Continue` before it sends its body; whoever answers
             that sets it to False.
+        taken: How many requests were handed out.
     """
 
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
@@ -133,6 +134,12 @@ class HttpReader:
         self._chunks: bytearray | None = None
         self.wants_continue = False
         self.error: str | None = None
+        self.taken = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request has arrived in part."""
+        return self._head is not None or bool(self._buffer)
 
     @property
     def buffered_bytes(self) -> int:
@@ -149,6 +156,7 @@ class HttpReader:
                     requests.append(request)
             except HttpError as error:
                 self.error = str(error)
+        self.taken += len(requests)
         return requests
 
     def _next(self) -> HttpRequest | None:

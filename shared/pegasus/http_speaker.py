@@ -10,9 +10,10 @@ from collections import deque
 import structlog
 
 from shared.errors import Problem
+from shared.pegasus.deadlines import HTTP_IDLE_S
 from shared.pegasus.http import HttpReader, HttpRequest, Response
 from shared.pegasus.routes import Router
-from shared.pegasus.speaker import Carrier
+from shared.pegasus.speaker import Carrier, Load, Partial
 from shared.tasks import start_task
 
 __all__ = ["HttpSpeaker"]
@@ -25,15 +26,21 @@ MAX_WAITING_HTTP = 256
 class HttpSpeaker:
     """Answers HTTP requests one after the other, in the order in which they came (§2.1)."""
 
-    def __init__(self, connection: Carrier, router: Router) -> None:
+    idle_s = HTTP_IDLE_S
+
+    def __init__(self, connection: Carrier, router: Router, load: Load) -> None:
         self._connection = connection
         self._router = router
+        self._partial = Partial(load)
         self._reader = HttpReader()
         self._waiting: deque[HttpRequest] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def receive(self, data: bytes) -> None:
         self._waiting.extend(self._reader.feed(data))
+        if self._partial.is_too_much(self._reader.buffered_bytes):
+            log.warning("connection closed", peer=self._connection.peer, reason="too many large requests at a time")
+            self._connection.close()
         if self._reader.wants_continue and not self._waiting and self._task is None:
             self._reader.wants_continue = False
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -54,6 +61,13 @@ class HttpSpeaker:
     def close(self) -> None:
         """The client is gone: the answer under way is finished, the rest is dropped."""
         self._waiting.clear()
+        self._partial.is_too_much(0)
+
+    def is_partial(self) -> bool:
+        return self._reader.is_busy
+
+    def requests(self) -> int:
+        return self._reader.taken
 
     async def _answer_waiting(self) -> None:
         while self._waiting and self._connection.can_write:

@@ -10,7 +10,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar, final
 from shared.pegasus.framing import Request
 from shared.pegasus.thrift import Codec, codec_of
 
-__all__ = ["NO_REPLY", "Asker", "NoReply", "Pending", "Rpc", "Shortcut", "rpc"]
+__all__ = ["NO_REPLY", "Asker", "NoReply", "Offloaded", "Pending", "Rpc", "Shortcut", "rpc"]
+
+MAX_REQUEST_BYTES = 1024 * 1024
+"""The longest request of a code that says nothing else."""
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -64,6 +67,19 @@ class Pending:
         return self.future().__await__()
 
 
+@dataclass(frozen=True, slots=True)
+class Offloaded:
+    """An answer that is large: a worker thread makes it and encodes it, and the event loop serves on meanwhile.
+
+    Nothing else that its connection has asked for is answered until then, so that a connection holds one at a time.
+
+    Attributes:
+        work: Makes the result from values that do not change.
+    """
+
+    work: Callable[[], Any]
+
+
 class Asker(Protocol):
     """Who has sent a request that a shortcut took; to be answered or refused once, now or later."""
 
@@ -82,6 +98,10 @@ shortcut is for. Then, and when the shortcut raises, the table answers, so nothi
 """
 
 
+def _admit(_request: Request) -> None:
+    """Every size that `max_bytes` allows is admitted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rpc(Generic[Q, R]):
     """One RPC code.
@@ -90,21 +110,27 @@ class Rpc(Generic[Q, R]):
         decode: Reads the request value from `Request.arguments`.
         encode: Writes the result struct; None for a one-way code, which is never answered.
         function: Answers: receives the request value and the request; returns the result, an awaitable of
-            it, or `NO_REPLY`. A plain result costs least, then a `Pending`, then a future, then a coroutine.
-            Raises `RpcError` for an answer without result.
+            it, an `Offloaded`, or `NO_REPLY`. A plain result costs least, then a `Pending`, then a future, then a
+            coroutine. Raises `RpcError` for an answer without result.
+        max_bytes: The longest request.
+        admit: Looks at a large request before it is decoded; raises `RpcError` when its size is not allowed. One longer
+            than `max_bytes` has no arguments any more.
     """
 
     decode: Callable[[bytes], Q]
     encode: Callable[[R], bytes] | None
-    function: Callable[[Q, Request], R | NoReply | Awaitable[R | NoReply]]
+    function: Callable[[Q, Request], R | NoReply | Offloaded | Awaitable[R | NoReply]]
+    max_bytes: int = MAX_REQUEST_BYTES
+    admit: Callable[[Request], None] = _admit
 
 
 def rpc(
     request: type[Q] | Any,
     response: type[R] | Any | None,
-    function: Callable[[Q, Request], R | NoReply | Awaitable[R | NoReply]],
+    function: Callable[[Q, Request], R | NoReply | Offloaded | Awaitable[R | NoReply]],
     *,
     compat: bool = False,
+    max_bytes: int = MAX_REQUEST_BYTES,
 ) -> Rpc[Q, R]:
     """An RPC by the types of its request and response.
 
@@ -112,10 +138,11 @@ def rpc(
         request: A struct, or a bare type such as `bytes`.
         response: The same; None for a one-way code.
         compat: Leave host_port members out of the answer (§10.5).
+        max_bytes: The longest request.
     """
     encode: Callable[[R], bytes] | None = None
     if response is not None:
         codec: Codec[R] = codec_of(response)
         encode = (codec.compat if compat else codec).encode_field
     question: Codec[Q] = codec_of(request)
-    return Rpc(question.decode_field, encode, function)
+    return Rpc(question.decode_field, encode, function, max_bytes)

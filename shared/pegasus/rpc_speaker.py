@@ -1,7 +1,7 @@
 """RPC on a connection: requests are answered as soon as their answers are there, in any order (specification §10.1).
 
 A client that sends faster than it reads its answers, or faster than they can be made, is not read from until it
-catches up.
+catches up. A request that takes long to decode, and an answer that takes long to make, are made in a worker thread.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from shared.pegasus.deadlines import RPC_IDLE_S
 from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.framing import Request, RequestReader, encode_error, encode_reply
-from shared.pegasus.rpc import NO_REPLY, Pending, Rpc, Shortcut
-from shared.pegasus.speaker import Carrier
+from shared.pegasus.framing import SMALL_BODY_BYTES, Request, RequestReader, encode_error, encode_reply
+from shared.pegasus.rpc import NO_REPLY, Offloaded, Pending, Rpc, Shortcut
+from shared.pegasus.speaker import Carrier, Load, Partial
 from shared.pegasus.thrift import ThriftError
 from shared.tasks import start_task
 
@@ -30,6 +32,10 @@ log = structlog.get_logger("shared.pegasus.rpc_speaker")
 
 MAX_IN_FLIGHT = 4096
 FLUSH_BYTES = 256 * 1024
+LARGE_BYTES = 16 * 1024
+"""A request with more bytes of arguments is decoded in a worker thread: it may have thousands of items."""
+MAX_WAITING_BYTES = 256 * 1024 * 1024
+"""How much of the requests of all clients together may wait for an answer."""
 
 Observer = Callable[[str, int, int, int], None]
 """Told about every answered RPC: code, request bytes, reply bytes, nanoseconds from arrival to answer."""
@@ -44,12 +50,21 @@ class RpcService:
         observe: Told about every answered RPC, for metrics.
         failed: Told the code of every RPC that is answered with an error, and the error.
         shortcut: Is offered every request before the table is.
+        workers: Decode large requests, and make large answers.
+        load: What all connections hold.
     """
 
     rpcs: Mapping[str, Rpc[Any, Any]]
     observe: Observer | None
     failed: Callable[[str, str], None]
     shortcut: Shortcut | None
+    workers: Executor
+    load: Load = field(default_factory=Load)
+
+    def limit_of(self, code: str) -> int:
+        """The longest request of a code, in bytes."""
+        found = self.rpcs.get(code)
+        return SMALL_BODY_BYTES if found is None else found.max_bytes
 
 
 class RpcSpeaker:
@@ -63,7 +78,10 @@ class RpcSpeaker:
 
     def __init__(self, connection: Carrier, service: RpcService, flush_soon: Callable[[RpcSpeaker], None]) -> None:
         self._connection = connection
-        self._reader = RequestReader()
+        self._load = service.load
+        self._workers = service.workers
+        self._partial = Partial(service.load)
+        self._reader = RequestReader(service.limit_of)
         self._rpcs = service.rpcs
         self._observe = service.observe
         self._failed = service.failed
@@ -72,16 +90,20 @@ class RpcSpeaker:
         self._waiting: deque[Request] = deque()
         self._tasks: set[asyncio.Future[Any]] = set()
         self._pending = 0
+        self._is_occupied = False
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._flushes = False
 
     def receive(self, data: bytes) -> None:
-        if self._shortcut is not None and not (self._waiting or self._reader.is_busy):
+        if self._shortcut is not None and not (self._waiting or self._is_occupied or self._reader.is_busy):
             data = self._take(self._shortcut, data)
             if not data:
                 return
         self._waiting.extend(self._reader.feed(data))
+        if self._partial.is_too_much(self._reader.buffered_bytes):
+            log.warning("connection closed", peer=self._connection.peer, reason="too many large requests at a time")
+            self._connection.close()
         self.proceed()
 
     def _take(self, shortcut: Shortcut, data: bytes) -> bytes:
@@ -121,7 +143,7 @@ class RpcSpeaker:
     def proceed(self) -> None:
         waiting, connection = self._waiting, self._connection
         self._flushes = True
-        while waiting and connection.can_write and len(self._tasks) + self._pending < MAX_IN_FLIGHT:
+        while waiting and self._takes_more():
             self._answer(waiting.popleft())
             if self._unsent_bytes >= FLUSH_BYTES:
                 self._flush()
@@ -131,6 +153,10 @@ class RpcSpeaker:
         if self.is_idle():
             self._settle()
 
+    def _takes_more(self) -> bool:
+        is_full = len(self._tasks) + self._pending >= MAX_IN_FLIGHT
+        return self._connection.can_write and not (self._is_occupied or is_full)
+
     def _settle(self) -> None:
         if self._reader.error is not None:
             log.debug("connection closed", peer=self._connection.peer, reason=self._reader.error)
@@ -139,11 +165,20 @@ class RpcSpeaker:
             self._connection.settled()
 
     def is_idle(self) -> bool:
-        return not (self._waiting or self._tasks or self._pending)
+        return not (self._waiting or self._tasks or self._pending or self._is_occupied)
 
     def close(self) -> None:
         """The client is gone: what it asked for is still done, its answers go nowhere."""
         self._waiting.clear()
+        self._partial.is_too_much(0)
+
+    idle_s = RPC_IDLE_S
+
+    def is_partial(self) -> bool:
+        return self._reader.is_busy
+
+    def requests(self) -> int:
+        return self._reader.taken
 
     def _flush(self) -> None:
         unsent = self._unsent
@@ -160,22 +195,78 @@ class RpcSpeaker:
             return
         request.peer = self._connection.peer
         try:
-            answer = rpc.function(rpc.decode(request.arguments), request)
-            if isinstance(answer, Pending):
-                self._pending += 1
-                answer.listener = functools.partial(self._answered, request, rpc, started)
-            elif isinstance(answer, asyncio.Future):
-                self._await(answer, request, rpc, started)
-            elif inspect.isawaitable(answer):
-                self._await(start_task(answer, name="rpc"), request, rpc, started)
+            if self._load.waiting_bytes > MAX_WAITING_BYTES:
+                raise RpcError(ErrorCode.ERR_BUSY, f"requests of {MAX_WAITING_BYTES} bytes are waiting for answers")
+            if request.size > LARGE_BYTES:
+                self._answer_large(request, rpc, started)
             else:
-                self._finish(request, rpc, answer, started)
+                self._take_answer(rpc.function(rpc.decode(request.arguments), request), request, rpc, started)
         except Exception as error:  # noqa: BLE001 - the error boundary: a bug in one answer must not end the daemon
             self._fail(request, error, started)
+
+    def _answer_large(self, request: Request, rpc: Rpc[Any, Any], started: int) -> None:
+        """Decide by its size whether a request is taken, and decode it in a worker thread."""
+        rpc.admit(request)
+        if request.dropped_bytes:
+            reason = f"a request of {request.dropped_bytes} bytes, at most {rpc.max_bytes} are taken"
+            raise RpcError(ErrorCode.ERR_INVALID_DATA, reason)
+
+        def carry_out(value: Any) -> None:
+            self._take_answer(rpc.function(value, request), request, rpc, started)
+
+        self._offload(functools.partial(rpc.decode, request.arguments), carry_out, request, started)
+
+    def _take_answer(self, answer: Any, request: Request, rpc: Rpc[Any, Any], started: int) -> None:
+        """Send an answer, now or when it is there."""
+        if isinstance(answer, Pending):
+            self._hold(request)
+            self._pending += 1
+            answer.listener = functools.partial(self._answered, request, rpc, started)
+        elif isinstance(answer, Offloaded):
+            assert rpc.encode is not None
+            encode, work = rpc.encode, answer.work
+
+            def send(result: bytes) -> None:
+                self._send(request, encode_reply(request.code, request.seqid, result), started)
+
+            self._offload(lambda: encode(work()), send, request, started)
+        elif isinstance(answer, asyncio.Future):
+            self._await(answer, request, rpc, started)
+        elif inspect.isawaitable(answer):
+            self._await(start_task(answer, name="rpc"), request, rpc, started)
+        else:
+            self._finish(request, rpc, answer, started)
+
+    def _offload(self, work: Callable[[], Any], then: Callable[[Any], None], request: Request, started: int) -> None:
+        """Do something in a worker thread and go on with what it returns; nothing else is answered meanwhile."""
+        working = asyncio.get_running_loop().run_in_executor(self._workers, work)
+        self._hold(request)
+        self._is_occupied = True
+
+        def done(working: asyncio.Future[Any]) -> None:
+            self._release(request)
+            self._is_occupied = False
+            try:
+                then(working.result())
+            except asyncio.CancelledError:
+                self._fail(request, RpcError(ErrorCode.ERR_SERVICE_NOT_ACTIVE), started)
+            except Exception as error:  # noqa: BLE001 - the error boundary, as above
+                self._fail(request, error, started)
+            self._go_on()
+
+        working.add_done_callback(done)
+
+    def _hold(self, request: Request) -> None:
+        """Count a request that waits for its answer."""
+        self._load.waiting_bytes += len(request.arguments)
+
+    def _release(self, request: Request) -> None:
+        self._load.waiting_bytes -= len(request.arguments)
 
     def _answered(
         self, request: Request, rpc: Rpc[Any, Any], started: int, answer: Any, error: Exception | None
     ) -> None:
+        self._release(request)
         self._pending -= 1
         try:
             if error is not None:
@@ -189,13 +280,15 @@ class RpcSpeaker:
     def _go_on(self) -> None:
         if self._waiting:
             self.proceed()
-        elif not (self._flushes or self._tasks or self._pending):
+        elif self.is_idle() and not self._flushes:
             self._settle()
 
     def _await(self, answer: asyncio.Future[Any], request: Request, rpc: Rpc[Any, Any], started: int) -> None:
+        self._hold(request)
         self._tasks.add(answer)
 
         def done(answer: asyncio.Future[Any]) -> None:
+            self._release(request)
             self._tasks.discard(answer)
             try:
                 self._finish(request, rpc, answer.result(), started)
@@ -228,7 +321,7 @@ class RpcSpeaker:
 
     def _send(self, request: Request, reply: bytes, started: int) -> None:
         if self._observe is not None:
-            self._observe(request.code, len(request.arguments), len(reply), time.perf_counter_ns() - started)
+            self._observe(request.code, request.size, len(reply), time.perf_counter_ns() - started)
         self._add(reply)
 
     def _add(self, reply: bytes) -> None:
@@ -242,5 +335,5 @@ class RpcSpeaker:
         """Send together what was answered in one turn of the loop."""
         self._flushes = False
         self._flush()
-        if not (self._pending or self._waiting or self._tasks):
+        if self.is_idle():
             self._settle()

@@ -128,7 +128,7 @@ def has_host_port(kind: Kind) -> bool:
 
 
 def least_bytes(kind: Kind) -> int:
-    """The size of the shortest value of a kind. Every struct in a container sets a member; an empty one says nothing."""
+    """The size of the shortest value of a kind: a struct in a container has a member, an empty one says nothing."""
     match kind:
         case Fixed():
             return binary.calcsize(">" + kind.format)

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from metaserver.leadership import Leadership
-from metaserver.metadata import Refused
+from metaserver.metadata import Change, Partition, Refused, Table
 from metaserver.storage import StoreError
 from shared.pegasus import calls
-from shared.pegasus.connection import Call
+from shared.pegasus.connection import Call, RpcConnections
 from shared.pegasus.errors import RpcError
 from shared.pegasus.structures import duplication as dup
 from shared.pegasus.structures import meta_admin as admin
@@ -79,6 +79,47 @@ async def test_a_primary_is_named_only_after_it_has_confirmed(cluster):
 
 async def test_partitions_can_be_asked_for_by_index(served):
     assert [p.pid.partition_index for p in (await route(served, "temp", 3, 5, 99)).partitions] == [3, 5]
+
+
+async def test_a_partition_that_is_asked_for_often_is_described_once(served):
+    indices = [3, 5, 3, 99, -1, 3]
+    assert [p.pid.partition_index for p in (await route(served, "temp", *indices)).partitions] == [3, 5]
+
+
+async def test_a_question_for_millions_of_partitions_is_refused_before_it_is_read(served):
+    with pytest.raises(RpcError, match="ERR_INVALID_DATA"):
+        await route(served, "temp", *[0] * 2_500_000)
+
+
+def large_table(cluster, partitions):
+    """Let there be a table whose partitions are all held by the first replica server."""
+    held = (Partition(1, node(1)),) * partitions
+    table = Table(cluster.service.metadata.last_app_id + 1, "large", AppStatus.AVAILABLE, 1, held)
+    cluster.service.metadata.apply(Change.of_table(table))
+
+
+async def test_the_routing_of_a_large_table_holds_up_nobody(served):
+    large_table(served, 30_000)
+    fetching = asyncio.ensure_future(route(served, "large"))
+    others = RpcConnections()
+    for _ in range(20):
+        assert (await others.call(served.address, calls.QUERY_CONFIG, QueryCfgRequest("temp"), 5.0)).err == "ERR_OK"
+    assert not fetching.done()
+    routing = await fetching
+    assert [partition.pid.partition_index for partition in routing.partitions] == list(range(30_000))
+    await others.close()
+
+
+async def test_a_server_with_many_partitions_is_told_all_of_them(served):
+    large_table(served, 2_000)
+    assert len((await served.report(1)).partitions) == 2_012
+
+
+async def test_many_tables_are_listed(served):
+    for app_id in range(10, 310):
+        served.service.metadata.apply(Change.of_table(Table(app_id, f"t{app_id}", AppStatus.AVAILABLE, 1, ())))
+    infos = (await served.call(calls.LIST_APPS, admin.ListAppsRequest())).infos
+    assert [info.app_id for info in infos] == [1, 2, *range(10, 310)]
 
 
 async def test_an_unknown_or_dropped_table_is_not_routed(served):

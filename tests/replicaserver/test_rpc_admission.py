@@ -123,6 +123,20 @@ async def test_a_write_that_is_too_large_is_refused(served: Served):
     assert (await served.call("put", UpdateRequest(KEY, b"x" * ((1 << 20) - 200)))).error == 0
 
 
+async def test_a_write_that_is_far_too_large_is_refused_before_it_is_read(served: Served):
+    await served.table()
+    large = MultiPutRequest(b"h", [KeyValue(b"%d" % number, bytes(1000)) for number in range(10_000)])
+    assert await served.error("multi_put", large) == ErrorCode.ERR_INVALID_DATA
+    assert await served.metric("write_size_exceed_threshold_requests") == 1
+
+
+async def test_a_write_of_too_many_rows_is_refused_before_it_is_read(served: Served):
+    await served.table()
+    rows = [KeyValue(b"%d" % number, b"v") for number in range(16_385)]
+    assert await served.error("multi_put", MultiPutRequest(b"h", rows)) == ErrorCode.ERR_INVALID_DATA
+    assert (await served.call("multi_put", MultiPutRequest(b"h", rows[1:]))).error == 0
+
+
 async def test_a_nearly_full_disk_takes_no_writes_unless_it_must(served: Served):
     await served.table()
     served.partition().admission.disk_status = DiskStatus.SPACE_INSUFFICIENT

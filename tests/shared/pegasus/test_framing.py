@@ -147,6 +147,30 @@ def test_requests_before_a_malformed_one_are_still_handed_out():
     assert reader.error is not None
 
 
+def test_a_request_longer_than_its_code_allows_is_handed_out_at_once_and_not_kept():
+    reader = RequestReader({"SMALL": 100_000, "LARGE": 1_000_000}.__getitem__)
+    long = encode_request("SMALL", 1, bytes(300_000)), encode_request("LARGE", 2, bytes(300_000))
+    (refused,) = reader.feed(long[0][:2000])
+    assert (refused.code, refused.seqid, refused.arguments, refused.dropped_bytes) == ("SMALL", 1, b"", 300_017)
+    assert reader.is_busy
+    assert reader.feed(long[0][2000:100_000]) == []
+    assert reader.buffered_bytes == 0
+    (taken,) = reader.feed(long[0][100_000:] + long[1])
+    assert (taken.code, taken.size, taken.dropped_bytes) == ("LARGE", 300_000, 0)
+    assert not reader.is_busy
+
+
+@given(st.lists(st.integers(1, 80_000), max_size=12))
+def test_any_segmentation_drops_the_same_requests(cuts):
+    stream = GET_REQUEST + encode_request(GET, 3, bytes(200_000)) + GET_REQUEST
+    reader, requests, position = RequestReader(lambda _code: 100_000), [], 0
+    for cut in [*cuts, len(stream)]:
+        requests += reader.feed(stream[position : position + cut])
+        position += cut
+    assert [(request.seqid, request.dropped_bytes > 0) for request in requests] == [(2, False), (3, True), (2, False)]
+    assert (reader.taken, reader.is_busy) == (3, False)
+
+
 @pytest.mark.parametrize("wire", ["0000000f", "7fffffff", "00000010 7fffffff 0000000000000000"])
 def test_a_malformed_reply_is_refused(wire):
     with pytest.raises(ValueError, match="reply"):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+import time
+from dataclasses import replace
 
 import pytest
 
 from shared.errors import Problem
+from shared.pegasus import rpc_speaker, speaker
 from shared.pegasus import server as server_module
 from shared.pegasus.errors import RpcError
 from shared.pegasus.framing import ReplyReader, encode_request
 from shared.pegasus.http import HttpRequest, Response
 from shared.pegasus.routes import Router, route
-from shared.pegasus.rpc import NO_REPLY, rpc
+from shared.pegasus.rpc import NO_REPLY, Offloaded, rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.structures.rrdb import ReadResponse, ScanRequest
 from shared.pegasus.thrift import I64, codec_of
@@ -28,6 +32,8 @@ class Parts:
         self.later: list[asyncio.Future[ReadResponse]] = []
         self.cleared: list[int] = []
         self.open_gate = asyncio.Event()
+        self.decoding = threading.Event()
+        self.may_decode = threading.Event()
 
     def get(self, key, request):
         match key:
@@ -47,6 +53,14 @@ class Parts:
     async def slow_get(self, key):
         await self.open_gate.wait()
         return ReadResponse(value=key)
+
+    def decode_slowly(self, arguments):
+        self.decoding.set()
+        assert self.may_decode.wait(20)
+        return codec_of(bytes).decode_field(arguments)
+
+    def made_slowly(self, key, request):
+        return Offloaded(lambda: ReadResponse(value=self.decode_slowly(codec_of(bytes).encode_field(key, 1))))
 
     def clear(self, context, request):
         self.cleared.append(context)
@@ -78,13 +92,20 @@ async def served(parts):
         route("/problem", parts.problem),
         route("/bug", parts.bug),
     ]
-    rpcs = {"GET": rpc(bytes, ReadResponse, parts.get), "CLEAR": rpc(I64, None, parts.clear)}
+    get = rpc(bytes, ReadResponse, parts.get)
+    rpcs = {
+        "GET": get,
+        "CLEAR": rpc(I64, None, parts.clear),
+        "DECODED SLOWLY": replace(get, decode=parts.decode_slowly),
+        "MADE SLOWLY": rpc(bytes, ReadResponse, parts.made_slowly),
+    }
     server = PegasusServer(Router(routes), rpcs)
     bound = socket.create_server(("127.0.0.1", 0))
     await server.start([bound], None)
     server.address = bound.getsockname()[:2]
     yield server
     parts.open_gate.set()
+    parts.may_decode.set()
     for future in parts.later:
         future.cancel()
     await server.drain()
@@ -251,6 +272,45 @@ async def test_a_client_that_does_not_read_is_not_read_from(served, client, monk
     ] * 40
 
 
+@pytest.mark.parametrize(("code", "key"), [("DECODED SLOWLY", bytes(20_000)), ("MADE SLOWLY", b"k")])
+async def test_what_takes_long_to_decode_or_to_make_holds_up_no_other_client(served, client, parts, code, key):
+    client.get(key, code=code)
+    client.get(b"behind it")
+    await until(parts.decoding.is_set)
+    other = Client(*await asyncio.open_connection(*served.address))
+    other.get(b"now")
+    assert (await other.reply()).error == "ERR_OK"
+    parts.may_decode.set()
+    answers = [codec_of(ReadResponse).decode_field((await client.reply()).result).value for _ in range(2)]
+    assert answers == [key, b"behind it"]
+    other.writer.close()
+
+
+async def test_a_large_request_that_cannot_be_decoded_is_invalid_data(client):
+    client.writer.write(encode_request("GET", 5, b"\x08" + bytes(30_000)))
+    assert (await client.reply()).error == "ERR_INVALID_DATA"
+
+
+async def test_a_request_that_is_too_long_is_refused_when_it_is_announced(client):
+    request = encode_request("GET", 5, codec_of(bytes).encode_field(bytes(3_000_000), 1))
+    client.writer.write(request[:1000])
+    assert (await client.reply()).error == "ERR_INVALID_DATA"
+    client.writer.write(request[1000:])
+    client.get(b"after")
+    assert (await client.reply()).error == "ERR_OK"
+
+
+async def test_requests_are_refused_while_those_of_all_clients_that_wait_are_too_large(client, parts, monkeypatch):
+    monkeypatch.setattr(rpc_speaker, "MAX_WAITING_BYTES", 30)
+    client.get(*[b"later"] * 4)
+    assert (await client.reply()).error == "ERR_BUSY"
+    for later in parts.later:
+        later.set_result(ReadResponse())
+    assert {(await client.reply()).error for _ in parts.later} == {"ERR_OK"}
+    client.get(b"now")
+    assert (await client.reply()).error == "ERR_OK"
+
+
 async def test_a_client_that_has_said_all_gets_its_answers_and_then_the_end(client, parts):
     client.get(b"coroutine", b"now")
     client.writer.write_eof()
@@ -266,6 +326,81 @@ async def test_a_page_is_sent_to_a_client_that_has_said_all(client, parts):
     parts.open_gate.set()
     assert await client.http() == (200, b"slow")
     assert await client.reader.read() == b""
+
+
+REQUEST = encode_request("GET", 1, codec_of(bytes).encode_field(bytes(200_000), 1))
+TOO_LONG = encode_request("GET", 1, codec_of(bytes).encode_field(bytes(2_000_000), 1))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"",
+        b"TH",
+        REQUEST[:20],
+        REQUEST[:60],
+        REQUEST[:100_000],
+        REQUEST + REQUEST[:100_000],
+        TOO_LONG[:100_000],
+        b"GE",
+        b"GET / HTTP/1.1",
+        b"GET / HTTP/1.1\r\nHost: x\r\n",
+        b"GET /echo HTTP/1.1\r\n\r\nGET",
+        b"POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab",
+    ],
+)
+async def test_a_request_that_stays_incomplete_closes_the_connection(served, client, part):
+    client.writer.write(part)
+    (connection,) = await until(lambda: tuple(served.connections))
+    await until(lambda: not part or (connection.received_anything and connection.is_idle()))
+    now_s = time.monotonic()
+    connection.look(now_s)
+    connection.look(now_s + 59)
+    assert served.connections
+    connection.look(now_s + 61)
+    await until(lambda: not served.connections)
+
+
+async def test_an_idle_connection_is_closed_later(served, client):
+    client.get(b"k")
+    await client.reply()
+    (connection,) = served.connections
+    now_s = time.monotonic()
+    connection.look(now_s)
+    connection.look(now_s + 3599)
+    assert served.connections
+    connection.look(now_s + 3601)
+    assert await client.reader.read() == b""
+
+
+async def test_a_client_that_takes_no_answers_is_given_up(served, client):
+    client.get(*[b"v" * 1_000_000] * 40)
+    (connection,) = await until(lambda: tuple(served.connections))
+    await until(lambda: not connection.can_write)
+    now_s = time.monotonic()
+    connection.look(now_s)
+    connection.look(now_s + 61)
+    await until(lambda: not served.connections)
+
+
+async def test_the_client_for_whom_most_waits_is_given_up_when_too_much_waits(served, client, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_ALL_UNSENT_BYTES", 1_000_000)
+    client.get(*[b"v" * 1_000_000] * 40)
+    await until(lambda: served.connections)
+    await until(lambda: not served.connections)
+
+
+async def test_a_large_request_is_given_up_while_too_many_are_on_their_way(served, client, monkeypatch):
+    monkeypatch.setattr(speaker, "MAX_PARTIAL_BYTES", 250_000)
+    client.writer.write(REQUEST[:100_000])
+    await until(lambda: served.connections and next(iter(served.connections)).received_anything)
+    other = Client(*await asyncio.open_connection(*served.address))
+    other.writer.write(REQUEST[:190_000])
+    assert await other.reader.read() == b""
+    other.writer.close()
+    client.writer.write(REQUEST[100_000:])
+    assert (await client.reply()).error == "ERR_OK"
 
 
 async def test_draining_answers_what_is_in_flight_and_then_closes(served, client, parts):
