@@ -185,6 +185,7 @@ class Settings:
         first_tables: Tables that the first start creates, with their numbers of partitions.
         first_replicas: Replicas that those tables shall have.
         providers: Where files of bulk loads and backups are, by the names that requests use; None turns both off.
+        tls: How replica servers are called over TLS; None calls them without.
     """
 
     data_dir: Path
@@ -193,6 +194,7 @@ class Settings:
     first_tables: Mapping[str, int]
     first_replicas: int
     providers: FileProviders | None = None
+    tls: ssl.SSLContext | None = None
 
 
 class Metaserver:
@@ -207,7 +209,7 @@ class Metaserver:
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         leadership = Leadership.alone(self.settings.advertise or HostPort(*sockets[0].getsockname()[:2]))
-        connections = RpcConnections()
+        connections = RpcConnections(tls=self.settings.tls)
         self._resources.push_async_callback(connections.close)
 
         async def send(node: HostPort, request: UpdateConfigurationRequest) -> None:

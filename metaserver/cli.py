@@ -15,6 +15,7 @@ from shared.cli import ServerOptions, daemon_group, option, require_authenticati
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flag_options import flag_options, take_flags
 from shared.pegasus.structures.base import HostPort
+from shared.pegasus.tls import cluster_tls, tls_ca_option
 
 HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
 
@@ -42,6 +43,7 @@ def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequenc
 
 @start_command(main, port=34601, prefix=None)
 @flag_options
+@tls_ca_option
 @option("--advertise", metavar="HOST:PORT", callback=_address, help="Address under which others reach this metaserver.")
 @option(
     "--provider",
@@ -73,4 +75,5 @@ def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
         first_tables={} if arguments["no_first_tables"] else FIRST_TABLES,
         first_replicas=arguments["first_table_replicas"],
         providers=arguments["providers"],
+        tls=cluster_tls(options, arguments["tls_ca"]),
     )

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 import orjson
 
 from metaserver.explanations import NOT_ASSIGNED, NOT_RECALLED, level_in_force, why_not_created
-from shared.cli import option
+from shared.cli import EXISTING_FILE, option
 from shared.pegasus import calls
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.connection import Call
@@ -41,6 +43,7 @@ from shared.pegasus.structures.meta_admin import (
     RenameAppRequest,
     UpdateAppEnvRequest,
 )
+from shared.pegasus.tls import client_context
 
 __all__ = ["COMMANDS", "CommandError", "Row", "admin", "cluster_command", "table_named"]
 
@@ -70,6 +73,13 @@ def _server(_ctx: click.Context, _parameter: click.Parameter, value: str) -> Hos
         raise click.BadParameter(str(error)) from error
 
 
+def _tls(_ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> ssl.SSLContext | None:
+    try:
+        return None if value is None else client_context(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def _partition(_ctx: click.Context, _parameter: click.Parameter, value: str) -> Gpid:
     if not re.fullmatch(r"\d{1,9}\.\d{1,9}", value):
         raise click.BadParameter(f"'{value}' is not a partition, such as 2.0")
@@ -88,8 +98,10 @@ def cluster_command(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, li
     """Make a function that asks a cluster a command: it returns rows, which are printed as a table or as JSON."""
 
     def decorate(function: Callable[..., Coroutine[Any, Any, list[Row]]]) -> click.Command:
-        def run(meta: list[HostPort], timeout_s: float, as_json: bool, **arguments: Any) -> None:
-            rows = asyncio.run(_asked(function, meta, timeout_s, arguments))
+        def run(
+            meta: list[HostPort], timeout_s: float, as_json: bool, tls: ssl.SSLContext | None, **arguments: Any
+        ) -> None:
+            rows = asyncio.run(_asked(function, PegasusClient(meta, timeout_s=timeout_s, tls=tls), arguments))
             click.echo(orjson.dumps(rows).decode() if as_json else _table(rows))
 
         run.__doc__ = function.__doc__
@@ -97,6 +109,13 @@ def cluster_command(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, li
         for add in (
             option("--json", "as_json", is_flag=True, help="Print JSON."),
             option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=30.0, help="Seconds to wait."),
+            option(
+                "--tls-ca",
+                "tls",
+                type=EXISTING_FILE,
+                callback=_tls,
+                help="Certificates (PEM) by which the servers are known, when they speak TLS.",
+            ),
             option("--meta", default="127.0.0.1:34601", callback=_servers, help="Metaservers, HOST:PORT[,…]."),
         ):
             run = add(run)
@@ -106,9 +125,9 @@ def cluster_command(name: str) -> Callable[[Callable[..., Coroutine[Any, Any, li
 
 
 async def _asked(
-    function: Callable[..., Awaitable[list[Row]]], meta: list[HostPort], timeout_s: float, arguments: dict[str, Any]
+    function: Callable[..., Awaitable[list[Row]]], client: PegasusClient, arguments: dict[str, Any]
 ) -> list[Row]:
-    async with PegasusClient(meta, timeout_s=timeout_s) as client:
+    async with client:
         try:
             return await function(client, **arguments)
         except (RpcError, CommandError) as error:

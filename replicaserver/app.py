@@ -96,6 +96,7 @@ class Settings:
         write_buffers_mb: Memory for memtables of all stores together.
         providers: Where files of bulk loads and backups are, by the names that tools use.
         accept_loss: Start although files of the log of writes are missing or damaged.
+        tls: How metaservers are called over TLS; None calls them without.
     """
 
     data_dir: Path
@@ -106,6 +107,7 @@ class Settings:
     write_buffers_mb: int
     providers: FileProviders = field(default_factory=lambda: FileProviders({}))
     accept_loss: bool = False
+    tls: ssl.SSLContext | None = None
 
 
 class ReplicaServer:
@@ -144,7 +146,9 @@ class ReplicaServer:
         await self.node.look_at_disks()
         self.resources.push_async_callback(self.compactor.close)
 
-        self.link = MetaLink(self.node, self.settings.metas, int(started_s * 1000), self.compactor.consider)
+        self.link = MetaLink(
+            self.node, self.settings.metas, int(started_s * 1000), self.compactor.consider, self.settings.tls
+        )
         data = RrdbHandlers(self.node.partitions, self.flags.integer("max_allowed_write_size") or MAX_BODY_BYTES)
         files = FileHandlers(self.node, loader, backups)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started_s))

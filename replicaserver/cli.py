@@ -12,6 +12,7 @@ from shared.cli import ServerOptions, daemon_group, option, require_authenticati
 from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flag_options import flag_options, take_flags
 from shared.pegasus.structures.base import HostPort
+from shared.pegasus.tls import cluster_tls, tls_ca_option
 
 HELP = """Hold partitions of the tables of a Pegasus cluster, each in a RocksDB of its own.
 
@@ -72,6 +73,7 @@ def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequenc
     help="Start although files of the log of writes are missing or damaged; what is lost is logged.",
 )
 @flag_options
+@tls_ca_option
 def start(**arguments: Any) -> None:
     """Serve replicas over HTTP and Pegasus RPC, on one port."""
     options = ServerOptions.take(arguments)
@@ -92,4 +94,5 @@ def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
         write_buffers_mb=arguments["write_buffers_mb"],
         providers=arguments["providers"],
         accept_loss=arguments["accept_loss"],
+        tls=cluster_tls(options, arguments["tls_ca"]),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import partial
@@ -63,10 +64,16 @@ class MetaLink:
         metas: Where metaservers are; the leader is found by asking them.
         start_time_ms: When this process started; tells a restart from silence.
         described: Called with every replica whose table the metaserver has described.
+        tls: How metaservers are called over TLS; None calls them without.
     """
 
     def __init__(
-        self, node: Node, metas: Sequence[HostPort], start_time_ms: int, described: Callable[[Partition], None]
+        self,
+        node: Node,
+        metas: Sequence[HostPort],
+        start_time_ms: int,
+        described: Callable[[Partition], None],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._node = node
         self._metas = list(metas)
@@ -74,7 +81,7 @@ class MetaLink:
         self._start_time_ms = start_time_ms
         self._described = described
         self._flags = node.around.flags
-        self._connections = RpcConnections()
+        self._connections = RpcConnections(tls=tls)
         self._lease = node.around.lease
         self._has_lease = True
         self._is_acked = True

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Self
@@ -71,6 +72,7 @@ class PegasusClient:
     Args:
         meta_servers: Addresses of its metaservers, `host:port`.
         timeout_s: How long a request may take, repetitions and questions for the routing included.
+        tls: How to speak TLS with the servers of the cluster; None does not.
 
     A request goes to the server that the routing names. It is sent again, until the time is up, when that server
 
@@ -85,12 +87,18 @@ class PegasusClient:
     raises ERR_NETWORK_FAILURE.
     """
 
-    def __init__(self, meta_servers: Sequence[str | HostPort], *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        meta_servers: Sequence[str | HostPort],
+        *,
+        timeout_s: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         servers = [server if isinstance(server, HostPort) else HostPort.parse(server) for server in meta_servers]
         if not servers:
             raise ValueError("a client needs the address of at least one metaserver")
         self.timeout_s = timeout_s
-        self.connections = RpcConnections()
+        self.connections = RpcConnections(tls=tls)
         self.meta = MetaSession(servers, self.connections, min(timeout_s, 5.0))
 
     async def __aenter__(self) -> Self:

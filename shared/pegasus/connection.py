@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -52,7 +54,9 @@ class RpcConnection(asyncio.Protocol):
             when it cannot be reached or the connection breaks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, speaks_tls: bool = False) -> None:
+        self._speaks_tls = speaks_tls
+        self._was_answered = False
         self._transport: asyncio.Transport | None = None
         self._reader = ReplyReader()
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
@@ -61,14 +65,21 @@ class RpcConnection(asyncio.Protocol):
         self._writable.set()
 
     @classmethod
-    async def open(cls, server: HostPort, timeout_s: float = CONNECT_TIMEOUT_S) -> RpcConnection:
-        """Connect to a server."""
+    async def open(
+        cls, server: HostPort, timeout_s: float = CONNECT_TIMEOUT_S, tls: ssl.SSLContext | None = None
+    ) -> RpcConnection:
+        """Connect to a server, over TLS if there is a context for it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await loop.create_connection(cls, server.host, server.port)
+                _, connection = await loop.create_connection(
+                    lambda: cls(speaks_tls=tls is not None), server.host, server.port, ssl=tls
+                )
         except (OSError, TimeoutError) as error:
-            raise UnreachableError(f"cannot connect to {server}: {_reason(error, timeout_s)}") from error
+            reason = _reason(error, timeout_s)
+            if tls is not None and isinstance(error, ConnectionError | ssl.SSLError):
+                reason = f"no TLS connection: {reason}"
+            raise UnreachableError(f"cannot connect to {server}: {reason}") from error
         return connection
 
     @property
@@ -152,6 +163,7 @@ class RpcConnection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
             return
+        self._was_answered = True
         for reply in replies:
             waiting = self._waiting.get(reply.seqid)
             if waiting is not None and not waiting.done():
@@ -162,9 +174,14 @@ class RpcConnection(asyncio.Protocol):
         self._writable.set()
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(
-                    RpcError(ErrorCode.ERR_NETWORK_FAILURE, f"the connection broke{f': {exc}' if exc else ''}")
-                )
+                waiting.set_exception(RpcError(ErrorCode.ERR_NETWORK_FAILURE, f"the connection broke{self._why(exc)}"))
+
+    def _why(self, error: Exception | None) -> str:
+        if error is not None:
+            return f": {error}"
+        if self._was_answered or self._speaks_tls:
+            return ""
+        return " before the first answer; a server with a TLS certificate does that when it is asked without TLS"
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -178,10 +195,11 @@ class RpcConnections:
 
     Args:
         open: How to connect; the default is `RpcConnection.open`.
+        tls: How to speak TLS with every server; None does not.
     """
 
-    def __init__(self, open: Callable[[HostPort], Any] = RpcConnection.open) -> None:
-        self._open = open
+    def __init__(self, open: Callable[[HostPort], Any] | None = None, *, tls: ssl.SSLContext | None = None) -> None:
+        self._open = open or functools.partial(RpcConnection.open, tls=tls)
         self._connections: dict[HostPort, asyncio.Task[RpcConnection]] = {}
         self.is_closed = False
 
@@ -242,7 +260,9 @@ def _reason(error: OSError, timeout_s: float) -> str:
     """What kept from connecting, in words."""
     if isinstance(error, TimeoutError) and error.errno is None:
         return f"no answer within {timeout_s:g} s"
-    if isinstance(error, socket.gaierror) or error.errno is None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
         return str(error.strerror or error)
     return os.strerror(error.errno).lower()
 
