@@ -90,6 +90,11 @@ class Parts:
     sharing: Sharing | None = None
     telemetry: Telemetry | None = None
 
+    def not_ready(self) -> list[str]:
+        """The reasons why visitors cannot be served."""
+        has_failed = isinstance(self.journal, Journal) and self.journal.has_failed
+        return [*(["the journal cannot be written"] if has_failed else []), *self.tasks.not_ready()]
+
     async def flush_to_warehouse(self) -> int:
         """Retire every session, of every server that shares them, and write all that is finished (§7).
 
@@ -372,7 +377,7 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
         web.post("/ofrep/v1/evaluate/flags", flags.flags),  # OpenFeature
         web.post("/ofrep/v1/evaluate/flags/{key}", flags.flag),  # OpenFeature
         web.get("/metrics", parts.metrics.handler),  # §15
-        *health_routes(lambda: ["draining"] if is_draining() else parts.tasks.not_ready()),  # §6
+        *health_routes(lambda: ["draining"] if is_draining() else parts.not_ready()),  # §6
     ]
     if settings.enable_cmd:
         table.append(web.post(f"{under}/cmd", operators.command))  # §7

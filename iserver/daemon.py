@@ -12,8 +12,9 @@ from pathlib import Path
 from iserver.app import Parts, make_http, open_parts
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from iserver.settings import ServerSettings
+from iserver.storage.journal import Journal
 from iserver.streams import HEARTBEAT_S
-from iserver.upkeep import SWEEP_S, TEND_S, TIDY_S, Tidying
+from iserver.upkeep import PROBE_S, SWEEP_S, TEND_S, TIDY_S, Tidying
 from shared.daemon import WebService
 from shared.errors import StartupError
 from shared.file_watch import file_changes
@@ -77,6 +78,8 @@ def start_background_tasks(parts: Parts, settings: ServerSettings) -> None:
     tasks.periodic("garbage collection", TIDY_S, tidying.tidy)
     tasks.once("warehouse preparation", lambda: parts.etl.prepare(parts.server.configuration), after_s=PREPARE_AFTER_S)
     tasks.periodic("session expiry", SWEEP_S, parts.server.sweep_all)
+    if isinstance(parts.journal, Journal):
+        tasks.periodic("journal probe", PROBE_S, parts.journal.probe)
     tasks.periodic("ETL", settings.etl_interval_s, parts.run_etl)
     if parts.sharing is not None:
         tasks.periodic("orphaned sessions", TEND_S, parts.sharing.tend)

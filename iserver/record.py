@@ -110,6 +110,12 @@ class Record:
         elif len(self.impressions) > FEW:
             self._times = {item.id: item.time_ms for item in self.impressions}
 
+    def remove(self, impression_id: str) -> None:
+        """Take an impression back."""
+        self.impressions = [item for item in self.impressions if item.id != impression_id]
+        if self._times is not None:
+            self._times.pop(impression_id, None)
+
     def key(self, impression_id: str) -> tuple[str, str]:
         """How an impression is looked up: per feature, since clients use one id for all features of a request."""
         return (self.feature, impression_id)

@@ -14,7 +14,7 @@ from iserver.evaluation import Assignment
 from iserver.fdl.model import JsonValue
 from iserver.finished import Event
 from iserver.record import Change, Record
-from iserver.session_changes import Definitions, apply_change, describe
+from iserver.session_changes import Definitions, apply_change, describe, retract
 from iserver.session_state import SessionState
 
 
@@ -167,6 +167,10 @@ class Session(SessionState):
             KeyError: A definition that the change refers to is not given.
         """
         apply_change(self, change, definitions)
+
+    def retract(self, changes: Sequence[Change]) -> None:
+        """Take back what changes told of the visitor, because they could not be stored."""
+        retract(self, changes)
 
     def _do(self, definitions: Definitions, change: Change) -> None:
         apply_change(self, change, definitions)

@@ -31,6 +31,29 @@ def apply_change(session: SessionState, change: Change, definitions: Definitions
     _APPLY[change[0]](session, definitions, *change[1:])
 
 
+def retract(session: SessionState, changes: Sequence[Change]) -> None:
+    """Take back what changes told of the visitor, after they were applied, because they could not be stored.
+
+    Impressions, events, aliases, posted values and mutations go. What was decided stays, as it would be decided again:
+    assignments, gates, audiences, memo records (without an impression they are not logged).
+    """
+    for kind, *values in changes:
+        if kind in _RETRACT:
+            _RETRACT[kind](session, *values)
+    if any(change[0] == "show" for change in changes):
+        session.by_impression = None
+        session.active = shared(tuple(_activated(session).items()))
+
+
+def _activated(session: SessionState) -> dict[str, str]:
+    """The variants that impressions have activated, in the order of these."""
+    shown = [(item.time_ms, record) for record in session.records if record.variants for item in record.impressions]
+    active: dict[str, str] = {}
+    for _, record in sorted(shown, key=lambda pair: pair[0]):
+        active.update(record.variants)
+    return active
+
+
 def describe(session: SessionState) -> Iterator[Change]:
     """Changes that build a session equal to this one: a snapshot of its state."""
     initial = dict(session.fields)
@@ -247,6 +270,61 @@ _APPLY: Mapping[str, Callable[..., None]] = {
     "flush": _flush,
     "no_log": _no_log,
     "retire": _retire,
+}
+
+
+def _unshow(session: SessionState, number: int, impression_id: str, _now_ms: int) -> None:
+    session.records[number].remove(impression_id)
+    session.size -= 1
+
+
+def _unalias(session: SessionState, number: int, impression_id: str) -> None:
+    aliases = session.records[number].aliases
+    if aliases and impression_id in aliases:
+        aliases.remove(impression_id)
+        session.size -= 1
+        session.by_impression = None
+
+
+def _unhappen(
+    session: SessionState, number: int | None, name: str, _time_ms: int, _impression_id: str, event_id: str, *_: object
+) -> None:
+    owner: SessionState | Record = session if number is None else session.records[number]
+    left = [event for event in owner.events or () if event.event_id != event_id]
+    if len(left) == len(owner.events or ()):
+        return
+    owner.events = left
+    session.size -= 1
+    path = (None if number is None else session.records[number].feature, name)
+    if session.counts is not None and path in session.counts:
+        session.counts[path] -= 1
+
+
+def _unmutate(session: SessionState, name: str, value: JsonValue, now_ms: int) -> None:
+    entries = (session.histories or {}).get(name, [])
+    if (now_ms, value) not in entries:
+        return
+    entries.remove((now_ms, value))
+    if entries and entries[-1][1] is not None:
+        session.fields[name] = entries[-1][1]
+    else:
+        session.fields.pop(name, None)
+    if not entries and session.histories is not None:
+        del session.histories[name]
+
+
+def _unpost(session: SessionState, number: int, output: str, _value: JsonValue) -> None:
+    record = session.records[number]
+    record.outputs = {name: value for name, value in record.outputs.items() if name != output}
+    record.members = None
+
+
+_RETRACT: Mapping[str, Callable[..., None]] = {
+    "show": _unshow,
+    "alias": _unalias,
+    "event": _unhappen,
+    "mutate": _unmutate,
+    "external": _unpost,
 }
 
 KINDS = tuple(_APPLY)

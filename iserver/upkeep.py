@@ -7,6 +7,7 @@ import gc
 from collections.abc import Callable
 
 SWEEP_S = 0.5
+PROBE_S = 1.0
 TEND_S = 1.0
 TIDY_S = 0.25
 TIDY_SESSIONS, TIDY_IDLE = 2000, 240

@@ -212,7 +212,9 @@ class ReplicaServer:
 
     def _not_ready(self) -> list[str]:
         away = [] if self.link.is_synced else ["no metaserver has said what to serve"]
-        return [*away, *self.tasks.not_ready()]
+        failed = sum(partition.core.has_failed for partition in self.node.partitions.values())
+        refusing = [f"the disk takes no writes of {failed} replicas"] if failed else []
+        return [*away, *refusing, *self.tasks.not_ready()]
 
     async def drain(self) -> None:
         await self.resources.aclose()

@@ -89,6 +89,7 @@ class CommitLog:
     Attributes:
         is_new: Whether there was no log in the folder before.
         syncs: How often something was synced.
+        has_failed: Whether the last write failed.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class CommitLog:
         self._thread = threading.Thread(target=self._work, name=f"log-{folder.name}", daemon=True)
         self._idle: list[asyncio.Future[None]] = []
         self.syncs = 0
+        self.has_failed = False
 
     @classmethod
     def open(cls, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, accepts_loss: bool = False) -> CommitLog:
@@ -255,6 +257,10 @@ class CommitLog:
             del self._segments[number]
         if released:
             self._files.release(before)
+
+    async def released(self) -> None:
+        """Wait until the next start will not look for the segments that were released."""
+        await asyncio.wrap_future(self._files.idle())
 
     async def drained(self) -> None:
         """Wait until everything that was appended is on the disk, or failed."""
@@ -394,16 +400,24 @@ class CommitLog:
         self.syncs += 1
         self._sync_s += (took_s - self._sync_s) / 8
         waiting = job.waiting
+        self._note(error)
         if error is None:
             self._acknowledged = job.end
         else:
-            log.error("a log cannot be written", folder=str(self._folder), reason=error.strerror)
             waiting = [*waiting, *self._waiting]
             self._begin_again()
         for done in waiting:
             done(error)
         if not (self._waiting or self._bringing):
             self._be_idle()
+
+    def _note(self, error: OSError | None) -> None:
+        """Log when writes begin to fail, and when they succeed again."""
+        if error is not None and not self.has_failed:
+            log.error("the log cannot be written", folder=str(self._folder), reason=error.strerror)
+        elif error is None and self.has_failed:
+            log.info("the log is written again", folder=str(self._folder))
+        self.has_failed = error is not None
 
     def _be_idle(self) -> None:
         idle, self._idle = self._idle, []

@@ -158,6 +158,10 @@ class SegmentFiles:
         """Use the files of all segments with lower numbers again, or delete them, soon."""
         self._pool.submit(self._let_go, before)
 
+    def idle(self) -> Future[None]:
+        """Done when the files of all segments that were released are let go of."""
+        return self._pool.submit(lambda: None)
+
     def _let_go(self, before: int) -> None:
         try:
             self._manifest.record(oldest=before)  # from now on nobody misses them

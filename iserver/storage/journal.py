@@ -182,6 +182,20 @@ class Journal:
         await self._writer.close()
         await self._connection.close()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether changes cannot be stored now."""
+        return self._session_log.has_failed
+
+    async def probe(self) -> None:
+        """While changes cannot be stored, find out whether they can be again.
+
+        Raises:
+            NotStoredError: They cannot.
+        """
+        if self.has_failed:
+            await self._session_log.end(())
+
     # --- definitions ------------------------------------------------------------------------------
 
     async def keep_definition(self, definition: Definition) -> None:
@@ -291,6 +305,8 @@ class Journal:
             NotStoredError: They could not be stored; they are as they were.
         """
         self._last_row = row = self._last_row + 1
+        refused = {session.id for session in sessions if self._session_log.is_refused(session)}
+        finished = {session_id: line for session_id, line in finished.items() if session_id not in refused}
         if finished:
             self._leaving[row] = _Leaving()
             try:

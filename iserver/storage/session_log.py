@@ -52,6 +52,7 @@ class SessionLog:
         self._by_oldest_segment: dict[int, set[Session]] = {}
         self._needed_bytes = 0
         self._unsound: set[Session] = set()
+        self._refused: set[Session] = set()
         self._busy_bytes: dict[Session, int] = {}
         self._last_segment = 0
         self._cleaning: asyncio.Task[None] | None = None
@@ -124,23 +125,25 @@ class SessionLog:
         """Store the changes of sessions, all or none; they are taken now.
 
         Returns:
-            Done when they are on the disk. Its error is `NotStoredError`: the next call for these sessions stores
-            them whole.
+            Done when they are on the disk. Its error is `NotStoredError`: then the sessions have taken back what the
+            changes told of their visitors, and the next call for them stores them whole.
         """
         assert self._loop is not None, "the log is not started"
         stored: asyncio.Future[None] = self._loop.create_future()
         parts: list[Any] = []
         whole: list[Session] = []
+        taken: list[tuple[Session, list[Change]]] = []
         for session in sessions:
             changes = session.take_changes()
-            if session.journal_segment == OVER:
+            if session.journal_segment == OVER or (session in self._refused and session.end_ms is not None):
                 continue
+            taken.append((session, changes))
             if session.journal_bytes > BUSY_BYTES or self._unsound:
                 changes = self._compact(session, changes, whole)
             if changes:
                 parts += (session.id, changes)
         payload = orjson.dumps(parts)
-        segment = self._log.append(payload, partial(self._stored, stored, sessions))
+        segment = self._log.append(payload, partial(self._stored, stored, taken))
         self._account(sessions, whole, segment, len(payload))
         if segment != self._last_segment:
             self._rolled(segment)
@@ -177,6 +180,7 @@ class SessionLog:
                 self._needed_bytes -= session.journal_bytes
             session.journal_segment = OVER
             self._unsound.discard(session)
+            self._refused.discard(session)
             self._busy_bytes.pop(session, None)
         return known
 
@@ -209,9 +213,14 @@ class SessionLog:
         if size > BUSY_BYTES // 2:
             self._busy_bytes[session] = 2 * size
 
-    def _stored(self, stored: asyncio.Future[None], sessions: Sequence[Session], error: OSError | None) -> None:
+    def _stored(
+        self, stored: asyncio.Future[None], taken: Sequence[tuple[Session, list[Change]]], error: OSError | None
+    ) -> None:
         if error is not None:
-            self._unsound.update(session for session in sessions if session.journal_segment != OVER)
+            for session, changes in taken:
+                self._refuse(session, changes)
+        elif self._refused:
+            self._refused.difference_update(session for session, _ in taken)
         if stored.done():
             return
         if error is None:
@@ -219,6 +228,22 @@ class SessionLog:
         else:
             stored.set_exception(NotStoredError(f"cannot store changes: {error.strerror or error}"))
             stored.exception()  # whoever asked may be gone; that is no news for the log
+
+    def _refuse(self, session: Session, changes: list[Change]) -> None:
+        session.retract(changes)
+        if session.journal_segment != OVER:
+            self._unsound.add(session)
+            if changes and changes[0][0] == "start":
+                self._refused.add(session)
+
+    def is_refused(self, session: Session) -> bool:
+        """Whether nothing of a session was ever stored, because every request for it was answered with an error."""
+        return session in self._refused
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last attempt to store something failed."""
+        return self._log.has_failed
 
     # --- cleaning ---------------------------------------------------------------------------------
 
@@ -251,6 +276,7 @@ class SessionLog:
                 if not await self._move(batch, oldest):
                     raise NotStoredError("cannot store changes")
         self._release()
+        await self._log.released()
 
     async def _clean(self) -> None:
         while self._is_too_large and self._by_oldest_segment:
@@ -282,7 +308,7 @@ class SessionLog:
             session.take_changes()  # of a request that is not at its end yet; the snapshot has them
         parts = [part for session in batch for part in (session.id, list(session.describe()))]
         payload = orjson.dumps(parts)
-        segment = self._log.append(payload, partial(self._stored, moved, batch))
+        segment = self._log.append(payload, partial(self._stored, moved, [(session, []) for session in batch]))
         for session in batch:
             self._rewritten(session, len(payload) // len(batch))
         try:

@@ -12,7 +12,7 @@ import pytest
 
 from shared.pegasus.client import PegasusClient, TableClient
 from shared.pegasus.errors import ErrorCode, RpcError
-from tests.faults.test_iserver_full_disk import limit_files
+from tests.faults.test_iserver_full_disk import limit_files, readiness
 from tests.processes import start_daemon
 
 SETTINGS = ("--set", "disk_min_available_space_ratio=0", "--set", "disk_stat_interval_seconds=1")
@@ -60,6 +60,8 @@ async def test_writes_go_on_when_the_disk_has_room_again_and_what_was_refused_st
                     )
                     assert await refused(lambda: table.incr(b"hk", b"n", 100)) == ErrorCode.ERR_DISK_IO_ERROR
                 await check(table, b"5")
+                assert (await readiness(server.url))[0] == 503
+                assert "the disk takes no writes of 1 replicas" in (await readiness(server.url))[1]
                 limit_files(server, resource.RLIM_INFINITY)
                 await taken(lambda: table.incr(b"hk", b"n", 1))
                 await check(table, b"6")

@@ -212,3 +212,25 @@ def test_requests_are_equal_when_their_numbers_are():
     keys = {DEFINITION.memo_key("Search", {"near": [zero, {"x": zero}]}) for zero in (0.0, -0.0)}
     assert len(keys) == 1
     assert DEFINITION.memo_key("Search", {"q": "-0.0"}) != DEFINITION.memo_key("Search", {"q": "0.0"})
+
+
+def test_what_could_not_be_stored_is_taken_back():
+    session = begin()
+    kept, other = search(session, variants=(("exp-1", "a"),)), search(session, "other", variants=(("exp-2", "b"),))
+    session.show(kept, "imp-1", 2000)
+    session.mutate("userId", "u-1", 2000)
+    session.happen(kept, Event("Click", 2000, "imp-1", "e-1", {"position": 1}))
+    session.take_changes()
+    before = state(session)
+    session.show(other, "refused", 3000)
+    for number in range(6):
+        session.show(kept, f"refused-{number}", 3000)
+    session.alias(kept, "refused alias")
+    session.mutate("userId", "u-2", 3000)
+    session.happen(kept, Event("Click", 3000, "imp-1", "e-2", {"position": 2}))
+    session.happen(None, Event("AddToCart", 3000, session.id, "e-3", {"sku": "x"}))
+    session.retract(session.take_changes())
+    assert state(session) == before
+    assert not kept.shows("refused-1")
+    assert session.record_showing("Search", "refused-1") is None
+    assert session.record_showing("Search", "refused alias") is None
