@@ -20,6 +20,9 @@ SHOWN = (
 )
 """The object of a feature that was shown, with its values in the middle (§3.6)."""
 
+MAX_KEPT_BYTES = 1024
+"""Longer values are encoded for each answer, since what is kept is bounded only in number."""
+
 OURS = "_impressionId"
 """The one member of an impression object that FDL lets an output be called, too."""
 
@@ -106,9 +109,11 @@ def _members(record: Record) -> bytes | None:
         values = _values(record)
         if OURS in values:
             return None
-        members = _same(b"," + orjson.dumps(values)[1:-1] if values else b"")
-        if len(record.impressions) > 1:
-            record.members = members
+        members = b"," + orjson.dumps(values)[1:-1] if values else b""
+        if len(members) <= MAX_KEPT_BYTES:
+            members = _same(members)
+            if len(record.impressions) > 1:
+                record.members = members
     return members
 
 

@@ -34,20 +34,25 @@ class FeaturesRequest(msgspec.Struct, frozen=True):
     wants_flags: bool
 
     @classmethod
-    def parse(cls, body: Json) -> FeaturesRequest:
+    def parse(cls, body: Json, *, most_features: int) -> FeaturesRequest:
         """Read the body.
 
         Raises:
-            MalformedError: A container has the wrong type, or both forms are used at once.
+            MalformedError: A container has the wrong type, both forms are used at once, or too much is asked for.
         """
         requests, reqs = body.get("requests"), body.get("reqs")
         if requests is not None and reqs is not None:
             raise MalformedError("malformed request: 'requests' and 'reqs' exclude each other")
         options = body.get("fetchOptions")
+        wanted = _entries_of_map(requests) if requests is not None else _entries_of_array(reqs)
+        if len(wanted) > most_features:
+            raise MalformedError(
+                f"too many features: expected at most {most_features} in a request, found {len(wanted)}"
+            )
         return cls(
             _object(body, "args"),
             _optional_text(body, "impressionId"),
-            _entries_of_map(requests) if requests is not None else _entries_of_array(reqs),
+            wanted,
             is_map=requests is not None,
             wants_flags=isinstance(options, list) and "flags" in options,
         )

@@ -33,8 +33,15 @@ log = structlog.get_logger("iserver.server")
 
 Json = Mapping[str, Any]
 
-CHUNK = 128
-"""How many sessions are ended at once, so that requests need not wait for long."""
+CHUNK, CHUNK_BYTES = 128, 4 * 2**20
+"""How many sessions are ended at once, and how much they may take, so that requests need not wait for long."""
+
+FULL_BYTES = 4 * 2**20
+"""A session that takes more memory ends with the request that makes it so; the visitor's next request begins another.
+That is some ten thousand impressions or events."""
+
+MOST_FEATURES = 1000
+"""How many features one request may ask for, unless the program has more."""
 
 
 T = TypeVar("T")
@@ -172,15 +179,25 @@ class ImpressionServer:
         Raises:
             RefusalError: Nothing was done.
         """
-        request, now_ms = FeaturesRequest.parse(body), self._clock_ms()
+        most = max(MOST_FEATURES, len(self.configuration.features))
+        request, now_ms = FeaturesRequest.parse(body, most_features=most), self._clock_ms()
         if self._plugins is not None:
             return self._features_with_plugins(self._plugins, request, origin, now_ms)
         entry, visit = self._enter(request, origin, now_ms)
         visit.look_up()
         visit.evaluate()
-        stored = self._journal.store(entry.session, *entry.retired)
+        stored = self._save(entry.session, now_ms, *entry.retired)
         self._count(visit)
         return Durable(features_answer(visit), stored)
+
+    def _save(self, session: Session, now_ms: int, *others: Session) -> Awaitable[None]:
+        """Store what a request has changed; the request that makes its session too large is the last one of it."""
+        if session.size_bytes > FULL_BYTES:
+            log.warning("session ended: it takes too much memory", session=session.id, size_bytes=session.size_bytes)
+            session.retire(now_ms)
+            self.sessions.remove(session)
+            self._retired.append(session)
+        return self._journal.store(session, *others)
 
     def _count(self, visit: Visit) -> None:
         for asked in visit.asked:
@@ -209,7 +226,7 @@ class ImpressionServer:
                 if not self.sessions.holds(entry.session):
                     await self._journal.store(*entry.retired)
                     continue
-                stored = self._journal.store(entry.session, *entry.retired)
+                stored = self._save(entry.session, now_ms, *entry.retired)
             self._count(visit)
             answer = features_answer(visit)  # while the disk is at work
             await stored
@@ -230,8 +247,8 @@ class ImpressionServer:
         except RefusalError as refusal:
             if not session.has_changes:
                 raise
-            return self._refuse_later(session, refusal)
-        return self._signalled(session, request)
+            return self._refuse_later(session, refusal, now_ms)
+        return self._signalled(session, request, now_ms)
 
     async def _signal_with_plugins(
         self, plugins: Plugins, session: Session, request: SignalRequest, now_ms: int
@@ -243,25 +260,25 @@ class ImpressionServer:
                 effects = self._apply(session, request, now_ms)
             except RefusalError:
                 if session.has_changes:
-                    await self._journal.store(session)
+                    await self._save(session, now_ms)
                 raise
             await plugins.shown(session, effects.shown, now_ms)
             if effects.event is not None:
                 await plugins.happened(session, *effects.event, now_ms)
             if not self.sessions.holds(session):
                 raise SessionGoneError
-            await self._signalled(session, request)
+            await self._signalled(session, request, now_ms)
 
     def _apply(self, session: Session, request: SignalRequest, now_ms: int) -> Effects:
         return apply_signal(self.configuration, session, request, now_ms=now_ms, new_id=self._new_id)
 
-    def _signalled(self, session: Session, request: SignalRequest) -> Durable[None]:
+    def _signalled(self, session: Session, request: SignalRequest, now_ms: int) -> Durable[None]:
         for kind in request.kinds:
             self.signals_by_kind[kind] += 1
-        return Durable(None, self._journal.store(session))
+        return Durable(None, self._save(session, now_ms))
 
-    async def _refuse_later(self, session: Session, refusal: RefusalError) -> None:
-        await self._journal.store(session)
+    async def _refuse_later(self, session: Session, refusal: RefusalError, now_ms: int) -> None:
+        await self._save(session, now_ms)
         raise refusal
 
     def external(self, body: Json) -> Awaitable[None]:
@@ -275,7 +292,7 @@ class ImpressionServer:
         kept = apply_external(self.configuration, session, request, now_ms=now_ms)
         if kept:
             log.debug("external value ignored, the first one wins", session=session.id, outputs=kept)
-        return Durable(None, self._journal.store(session))
+        return Durable(None, self._save(session, now_ms))
 
     async def refresh(self, persistent_id: str) -> None:
         """Make sure that what is known here of a device's session is what is stored; alone, a server always knows.
@@ -330,7 +347,10 @@ class ImpressionServer:
             NotStoredError: The sessions stay retired and are stored by a later call.
         """
         self._retired.extend(self.sessions.expire(self._clock_ms(), CHUNK))
-        chunk = [self._retired.popleft() for _ in range(min(CHUNK, len(self._retired)))]
+        chunk, size_bytes = list[Session](), 0
+        while self._retired and len(chunk) < CHUNK and size_bytes < CHUNK_BYTES:
+            chunk.append(self._retired.popleft())
+            size_bytes += chunk[-1].size_bytes
         finished: dict[str, bytes] = {}
         over = [session for session in chunk if self._finish(session, finished)]
         if over:
@@ -367,7 +387,6 @@ class ImpressionServer:
             self._retired.extend(chunk)
             await self._journal.store(*chunk)
             await self._give_way()
-        self.sessions.reschedule()  # lets go of the sessions that are gone
         await self.sweep_all()
 
     def _finish(self, session: Session, finished: dict[str, bytes]) -> bool:

@@ -6,8 +6,8 @@ kind and its values keep their meaning from release to release.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -20,6 +20,9 @@ from iserver.record import Change, Record, event_change
 from iserver.session_state import NOBODY, SessionState, shared
 
 Definitions: TypeAlias = Mapping[str, Definition]
+
+SESSION_BYTES, RECORD_BYTES, SHOW_BYTES, EVENT_BYTES = 2000, 800, 250, 400
+"""What each takes in memory besides the values that came from clients, about."""
 
 
 def apply_change(session: SessionState, change: Change, definitions: Definitions) -> None:
@@ -82,6 +85,26 @@ def describe(session: SessionState) -> Iterator[Change]:
         yield ["retire", session.end_ms]
 
 
+def size_of(value: object) -> int:
+    """What a JSON value takes in memory, about: up to thirty times its text."""
+    if isinstance(value, str):
+        return 60 + len(value)
+    if isinstance(value, Mapping):
+        return 240 + sum([size_of(item) for item in value.values()])
+    if isinstance(value, list):
+        return 60 + sum([8 + size_of(item) for item in value])
+    return 32
+
+
+SHORT = 256
+
+
+@lru_cache(1024)
+def _same(text: str) -> str:
+    """The same object for equal texts: many visitors have the same user agent."""
+    return text
+
+
 def _start(
     session: SessionState,
     definitions: Definitions,
@@ -93,9 +116,10 @@ def _start(
 ) -> None:
     session.definition = definitions[fingerprint]
     session.start_ms = session.last_activity_ms = session.last_flush_ms = now_ms
-    session.user_agent = sys.intern(user_agent)
+    session.user_agent = _same(user_agent) if len(user_agent) <= SHORT else user_agent
     session.entry_url = entry_url
     session.fields = dict(fields)
+    session.size_bytes += SESSION_BYTES + len(user_agent) + len(entry_url or "") + size_of(session.fields)
 
 
 def _touch(session: SessionState, _: Definitions, now_ms: int) -> None:
@@ -105,6 +129,7 @@ def _touch(session: SessionState, _: Definitions, now_ms: int) -> None:
 
 def _adopt(session: SessionState, _: Definitions, fields: Mapping[str, JsonValue]) -> None:
     session.fields.update(fields)
+    session.size_bytes += size_of(fields)
 
 
 def _mutate(session: SessionState, _: Definitions, name: str, value: JsonValue, now_ms: int) -> None:
@@ -113,6 +138,7 @@ def _mutate(session: SessionState, _: Definitions, name: str, value: JsonValue, 
     if name not in session.histories:
         session.histories[name] = session.history(name)
     session.histories[name].append((now_ms, value))
+    session.size_bytes += SHOW_BYTES + size_of(value)
     if value is None:
         session.fields.pop(name, None)
     else:
@@ -152,16 +178,18 @@ def _record(
     pairs = tuple([(experiment, variant) for experiment, variant in variants])
     record = Record(len(session.records), feature, definition, args, outputs, plugin_outputs, external, pairs)
     session.records.append(record)
+    memo_key = definition.memo_key(feature, args)
+    session.memo[memo_key] = record
     session.size += 1
-    session.memo[definition.memo_key(feature, args)] = record
+    session.size_bytes += RECORD_BYTES + len(memo_key[1]) + size_of(args)
 
 
 def _show(session: SessionState, _: Definitions, number: int, impression_id: str, now_ms: int) -> None:
     record = session.records[number]
     record.add(Impression(impression_id, now_ms))
     session.size += 1
-    if session.by_impression is not None:
-        session.by_impression[record.key(impression_id)] = record
+    session.size_bytes += SHOW_BYTES + len(impression_id)
+    session.index_impression(record, impression_id)
     for experiment, variant in record.variants:
         if session.active.get(experiment) != variant:
             session.active = shared((*session.active.items(), (experiment, variant)))
@@ -173,8 +201,8 @@ def _alias(session: SessionState, _: Definitions, number: int, impression_id: st
         record.aliases = []
     record.aliases.append(impression_id)
     session.size += 1
-    if session.by_impression is not None:
-        session.by_impression[record.key(impression_id)] = record
+    session.size_bytes += SHOW_BYTES + len(impression_id)
+    session.index_impression(record, impression_id)
 
 
 def _event(
@@ -193,6 +221,7 @@ def _event(
         owner.events = []
     owner.events.append(event)
     session.size += 1
+    session.size_bytes += EVENT_BYTES + size_of(fields)
     if session.counts is None:
         session.counts = {}
     path = (None if number is None else session.records[number].feature, name)
@@ -206,11 +235,13 @@ def _amend(
     for position in reversed(range(len(events))):
         if events[position].event_id == event_id:
             events[position] = replace(events[position], fields={**events[position].fields, **fields})
+            session.size_bytes += size_of(fields)
             break
 
 
 def _external(session: SessionState, _: Definitions, number: int, output: str, value: JsonValue) -> None:
     record = session.records[number]
+    session.size_bytes += size_of(value)
     known = {**record.outputs, output: value}
     feature = record.definition.program.features[record.feature]
     record.outputs = {item.name: known[item.name] for item in feature.outputs if item.name in known}
@@ -220,6 +251,7 @@ def _external(session: SessionState, _: Definitions, number: int, output: str, v
 def _fill(session: SessionState, _: Definitions, number: int, plugin_outputs: Mapping[str, JsonValue]) -> None:
     record = session.records[number]
     record.plugin_outputs = {**record.plugin_outputs, **plugin_outputs}
+    session.size_bytes += size_of(plugin_outputs)
     record.members = None
 
 

@@ -46,6 +46,8 @@ class SessionState:
         by_impression: Records by what they show, when somebody has asked for that.
         counts: How often each event happened.
         size: How many changes a snapshot of it takes, about.
+        size_bytes: How much memory it takes, about.
+        due_s: The slot of the timing wheel that has it; kept by `Sessions`.
         journal_segment: The oldest part of the journal that has something of it, 0 for none; kept by the journal.
         journal_bytes: How much the journal has of it, about; kept by the journal.
     """
@@ -57,6 +59,7 @@ class SessionState:
         "by_impression",
         "counts",
         "definition",
+        "due_s",
         "end_ms",
         "entry_url",
         "events",
@@ -73,6 +76,7 @@ class SessionState:
         "open_gates",
         "records",
         "size",
+        "size_bytes",
         "start_ms",
         "user_agent",
     )
@@ -98,6 +102,8 @@ class SessionState:
         self.records: list[Record] = []
         self.no_log = False
         self.size = 0
+        self.size_bytes = 0
+        self.due_s = 0
         self.journal_segment = 0
         self.journal_bytes = 0
         self.memo: dict[MemoKey, Record] = {}
@@ -141,7 +147,10 @@ class SessionState:
         return next(iter(self.memo.values()))
 
     def record_showing(self, feature: str, impression_id: str) -> Record | None:
-        """The most recent record of a feature that holds an impression, by a real id or a cache-fill id (§4.1)."""
+        """The newest record of a feature that holds an impression, by a real id or a cache-fill id (§4.1).
+
+        It is the record that was created last, in whatever order the impression was added to several of them.
+        """
         if self.by_impression is None:
             self.by_impression = {}
             for record in self.records:
@@ -150,6 +159,15 @@ class SessionState:
                 for alias in record.aliases or ():
                     self.by_impression[record.key(alias)] = record
         return self.by_impression.get((feature, impression_id))
+
+    def index_impression(self, record: Record, impression_id: str) -> None:
+        """Let `record_showing` find what was just added to a record."""
+        if self.by_impression is None:
+            return
+        key = record.key(impression_id)
+        known = self.by_impression.get(key)
+        if known is None or known.number < record.number:
+            self.by_impression[key] = record
 
     def count(self, path: EventPath) -> int:
         """How often an event happened in this session."""

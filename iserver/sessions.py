@@ -14,7 +14,7 @@ import msgspec
 
 from iserver.session import Session
 
-NEVER_MS = 2**63 - 1
+_NOBODY: set[Session] = set()
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -44,9 +44,9 @@ class Sessions:
         self.begun = 0
         self._by_persistent_id: dict[str, Session] = {}
         self._by_key: dict[tuple[str, str], Session] = {}
-        self._wheel: dict[int, list[Session]] = {}
+        self._wheel: dict[int, set[Session]] = {}
         self._seconds: list[int] = []  # a heap of the wheel's slots
-        self._unplaced: list[list[Session]] = []  # slots of an earlier wheel
+        self._unplaced: list[set[Session]] = []  # slots of an earlier wheel
 
     def __len__(self) -> int:
         return len(self._by_persistent_id)
@@ -130,7 +130,8 @@ class Sessions:
             self._by_key[name, value] = session
 
     def remove(self, session: Session) -> None:
-        """Make a session unfindable. Its place in the wheel is cleared when its time comes."""
+        """Make a session unfindable, and let go of it."""
+        self._wheel.get(session.due_s, _NOBODY).discard(session)
         if self._by_persistent_id.get(session.persistent_id) is session:
             del self._by_persistent_id[session.persistent_id]
         for item in session.keys.items():
@@ -170,7 +171,7 @@ class Sessions:
         """Whether `expire` has something to look at."""
         return self._due_slot(now_ms) is not None
 
-    def _due_slot(self, now_ms: int) -> list[Session] | None:
+    def _due_slot(self, now_ms: int) -> set[Session] | None:
         """Sessions to look at, at least one; `None` when there is none."""
         while self._unplaced:
             if self._unplaced[-1]:
@@ -196,6 +197,7 @@ class Sessions:
     def _schedule(self, session: Session) -> None:
         second = -(-self.expiry_ms(session) // 1000)  # the first whole second in which it is over
         if second not in self._wheel:
-            self._wheel[second] = []
+            self._wheel[second] = set()
             heapq.heappush(self._seconds, second)
-        self._wheel[second].append(session)
+        self._wheel[second].add(session)
+        session.due_s = second

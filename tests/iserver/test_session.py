@@ -18,7 +18,8 @@ from iserver.session import Session
 FDL = (Path(__file__).parents[2] / "iserver/example/shop.fdl").read_text()
 DEFINITION = Definition(compile_program([SourceFile("shop.fdl", FDL)]))
 DEFINITIONS = {DEFINITION.fingerprint: DEFINITION}
-IDS = st.sampled_from(["i1", "i2", "i3", "i4"])
+SOME = ["i1", "i2", "i3", "i4"]
+IDS = st.sampled_from(SOME)
 
 
 def begin(**fields):
@@ -52,6 +53,7 @@ def state(session):
         "counts": [session.count(path) for path in (("Search", "Click"), (None, "AddToCart"))],
         "end": session.end_ms,
         "no_log": session.no_log,
+        "showing": {id_: getattr(session.record_showing("Search", id_), "number", None) for id_ in SOME},
     }
 
 
@@ -164,6 +166,18 @@ def test_an_impression_belongs_to_the_newest_record_that_holds_it():
     session.show(second, "imp-1", 1000)
     assert session.record_showing("Search", "imp-1") is second
     assert session.record_showing("RatingBox", "imp-1") is None
+
+
+def test_which_record_an_impression_belongs_to_does_not_depend_on_who_asked_before():
+    """The index of impressions is built when it is first needed; what is replayed may need it later than what ran."""
+    asked, not_asked = begin(), begin()
+    for session in (asked, not_asked):
+        first, second = search(session, "a"), search(session, "b")
+        session.show(second, "imp-1", 1000)
+        if session is asked:
+            session.record_showing("Search", "imp-1")
+        session.show(first, "imp-1", 1000)
+    assert [session.record_showing("Search", "imp-1").number for session in (asked, not_asked)] == [1, 1]
 
 
 @given(st.integers(1, 60))
