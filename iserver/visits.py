@@ -24,6 +24,7 @@ from iserver.refusals import MalformedError, SessionGoneError
 from iserver.requests import FeaturesRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
+from shared.text import header_text
 
 NewId = Callable[[], str]
 
@@ -57,15 +58,8 @@ class Origin:
         return {name: value for name, value in found if value is not None and value != "null"}
 
     def _text(self, name: str) -> str | None:
-        """The value of a header as text: bytes that are not UTF-8 are ISO-8859-1 (RFC 9110 §5.5)."""
         value = self.headers.get(name)
-        if value is None or value.isascii():
-            return value
-        raw = value.encode("utf-8", "surrogateescape")
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return raw.decode("latin-1")
+        return None if value is None else header_text(value)
 
 
 class Entry(msgspec.Struct, frozen=True):
