@@ -7,10 +7,8 @@ from typing import Any
 
 import click
 
-from gateway import commands
-from gateway.app import Settings, read_declared
-from gateway.daemon import service
 from shared.cli import (
+    LazyCommand,
     ServerOptions,
     daemon_group,
     option,
@@ -21,11 +19,26 @@ from shared.cli import (
 )
 from shared.errors import StartupError
 
+COMMANDS = {
+    "tail": LazyCommand(
+        "gateway.commands",
+        "tail",
+        "Print the ticks of CHANNEL (a channel, or BASKET/KEY) as they come, one struct a line.",
+    ),
+    "send": LazyCommand(
+        "gateway.commands",
+        "send",
+        "Tick CHANNEL (a channel, or BASKET/KEY) with JSON: a struct, or a list of structs; - reads standard input.",
+    ),
+    "state": LazyCommand("gateway.commands", "state", "Print the records of the state of CHANNEL, one a line."),
+}
+
 main = daemon_group(
     "gateway",
     "The csp-gateway channel server: typed channels over REST, WebSocket and server-sent events.\n\n"
     "Not here: the Perspective routes, and authentication other "
     "than API keys.",
+    COMMANDS,
 )
 
 _JOURNAL = option(
@@ -66,7 +79,7 @@ def run(file: Path, journal: bool, bus: str | None, overrides: tuple[str, ...], 
 @_FILE
 def check(file: Path, overrides: tuple[str, ...]) -> None:
     """Read the channel file FILE and print its routes; say what is wrong with it, and where."""
-    from gateway.app import build
+    from gateway.app import Settings, build, read_declared
 
     try:
         declared = read_declared(Settings(file, overrides))
@@ -90,6 +103,9 @@ def route_table(parts: Any) -> list[str]:
 def _serve(
     file: Path | None, journal: bool, bus: str | None, overrides: tuple[str, ...], flags: dict[str, Any]
 ) -> None:
+    from gateway.app import Settings, read_declared
+    from gateway.daemon import service
+
     options = ServerOptions.take(flags)
     context = click.get_current_context()
     if journal and bus is not None:
@@ -106,7 +122,3 @@ def _serve(
     require_authentication(options, authenticated=api_key is not None, how="auth.api_key in the channel file")
     path = declared.options.server.root_path
     run_daemon("gateway", options, lambda: service(settings, declared), listener=options.listener(path))
-
-
-for command in (commands.tail, commands.send, commands.state):
-    main.add_command(command)

@@ -8,18 +8,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
 
-from intake_server import checking
-from intake_server.access import BaseAuth, Plugin, SecretAuth
-from intake_server.app import CatalogServer, make_http
-from intake_server.service.guard import Caller
 from intake_server.settings import Settings
-from intake_server.storage.auth import plugin_from, read_keys
-from intake_server.storage.classic_config import config_path, read_config
 from shared import logs
 from shared.cli import (
     EXISTING_FILE,
@@ -31,8 +25,11 @@ from shared.cli import (
     seconds_option,
     start_command,
 )
-from shared.daemon import WebService
 from shared.errors import StartupError
+
+if TYPE_CHECKING:
+    from intake_server.access import Plugin
+    from shared.daemon import WebService
 
 HELP = """Serve catalogs and data sources to intake clients (``intake.open_catalog("intake://host:port")``)."""
 main = daemon_group("intake_server", HELP)
@@ -130,6 +127,9 @@ SIZE = SizeType()
 )
 def start(**flags: Any) -> None:
     """Serve catalogs: YAML files, folders, globs or URLs."""
+    from intake_server.access import BaseAuth
+    from intake_server.storage.classic_config import config_path, read_config
+
     context = click.get_current_context()
     options = ServerOptions.take(flags)
     logs.configure(options.log_level, options.log_format)
@@ -164,6 +164,11 @@ def check(catalogs: tuple[str, ...], flatten: bool, getshell: bool) -> None:
 
 
 async def _check(settings: Settings) -> int:
+    from intake_server import checking
+    from intake_server.access import BaseAuth
+    from intake_server.app import CatalogServer
+    from intake_server.service.guard import Caller
+
     server = CatalogServer(settings, BaseAuth())
     await server.start()
     failed = 0
@@ -228,6 +233,9 @@ def _overrides(given: tuple[str, ...]) -> dict[str, frozenset[str]]:
 
 
 def _plugin(flags: Mapping[str, Any], classic: Mapping[str, Any]) -> Plugin:
+    from intake_server.access import BaseAuth, SecretAuth
+    from intake_server.storage.auth import plugin_from, read_keys
+
     if flags["auth_secret"] and flags["api_keys"]:
         raise click.UsageError("--auth-secret and --api-keys exclude each other")
     if flags["api_keys"]:
@@ -248,6 +256,10 @@ def _with_classic(options: ServerOptions, classic: Mapping[str, Any]) -> ServerO
 
 
 def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebService:
+    from intake_server.access import SecretAuth
+    from intake_server.app import CatalogServer, make_http
+    from shared.daemon import WebService
+
     server = CatalogServer(settings, plugin)
     if isinstance(plugin, SecretAuth) and plugin.was_generated:
         click.echo(f"intake_server: the secret for the header {plugin.key} is {plugin.secret}", err=True)

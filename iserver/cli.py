@@ -9,11 +9,10 @@ from typing import Any, get_args
 
 import click
 
-from iserver.fdl_commands import COMMANDS
-from iserver.report_commands import report_command
 from iserver.settings import JOURNAL_SEGMENT_BYTES, ServerSettings, TableFormat
 from shared.cli import (
     EXISTING_FILE,
+    LazyCommand,
     ServerOptions,
     apply_settings_file,
     config_option,
@@ -26,9 +25,26 @@ from shared.cli import (
 
 HELP = "Decide which features visitors see, and record what happened: a Causal impression server."
 
-main = daemon_group("iserver", HELP)
-for command in (*COMMANDS, report_command):
-    main.add_command(command)
+COMMANDS = {
+    "check": LazyCommand(
+        "iserver.fdl_commands", "check_command", "Check FDL files as one program, in the given order."
+    ),
+    "ddl": LazyCommand(
+        "iserver.fdl_commands",
+        "ddl_command",
+        "Print the statements that create the warehouse's tables and views in a query engine.",
+    ),
+    "fmt": LazyCommand(
+        "iserver.fdl_commands",
+        "format_command",
+        "Format FDL files in place; `-` formats the standard input to the standard output.",
+    ),
+    "report": LazyCommand(
+        "iserver.report_commands", "report_command", "Say what the experiments did, from the tables of the warehouse."
+    ),
+}
+
+main = daemon_group("iserver", HELP, COMMANDS)
 
 
 def _check_environment(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

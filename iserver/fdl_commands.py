@@ -108,6 +108,3 @@ def ddl_command(
     except FdlError as error:
         raise click.ClickException(str(error)) from error
     click.echo(ddl(program, dialect, location, schema=schema, table_format=table_format), nl=False)
-
-
-COMMANDS: list[click.Command] = [check_command, format_command, ddl_command]

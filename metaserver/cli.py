@@ -3,40 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from metaserver.app import FIRST_TABLES, Metaserver, Settings
-from metaserver.backup_commands import backup
-from metaserver.bulk_load_commands import bulk_load
-from metaserver.commands import COMMANDS
-from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
-from shared.pegasus.file_providers import FileProviders
+from shared.cli import (
+    LazyCommand,
+    ServerOptions,
+    daemon_group,
+    option,
+    require_authentication,
+    run_daemon,
+    start_command,
+)
 from shared.pegasus.flag_options import flag_options, take_flags
-from shared.pegasus.structures.base import HostPort
 from shared.pegasus.tls import cluster_tls, tls_ca_option
+
+if TYPE_CHECKING:
+    from metaserver.app import Settings
+    from shared.daemon import Service
+    from shared.pegasus.file_providers import FileProviders
+    from shared.pegasus.structures.base import HostPort
 
 HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
 
 Not there yet: several metaservers with a leader, replication to secondaries, duplication, partition split.
 """
 
-main = daemon_group("metaserver", HELP)
-for command in (*COMMANDS, bulk_load, backup):
-    main.add_command(command)
+COMMANDS = {
+    "create-table": LazyCommand("metaserver.commands", "create_table", "Create a table and wait until it is served."),
+    "drop-table": LazyCommand("metaserver.commands", "drop_table", "Drop a table."),
+    "recall-table": LazyCommand(
+        "metaserver.commands", "recall_table", "Bring a dropped table back, by its id (list-tables --status dropped)."
+    ),
+    "rename-table": LazyCommand("metaserver.commands", "rename_table", "Give a table another name."),
+    "list-tables": LazyCommand("metaserver.commands", "list_tables", "List tables."),
+    "set-envs": LazyCommand(
+        "metaserver.commands",
+        "set_envs",
+        "Set, delete or clear environment variables of a table, and list those it then has.",
+    ),
+    "nodes": LazyCommand("metaserver.commands", "nodes", "List the replica servers, with the replicas they hold."),
+    "level": LazyCommand("metaserver.commands", "level", "Show the function level, or set it."),
+    "diagnose": LazyCommand(
+        "metaserver.commands",
+        "diagnose",
+        "List the partitions that have no primary and get none by themselves, of one table or of all, and why.",
+    ),
+    "assign": LazyCommand(
+        "metaserver.commands",
+        "assign",
+        "Give a partition that diagnose lists to a server that begins it anew, without rows.",
+    ),
+    "bulk-load": LazyCommand(
+        "metaserver.bulk_load_commands", "bulk_load", "Load a table from files: prepare them, start the load, watch it."
+    ),
+    "backup": LazyCommand(
+        "metaserver.backup_commands",
+        "backup",
+        "Back tables up to a folder or URL, once or by policy, and restore them.",
+    ),
+}
+
+main = daemon_group("metaserver", HELP, COMMANDS)
 
 
 def _address(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> HostPort | None:
+    if value is None:
+        return None
+    from shared.pegasus.structures.base import HostPort
+
     try:
-        return None if value is None else HostPort.parse(value)
+        return HostPort.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
 def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> FileProviders | None:
+    if not values:
+        return None
+    from shared.pegasus.file_providers import FileProviders
+
     try:
-        return FileProviders.parse(values) if values else None
+        return FileProviders.parse(values)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -64,10 +113,18 @@ def start(**arguments: Any) -> None:
     """Serve the metadata of a cluster over HTTP and Pegasus RPC, on one port."""
     options = ServerOptions.take(arguments)
     require_authentication(options, authenticated=False, how="a loopback address")
-    run_daemon("metaserver", options, lambda: Metaserver(_settings(options, arguments)))
+
+    def build() -> Service:
+        from metaserver.app import Metaserver  # takes its time, which `--help` need not wait for
+
+        return Metaserver(_settings(options, arguments))
+
+    run_daemon("metaserver", options, build)
 
 
 def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
+    from metaserver.app import FIRST_TABLES, Settings
+
     return Settings(
         data_dir=options.data_dir,
         flags=take_flags(arguments),

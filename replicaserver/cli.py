@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from replicaserver.app import ReplicaServer, Settings
 from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
-from shared.pegasus.file_providers import FileProviders
 from shared.pegasus.flag_options import flag_options, take_flags
-from shared.pegasus.structures.base import HostPort
 from shared.pegasus.tls import cluster_tls, tls_ca_option
+
+if TYPE_CHECKING:
+    from replicaserver.app import Settings
+    from shared.daemon import Service
+    from shared.pegasus.file_providers import FileProviders
+    from shared.pegasus.structures.base import HostPort
 
 HELP = """Hold partitions of the tables of a Pegasus cluster, each in a RocksDB of its own.
 
@@ -23,14 +26,22 @@ moving replicas between disks.
 main = daemon_group("replicaserver", HELP)
 
 
-def _addresses(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> list[HostPort]:
+def _addresses(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> list[HostPort]:
+    if ctx.resilient_parsing:  # `--help` need not wait for the import
+        return []
+    from shared.pegasus.structures.base import HostPort
+
     try:
         return [HostPort.parse(item) for item in (value or "").split(",") if item.strip()]
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
 
-def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> FileProviders:
+def _providers(ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> FileProviders | None:
+    if ctx.resilient_parsing:
+        return None
+    from shared.pegasus.file_providers import FileProviders
+
     try:
         return FileProviders.parse(values)
     except ValueError as error:
@@ -80,10 +91,18 @@ def start(**arguments: Any) -> None:
     require_authentication(options, authenticated=False, how="a loopback address")
     if options.host in ("", "0.0.0.0", "::") and not arguments["advertise"]:
         raise click.UsageError(f"--host {options.host or '(all)'} needs --advertise: others cannot reach that address")
-    run_daemon("replicaserver", options, lambda: ReplicaServer(_settings(options, arguments)))
+
+    def build() -> Service:
+        from replicaserver.app import ReplicaServer  # takes its time, which `--help` need not wait for
+
+        return ReplicaServer(_settings(options, arguments))
+
+    run_daemon("replicaserver", options, build)
 
 
 def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
+    from replicaserver.app import Settings
+
     advertise = arguments["advertise"]
     return Settings(
         data_dir=options.data_dir,

@@ -13,18 +13,21 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
 
 from shared import logs
-from shared.daemon import Listener, Service, serve
 from shared.errors import StartupError
+from shared.listener import Listener
+
+if TYPE_CHECKING:
+    from shared.daemon import Service
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 AddOption = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -88,10 +91,49 @@ class ServerOptions:
         return Listener(self.host, self.port, self.tls_cert, self.tls_key, shown)
 
 
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command whose module is imported when it is used, so that others need not wait for it.
+
+    Attributes:
+        module: The module's name.
+        attribute: The name of the click command in it.
+        short_help: The command's first sentence.
+    """
+
+    module: str
+    attribute: str
+    short_help: str
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        command: click.Command = getattr(import_module(self.module), self.attribute)
+        return command
+
+
 class DaemonGroup(click.Group):
     """The commands of one daemon; what names none of them is an argument of ``start``."""
 
     default_command = "start"
+    lazy_commands: Mapping[str, LazyCommand] = {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy_commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = self.lazy_commands.get(cmd_name)
+        return super().get_command(ctx, cmd_name) if lazy is None else lazy.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._short_help(name, limit)) for name in names])
+
+    def _short_help(self, name: str, limit: int) -> str:
+        lazy = self.lazy_commands.get(name)
+        known = self.commands[name] if lazy is None else click.Command(name, help=lazy.short_help)
+        return known.get_short_help_str(limit)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or not self._is_ours(args[0]):
@@ -99,7 +141,7 @@ class DaemonGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def _is_ours(self, word: str) -> bool:
-        if word in self.commands or word in ("--help", "--version"):
+        if word in self.commands or word in self.lazy_commands or word in ("--help", "--version"):
             return True
         start = self.commands[self.default_command]
         takes_arguments = any(isinstance(parameter, click.Argument) for parameter in start.params)
@@ -114,10 +156,11 @@ class DaemonGroup(click.Group):
             formatter.write_dl(records)
 
 
-def daemon_group(name: str, help_text: str) -> DaemonGroup:
+def daemon_group(name: str, help_text: str, lazy_commands: Mapping[str, LazyCommand] | None = None) -> DaemonGroup:
     """The command group of a daemon, with ``--version``; add ``start`` with `start_command`."""
     group = DaemonGroup(name=name, help=help_text, context_settings={"help_option_names": ["--help"]})
-    return click.version_option(version("entrepot"), prog_name=name)(group)
+    group.lazy_commands = lazy_commands or {}
+    return click.version_option(package_name="entrepot", prog_name=name)(group)
 
 
 def start_command(
@@ -305,6 +348,8 @@ def run_daemon(
         build: Makes the service; may raise `StartupError`.
         listener: Where to listen, when it is not simply what the options say.
     """
+    from shared.daemon import serve  # brings the HTTP server, which `--help` need not wait for
+
     logs.configure(options.log_level, options.log_format)
     before = set(threading.enumerate())
     try:

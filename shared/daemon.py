@@ -12,8 +12,6 @@ import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -21,6 +19,7 @@ from aiohttp import hdrs, web
 
 from shared.errors import StartupError
 from shared.express import ExpressLane
+from shared.listener import Listener
 from shared.tasks import start_task
 
 log = structlog.get_logger("shared.daemon")
@@ -28,25 +27,6 @@ log = structlog.get_logger("shared.daemon")
 BACKLOG = 1024
 
 RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Where a daemon listens.
-
-    Attributes:
-        host: A name or an address; ``localhost`` is every loopback address that it resolves to.
-        port: A TCP port; 0 lets the system choose a free one.
-        tls_cert: Certificate chain in PEM format; None speaks plain HTTP.
-        tls_key: Private key in PEM format; None when it is in the same file.
-        path: The path under which clients find the protocol, for the announcement only.
-    """
-
-    host: str
-    port: int
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    path: str = ""
 
 
 class Service(Protocol):

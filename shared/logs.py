@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import orjson
-import structlog
-from structlog.typing import EventDict, Processor
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
@@ -21,6 +20,8 @@ def configure(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
         level: The least important level that is still written.
         log_format: ``auto`` writes console lines to a terminal and JSON lines to anything else.
     """
+    import structlog  # takes its time, which `--help` need not wait for
+
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
@@ -71,4 +72,6 @@ def _shorten_malformed(record: logging.LogRecord) -> bool:
 
 
 def _dump_json(value: EventDict, **_ignored: object) -> str:
+    import orjson
+
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from shared.cli import option
-from shared.pegasus.flags import Flags, read_ini
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,6 +35,8 @@ def take_flags(arguments: MutableMapping[str, Any]) -> dict[str, str]:
         click.UsageError: A setting is not of the form NAME=VALUE.
         StartupError: The configuration file is malformed.
     """
+    from shared.pegasus.flags import Flags, read_ini
+
     ini, pairs = arguments.pop("ini"), arguments.pop("settings")
     is_compat = arguments.pop("compat_omit_host_port")
     settings = {} if ini is None else read_ini(ini.read_text(encoding="utf-8"), Flags().catalog)
