@@ -112,16 +112,20 @@ class Grant:
 
         A catalog on the way to something allowed is covered too, so that callers can get there.
         """
-        above = [".".join(path[: size + 1]) for size in range(len(path))]
-        if any(_fits(name, pattern) for name in above for pattern in self.deny):
+        above = _above(path)
+        if self.denies(path):
             return False
         return any(_fits(name, pattern) for name in above for pattern in self.allow) or any(
             _leads_to(above[-1], pattern) for pattern in self.allow
         )
 
+    def denies(self, path: Sequence[str]) -> bool:
+        """Whether an entry, or a catalog above it, is denied by name."""
+        return any(_fits(name, pattern) for name in _above(path) for pattern in self.deny)
+
 
 class KeyAuth:
-    """API keys, each with its own access list.
+    """API keys, each with its own access list, besides what callers without a key may see and it does not deny.
 
     Args:
         grants: The keys; at most one without a digest, for callers without a key.
@@ -147,8 +151,10 @@ class KeyAuth:
         return self.grant(header) is not None
 
     def allow_access(self, header: Mapping[str, str], source: Any, catalog: Any) -> bool:  # noqa: ARG002
-        grant = self.grant(header)
-        return grant is not None and grant.covers(source.path)
+        grant, open_to_all = self.grant(header), self._anonymous
+        if grant is None or grant.covers(source.path):
+            return grant is not None
+        return open_to_all is not None and not grant.denies(source.path) and open_to_all.covers(source.path)
 
 
 def api_key(header: Mapping[str, str]) -> str | None:
@@ -178,6 +184,11 @@ def audience(plugin: Plugin, header: Mapping[str, str]) -> Hashable:
 def sees_everything(plugin: Plugin) -> bool:
     """Whether whoever may connect may also see every entry."""
     return type(plugin) in (BaseAuth, SecretAuth)
+
+
+def _above(path: Sequence[str]) -> list[str]:
+    """An entry and the catalogs above it, as dotted names."""
+    return [".".join(path[: size + 1]) for size in range(len(path))]
 
 
 def _fits(name: str, pattern: str) -> bool:

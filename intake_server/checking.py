@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,18 +45,42 @@ async def _check_view(
     for name in view.catalog.entries:
         located = await server.catalogs.locate(view, [name], caller)
         digest = located.entry.digest()
+        unknown = _unknown(server, located)
+        if unknown is not None:
+            yield Finding(prefix + name, False, unknown)
+            continue
         if not server.catalogs.is_catalog(located.entry):
             yield await _check_entry(server, located, caller, prefix + name)
             continue
         try:
             inner = await server.catalogs.enter(located, {})
         except Problem as problem:
-            yield Finding(prefix + name, False, problem.message)
+            yield Finding(prefix + name, False, _why(problem))
             continue
         yield Finding(prefix + name, True, f"catalog of {len(inner.catalog)}")
         if digest not in seen and len(seen) < MOST_DEPTH:
             async for finding in _check_view(server, inner, caller, f"{prefix}{name}.", seen | {digest}):
                 yield finding
+
+
+def _why(problem: Problem) -> str:
+    """The reason as the operator may read it, with the server's paths."""
+    below = problem.__cause__
+    return str(below) if below is not None and str(below) else problem.message
+
+
+def _unknown(server: CatalogServer, located: Located) -> str | None:
+    """A variable in the templates of an entry that nothing gives, so that it renders as nothing."""
+    try:
+        unknown = sorted(server.catalogs.unknown_variables(located.entry))
+    except Problem as problem:
+        return problem.message
+    if not unknown:
+        return None
+    known = ["CATALOG_DIR", *(parameter.name for parameter in located.entry.parameters)]
+    close = difflib.get_close_matches(unknown[0], known, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else f"; known are: {', '.join(known)}"
+    return f"unknown variable {unknown[0]!r} in the arguments{hint}"
 
 
 async def _check_entry(server: CatalogServer, located: Located, caller: Caller, name: str) -> Finding:
@@ -64,7 +89,7 @@ async def _check_entry(server: CatalogServer, located: Located, caller: Caller, 
         target, target_resolved = await server.catalogs.target(located, resolved, caller)
         opened = await server.sources.open(target_resolved, target.entry)
     except Problem as problem:
-        return Finding(name, False, problem.message)
+        return Finding(name, False, _why(problem))
     schema = opened.source.schema
     partitions = "1 partition" if schema.npartitions == 1 else f"{schema.npartitions} partitions"
     return Finding(name, True, f"{schema.container}, {partitions}, shape {schema.shape}")

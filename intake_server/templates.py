@@ -24,6 +24,7 @@ _LOOKS_UP = ("env", "shell", "client_env", "client_shell")
 _LIGHT = (nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.Getattr, nodes.Concat)
 _READ = ("float", "int", "pprint", "replace", "striptags", "title", "tojson", "truncate", "wordcount", "wordwrap")
 """Filters that look into a text by other ways than its methods: they are given what the caller sent."""
+_WITHOUT = ("d", "default", "defined", "undefined")
 _ERRORS = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
@@ -83,8 +84,12 @@ class Templates:
             return type(value)(self.render(item, context) for item in value)
         return value
 
-    def variables(self, value: Any) -> set[str]:
+    def variables(self, value: Any, *, may_miss: bool = True) -> set[str]:
         """The names of the variables that the templates in a value use, without those that ``env(NAME)`` looks up.
+
+        Args:
+            value: Templates at any depth.
+            may_miss: Whether to name those too for which the template says what holds without them.
 
         Raises:
             TemplateError: A template is malformed.
@@ -95,6 +100,9 @@ class Templates:
             for call in tree.find_all(nodes.Call):
                 if isinstance(call.node, nodes.Name) and call.node.name in _LOOKS_UP:
                     call.args = [one for one in call.args if not isinstance(one, nodes.Name)]
+            for node in () if may_miss else tree.find_all((nodes.Filter, nodes.Test)):
+                if node.name in _WITHOUT and isinstance(node.node, nodes.Name):
+                    node.node = nodes.Const("")
             found |= meta.find_undeclared_variables(tree) - self._jinja.globals.keys()
         return found
 

@@ -94,6 +94,17 @@ class Driver(Protocol):
         """
 
 
+def cause(error: BaseException) -> str:
+    """Why something could not be read: fsspec raises what names only the address, from the error that says why."""
+    while isinstance(error, FileNotFoundError) and not error.strerror:
+        below = error.__cause__ or error.__context__
+        if below is None:
+            return "not found"
+        error = below
+    told = getattr(error, "strerror", None) if type(error).__module__ == "builtins" else None
+    return told or str(error) or type(error).__name__
+
+
 def take(arguments: Mapping[str, Any], driver: str, **accepted: Any) -> list[Any]:
     """The values of a driver's arguments, in the order of `accepted`.
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import fsspec
 
-from intake_server.drivers.base import Unopenable
+from intake_server.drivers.base import Unopenable, cause
 from intake_server.paths import is_url
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -240,7 +240,7 @@ def _remote(paths: Sequence[str], storage_options: Mapping[str, Any], suffix: st
         filesystem.invalidate_cache()
         files = [file for path in paths for file in _remote_files(filesystem, path, suffix)]
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
-        raise Unopenable(f"{paths[0]}: {error}") from error
+        raise Unopenable(f"{paths[0]}: {cause(error)}") from error
     return Listing(filesystem, tuple(files), {}, time.monotonic(), is_local=False)
 
 

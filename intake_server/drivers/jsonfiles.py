@@ -11,9 +11,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from intake_server.drivers.base import Schema, Unopenable, Unreadable, take
+from intake_server.drivers.base import Schema, Unopenable, Unreadable, cause, take
 from intake_server.drivers.file_source import FileSource
 from intake_server.drivers.files import File, Listing, listing, open_file, pinned
+
+_HEAD_BYTES = 65536
 
 
 class _JsonDriver:
@@ -36,6 +38,9 @@ class _JsonDriver:
         if len(at.files) != 1:
             raise Unopenable(f"{urlpath}: expected one file, found {len(at.files)}")
         decode = self._decode
+        mistake = self._mistake(_head(at, at.files[0], compression, encoding or "utf8"))
+        if mistake:
+            raise Unopenable(f"{urlpath}: {mistake}")
 
         def read_file(file: File, as_partition: bool) -> Any:
             value = _parsed(_text(at, file, compression, encoding or "utf8"), file, decode)
@@ -44,6 +49,10 @@ class _JsonDriver:
         return FileSource(at, Schema("python", None, None, 1), again, read_file)
 
     def _decode(self, data: bytes) -> Any:
+        raise NotImplementedError
+
+    def _mistake(self, head: str) -> str | None:
+        """What the beginning of a file shows to be wrong with it, if anything."""
         raise NotImplementedError
 
 
@@ -55,6 +64,14 @@ class JsonDriver(_JsonDriver):
     def _decode(self, data: bytes) -> Any:
         return json.loads(data)
 
+    def _mistake(self, head: str) -> str | None:
+        try:
+            _, end = json.JSONDecoder().raw_decode(head)
+        except (ValueError, RecursionError):
+            return None  # the document goes on behind the beginning, or reading it will say what is wrong
+        more = head[end:].strip()
+        return f"more than one JSON document, the second begins with {more[:20]!r}: use 'jsonl'" if more else None
+
 
 class JsonLinesDriver(_JsonDriver):
     """Opens one file of JSON documents, one a line."""
@@ -64,6 +81,25 @@ class JsonLinesDriver(_JsonDriver):
     def _decode(self, data: bytes) -> Any:
         return [json.loads(line) for line in data.splitlines() if line.strip()]
 
+    def _mistake(self, head: str) -> str | None:
+        first, end, _ = head.partition("\n")
+        try:
+            if end:
+                json.loads(first)
+        except (ValueError, RecursionError) as error:
+            return f"the first line is no JSON document: {error}"
+        return None
+
+
+def _head(at: Listing, file: File, compression: str | None, encoding: str) -> str:
+    """The beginning of a file, without white space and byte order mark; empty when it cannot be read."""
+    try:
+        with open_file(at, file, "rb", compression) as opened:
+            data: bytes = opened.read(_HEAD_BYTES)
+        return data.removeprefix(b"\xef\xbb\xbf").decode(encoding, "ignore").lstrip()
+    except (OSError, ValueError, EOFError, LookupError):
+        return ""
+
 
 def _text(at: Listing, file: File, compression: str | None, encoding: str) -> bytes:
     try:
@@ -72,7 +108,7 @@ def _text(at: Listing, file: File, compression: str | None, encoding: str) -> by
         if encoding.lower().replace("-", "") not in ("utf8", "ascii"):
             data = data.decode(encoding).encode()
     except (OSError, ValueError, EOFError, LookupError) as error:
-        raise Unreadable(f"{file.path}: {error}") from error
+        raise Unreadable(f"{file.path}: {cause(error)}") from error
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

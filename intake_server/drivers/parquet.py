@@ -208,7 +208,7 @@ class ParquetSource:
 
 
 def _constant(value: str | None, rows: int, kind: pa.DataType) -> Any:
-    return pa.nulls(rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), rows)
+    return pa.nulls(rows, kind) if value is None else pa.repeat(pa.scalar(value, pa.string()).cast(kind), rows)
 
 
 class ParquetDriver:
@@ -279,8 +279,22 @@ def _schema(footers: Sequence[pq.FileMetaData], hive: Sequence[Mapping[str, str 
         raise Unopenable(f"parquet: {error}") from error
     for name in dict.fromkeys(key for values in hive for key in values):
         if schema.get_field_index(name) < 0:
-            schema = schema.append(pa.field(name, pa.string()))
+            schema = schema.append(pa.field(name, _folder_type(name, hive, declared)))
     return with_pandas_names(schema, _with_missing(schema, footers, schemas, hive))
+
+
+def _folder_type(name: str, hive: Sequence[Mapping[str, str | None]], declared: Any) -> pa.DataType:
+    """The type of what folders are named after: as the entry declares it, else text, whichever folders there are."""
+    wanted = _declared(declared) if declared else pa.schema([])
+    if wanted.get_field_index(name) < 0:
+        return pa.string()
+    kind = wanted.field(name).type
+    for values in hive:
+        try:
+            _constant(values.get(name), 1, kind)
+        except (pa.ArrowException, ValueError) as error:
+            raise Unopenable(f"parquet: schema: {name}={values.get(name)} is not {kind}: {error}") from error
+    return kind
 
 
 def _declared(columns: Any) -> pa.Schema:

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from intake_server.drivers.base import Schema, Unopenable, Unreadable, take
+from intake_server.drivers.base import Schema, Unopenable, Unreadable, cause, take
 from intake_server.drivers.file_source import FileSource
 from intake_server.drivers.files import File, Listing, listing, open_file, pinned
 
@@ -59,7 +59,7 @@ def _read(
                 return list(opened)
             decoded = decode(opened.read() if reads else opened)
     except (OSError, ValueError, EOFError) as error:
-        raise Unreadable(f"{file.path}: {error}") from error
+        raise Unreadable(f"{file.path}: {cause(error)}") from error
     return list(decoded) if isinstance(decoded, (list, tuple)) else [decoded]
 
 

@@ -24,6 +24,7 @@ MSGPACK = "application/msgpack"
 SOURCE_ID = "source-id"
 JSON_ERRORS = web.RequestKey("intake_server.json_errors", bool)
 """Set on requests whose errors are JSON whatever they accept."""
+_LOGGED = 500
 _JOINED_BYTES = 256 * 1024
 
 
@@ -108,6 +109,10 @@ def error_answer(problem: Problem, headers: Mapping[str, str], *, as_json: bool 
         as_json: Whether it is JSON whatever the request accepts.
     """
     reason = public_reason(problem.message)
+    if problem.status < 500:
+        log.info("request refused", status=problem.status, code=problem.code, reason=problem.message[:_LOGGED])
+    elif problem.code != "internal":
+        log.warning("request failed", status=problem.status, code=problem.code, reason=problem.message[:_LOGGED])
     error = {"error": {"code": problem.code or str(problem.status), "reason": reason}}
     if as_json or "json" in headers.get(hdrs.ACCEPT, ""):
         body, content_type = orjson.dumps(error), JSON

@@ -224,6 +224,14 @@ class Catalogs:
         """
         return await self._resolver.resolve(entry, parameters)
 
+    def unknown_variables(self, entry: Entry) -> set[str]:
+        """The variables in an entry's templates that nothing gives.
+
+        Raises:
+            Problem: 400, a template is malformed.
+        """
+        return self._resolver.unknown_variables(entry)
+
     async def search(self, view: View, query: Query, caller: Caller) -> str:
         """Search a catalog.
 

@@ -15,6 +15,7 @@ from intake_server.storage.catalog_files import UnreadableCatalog
 from shared.tasks import start_task
 
 log = structlog.get_logger("intake_server.catalogs")
+_RETRY_S = 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +66,8 @@ class LiveCatalog:
         self._on_change = on_change
         self._state: State | None = None
         self._fresh_until = 0.0
+        self._unreadable: UnreadableCatalog | None = None
+        self._retry_at = 0.0
         self._looking: asyncio.Task[State] | None = None
         self.problem: str | None = None
 
@@ -88,6 +91,8 @@ class LiveCatalog:
         """
         if (state := self.fresh()) is not None:
             return state
+        if self._unreadable is not None and asyncio.get_running_loop().time() < self._retry_at:
+            raise UnreadableCatalog(str(self._unreadable)) from self._unreadable
         looking = self.look()
         if self._state is None:
             return await asyncio.shield(looking)
@@ -112,6 +117,9 @@ class LiveCatalog:
                 raise
             self._failed(str(error))
             return before
+        except Exception as error:  # noqa: BLE001 - file systems of other packages raise what they like (§9.1)
+            return self._failed_unexpectedly(before, error)
+        self._unreadable = None
         self._fresh_until = asyncio.get_running_loop().time() + self._ttl_s
         self._recovered(catalog)
         if before is not None and before.catalog is catalog:
@@ -123,6 +131,19 @@ class LiveCatalog:
         if before is not None:
             log.info("catalog changed", catalog=self._name, entries=len(catalog))
         return self._state
+
+    def _failed_unexpectedly(self, before: State | None, error: Exception) -> State:
+        """Report an error that nobody foresaw, and look again after a while rather than at every request."""
+        reason = f"unexpected error: {type(error).__name__}: {error}"
+        if self.problem != reason:
+            log.error("a catalog cannot be loaded", catalog=self._name, exc_info=error)
+        if before is not None:
+            self._failed(reason)
+            return before
+        self.problem = reason
+        self._retry_at = asyncio.get_running_loop().time() + min(self._ttl_s, _RETRY_S)
+        self._unreadable = UnreadableCatalog(f"{self._name}: {reason}")
+        raise self._unreadable from error
 
     def _failed(self, reason: str) -> None:
         self._fresh_until = asyncio.get_running_loop().time() + self._ttl_s

@@ -74,13 +74,17 @@ class Resolver:
         """What the templates of an entry mention and nothing gives: it renders as nothing.
 
         Raises:
-            TemplateError: A template is malformed.
+            Problem: 400, a template is malformed.
         """
         if entry.is_literal:
             return set()
         texts = [value for key, value in entry.arguments.items() if key != "entries"]
         texts += [choice.arguments for choice in entry.drivers]
-        return self._templates.variables(texts) - {"CATALOG_DIR", *(parameter.name for parameter in entry.parameters)}
+        try:
+            found = self._templates.variables(texts, may_miss=False)
+        except TemplateError as error:
+            raise Problem(400, str(error), code="bad_parameter") from error
+        return found - {"CATALOG_DIR", *(parameter.name for parameter in entry.parameters)}
 
     async def _resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
         packed = msgpack.packb(canonical(parameters), use_bin_type=True)

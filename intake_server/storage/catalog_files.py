@@ -21,6 +21,7 @@ import fsspec
 import structlog
 
 from intake_server.catalog import Catalog, DriverChoice, Entry, Scope
+from intake_server.drivers.base import cause
 from intake_server.grammar import CatalogError, ParsedCatalog, parse
 from intake_server.paths import catalog_directory, collapse_slashes, is_url
 
@@ -161,7 +162,7 @@ def _expand_url(place: CatalogPlace, url: str) -> list[str]:
         filesystem.invalidate_cache()
         return [filesystem.unstrip_protocol(name) for name in sorted(filesystem.glob(path)) if name.endswith(SUFFIXES)]
     except (OSError, ValueError, ImportError) as error:
-        log.warning("cannot list catalogs", url=url, reason=str(error))
+        log.warning("cannot list catalogs", url=url, reason=cause(error))
         return []
 
 
@@ -182,8 +183,7 @@ def _parse(place: CatalogPlace, path: str) -> ParsedCatalog:
     try:
         text = _read(place, path)
     except (OSError, ValueError, ImportError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UnreadableCatalog(f"{path}: {reason}") from error
+        raise UnreadableCatalog(f"{path}: {cause(error).lower()}") from error
     options = dict(place.storage_options) or None
     scope = Scope(catalog_directory(path), options if is_url(path) else None, place.parameters)
     try:

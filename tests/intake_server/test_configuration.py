@@ -141,3 +141,23 @@ def test_flags_that_make_no_sense_are_usage_errors(arguments: list[str], says: s
     monkeypatch.setenv("INTAKE_CONF_FILE", "/nonexistent")
     done = CliRunner().invoke(main, arguments)
     assert (done.exit_code, says in done.output) == (2, True), done.output
+
+
+def test_check_tells_the_operator_whole_paths_unknown_variables_and_files_of_another_form(tmp_path: Path):
+    write(tmp_path / "lines", '{"x": 1}\n{"x": 2}\n')
+    catalog = """
+sources:
+  missing: {driver: textfiles, args: {urlpath: '{{ CATALOG_DIR }}/none.txt'}}
+  misspelt: {driver: textfiles, args: {urlpath: '{{ CATALOG_DIRR }}/lines'}}
+  lines: {driver: json, args: {urlpath: '{{ CATALOG_DIR }}/lines'}}
+  fine:
+    driver: textfiles
+    args: {urlpath: "{{ CATALOG_DIR }}/{{ env(NO_SUCH_NAME) }}{{ other | default('lines') }}"}
+"""
+    done = CliRunner().invoke(main, ["check", str(write(tmp_path / "c.yml", catalog))])
+    told = dict(line.split(": ", 1) for line in done.output.splitlines() if line[:6] in ("FAILED", "ok    "))
+    assert done.exit_code == 1
+    assert told["FAILED  missing"].startswith(f"{tmp_path}/none.txt: ")
+    assert told["FAILED  misspelt"] == "unknown variable 'CATALOG_DIRR' in the arguments, did you mean 'CATALOG_DIR'?"
+    assert "use 'jsonl'" in told["FAILED  lines"]
+    assert told["ok      fine"].startswith("python")

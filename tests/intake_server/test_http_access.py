@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -86,8 +87,6 @@ async def test_the_secret_may_be_in_another_header(serve: Serve):
 
 
 def keys() -> KeyAuth:
-    import hashlib
-
     digest = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("all", "some")}
     return KeyAuth(
         [
@@ -119,6 +118,15 @@ async def test_every_key_sees_what_its_lists_allow(serve: Serve, headers: dict[s
 )
 async def test_a_wrong_key_is_not_anonymous_but_forbidden(serve: Serve, headers: dict[str, str]):
     assert (await (await serve(CATALOG, plugin=keys())).get("/v1/info", headers=headers)).status == 403
+
+
+async def test_a_key_holder_sees_what_callers_without_a_key_see_unless_it_is_denied(serve: Serve):
+    digest = hashlib.sha256(b"k").hexdigest()
+    anonymous = Grant("anonymous", None, allow=("public", "sub"))
+    server = await serve(CATALOG, plugin=KeyAuth([Grant("k", digest, allow=("private",), deny=("sub",)), anonymous]))
+    assert await server.names(headers={"x-api-key": "k"}) == ["public", "private"]
+    assert (await server.open("public", headers={"x-api-key": "k"})).status == 200
+    assert (await server.open("sub", headers={"x-api-key": "k"})).status == 403
 
 
 async def test_an_id_is_no_capability(serve: Serve):

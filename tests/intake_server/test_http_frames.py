@@ -316,3 +316,16 @@ async def test_a_parquet_file_with_two_columns_of_one_name_is_refused_by_that_na
     server = await serve("sources: {t: {driver: parquet, args: {urlpath: '{{ CATALOG_DIR }}/t.parquet'}}}")
     answer = await server.open("t")
     assert (answer.status, answer.reason) == (400, "parquet: column names repeat: a")
+
+
+async def test_what_folders_are_named_after_has_the_type_that_the_entry_declares(serve: Serve, folder: Path):
+    for hour in ("07", "23"):
+        (folder / "t" / f"hh={hour}").mkdir(parents=True)
+        pd.DataFrame({"x": [1]}).to_parquet(folder / "t" / f"hh={hour}" / "0.parquet")
+    text = "{driver: parquet, args: {urlpath: '{{ CATALOG_DIR }}/t', schema: {hh: %s}}}"
+    declared = {name: text.replace("%s", name) for name in ("int32", "string", "bool")}
+    server = await serve("sources:\n" + "".join(f"  {name}: {entry}\n" for name, entry in declared.items()))
+    assert [frame(await server.data("int32", n))["hh"].tolist() for n in (0, 1)] == [[7], [23]]
+    assert frame(await server.data("string"))["hh"].tolist() == ["07"]
+    answer = await server.open("bool")
+    assert (answer.status, "hh=07 is not bool" in answer.reason) == (400, True)

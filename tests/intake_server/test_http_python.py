@@ -11,6 +11,8 @@ import deltalake
 import msgpack
 import pyarrow as pa
 import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
 
 from tests.intake_server.conftest import Serve, Served
 
@@ -114,3 +116,44 @@ async def test_an_older_version_of_a_delta_table_can_be_asked_for(serve: Serve, 
 
 async def test_a_delta_table_that_is_not_there_is_refused(serve: Serve):
     assert (await (await serve(entry("delta", "nowhere"))).open("t")).status == 400
+
+
+async def test_more_than_one_document_is_no_json_file_and_a_document_on_many_lines_no_jsonl(serve: Serve, folder: Path):
+    (folder / "lines").write_text('{"x": 1}\n{"x": 2}\n')
+    (folder / "whole").write_text('{\n  "x": 1\n}\n')
+    server = await serve(
+        "sources: {a: {driver: json, args: {urlpath: '{{ CATALOG_DIR }}/lines'}}, "
+        "b: {driver: jsonl, args: {urlpath: '{{ CATALOG_DIR }}/whole'}}}"
+    )
+    lines, whole = await server.open("a"), await server.open("b")
+    assert (lines.status, "use 'jsonl'" in lines.reason) == (400, True)
+    assert (whole.status, "the first line is no JSON document" in whole.reason) == (400, True)
+
+
+async def test_what_cannot_be_had_from_a_url_is_said_with_its_cause(serve: Serve, aiohttp_server: Any):
+    nothing = await aiohttp_server(web.Application())
+    server = await serve(
+        f"""
+        sources:
+          refused: {{driver: textfiles, args: {{urlpath: 'http://127.0.0.1:1/x'}}}}
+          missing: {{driver: textfiles, args: {{urlpath: 'http://127.0.0.1:{nothing.port}/x'}}}}
+          unknown: {{driver: textfiles, args: {{urlpath: 'http://nowhere.invalid/x'}}}}
+        """
+    )
+    reasons = [(await server.open(name)).reason for name in ("refused", "missing", "unknown")]
+    assert "Cannot connect to host 127.0.0.1:1" in reasons[0]
+    assert "404" in reasons[1]
+    assert "Cannot connect to host nowhere.invalid" in reasons[2]
+
+
+async def test_a_refused_request_is_logged_with_its_reason(serve: Serve, folder: Path):
+    (folder / "a.txt").write_bytes(b"\xff\xfe\xfd")
+    server = await serve(entry("textfiles", "a.txt"))
+    source_id = (await server.opened("t"))["source_id"]
+    with capture_logs() as logged:
+        await server.open("nope")
+        await server.read(source_id, 7)
+        await server.read(source_id, 0)
+    told = [(line["log_level"], line["status"]) for line in logged if line["event"].startswith("request ")]
+    assert told == [("info", 404), ("info", 400), ("warning", 500)]
+    assert any("partition: 7" in line.get("reason", "") for line in logged)
