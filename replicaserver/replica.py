@@ -295,6 +295,10 @@ class Replica:
         self.last_prepared += 1
         return self.last_prepared
 
+    def give_back(self, decree: int) -> None:
+        """Nothing of the decrees that were given out after this one is on its way to a disk: give them out again."""
+        self.last_prepared = decree
+
     def logged(self, decree: int) -> bool:
         """What a `Logged` comes to, without the wrapping: whether more is committed now."""
         if decree <= self.last_committed:

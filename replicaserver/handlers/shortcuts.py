@@ -11,6 +11,8 @@ import struct
 import time
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from replicaserver.handlers import wire
 from replicaserver.handlers.rrdb import PREFIX, answer_get
 from replicaserver.node.partition import Partition
@@ -20,6 +22,8 @@ from shared.pegasus.framing import PLAIN, plain_call, reply_front
 from shared.pegasus.keys import is_key
 from shared.pegasus.rpc import Asker
 from shared.pegasus.structures.rrdb import UpdateResponse
+
+log = structlog.get_logger("replicaserver.shortcuts")
 
 _GET, _PUT = PREFIX + "GET", PREFIX + "PUT"
 _GET_CALL, _PUT_CALL = plain_call(_GET), plain_call(_PUT)
@@ -96,13 +100,14 @@ def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes,
 
 
 def answer_puts(puts: Sequence[PlainPut], response: UpdateResponse | None, error: RpcError | None) -> None:
-    """Answer the puts of a decree, or refuse them."""
-    if response is None:
-        assert error is not None
-        for _, _, _, _, seqid, asker in puts:
-            asker.refuse(_PUT, int.from_bytes(seqid, "big", signed=True), error)
-        return
-    result = wire.update_response(response)
+    """Answer the puts of a decree, or refuse them; one that cannot be answered keeps no other back."""
+    result = b"" if response is None else wire.update_response(response)
     front = reply_front(_PUT, len(result))
     for _, _, _, _, seqid, asker in puts:
-        asker.answer(front + seqid + result)
+        try:
+            if error is None:
+                asker.answer(front + seqid + result)
+            else:
+                asker.refuse(_PUT, int.from_bytes(seqid, "big", signed=True), error)
+        except Exception as failure:
+            log.error("a put cannot be answered", exc_info=failure)

@@ -98,12 +98,14 @@ class _Round:
         writes: How many there are.
         size: Keys and values that they write, in bytes.
         losses: How often the lease had been lost when they were decided.
+        order: What was taken from the queue.
     """
 
-    __slots__ = ("answers", "decree", "losses", "puts", "size", "writes")
+    __slots__ = ("answers", "decree", "losses", "order", "puts", "size", "writes")
 
     def __init__(self, losses: int) -> None:
         self.losses = losses
+        self.order: list[Waiting | _Run] = []
         self.puts: list[tuple[int, list[PlainPut]]] = []
         self.answers: list[tuple[Waiting, Any]] = []
         self.decree = self.writes = self.size = 0
@@ -232,15 +234,35 @@ class Rounds:
         self._start()
 
     def _begin(self) -> None:
+        before = self._core.last_prepared
+        while (decided := self._decide_all(before)) is None:
+            pass  # an operation raised: what it may have left in the draft is gone, and so is the operation
+        draft, taken = decided
+        if not (taken.answers or taken.decree):
+            self._finish()
+            return
+        if taken.decree:
+            draft.notes["decree"] = taken.decree
+        try:
+            self._log.submit(draft.changes, draft.notes, functools.partial(self._stored, taken))
+        except Exception as error:
+            log.error("a write cannot be logged", partition=self._shown, exc_info=error)
+            self._core.give_back(before)
+            self._refuse_all(taken, RpcError(ErrorCode.ERR_UNKNOWN, repr(error)))
+            self._go_on()
+
+    def _decide_all(self, before: int) -> tuple[Draft, _Round] | None:
+        """Decide what waits, as much as one round takes; None when an operation has raised, and all others wait again.
+
+        Args:
+            before: The last decree that earlier rounds were given.
+        """
         draft, queue, taken = self._draft(), self._queue, _Round(self._lease.losses)
         self._run = None
         shared = 0
         while queue and taken.writes < MAX_ROUND_WRITES and taken.size < MAX_ROUND_BYTES:
             first = queue[0]
-            if first.is_own:
-                self._do_own(self._pop(), draft, taken)
-                continue
-            if not (shared and first.shares_decree):
+            if not first.is_own and not (shared and first.shares_decree):
                 if not self._core.has_room:
                     break
                 given = self._core.give_decree()
@@ -249,16 +271,32 @@ class Rounds:
                     continue
                 taken.decree = given
                 shared = given if first.shares_decree else 0
-            if isinstance(first, _Run):
-                self._take_run(self._pop(), draft, taken)
-            else:
-                self._decide(self._pop(), draft, taken)
-        if not (taken.answers or taken.decree):
-            self._finish()
-            return
-        if taken.decree:
-            draft.notes["decree"] = taken.decree
-        self._log.submit(draft.changes, draft.notes, functools.partial(self._stored, taken))
+            self._pop()
+            try:
+                self._take(first, draft, taken)
+            except Exception as error:
+                log.error("a write raised an error", partition=self._shown, exc_info=error)
+                self._core.give_back(before)
+                self._put_back(taken)
+                self._refuse(first, RpcError(ErrorCode.ERR_UNKNOWN, repr(error)))
+                return None
+        return draft, taken
+
+    def _take(self, first: Waiting | _Run, draft: Draft, taken: _Round) -> None:
+        if isinstance(first, _Run):
+            self._take_run(first, draft, taken)
+        elif first.is_own:
+            self._do_own(first, draft, taken)
+        else:
+            self._decide(first, draft, taken)
+
+    def _put_back(self, taken: _Round) -> None:
+        """Let what a round has taken wait again, in the same order."""
+        for one in reversed(taken.order):
+            if isinstance(one, Waiting):
+                one.cost = Cost()
+            self._queue.appendleft(one)
+            self._waiting += len(one.puts) if isinstance(one, _Run) else 1
 
     def _pop(self) -> Any:
         first = self._queue.popleft()
@@ -276,6 +314,7 @@ class Rounds:
         taken.writes += len(run.puts)
         taken.size += run.size
         taken.puts.append((taken.decree, run.puts))
+        taken.order.append(run)
 
     def _decide(self, waiting: Waiting, draft: Draft, taken: _Round) -> None:
         """Let a write of a client decide what it writes."""
@@ -291,6 +330,7 @@ class Rounds:
         taken.size += waiting.cost.written
         taken.writes += 1
         taken.answers.append((waiting, response))
+        taken.order.append(waiting)
 
     def _do_own(self, waiting: Waiting, draft: Draft, taken: _Round) -> None:
         try:
@@ -299,12 +339,24 @@ class Rounds:
             waiting.listener(None, error)
         else:
             taken.writes += 1
+            taken.order.append(waiting)
 
     def _refuse(self, refused: Waiting | _Run, error: RpcError) -> None:
         if isinstance(refused, _Run):
-            self._answer_puts(refused.puts, None, error)
+            self._tell(self._answer_puts, refused.puts, None, error)
         else:
-            refused.listener(None, error)
+            self._tell(refused.listener, None, error)
+
+    def _refuse_all(self, taken: _Round, error: RpcError) -> None:
+        for one in taken.order:
+            self._refuse(one, error)
+
+    def _tell(self, listen: Callable[..., object], *answer: object) -> None:
+        """Answer somebody; if that fails, the others are answered all the same."""
+        try:
+            listen(*answer)
+        except Exception as error:
+            log.error("a write cannot be answered", partition=self._shown, exc_info=error)
 
     def _stored(self, taken: _Round, error: StoreError | None) -> None:
         if error is None:
@@ -312,11 +364,10 @@ class Rounds:
         else:
             log.error("a write failed, the replica takes no more", partition=self._shown, reason=str(error))
             self._failed()
-            refusal = RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error))
-            for _, puts in taken.puts:
-                self._answer_puts(puts, None, refusal)
-            for waiting, _ in taken.answers:
-                waiting.listener(None, refusal)
+            self._refuse_all(taken, RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error)))
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._queue and not self._is_held:
             self._log.gather(self._begin)
         else:
@@ -330,15 +381,14 @@ class Rounds:
             # they are here, and another primary may have been made that does not have them
             late = RpcError(ErrorCode.ERR_TIMEOUT, "the lease of this node ended before the answer")
         for decree, puts in taken.puts:
-            self._answer_puts(puts, None if late else updated(self._who, decree), late)
+            self._tell(self._answer_puts, puts, None if late else updated(self._who, decree), late)
         for waiting, response in taken.answers:
-            if waiting.account is None:
-                waiting.listener(response, None)
-            elif late is None:
-                waiting.account(waiting, response)
-                waiting.listener(response, None)
-            else:
-                waiting.listener(None, late)
+            if waiting.account is not None and late is not None:
+                self._tell(waiting.listener, None, late)
+                continue
+            if waiting.account is not None:
+                self._tell(waiting.account, waiting, response)
+            self._tell(waiting.listener, response, None)
 
     def _finish(self) -> None:
         self._is_writing = False

@@ -74,14 +74,14 @@ async def test_nothing_is_served_from_the_moment_the_lease_ends(served: Served, 
     await served.table()
     await served.call("put", UpdateRequest(KEY, b"1"))
     await served.call(name, value)
-    now.s += 1000
+    now.s += 10_000
     assert await served.error(name, value) == ErrorCode.ERR_INVALID_STATE
 
 
 async def test_requests_that_came_while_the_process_was_stopped_are_refused(served: Served, now: Now):
     await served.table()
     await served.call("put", UpdateRequest(KEY, b"1"))
-    now.s += 1000
+    now.s += 10_000
     asked = [served.call("get", KEY) for _ in range(20)]
     for answer in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(answer, RpcError)
@@ -98,7 +98,7 @@ async def test_a_read_during_which_the_lease_ends_is_not_answered(
 
     def ending(read: Callable[..., Any]) -> Callable[..., Any]:
         def end_and_read(*arguments: Any, **keywords: Any) -> Any:
-            now.s += 1000
+            now.s += 10_000
             return read(*arguments, **keywords)
 
         return end_and_read
@@ -119,7 +119,7 @@ async def test_a_write_during_which_the_lease_ends_is_not_acknowledged(
     apply = store.apply
 
     def end_and_apply(*arguments: Any, **keywords: Any) -> None:
-        now.s += 1000
+        now.s += 10_000
         apply(*arguments, **keywords)
 
     monkeypatch.setattr(store, "apply", end_and_apply)
@@ -141,6 +141,6 @@ async def test_a_write_is_not_acknowledged_under_a_later_lease(served: Served, m
 
 async def test_what_a_replica_notes_for_itself_needs_no_lease(served: Served, now: Now):
     await served.table()
-    now.s += 1000
+    now.s += 10_000
     await served.partition().note("ballot", 7)
     assert served.partition().store.durable().ballot == 7

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.errors import ErrorCode, RpcError
+from replicaserver.writes import Draft, incr
+from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.keys import encode_key
 from shared.pegasus.structures.rrdb import IncrRequest, UpdateRequest
 from tests.replicaserver.conftest import Served
@@ -80,3 +82,76 @@ async def test_too_many_waiting_writes_are_refused(served: Served, monkeypatch: 
     await served.table()
     monkeypatch.setattr("replicaserver.node.rounds.MAX_WAITING", 0)
     assert await served.error("put", UpdateRequest(KEY, b"")) == ErrorCode.ERR_CAPACITY_EXCEEDED
+
+
+def raise_unforeseen(*_arguments: object, **_keywords: object) -> None:
+    raise TypeError("nobody expects this")
+
+
+async def test_an_operation_that_raises_is_refused_alone_and_leaves_nothing_behind(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    await served.table()
+    partition = served.partition()
+
+    def put_and_raise(draft: Draft, *_arguments: object) -> None:
+        draft.put(KEY, b"half of it", 0)
+        raise_unforeseen()
+
+    first = asyncio.ensure_future(served.call("incr", IncrRequest(encode_key(b"a", b""), 1)))
+    writes = [
+        partition.rounds.own(lambda draft: draft.notes.__setitem__("seen", 7)),
+        *(
+            partition.rounds.submit(operation, request, _uncounted, shares_decree=False).future()
+            for operation, request in (
+                (incr, IncrRequest(encode_key(b"b", b""), 5)),
+                (put_and_raise, None),
+                (incr, IncrRequest(encode_key(b"b", b""), 6)),
+            )
+        ),
+    ]
+    async with asyncio.timeout(30):
+        _, before, raised, after = await asyncio.gather(*writes, return_exceptions=True)
+        await first
+    assert isinstance(raised, RpcError)
+    assert raised.code == ErrorCode.ERR_UNKNOWN
+    assert (before.new_value, after.new_value) == (5, 11)
+    assert (await served.call("get", KEY)).error == RocksdbError.NOT_FOUND
+    assert partition.core.last_committed == partition.core.last_prepared == partition.store.durable().decree == 3
+    assert partition.store.noted("seen") == 7
+
+
+def _uncounted(_waiting: Any, _response: Any) -> None:
+    """Not a request of a client."""
+
+
+async def test_work_of_our_own_that_raises_is_told_and_the_replica_can_be_closed(served: Served):
+    await served.table()
+    partition = served.partition()
+    with pytest.raises(RpcError, match=r"ERR_UNKNOWN: .*nobody expects this"):
+        async with asyncio.timeout(30):
+            await partition.rounds.own(raise_unforeseen)
+    assert (await served.call("put", UpdateRequest(KEY, b"v"))).error == 0
+    async with asyncio.timeout(30):
+        await served.server.node.remove(partition.gpid)
+
+
+async def test_a_round_that_cannot_be_put_into_the_log_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch):
+    await served.table()
+    with monkeypatch.context() as broken:
+        broken.setattr("replicaserver.storage.journal.encode_record", raise_unforeseen)
+        for _ in range(2):
+            assert await served.error("put", UpdateRequest(KEY, b"1")) == ErrorCode.ERR_UNKNOWN
+            assert await served.error("incr", IncrRequest(KEY, 1)) == ErrorCode.ERR_UNKNOWN
+    assert (await served.call("put", UpdateRequest(KEY, b"2"))).decree == 1
+
+
+async def test_an_answer_that_cannot_be_given_keeps_no_other_back(served: Served, monkeypatch: pytest.MonkeyPatch):
+    await served.table()
+    partition = served.partition()
+    failing = partition.rounds.submit(incr, IncrRequest(KEY, 1), raise_unforeseen, shares_decree=False)
+    failing.listener = raise_unforeseen
+    other = partition.rounds.submit(incr, IncrRequest(KEY, 1), _uncounted, shares_decree=False)
+    async with asyncio.timeout(30):
+        assert (await other).new_value == 2
+        await partition.rounds.drained()
