@@ -37,9 +37,14 @@ class SharedStore(Journal, Protocol):
 
     Attributes:
         losses: How many sessions were forgotten because another server has them, or may have them.
+        unreadable_count: How many sessions cannot be read and stay where they are.
     """
 
     losses: int
+
+    @property
+    def unreadable_count(self) -> int:
+        """See above."""
 
     async def find(self, keys: Keys) -> None:
         """Take over the sessions that keys lead to, and let the keys lead to them here.
@@ -188,6 +193,11 @@ class SharedServer(ImpressionServer):
             else:
                 return
         raise NotStoredError("other servers take sessions faster than they can be ended")
+
+    @property
+    def set_aside_count(self) -> int:
+        """Sessions that cannot be finished, or not even be read."""
+        return super().set_aside_count + self._store.unreadable_count
 
     async def _take_due(self, latest_ms: int | None) -> list[Session]:
         taken, after = await self._store.take_due(latest_ms, after=None)

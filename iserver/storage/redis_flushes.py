@@ -80,7 +80,11 @@ class SharedStreams:
                 await asyncio.sleep(RETRY_S)
 
     def _hear(self, data: Any) -> None:
-        sender, device, what = orjson.loads(data)
+        try:
+            sender, device, what = orjson.loads(data)
+        except (TypeError, ValueError) as error:
+            log.warning("not a flush of a server", reason=str(error))
+            return
         if sender == self._sessions.me:
             return
         if isinstance(what, int):

@@ -19,6 +19,7 @@ import structlog
 from iserver.refusals import NotStoredError
 from iserver.storage.redis_scripts import Script
 from shared.errors import StartupError
+from shared.tasks import Supervisor
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -56,10 +57,10 @@ class _Call:
         """Use the answer at once, so that answers are used in the order in which they came."""
         try:
             result = self.take(answer)
-        except NotStoredError as error:
-            self.fail(error)
         except (LookupError, TypeError, ValueError) as error:
             self.fail(NotStoredError(f"the session store holds what cannot be read: {error!r}"))
+        except Exception as error:  # noqa: BLE001 - whoever waits for this answer hears of it, and no other call does
+            self.fail(error)
         else:
             if not self.future.done():
                 self.future.set_result(result)
@@ -116,7 +117,8 @@ class Link:
         self._waiting: deque[_Call] = deque()
         self._wake = asyncio.Event()
         self._trouble = Trouble(time.monotonic)
-        self._task = asyncio.create_task(self._work(), name="redis")
+        self._tasks = Supervisor()
+        self._task = self._tasks.loop("Redis", self._work)
 
     @classmethod
     async def open(cls, url: str, *, timeout_s: float = 5.0) -> Link:
@@ -158,8 +160,7 @@ class Link:
 
     async def close(self) -> None:
         """Let go of the connection; what still waits fails."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.stop()
         while self._waiting:
             self._waiting.popleft().fail(NotStoredError("the server is stopping"))
         await self.redis.aclose()
@@ -213,15 +214,17 @@ class Link:
             try:
                 while batch := await self._send(batch):
                     pass
-            finally:
+            except BaseException as error:
+                is_over = isinstance(error, asyncio.CancelledError)
+                reason = "the server is stopping" if is_over else f"the session store cannot be used: {error!r}"
                 for call in batch:
-                    call.fail(NotStoredError("the server is stopping"))
+                    call.fail(NotStoredError(reason))
+                raise
 
     async def _send(self, calls: Sequence[_Call]) -> list[_Call]:
         """Send calls and use the answers; returns the calls that are to be sent again."""
         pipeline = self.redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.words())
+        calls = [call for call in calls if self._add_to(pipeline, call)]
         try:
             answers = await pipeline.execute(raise_on_error=False)
         except self._failures as error:
@@ -250,6 +253,16 @@ class Link:
             except self._failures as error:
                 return await self._later(again, error)
         return again if passing is None else await self._later(again, passing)
+
+    def _add_to(self, pipeline: Any, call: _Call) -> bool:
+        """Put a call into a pipeline; one that cannot be encoded fails alone."""
+        try:
+            words = [word.encode() if isinstance(word, str) else word for word in call.words()]
+        except UnicodeEncodeError as error:
+            call.fail(NotStoredError(f"the session store takes only text: {error}"))
+            return False
+        pipeline.execute_command(*words)
+        return True
 
     async def _later(self, calls: Sequence[_Call], error: BaseException) -> list[_Call]:
         """Wait a moment, and give up on what has waited for too long."""

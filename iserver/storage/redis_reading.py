@@ -53,12 +53,21 @@ def rebuild(session_id: str, changes: Iterable[Change], definitions: Mapping[str
         UnreadableError: They make none.
     """
     session = Session(session_id)
+    is_begun = False
     for change in changes:
+        if not is_begun and change[0] != "start":
+            found = _short(orjson.dumps(change))
+            raise UnreadableError(f"found the change {found} first, expected 'start': the head of its list is gone")
+        is_begun = True
         try:
             session.apply(change, definitions)
-        except (LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             reason = f"found the change {_short(orjson.dumps(change))}, expected the values of its kind: {error!r}"
             raise UnreadableError(reason) from error
+    if not is_begun:
+        raise UnreadableError("found no changes, expected 'start': its list is gone")
+    if session.definition.persistent_key not in session.fields:
+        raise UnreadableError(f"found no '{session.definition.persistent_key}' in 'start'")
     return session
 
 

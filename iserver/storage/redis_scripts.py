@@ -36,9 +36,9 @@ local function take(id, force)
   if is[3] == me and not force then return {id, is[1]} end
   local epoch = tonumber(is[1]) + 1
   redis.call('HSET', key, 'epoch', string.format('%.0f', epoch), 'owner', me, 'end:' .. is[1],
-    is[2] .. ' ' .. is[3])
+    (is[2] or '0') .. ' ' .. (is[3] or ''))
   redis.call('HDEL', key, string.format('end:%.0f', epoch - 32))
-  return {id, string.format('%.0f', epoch), is[2], redis.call('LRANGE', prefix .. 'c:' .. id, 0, -1)}
+  return {id, string.format('%.0f', epoch), is[2] or '0', redis.call('LRANGE', prefix .. 'c:' .. id, 0, -1)}
 end
 """
 
@@ -48,7 +48,7 @@ for at = 4, #ARGV do
   local id = redis.call('GET', prefix .. ARGV[at])
   local taken = id and take(id, false) or false
   found[#found + 1] = taken
-  if taken and tonumber(redis.call('HGET', prefix .. 's:' .. id, 'expiry')) > now then
+  if taken and tonumber(redis.call('HGET', prefix .. 's:' .. id, 'expiry') or 0) > now then
     alive = id
     break
   end

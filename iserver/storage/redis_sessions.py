@@ -110,6 +110,11 @@ class RedisSessions:
         self._unreadable.pop(definition.fingerprint, None)
 
     @property
+    def unreadable_count(self) -> int:
+        """How many sessions, and definitions, were found in Redis that cannot be read here."""
+        return len(self._unreadable)
+
+    @property
     def definitions(self) -> Mapping[str, Definition]:
         """Every definition known here, by fingerprint."""
         return self._definitions

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from iserver.app import open_parts
+from iserver.refusals import NotStoredError
 from iserver.settings import ServerSettings
 from iserver.storage.redis_link import Link, Trouble
+from iserver.storage.redis_scripts import LOOK
 from iserver.storage.redis_sessions import RedisSessions
 from shared.errors import StartupError
 from tests.iserver.conftest import EXAMPLE, Clock, Iserver
@@ -237,6 +240,57 @@ async def test_a_request_for_a_session_that_cannot_be_read_is_told_why(join: Tog
     for answer in (await b.post("features", body), await b.post("features", body), await b.get("session?id=dev-1")):
         assert answer.status == 503
         assert (await answer.text()).startswith(f"session {session}: {reason}")
+
+
+async def lose_the_head(store: RedisSessions, session: str) -> None:
+    await store.link.command("LPOP", f"{store.prefix}c:{session}")
+
+
+async def lose_the_list(store: RedisSessions, session: str) -> None:
+    await store.link.command("DEL", f"{store.prefix}c:{session}")
+
+
+async def lose_the_version(store: RedisSessions, session: str) -> None:
+    await store.link.command("HDEL", f"{store.prefix}s:{session}", "version", "expiry")
+    await lose_the_list(store, session)
+
+
+@pytest.mark.parametrize("lose", [lose_the_head, lose_the_list, lose_the_version])
+async def test_a_session_that_redis_has_lost_a_part_of_holds_up_no_other(
+    join: Together, clock: Clock, lose: Callable[[RedisSessions, str], Awaitable[None]]
+):
+    a, b = await join("a"), await join("b")
+    session = (await show(a, "imp-1", "broken"))["session"]["sessionId"]
+    await show(a, "imp-2", "broken")
+    await show(a, "imp-3", "dev-2")
+    await lose(store_of(b), session)
+    answer = await b.post("signal", {"id": {"deviceId": "broken"}})
+    assert answer.status in (410, 503)  # 410 when it is not known to run
+    assert (await b.post("signal", {"id": {"deviceId": "dev-2"}})).status == 200
+    await store_of(a).link.close()  # as good as dead
+    clock.advance(minutes=31)
+    assert b.parts.sharing is not None
+    await b.parts.sharing.tend()
+    await b.server.sweep_all()
+    assert [item.persistent_key for item in b.finished()] == ["dev-2"]
+    assert "iserver_sessions_set_aside 1.0" in await (await b.client.get("/metrics")).text()
+
+
+async def test_what_nobody_can_make_sense_of_ends_no_connection_to_redis(join: Together):
+    a, b = await join("a"), await join("b")
+    store = store_of(b)
+    for message in (b"{", b"[]", b"17", b"\xff"):
+        await store.link.command("PUBLISH", f"{store.prefix}flushes", message)
+    with pytest.raises(NotStoredError, match="takes only text"):
+        await store.link.command("GET", "\udcff")
+
+    def fail(_answer: object) -> None:
+        raise AttributeError("unforeseen")
+
+    with pytest.raises(AttributeError, match="unforeseen"):
+        await store.link.script(LOOK, [store.prefix, "none", 1], fail)
+    await show(a, "imp-1")
+    await show(b, "imp-2")
 
 
 async def test_a_definition_that_cannot_be_read_is_told_to_who_asks_for_its_sessions(join: Together):
