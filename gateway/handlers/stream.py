@@ -25,7 +25,8 @@ log = structlog.get_logger("gateway.stream")
 PING_S: Final = 20.0
 WRITE_BYTES: Final = 256 * 1024
 PENDING_BYTES: Final = 1024 * 1024
-ABORT_AFTER_S: Final = 5.0
+ABORT_AFTER_S: Final = 30.0
+"""How long a peer that was too slow may take to read what is on its way to it, and why it is disconnected."""
 _SLOW: Final = b"\x88\x0f" + (1013).to_bytes(2, "big") + b"slow consumer"
 
 
@@ -68,8 +69,10 @@ class Writer:
     async def _write_slowly(self) -> None:
         outbox = self._outbox
         try:
-            while len(outbox) and not self._transport.is_closing():
+            while len(outbox):
                 await self._drain()
+                if self._transport.is_closing():
+                    break
                 self._transport.write(outbox.take(WRITE_BYTES))
         except ConnectionError:
             outbox.close()
@@ -117,7 +120,10 @@ class Stream:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return await self._listings.stream(request)
         socket = web.WebSocketResponse(
-            heartbeat=PING_S, max_msg_size=self._gateway.declared.options.server.max_body, writer_limit=2**20
+            autoclose=False,
+            heartbeat=PING_S,
+            max_msg_size=self._gateway.declared.options.server.max_body,
+            writer_limit=2**20,
         )
         head = await socket.prepare(request)
         self._sockets.add(socket)
@@ -135,7 +141,11 @@ class Stream:
         transport.set_write_buffer_limits(high=WRITE_BYTES)
         protocol = request.protocol
 
+        is_slow = False
+
         def overflow() -> None:
+            nonlocal is_slow
+            is_slow = True
             gateway.stream_stats.slow_closes += 1
             log.warning("slow consumer disconnected", peer=request.remote, subscriptions=session.subscriptions)
             asyncio.get_running_loop().call_soon(_end_slow, transport)
@@ -158,6 +168,10 @@ class Stream:
             await writer.close()
             gateway.stream_stats.connections.pop(outbox, None)
             gateway.stream_stats.dropped += outbox.dropped
+        if is_slow:
+            transport.close()  # its close frame is on its way: aiohttp would send another one
+        else:
+            await socket.close(drain=False)
 
     async def close(self) -> None:
         """Say goodbye to every client (§4.7)."""
@@ -186,7 +200,7 @@ async def _receive(socket: web.WebSocketResponse, session: Session) -> None:
 
 
 def _end_slow(transport: asyncio.Transport) -> None:
-    """Close a connection whose peer does not read: a close frame behind what is on its way, and no long wait."""
+    """Close a connection whose peer does not read: a close frame behind what is on its way, and no endless wait."""
     if transport.is_closing():
         return
     transport.write(_SLOW)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
+import json
 import os
 import socket
+from typing import Any, cast
 
+from gateway.handlers.stream import Writer
+from gateway.outbox import Outbox, QueueLimits
 from tests.gateway.conftest import Client, Serve, until
 from tests.gateway.examples import DEMO_TYPES
 from tests.gateway.test_stream import act, received, settled
@@ -84,3 +89,79 @@ async def test_a_silent_reader_of_events_is_cut_off(serve: Serve):
         await gateway.send("example", [{"y": "y" * 10_000} for _ in range(20)])
     await until(lambda: not stats.connections and not feed.subscribers)
     raw.close()
+
+
+async def frames(raw: socket.socket) -> list[tuple[int, bytes]]:
+    """All frames until the gateway ends the connection: opcode and payload; fails when it ends inside a frame."""
+    loop = asyncio.get_running_loop()
+    rest = b""
+    found: list[tuple[int, bytes]] = []
+    async with asyncio.timeout(60):
+        while data := await loop.sock_recv(raw, 65536):
+            rest += data
+            while (cut := cut_frame(rest)) is not None:
+                opcode, payload, rest = cut
+                found.append((opcode, payload))
+                if opcode == 8:
+                    await loop.sock_sendall(raw, b"\x88\x82\0\0\0\0" + payload[:2])
+    assert rest == b""
+    return found
+
+
+def cut_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """Opcode and payload of the first frame, and what follows it."""
+    if len(data) < 2:
+        return None
+    wide = {126: 2, 127: 8}.get(data[1], 0)
+    size = int.from_bytes(data[2 : 2 + wide], "big") if wide else data[1]
+    end = 2 + wide + size
+    return None if len(data) < end else (data[0] & 15, data[2 + wide : end], data[end:])
+
+
+async def test_a_slow_subscriber_that_reads_on_learns_why_it_was_disconnected(serve: Serve):
+    limits = "stream: {queue: {max_messages: 100000, max_bytes: 1MiB, policy: disconnect}}\n"
+    gateway = await serve(limits + DEMO_TYPES)
+    raw = await silent_subscriber(gateway, "example")
+    stats = gateway.gateway.stream_stats
+    while not stats.slow_closes:
+        await gateway.send("example", [{"x": number, "y": "y" * 10_000} for number in range(20)])
+    *ticks, (opcode, payload) = [frame for frame in await frames(raw) if frame[0] != 9]
+    assert {opcode for opcode, _ in ticks} == {1}
+    assert all(json.loads(message)["channel"] == "example" for _, message in ticks)
+    assert (opcode, payload) == (8, (1013).to_bytes(2, "big") + b"slow consumer")
+    raw.close()
+    await until(lambda: not stats.connections)
+
+
+class EndingTransport:
+    """A transport that is closed while somebody waits for room in it, and then takes nothing, as uvloop's."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self.waited = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def write(self, _data: bytes) -> None:
+        if self.is_closed:
+            raise RuntimeError("the handler is closed")
+
+    async def drain(self) -> None:
+        self.is_closed = True
+        self.waited.set()
+
+
+async def test_a_connection_that_ends_while_its_reader_is_slow_is_no_failure():
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    transport = EndingTransport()
+    outbox = Outbox(QueueLimits(), lambda: None, lambda: None)
+    writer = Writer(cast(asyncio.Transport, transport), transport.drain, outbox, lambda: True)
+    outbox.push(b"frame")
+    writer.flush()
+    await transport.waited.wait()
+    await until(lambda: not outbox.is_stalled)
+    del writer
+    gc.collect()
+    assert complaints == []
