@@ -92,8 +92,8 @@ class Parts:
 
     def not_ready(self) -> list[str]:
         """The reasons why visitors cannot be served."""
-        has_failed = isinstance(self.journal, Journal) and self.journal.has_failed
-        return [*(["the journal cannot be written"] if has_failed else []), *self.tasks.not_ready()]
+        is_failing = isinstance(self.journal, Journal) and not self.journal.is_writable
+        return [*(["the journal cannot be written"] if is_failing else []), *self.tasks.not_ready()]
 
     async def flush_to_warehouse(self) -> int:
         """Retire every session, of every server that shares them, and write all that is finished (§7).
@@ -133,7 +133,7 @@ class Parts:
                 else:
                     await self.server.sweep_all()
                     await self.run_etl()
-            except (OSError, NotStoredError) as error:
+            except (OSError, NotStoredError, StartupError) as error:
                 log.error("sessions wait in their store for the next start", reason=str(error))
 
 
@@ -222,7 +222,10 @@ async def _alone(
     async with AsyncExitStack() as opened:
         opened.push_async_callback(journal.close)
         sessions = await journal.load()
-        await journal.keep_definition(given.configuration.definition)
+        try:
+            await journal.keep_definition(given.configuration.definition)
+        except NotStoredError as error:
+            raise StartupError(str(error)) from error
         opened.pop_all()
     server = ImpressionServer(
         given.configuration,

@@ -22,7 +22,7 @@ from iserver.finished import Event
 from iserver.finishing import finish
 from iserver.flushes import Flush, flushes
 from iserver.record import Record
-from iserver.refusals import RefusalError, SessionGoneError, UnknownError
+from iserver.refusals import NotStoredError, RefusalError, SessionGoneError, UnknownError
 from iserver.requests import ExternalRequest, FeaturesRequest, SignalRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
@@ -170,6 +170,8 @@ class ImpressionServer:
         self._give_way = give_way
         self._retired: deque[Session] = deque()
         self._set_aside: dict[str, Session] = {}
+        self._flushes: deque[Flush] = deque()
+        self._is_flushing = False
 
     # --- requests ---------------------------------------------------------------------------------
 
@@ -362,13 +364,14 @@ class ImpressionServer:
         return len(chunk)
 
     async def sweep_all(self) -> None:
-        """Retire and store everything that is over by now.
+        """Retire and store everything that is over by now, and tell devices what they were not told yet.
 
         Raises:
             NotStoredError: As `sweep`.
         """
         while await self.sweep() or self.sessions.has_due(self._clock_ms()):
             await self._give_way()  # storing waits for the disk, but there may be nothing to store
+        await self._flush_devices()
 
     async def retire_all(self) -> None:
         """End every active session now (§7, §11.6).
@@ -412,7 +415,11 @@ class ImpressionServer:
     async def apply(self, configuration: Configuration) -> None:
         """Put a configuration in force; requests under way go on with the old one (§9.4).
 
-        Registered devices are told what to drop. All other sessions keep their memoized outputs.
+        Registered devices are told what to drop, at a later `sweep_all` when that cannot be stored now. All other
+        sessions keep their memoized outputs.
+
+        Raises:
+            NotStoredError: The FDL cannot be stored; the old configuration stays in force.
         """
         await self._journal.keep_definition(configuration.definition)
         old, self.configuration = self.configuration, configuration
@@ -420,8 +427,22 @@ class ImpressionServer:
         if (timeout_ms, max_length_ms) != (self.sessions.timeout_ms, self.sessions.max_length_ms):
             self.sessions.timeout_ms, self.sessions.max_length_ms = timeout_ms, max_length_ms
             self.sessions.reschedule()
-        for flush in flushes(old, configuration):
-            await self._flush(flush)
+        self._flushes.extend(flushes(old, configuration))
+        try:
+            await self._flush_devices()
+        except NotStoredError as error:
+            log.error("devices are told later what to drop", devices=len(self._flushes), reason=str(error))
+
+    async def _flush_devices(self) -> None:
+        if self._is_flushing:
+            return
+        self._is_flushing = True
+        try:
+            while self._flushes:
+                await self._flush(self._flushes[0])
+                self._flushes.popleft()
+        finally:
+            self._is_flushing = False
 
     async def _flush(self, flush: Flush) -> None:
         now_ms = self._clock_ms()

@@ -215,9 +215,6 @@ class SharedServer(ImpressionServer):
                 await super()._flush(flush)
             except FencedError:
                 await self._pause(number)
-            except NotStoredError as error:
-                log.error("a device keeps its cache", device=flush.device, reason=str(error))
-                return
             else:
                 return
 

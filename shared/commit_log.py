@@ -179,6 +179,11 @@ class CommitLog:
         """What the segments in use take on the disk."""
         return sum(self._segments.values())
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the last write succeeded, and its file is still there."""
+        return not (self.has_failed or self._files.is_deleted)
+
     def replay(self, on_loss: OnLoss = lambda: None) -> Iterator[tuple[int, bytes]]:
         """Everything that was appended before and is not released, with the number of its segment. Blocks.
 

@@ -62,7 +62,12 @@ class SegmentFiles:
                 left.unlink()
 
     def stage(self, piece: Piece) -> Blocks:
-        """A piece of the file that is being written, at most `STAGED_BYTES`, for somebody else to write and sync."""
+        """A piece of the file that is being written, at most `STAGED_BYTES`, for somebody else to write and sync.
+
+        Raises:
+            FileNotFoundError: The file was deleted.
+        """
+        self._require_file()
         return self._stage.stage(piece.data, piece.offset)
 
     def write(self, pieces: Sequence[Piece], path_of: Callable[[int], Path]) -> None:
@@ -91,7 +96,17 @@ class SegmentFiles:
         for start in range(0, len(data), STAGED_BYTES):
             self._put_down(self._stage.stage(data[start : start + STAGED_BYTES], offset + start))
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file that is being written was deleted: then nothing that is written there lasts."""
+        return self.descriptor >= 0 and not os.fstat(self.descriptor).st_nlink
+
+    def _require_file(self) -> None:
+        if self.is_deleted:
+            raise FileNotFoundError(errno.ENOENT, "a file of the log was deleted", str(self._path))
+
     def _put_down(self, blocks: Blocks) -> None:
+        self._require_file()
         try:
             _write_durably(self.descriptor, blocks)
         except OSError as error:

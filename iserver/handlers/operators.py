@@ -12,7 +12,7 @@ from aiohttp import web
 from iserver.handlers.visitors import JSON
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from shared.auth import bearer_token, equal
-from shared.errors import Problem
+from shared.errors import Problem, StartupError
 from shared.web import json_response, read_body, read_json_object
 
 
@@ -60,7 +60,7 @@ class OperatorHandlers:
             raise Problem(400, f"unknown action {action!r}: expected 'flushToWarehouse'")
         try:
             sessions = await self._flush_to_warehouse()
-        except OSError as error:
+        except (OSError, StartupError) as error:
             raise Problem(500, f"the sessions are safe but not in the warehouse yet: {error}") from error
         return web.Response(text=f"flushed {sessions} sessions to the warehouse\n")
 

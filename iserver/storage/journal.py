@@ -25,7 +25,7 @@ import asyncio
 import gc
 import sqlite3
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -183,9 +183,9 @@ class Journal:
         await self._connection.close()
 
     @property
-    def has_failed(self) -> bool:
-        """Whether changes cannot be stored now."""
-        return self._session_log.has_failed
+    def is_writable(self) -> bool:
+        """Whether changes can be stored, as far as is known."""
+        return self._session_log.is_writable
 
     async def probe(self) -> None:
         """While changes cannot be stored, find out whether they can be again.
@@ -193,19 +193,24 @@ class Journal:
         Raises:
             NotStoredError: They cannot.
         """
-        if self.has_failed:
+        if not self.is_writable:
             await self._session_log.end(())
 
     # --- definitions ------------------------------------------------------------------------------
 
     async def keep_definition(self, definition: Definition) -> None:
-        """Store the FDL sources of a definition before the first session uses it."""
+        """Store the FDL sources of a definition before the first session uses it.
+
+        Raises:
+            NotStoredError: It is not stored.
+        """
         if definition.fingerprint not in self._definitions:
             sources = [[source.name, source.text] for source in definition.program.sources]
-            await self._writer.write(
-                "INSERT OR IGNORE INTO definitions (fingerprint, sources) VALUES (?, ?)",
-                [(definition.fingerprint, orjson.dumps(sources))],
-            )
+            with self._using_sqlite():
+                await self._writer.write(
+                    "INSERT OR IGNORE INTO definitions (fingerprint, sources) VALUES (?, ?)",
+                    [(definition.fingerprint, orjson.dumps(sources))],
+                )
             self._definitions[definition.fingerprint] = definition
 
     @property
@@ -310,13 +315,14 @@ class Journal:
         if finished:
             self._leaving[row] = _Leaving()
             try:
-                await self._writer.write(
-                    "INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)",
-                    [(row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))],
-                )
-            except sqlite3.Error as error:
+                with self._using_sqlite():
+                    await self._writer.write(
+                        "INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)",
+                        [(row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))],
+                    )
+            except NotStoredError:
                 del self._leaving[row]
-                raise NotStoredError(f"cannot store finished sessions: {error}") from error
+                raise
             self.waiting += len(finished)
         known = self._session_log.forget(sessions)
         if not known:
@@ -342,8 +348,13 @@ class Journal:
             The batch, stored before this returns; `None` when no session is waiting.
 
         Raises:
-            NotStoredError: The log does not take the ends of the sessions, so their rows must wait.
+            NotStoredError: The log does not take the ends of the sessions, so their rows must wait; or the SQLite file
+                cannot be used.
         """
+        with self._using_sqlite():
+            return await self._next_batch(new_id, limit)
+
+    async def _next_batch(self, new_id: str, limit: int) -> Batch | None:
         async with self._connection.execute("SELECT id, first_row, last_row FROM batches") as cursor:
             interrupted = await cursor.fetchone()
         if interrupted is not None:
@@ -382,8 +393,15 @@ class Journal:
         return chain.from_iterable(map(sessions_in, self.read_batch_lines(batch)))
 
     def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:
-        """The sessions of a batch, some at a time, one a line. Blocks: call it in a thread."""
-        with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        """The sessions of a batch, some at a time, one a line. Blocks: call it in a thread.
+
+        Raises:
+            NotStoredError: The SQLite file cannot be used.
+        """
+        with (
+            self._using_sqlite(),
+            closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+        ):
             rows: Iterable[tuple[bytes]] = connection.execute(
                 "SELECT data FROM finished WHERE row BETWEEN ? AND ? ORDER BY row",
                 (batch.first_row, batch.last_row),
@@ -396,7 +414,14 @@ class Journal:
 
         Returns:
             How many they were.
+
+        Raises:
+            NotStoredError: The SQLite file cannot be used.
         """
+        with self._using_sqlite():
+            return await self._close_batch(batch)
+
+    async def _close_batch(self, batch: Batch) -> int:
         rows = (batch.first_row, batch.last_row)
         query = "SELECT sum(sessions) FROM finished WHERE row BETWEEN ? AND ?"
         async with self._connection.execute(query, rows) as cursor:
@@ -410,6 +435,14 @@ class Journal:
         sessions = int(found[0] or 0) if found else 0
         self.waiting -= sessions
         return sessions
+
+    @contextmanager
+    def _using_sqlite(self) -> Iterator[None]:
+        """Name the file in errors of SQLite: a full disk, a deleted folder."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise NotStoredError(f"cannot use {self.path}: {error}") from error
 
 
 def _is_missing(path: Path, log_folder: Path) -> bool:

@@ -241,9 +241,9 @@ class SessionLog:
         return session in self._refused
 
     @property
-    def has_failed(self) -> bool:
-        """Whether the last attempt to store something failed."""
-        return self._log.has_failed
+    def is_writable(self) -> bool:
+        """Whether the last attempt to store something succeeded, and its file is still there."""
+        return self._log.is_writable
 
     # --- cleaning ---------------------------------------------------------------------------------
 

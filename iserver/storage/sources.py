@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import aiohttp
+import orjson
 import structlog
 
 from iserver.configuration import LOCAL, Configuration, configure, fdl_only
@@ -49,6 +51,7 @@ class FileSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._replacing = asyncio.Lock()
 
     async def fetch(self) -> bytes:
         return await asyncio.to_thread(_read, self._path)
@@ -66,12 +69,13 @@ class FileSource:
             UnreachableError: The file cannot be read or written.
             InvalidConfigurationError: The FDL is wrong, or the rest of the document does not fit it.
         """
-        document = await self.fetch()
-        changed = await asyncio.to_thread(with_fdl, document, files, lenient=lenient)
-        try:
-            await asyncio.to_thread(_replace, self._path, changed)
-        except OSError as error:
-            raise UnreachableError(f"cannot write {self._path}: {error.strerror or error}") from error
+        async with self._replacing:
+            document = await self.fetch()
+            changed = await asyncio.to_thread(with_fdl, document, files, lenient=lenient)
+            try:
+                await asyncio.to_thread(_replace, self._path, changed)
+            except OSError as error:
+                raise UnreachableError(f"cannot write {self._path}: {error.strerror or error}") from error
 
 
 class ServerSource:
@@ -108,12 +112,24 @@ class ServerSource:
         except UnreachableError as error:
             if self._document is not None or not self._cache.exists():
                 raise
+            cached = await asyncio.to_thread(_read, self._cache)
+            if not _is_json(cached):
+                raise UnreachableError(
+                    f"{error}, and the configuration that was kept in {self._cache} is damaged"
+                ) from error
             log.warning("using the cached configuration", reason=str(error), cache=str(self._cache))
-            self._document = await asyncio.to_thread(_read, self._cache)
-            return self._document
+            self._document = cached
+            return cached
 
     async def accepted(self, document: bytes) -> None:
-        await asyncio.to_thread(_replace, self._cache, document)
+        try:
+            await asyncio.to_thread(_replace, self._cache, document)
+        except OSError as error:
+            log.error(
+                "cannot keep the configuration for later starts",
+                file=str(self._cache),
+                reason=error.strerror,
+            )
 
     async def close(self) -> None:
         if self._http is not None:
@@ -230,9 +246,21 @@ def _read(path: Path) -> bytes:
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that a crash leaves either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return True

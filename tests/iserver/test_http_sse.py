@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from iserver.refusals import NotStoredError
 from iserver.streams import MAX_WAITING, Stream, Streams
 
 
@@ -88,6 +89,24 @@ async def test_a_changed_override_flushes_its_feature_and_the_memo_of_the_device
         assert await event(answer) == ("flushfeatures", "RatingBox")
     answer = (await iserver.features(box, args=device))["RatingBox"]
     assert (answer["callToAction"], answer["tone"]) == ("Rate!", "CASUAL")
+
+
+async def test_devices_are_told_later_what_could_not_be_stored_when_the_configuration_changed(
+    iserver, config, shop, monkeypatch
+):
+    await iserver.features({"RatingBox": {"product": "p"}}, args={"deviceId": "dev-qa"})
+    answer = await listen(iserver)
+    shop["qa"]["devices"][0]["overrides"]["RatingBox"]["values"] = {"callToAction": {"constant": "Rate!"}}
+    with monkeypatch.context() as full:
+
+        def store(*_):
+            raise NotStoredError("cannot store changes: No space left on device")
+
+        full.setattr(iserver.parts.journal, "store", store)
+        await change(iserver, config, shop)
+    await iserver.server.sweep_all()
+    assert (await event(answer))[0] == "hello"
+    assert await event(answer) == ("flushfeatures", "RatingBox")
 
 
 async def test_changed_fdl_flushes_everything_with_a_new_time(iserver, config, shop):

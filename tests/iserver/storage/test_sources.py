@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
+from iserver.fdl import SourceFile
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from iserver.storage.sources import FileSource, Loader, ServerSource
 
@@ -102,6 +106,34 @@ async def test_an_invalid_document_is_not_remembered(open_loader, plane, tmp_pat
     with pytest.raises(InvalidConfigurationError, match="revision"):
         await loader.load()
     assert (tmp_path / "config-cache.json").read_bytes() == good
+
+
+async def test_a_document_that_cannot_be_remembered_is_in_force_all_the_same(plane, tmp_path):
+    (tmp_path / "file").write_text("")
+    loader = Loader(ServerSource(plane.url, ENVIRONMENT, "t0ken", tmp_path / "file" / "config-cache.json"), ())
+    with capture_logs() as logged:
+        assert (await loader.load()).revision == "r42"
+    assert [line["event"] for line in logged] == ["cannot keep the configuration for later starts"]
+    await loader.close()
+
+
+async def test_a_remembered_document_that_is_damaged_is_named(open_loader, plane, tmp_path):
+    await open_loader().load()
+    cache = tmp_path / "config-cache.json"
+    cache.write_bytes(cache.read_bytes()[:100])
+    plane.is_up = False
+    with pytest.raises(UnreachableError, match=r"answered 503 .* kept in .*/config-cache\.json is damaged"):
+        await open_loader().load()
+
+
+async def test_pushes_at_the_same_time_are_taken_one_after_the_other(tmp_path, shop):
+    config = tmp_path / "config.json"
+    config.write_bytes(orjson.dumps(shop))
+    source = FileSource(config)
+    texts = [shop["fdl"][0]["content"] + f"feature Pushed{number} {{}}" for number in range(8)]
+    await asyncio.gather(*(source.replace_fdl([SourceFile("shop.fdl", text)]) for text in texts))
+    assert orjson.loads(config.read_bytes())["fdl"][0]["content"] in texts
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 async def test_a_wrong_token_is_reported(open_loader):
