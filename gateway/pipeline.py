@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterator, Sequence
-from types import coroutine
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from gateway.channels import Feed
 from gateway.engine import Change, Engine
 from gateway.expansion import LARGE
 from gateway.records import Record
+from gateway.turns import next_turn
 
 
 class Journal(Protocol):
@@ -26,21 +26,6 @@ class Bus(Protocol):
 
     def publish(self, groups: Sequence[Sequence[Change]]) -> Awaitable[None]:
         """Hand over groups of simultaneous ticks, to be applied in that order; done when they have been."""
-
-
-@coroutine
-def next_turn() -> Generator[None, None, None]:
-    """Let everybody else go on first; awaited between the slices of long work."""
-    yield
-
-
-async def collect(slices: Iterator[list[Record]]) -> list[Record]:
-    """All records of some slices, others being served in between."""
-    records: list[Record] = []
-    for each in slices:
-        records += each
-        await next_turn()
-    return records
 
 
 class Pipeline:

@@ -6,12 +6,14 @@ A predicate tells of one record here, and of the columns of a large state in `ga
 
 from __future__ import annotations
 
+import heapq
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from fractions import Fraction
+from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
 from pydantic import TypeAdapter
@@ -20,6 +22,7 @@ from gateway.columns import Column, Columns, Kind, as_text, microseconds_of, mic
 from gateway.fields import EnumSpec
 from gateway.query import Condition, Filter, Membership, Operator, Query
 from gateway.records import Record
+from gateway.turns import at_once
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -118,22 +121,57 @@ class Selection:
 
     def arrange(self, records: list[Record]) -> list[Record]:
         """Sort, skip and cut records that are in the default order already; nulls come first."""
-        for column, descending in reversed(self.sort):
-            records.sort(key=lambda record: _null_first(column.value(record)), reverse=descending)
+        return at_once(self.arrangement(records))
+
+    def arrangement(self, records: list[Record]) -> Generator[None, None, list[Record]]:
+        """`arrange` as work for `gateway.turns`."""
         query = self.query
         end = None if query.limit is None else query.offset + query.limit
+        for number, (column, descending) in reversed(list(enumerate(self.sort))):
+            records = yield from _sorted(records, column, descending, end if number == 0 else None)
         records = records[query.offset : end]
         if query.fields is None:
             return records
         wanted = [name for name in query.fields if name]
-        return [
-            Record(record.struct, {name: record.values[name] for name in wanted if name in record.values})
-            for record in records
-        ]
+        chosen: list[Record] = []
+        for start in range(0, len(records), _RUN):
+            chosen += [
+                Record(record.struct, {name: record.values[name] for name in wanted if name in record.values})
+                for record in records[start : start + _RUN]
+            ]
+            yield
+        return chosen
 
 
-def _null_first(value: Any) -> tuple[bool, Any]:
-    return (value is not None, value)
+_RUN: Final = 4096
+_Keyed: TypeAlias = tuple[Any, Record]
+
+
+def _sorted(
+    records: list[Record], column: Column, descending: bool, most: int | None
+) -> Generator[None, None, list[Record]]:
+    """Records by one column, equal ones in the order in which they were: short runs are sorted, then merged."""
+    by_value: Callable[[_Keyed], Any] = operator.itemgetter(0)
+    nulls: list[Record] = []
+    runs: list[list[_Keyed]] = []
+    for start in range(0, len(records), _RUN):
+        run: list[_Keyed] = []
+        for record in records[start : start + _RUN]:
+            value = column.value(record)
+            if value is None:
+                nulls.append(record)
+            else:
+                run.append((value, record))
+        run.sort(key=by_value, reverse=descending)
+        runs.append(run)
+        yield
+    merged: Iterable[_Keyed] = heapq.merge(*runs, key=by_value, reverse=descending) if len(runs) > 1 else chain(*runs)
+    merged = iter(merged)
+    ordered: list[Record] = []
+    while (most is None or len(ordered) < most) and (part := list(islice(merged, _RUN))):
+        ordered += [record for _, record in part]
+        yield
+    return ordered + nulls if descending else nulls + ordered
 
 
 def compile_query(query: Query, columns: Columns) -> Selection:
@@ -222,12 +260,19 @@ def _compare_int(column: Column, where: Operator, given: Any) -> Predicate:
             return Compare(column, ">=", math.ceil(number))
 
 
+_MOST_DIGITS: Final = 400  # more than the largest float has
+
+
 def _number(given: Any) -> Fraction:
     if isinstance(given, datetime):
         raise ValueError("a time is no number")
-    if isinstance(given, str) and "/" in given:
-        raise ValueError("not a number")
-    return Fraction(given.strip() if isinstance(given, str) else given)
+    if not isinstance(given, str):
+        return Fraction(given)
+    text = given.strip()
+    exponent = text.lower().partition("e")[2] or "0"
+    if "/" in text or len(text) > _MOST_DIGITS or len(exponent) > 5 or abs(int(exponent)) > _MOST_DIGITS:
+        raise ValueError("not a number, or one that takes too long to write out")
+    return Fraction(text)
 
 
 _TRUE: Final = ("true", "t", "yes", "y", "on", "1")

@@ -19,8 +19,9 @@ from gateway.engine import Change, Engine
 from gateway.expansion import is_large
 from gateway.invalid import Invalid
 from gateway.outbox import Outbox
-from gateway.pipeline import Pipeline, collect
+from gateway.pipeline import Pipeline
 from gateway.records import Record, encode
+from gateway.turns import collect
 from shared.errors import Problem
 
 log = structlog.get_logger("gateway.stream")

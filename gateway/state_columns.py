@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gateway.columns import Column, Kind
-from gateway.pipeline import next_turn
 from gateway.records import Record
 from gateway.selection import Compare, CompareColumns, IsNull, Never, OneOf, Predicate, Selection, columns_of
 from gateway.states import State
+from gateway.turns import in_turns, next_turn
 
 if TYPE_CHECKING:  # takes long to load, and small gateways do not need it
     import numpy as np
@@ -62,9 +62,11 @@ class ColumnSelector:
         if found is not None:
             return found
         if not selection.predicates or len(state) <= self._scan_up_to or Never() in selection.predicates:
-            return state.scan(selection)
-        columns = self._columns.setdefault(id(state), StateColumns(state))
-        return selection.arrange(await columns.select(selection))
+            found = state.matching(selection)
+        else:
+            columns = self._columns.setdefault(id(state), StateColumns(state))
+            found = await columns.select(selection)
+        return await in_turns(selection.arrangement(found))
 
 
 class StateColumns:

@@ -197,11 +197,13 @@ class State:
         return selection.arrange([record])
 
     def scan(self, selection: Selection) -> list[Record]:
-        """The rows that pass, in order, by looking at every one."""
+        """The rows that pass, in the order of the query, by looking at every one."""
+        return selection.arrange(self.matching(selection))
+
+    def matching(self, selection: Selection) -> list[Record]:
+        """The rows that pass, in the order of the state, by looking at every one."""
         records = self.rows()
-        if selection.predicates:
-            records = [record for record in records if selection.matches(record)]
-        return selection.arrange(records)
+        return [record for record in records if selection.matches(record)] if selection.predicates else records
 
     def pick(self, slots: Sequence[int]) -> list[Record]:
         """The rows of those slots, in order."""

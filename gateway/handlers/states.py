@@ -14,6 +14,7 @@ from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.selection import Selection, compile_query
 from gateway.states import Selector, State, encoded_chunks, encoded_size
+from gateway.turns import in_turns
 from shared.errors import Problem
 from shared.web import JSON
 
@@ -87,7 +88,7 @@ class States:
         records: list[Record] = []
         for state in states:
             records += await self._selector.select(state, passing)
-        return selection.arrange(records)
+        return await in_turns(selection.arrangement(records))
 
 
 async def _stream(

@@ -22,10 +22,10 @@ from gateway.handlers.answers import (
     unprocessable,
 )
 from gateway.invalid import Invalid, error_item, not_a_struct
-from gateway.pipeline import collect
 from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.sessions import changes_of
+from gateway.turns import collect
 from shared.errors import Problem
 from shared.tasks import start_task
 from shared.web import JSON, read_body

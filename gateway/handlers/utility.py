@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +20,7 @@ from shared.tasks import Supervisor
 _CHUNK = 64 * 1024
 _MOST = 1024 * 1024
 _TREE_LIMIT = 5000
+_TREE_ENTRIES = 50_000
 
 
 class Utility:
@@ -102,8 +105,8 @@ class Outputs:
     async def tree(self, request: web.Request) -> web.Response:
         """``GET /outputs/_tree``: the paths of all files."""
         require_unlimited(request)
-        paths = await asyncio.to_thread(self._paths)
-        return json_value({"paths": paths[:_TREE_LIMIT], "truncated": len(paths) > _TREE_LIMIT})
+        paths, is_whole = await asyncio.to_thread(self._paths)
+        return json_value({"paths": paths, "truncated": not is_whole})
 
     async def chunk(self, request: web.Request) -> web.Response:
         """``GET /outputs/_chunk?path=&start=&end=``: a part of a file, its end by default; 1 MiB at most."""
@@ -133,23 +136,31 @@ class Outputs:
     def _leads_inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self._root)
 
-    def _paths(self) -> list[str]:
-        """The paths of all files in order, or of one more than are told."""
+    def _paths(self) -> tuple[list[str], bool]:
+        """The paths of the first files in order, and whether those are all."""
         paths: list[str] = []
-        for path in sorted(self._root.rglob("*")):
-            if path.is_file() and self._leads_inside(path):
+        seen = 0
+        waiting = [self._root]
+        while waiting and len(paths) < _TREE_LIMIT and seen < _TREE_ENTRIES:
+            path = waiting.pop()
+            if (path.is_dir() and not path.is_symlink()) or path == self._root:
+                names = _names_in(path, _TREE_ENTRIES - seen)
+                seen += len(names)
+                waiting += [path / name for name in reversed(names)]
+            elif path.is_file() and self._leads_inside(path):
                 paths.append(path.relative_to(self._root).as_posix())
-            if len(paths) > _TREE_LIMIT:
-                break
-        return paths
+        return paths, not waiting and seen < _TREE_ENTRIES
 
     def _folder(self, folder: Path, suffix: str) -> str:
         """A page with a link to each file and folder, which keeps the query of the request."""
         links = []
-        for path in sorted(filter(self._leads_inside, folder.iterdir())):
+        names = _names_in(folder, _TREE_LIMIT)
+        for path in filter(self._leads_inside, (folder / name for name in names)):
             name = path.name + ("/" if path.is_dir() else "")
             target = f"{self._prefix}/outputs/{quote(path.relative_to(self._root).as_posix())}{suffix}"
             links.append(f'<li><a href="{html.escape(target)}">{html.escape(name)}</a></li>')
+        if len(names) == _TREE_LIMIT:
+            links.append(f"<li>… the first {_TREE_LIMIT} entries</li>")
         title = html.escape(f"/{folder.relative_to(self._root).as_posix()}".replace("/.", "/"))
         return f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
 
@@ -160,6 +171,15 @@ def _bytes(request: web.Request, name: str, default: int) -> int:
         return int(given)
     except ValueError:
         raise Problem(422, f"{name}: found {given!r}, expected a number of bytes") from None
+
+
+def _names_in(folder: Path, most: int) -> list[str]:
+    """The names of what is in a folder, in order; of a folder with more entries, of as many as are looked at."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in islice(entries, most))
+    except OSError:  # it may not be read, or is gone by now
+        return []
 
 
 def _read(path: Path, start: int, end: int) -> bytes:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yarl import URL
 
+from gateway.handlers import utility
 from gateway.modules.demo import demo_file
 from tests.gateway.conftest import Serve
 from tests.gateway.examples import DEMO_TYPES
@@ -269,3 +271,26 @@ async def test_health_and_metrics(serve: Serve):
     text = await (await gateway.http.get("/metrics")).text()
     assert 'gateway_ticks_total{channel="example"} 1.0' in text
     assert "gateway_connections 0.0" in text
+
+
+async def test_the_tree_of_outputs_looks_at_a_bounded_number_of_entries_in_order(serve: Serve, tmp_path: Path):
+    for name in ("b/two.txt", "b/one.txt", "b.txt", "a/deep/er/file", "c/last"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
+    (tmp_path / "a" / "outside").symlink_to("/etc/hostname")
+    gateway = await serve(f"outputs: {tmp_path}\n{DEMO_TYPES}")
+
+    async def tree() -> Any:
+        return await (await gateway.http.get("/outputs/_tree")).json()
+
+    everything = ["a/deep/er/file", "b/one.txt", "b/two.txt", "b.txt", "c/last"]
+    assert await tree() == {"paths": everything, "truncated": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utility, "_TREE_LIMIT", 3)
+        assert await tree() == {"paths": everything[:3], "truncated": True}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utility, "_TREE_ENTRIES", 7)
+        answer = await tree()
+        assert answer["truncated"]
+        assert len(answer["paths"]) < 5

@@ -231,3 +231,12 @@ async def test_the_message_for_an_unknown_operator_lists_those_that_clients_know
     (error,) = await gateway.refused("GET", "/state/rows", 400, params=params)
     assert error["msg"] == "Input should be '==', '!=', '<', '<=', '>' or '>='"
     assert error["input"] == "~"
+
+
+@pytest.mark.parametrize("number", ["1e5000000", "-1E+99999999999", "1e-5000000", "9" * 5000, "1e401", "1ee5", "e"])
+@pytest.mark.parametrize("attr", ["k", "x"])
+async def test_a_number_that_takes_long_to_write_out_is_no_number(states: Client, number: str, attr: str):
+    for by in ({"value": number, "where": "<"}, {"value": [number], "where": "in"}):
+        keys, warnings = await ask(states, {"filters": [{"attr": attr, "by": by}]})
+        assert keys == []
+        assert len(warnings) == 1

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import selection
 from gateway.channels import StateSpec
-from gateway.columns import Columns
+from gateway.columns import Column, Columns
 from gateway.fields import Nullable, Scalar
 from gateway.query import Query
 from gateway.records import Record
@@ -146,6 +147,51 @@ def test_numpy_columns_and_rows_in_python_give_the_same_answers(
             assert await selector.select(rows, selection) == rows.scan(selection)
 
     asyncio.run(compare())
+
+
+SORTS = st.lists(st.tuples(st.sampled_from(["k", "s", "f", "m"]), st.sampled_from(["asc", "desc"])), max_size=3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(values=ROWS, sort=SORTS, limit=st.none() | st.integers(0, 12), offset=st.integers(0, 5), run=st.integers(1, 9))
+def test_sorting_in_short_runs_gives_what_sorting_at_once_gives(
+    values: list[dict[str, Any]], sort: list[tuple[str, str]], limit: int | None, offset: int, run: int
+):
+    records = [row(**each) for each in values]
+    expected = list(records)
+    for path, direction in reversed(sort):
+        column = COLUMNS.get(path)
+        assert column is not None
+
+        def key(record: Record, column: Column = column) -> tuple[bool, Any]:
+            value = column.value(record)
+            return value is not None, value
+
+        expected.sort(key=key, reverse=direction == "desc")
+    query = Query.model_validate({"sort": sort, "limit": limit, "offset": offset})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_RUN", run)
+        found = compile_query(query, COLUMNS).arrange(records)
+    assert found == expected[offset : None if limit is None else offset + limit]
+
+
+async def test_others_are_served_while_a_large_state_is_sorted():
+    rows, turns = state("k"), 0
+    for k in range(30_000):
+        rows.update(row(k=k, f=float(k * 7919 % 30_000)))
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    query = Query.model_validate({"sort": [["f", "desc"]], "fields": ["f"]})
+    found = await ColumnSelector().select(rows, compile_query(query, COLUMNS))
+    counting.cancel()
+    assert [record.f for record in found] == [float(f) for f in range(29_999, -1, -1)]
+    assert turns > 15
 
 
 FILE = """
