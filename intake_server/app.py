@@ -23,7 +23,7 @@ from intake_server.handlers.data import DataHandlers
 from intake_server.handlers.listing import ListingHandlers
 from intake_server.handlers.pages import PageHandlers
 from intake_server.handlers.source import SourceHandlers
-from intake_server.handlers.wire import error_answer, error_response
+from intake_server.handlers.wire import error_answer, error_responses
 from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import Form, Policy
 from intake_server.service.catalogs import Catalogs
@@ -35,7 +35,7 @@ from intake_server.service.recipe_book import RecipeBook
 from intake_server.service.sending import InFlight
 from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.watching import watch
-from intake_server.service.workers import Busy, TookTooLong, Workers
+from intake_server.service.workers import Busy, TookTooLong, Workers, not_now
 from intake_server.settings import Settings
 from intake_server.storage.catalog_files import UnreadableCatalog
 from intake_server.storage.export_files import ExportFiles
@@ -262,11 +262,14 @@ def make_http(server: CatalogServer, prefix: str = "") -> Http:
     api = CatalogApi(addresses, server.catalogs)
     data = DataHandlers(addresses, server.exports, send_timeout_s=settings.send_timeout_s)
     app = web.Application(client_max_size=settings.max_body + 1)
-    manners = apply_manners(app, error_response=error_response, metrics=server.metrics)
+    under = f"/{prefix}" if prefix else ""
+    manners = apply_manners(
+        app, error_response=error_responses(f"{under}/v1/"), metrics=server.metrics, explain=not_now
+    )
     table = routes(listing, source, api, data, server)
     app.add_routes([_under(prefix, route) for route in table] if prefix else table)
     app.cleanup_ctx.append(_life_of(server))
-    hot = hot_routes(listing, source, f"/{prefix}" if prefix else "")
+    hot = hot_routes(listing, source, under)
     lane = ExpressLane(
         hot,
         manners,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from shared.errors import Problem
@@ -61,15 +61,23 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
         timeout_s: How long the client may take to send it, in seconds.
 
     Raises:
-        Problem: 413 when the body is larger than the limit, 408 when it does not arrive in time.
+        Problem: 413 when the body is larger than the limit, 408 when it does not arrive in time, 400 when it is not
+            compressed as its Content-Encoding says.
     """
-    content = request.content
+    try:
+        return await _read_body(request.content, request.content_length, limit, timeout_s)
+    except web.RequestPayloadError as error:
+        coding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+        raise Problem(400, f"the request body cannot be decoded as {coding[:40]!r}", code="malformed_body") from error
+
+
+async def _read_body(content: StreamReader, length: int | None, limit: int, timeout_s: float) -> bytes:
     if content.is_eof():  # the body came with the head: the usual case
         body = content.read_nowait()
         if len(body) > limit:
             raise _too_large(limit)
         return body
-    if request.content_length is not None and request.content_length > limit:
+    if length is not None and length > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0

@@ -84,7 +84,8 @@ class CsvSource:
         position = single_index(partition, len(self._at.files))
         file = self._at.files[position]
         try:
-            table = self._read(file)
+            with self._at.unchanged(file):
+                table = self._read(file)
         except _PANDAS_ERRORS as error:
             raise Unreadable(f"{file.path}: {error}") from error
         for name, values in self._path_columns.items():

@@ -36,7 +36,9 @@ class FileSource:
         return self._at.stamp(self._file(partition))
 
     def read(self, partition: Partition | None) -> Any:
-        return self._read_file(self._file(partition), partition is not None)
+        file = self._file(partition)
+        with self._at.unchanged(file):
+            return self._read_file(file, partition is not None)
 
     def close(self) -> None:
         """Files are open only while they are read."""

@@ -8,6 +8,7 @@ the listing is still right, however many files there are.
 # A listing may have many thousands of files, and os is several times faster than pathlib.
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import fsspec
 
-from intake_server.drivers.base import Unopenable, cause
+from intake_server.drivers.base import Unopenable, Unreadable, cause
 from intake_server.paths import is_url
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -104,6 +105,26 @@ class Listing:
             return _local_stamp(os.stat(file.path))
         except OSError:
             return None
+
+    @contextlib.contextmanager
+    def unchanged(self, file: File) -> Iterator[None]:
+        """Read a file as the one that was listed: the content of another is not what the source was opened as.
+
+        Raises:
+            Unreadable: It was another one before or afterwards.
+        """
+        self.check(file)
+        yield
+        self.check(file)
+
+    def check(self, file: File) -> None:
+        """Refuse a file that is not the one that was listed.
+
+        Raises:
+            Unreadable: It is another one, or gone.
+        """
+        if self.stamp(file) != file.stamp:
+            raise Unreadable(f"{file.path}: the file has changed since the source was opened; open it again")
 
     def pin(self) -> list[list[Any]]:
         """What `pinned` needs to make the same listing again."""

@@ -9,7 +9,7 @@ from typing import Any
 import xarray as xr
 
 from intake_server.drivers import patterns
-from intake_server.drivers.base import Unopenable, Unreadable, take
+from intake_server.drivers.base import Unopenable, take
 from intake_server.drivers.datasets import DatasetSource
 from intake_server.drivers.files import Listing, listing, open_file, pinned
 
@@ -84,11 +84,6 @@ def _stamps(at: Listing) -> tuple[str | None, ...]:
 
 
 def _check_unchanged(at: Listing) -> None:
-    """Files stay open: what one has become meanwhile is another source.
-
-    Raises:
-        Unreadable: One has changed or is gone.
-    """
+    """Files stay open: what one has become meanwhile is another source."""
     for file in at.files:
-        if at.stamp(file) != file.stamp:
-            raise Unreadable(f"{file.path}: the file has changed since the source was opened")
+        at.check(file)

@@ -71,7 +71,8 @@ class NumpySource:
         start = sum(own[0][: block[0]]) if own else 0
         rows = own[0][block[0]] if own else 1
         try:
-            found = _read_block(self._at, file, self._header, start, rows)
+            with self._at.unchanged(file):
+                found = _read_block(self._at, file, self._header, start, rows)
         except (OSError, ValueError, EOFError) as error:
             raise Unreadable(f"{file.path}: {error}") from error
         return found[np.newaxis] if self._is_stack else found

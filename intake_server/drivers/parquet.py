@@ -125,7 +125,8 @@ class ParquetSource:
             return self._arrow.empty_table()
         file = self._at.files[piece.file]
         try:
-            return self._read(file, piece)
+            with self._at.unchanged(file):
+                return self._read(file, piece)
         except (OSError, pa.ArrowException, NotAFrame, IndexError) as error:
             raise Unreadable(f"{file.path}: {error}") from error
 
@@ -180,9 +181,7 @@ class ParquetSource:
             raise Unreadable(f"{file.path}: {error}") from error
 
     def _steps(self, file: File, piece: _Piece, needed: pa.Schema, rows: int) -> Iterator[pa.Table]:
-        if self._at.stamp(file) != file.stamp:
-            raise OSError("the file has changed since it was opened")
-        with _open(self._at, file) as opened:
+        with self._at.unchanged(file), _open(self._at, file) as opened:
             parquet = pq.ParquetFile(opened, pre_buffer=not self._at.is_local)
             present = set(parquet.schema_arrow.names)
             names = [name for name in needed.names if name in present]

@@ -16,11 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_CONDITION = re.compile(
-    r"""\s*(?:"(?P<quoted>(?:[^"]|"")+)"|(?P<bare>[^\s"=!<>][^=!<>]*?))\s*
-        (?:(?P<null>\bis\s+(?P<not>not\s+)?null\s*$)|(?P<in>\bin\b)\s*(?P<values>.*)
-        |(?P<sign>==|!=|<=|>=|=|<|>)\s*(?P<value>.*))""",
-    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+_QUOTED = re.compile(r'"((?:[^"]|"")+)"\s*')
+_OPERATOR = re.compile(
+    r"(?P<null>\bis\s+(?P<not>not\s+)?null$)|(?P<in>\bin\b)|(?P<sign>==|!=|<=|>=|=|<|>)", re.IGNORECASE
 )
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -58,26 +56,34 @@ class Condition:
         Raises:
             ConditionError: It is not one.
         """
-        found = _CONDITION.fullmatch(text)
+        column, found = _split(text.strip())
         if found is None:
             raise ConditionError(f"where: expected something like {_EXAMPLES}, found {text[:80]!r}")
-        column = found["bare"] if found["quoted"] is None else found["quoted"].replace('""', '"')
+        value = found.string[found.end() :].strip()
         if found["null"]:
             return cls(column, "not null" if found["not"] else "null")
         if found["in"]:
-            values = next(csv.reader([found["values"]], skipinitialspace=True), [])
+            values = next(csv.reader([value], skipinitialspace=True), [])
             if not values:
                 raise ConditionError(f"where: {column} in: there is nothing to compare with")
             return cls(column, "in", tuple(values))
-        return cls(column, "=" if found["sign"] == "==" else found["sign"], (_unquoted(found["value"]),))
+        return cls(column, "=" if found["sign"] == "==" else found["sign"], (_unquoted(value),))
 
     def canonical(self) -> str:
         """Equal for equal conditions."""
         return repr((self.column, self.sign, self.values))
 
 
+def _split(text: str) -> tuple[str, re.Match[str] | None]:
+    """The column of a condition, and where its operator is: the first one after at least one sign of a name."""
+    if (quoted := _QUOTED.match(text)) is not None:
+        return quoted[1].replace('""', '"'), _OPERATOR.match(text, quoted.end())
+    found = _OPERATOR.search(text, 1)
+    column = "" if found is None else text[: found.start()].rstrip()
+    return column, None if set('"!=<>').intersection(column[:1] + column.replace('"', "")) else found
+
+
 def _unquoted(text: str) -> str:
-    text = text.strip()
     return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
 
 

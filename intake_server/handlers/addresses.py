@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from intake_server.exports import media
 from intake_server.exports.media import Format
 from intake_server.exports.ranges import names_tag
-from intake_server.handlers.wire import JSON_ERRORS
 from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Caller, Guard
 from intake_server.service.sources import OpenSource, Sources
@@ -36,12 +35,11 @@ class Addresses:
         self._guard = guard
 
     async def connect(self, request: web.Request) -> Caller:
-        """The caller of a request; from here on its errors are JSON.
+        """The caller of a request.
 
         Raises:
             Problem: 403, the caller may not connect.
         """
-        request[JSON_ERRORS] = True
         return await self._guard.connect(request.headers)
 
     async def catalog(self, names: Sequence[str], caller: Caller) -> View:

@@ -51,19 +51,21 @@ class DataHandlers:
         headers = _headers(export, located.name)
         if ranges.names_tag(request.headers.get(hdrs.IF_NONE_MATCH), export.etag):
             return web.Response(status=304, headers=headers)
-        is_streamed = form.name == "npy" and request.method == "GET" and hdrs.RANGE not in request.headers
-        if form.is_stored and not is_streamed:
+        can_stream = form.name == "npy" or not form.is_stored
+        if can_stream and request.method == "GET" and hdrs.RANGE not in request.headers:
+            return await self._send_streamed(request, export, headers)
+        try:
             return await self._send_stored(request, export, headers)
-        return await self._send_streamed(request, export, headers)
+        except Problem as problem:
+            if request.method != "HEAD" or problem.status != 413 or not can_stream:
+                raise
+            return web.Response(headers={**headers, hdrs.ACCEPT_RANGES: "none"})  # too large but for a stream
 
     async def _send_streamed(self, request: web.Request, export: Export, headers: dict[str, str]) -> web.StreamResponse:
         pieces = self._exports.streamed(export)
         try:
             first = await anext(pieces, b"")
             response = web.StreamResponse(headers=headers)
-            if request.method == "HEAD":
-                await response.prepare(request)
-                return response
             await response.prepare(request)
             await self._send(request, response, first, pieces)
         finally:
@@ -145,7 +147,7 @@ def _headers(export: Export, name: str) -> dict[str, str]:
         hdrs.ETAG: export.etag,
         hdrs.VARY: "Accept, Accept-Encoding",
         hdrs.CONTENT_DISPOSITION: f"inline; filename*=UTF-8''{quote(f'{name}.{form.name}', safe='')}",
-        hdrs.ACCEPT_RANGES: "bytes" if form.is_stored else "none",
+        hdrs.ACCEPT_RANGES: "bytes",
         **SAFE,
     }
     if export.is_gzipped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -22,8 +22,6 @@ from shared.web import JSON, response
 log = structlog.get_logger("intake_server.requests")
 MSGPACK = "application/msgpack"
 SOURCE_ID = "source-id"
-JSON_ERRORS = web.RequestKey("intake_server.json_errors", bool)
-"""Set on requests whose errors are JSON whatever they accept."""
 _LOGGED = 500
 _JOINED_BYTES = 256 * 1024
 
@@ -121,6 +119,14 @@ def error_answer(problem: Problem, headers: Mapping[str, str], *, as_json: bool 
     return Answer(body, {**problem.headers, hdrs.CONTENT_TYPE: content_type}, problem.status, reason)
 
 
-def error_response(request: web.Request, problem: Problem) -> web.Response:
-    """The same in the form of aiohttp."""
-    return response(error_answer(problem, request.headers, as_json=request.get(JSON_ERRORS, False)))
+def error_responses(protocol: str) -> Callable[[web.Request, Problem], web.Response]:
+    """The same in the form of aiohttp: as JSON for everybody but clients of the Intake protocol.
+
+    Args:
+        protocol: What the paths of the Intake protocol begin with.
+    """
+
+    def error_response(request: web.Request, problem: Problem) -> web.Response:
+        return response(error_answer(problem, request.headers, as_json=not request.path.startswith(protocol)))
+
+    return error_response

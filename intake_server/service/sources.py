@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -30,9 +33,9 @@ _MOST_FILES = 500_000
 """Of all open sources together; a listed file takes some 300 bytes."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class OpenSource:
-    """One open source.
+    """One open source. Its driver's source is closed when nobody holds it any more, not even a thread that reads.
 
     Attributes:
         key: What it was opened with; equal keys open the same data.
@@ -96,6 +99,8 @@ class Sources:
         self._newest: dict[bytes, OpenSource] = {}
         self._files = 0
         self._opening: SharedWork[OpenSource] = SharedWork()
+        self._closing: SimpleQueue[Source | None] = SimpleQueue()
+        threading.Thread(target=_close_all, args=(self._closing,), name="intake-close", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -135,7 +140,7 @@ class Sources:
         driver = self._registry.driver(resolved.choice.driver)
         source = _guarded_open(driver, resolved, pin)
         metadata = {**resolved.metadata, **source.schema.metadata}
-        return OpenSource(
+        made = OpenSource(
             key,
             entry.name,
             entry.scope.directory,
@@ -145,6 +150,8 @@ class Sources:
             resolved.arguments,
             self._lane(key, resolved),
         )
+        weakref.finalize(made, self._closing.put, source).atexit = False
+        return made
 
     def _lane(self, key: bytes, resolved: Resolved) -> Hashable:
         return self._registry.lane(resolved.choice.driver) or key
@@ -238,7 +245,6 @@ class Sources:
         self._files -= opened.files
         if self._newest.get(opened.key) is opened:
             del self._newest[opened.key]
-        opened.source.close()
         log.debug("closed a source", entry=opened.name)
 
     def forget_stamps(self) -> None:
@@ -247,12 +253,21 @@ class Sources:
             opened.stamps.clear()
 
     def close(self) -> None:
-        """Close everything."""
-        for opened in self._open.values():
-            opened.source.close()
+        """Close everything that nobody reads."""
         self._open.clear()
         self._files = 0
         self._newest.clear()
+        self._closing.put(None)
+
+
+def _close_all(closing: SimpleQueue[Source | None]) -> None:
+    """Close sources in a thread of their own: a library may wait for another source before it closes one."""
+    while (source := closing.get()) is not None:
+        try:
+            source.close()
+        except Exception as error:
+            log.warning("a driver failed to close", exc_info=error)
+        del source
 
 
 def source_key(resolved: Resolved, entry: Entry) -> bytes:

@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from shared.errors import Problem
+
 log = structlog.get_logger("intake_server.workers")
 T = TypeVar("T")
 MOST_LOST = 64
@@ -30,6 +32,13 @@ class Busy(Exception):  # noqa: N818 - answered as 503
 
 class TookTooLong(Exception):  # noqa: N818 - answered as 503
     """Work did not end in its time."""
+
+
+def not_now(error: Exception) -> Problem | None:
+    """What a client reads when there is no thread for it, or its work took too long; None for any other error."""
+    if isinstance(error, (Busy, TookTooLong)):
+        return Problem(503, f"not now: {error}", code="busy", headers={"Retry-After": "1"})
+    return None
 
 
 class Workers:

@@ -13,6 +13,7 @@ import duckdb
 import fsspec
 import numpy as np
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.fs
@@ -84,6 +85,20 @@ def test_pandas_reads_csv_and_json_lines_by_their_addresses(daemon, frame):
         pd.read_json(f"{daemon.url}/data/file.jsonl", lines=True).astype({"at": "datetime64[us]"}),
     ):
         pd.testing.assert_frame_equal(found, frame.head(10_000), check_dtype=False, atol=1e-9)
+
+
+def test_polars_reads_every_format_that_it_knows_by_its_address(daemon, frame):
+    url = f"{daemon.url}/data/file"
+    found = [
+        polars.read_csv(f"{url}.csv"),
+        polars.scan_csv(f"{url}.csv").collect(),
+        polars.read_ndjson(f"{url}.jsonl"),
+        polars.scan_ndjson(f"{url}.jsonl").collect(),
+        polars.read_parquet(f"{url}.parquet"),
+        polars.scan_parquet(f"{url}.parquet").filter(polars.col("n") >= 0).collect(),
+    ]
+    for one in found:
+        assert (one["n"].sum(), one.columns) == (frame["n"].head(10_000).sum(), list(frame))
 
 
 class Http(HTTPFileSystem):

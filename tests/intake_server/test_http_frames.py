@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.intake_server.conftest import Serve, Served
 
@@ -35,6 +38,18 @@ def write_hour(folder: Path, day: str, hour: str, **columns: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
     return path
+
+
+def npy(values: list[int]) -> bytes:
+    written = io.BytesIO()
+    np.save(written, np.array(values))
+    return written.getvalue()
+
+
+def parquet(values: list[int]) -> bytes:
+    written = io.BytesIO()
+    pq.write_table(pa.table({"n": values}), written)
+    return written.getvalue()
 
 
 async def whole(server: Served, name: str) -> pd.DataFrame:
@@ -301,14 +316,30 @@ async def test_a_file_that_disappears_after_the_open_is_an_error_of_that_read_al
     assert frame((await server.read(source_id, 1)).value["data"])["n"].tolist() == [2]
 
 
-async def test_a_file_that_is_replaced_after_the_open_is_read_anew_and_not_from_the_cache(serve: Serve, folder: Path):
-    (folder / "scores_1.csv").write_text("x\n1\n")
-    server = await serve(CSV)
-    source_id = (await server.opened("scores"))["source_id"]
-    assert frame((await server.read(source_id, 0)).value["data"])["x"].tolist() == [1]
-    (folder / "scores_1.csv").write_text("x\n1\n2\n")
+@pytest.mark.parametrize(
+    ("entry", "name", "before", "after"),
+    [
+        ("{driver: csv, args: {urlpath: 'F'}}", "t.csv", b"x\n1\n", b"x\n1\n2\n"),
+        ("{driver: textfiles, args: {urlpath: 'F'}}", "t.txt", b"one\n", b"two\n!\n"),
+        ("{driver: jsonl, args: {urlpath: 'F'}}", "t.jsonl", b"1\n", b"1\n2\n"),
+        ("{driver: numpy, args: {path: 'F'}}", "t.npy", npy([1, 2]), npy([3, 4, 5])),
+        ("{driver: parquet, args: {urlpath: 'F'}}", "t.parquet", parquet([1]), parquet([1, 2])),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith("t.") else "",
+)
+async def test_a_file_that_is_replaced_after_the_open_is_not_read_as_the_one_that_was_opened(
+    serve: Serve, folder: Path, entry: str, name: str, before: bytes, after: bytes
+):
+    (folder / name).write_bytes(before)
+    server = await serve("sources: {t: " + entry.replace("F", "{{ CATALOG_DIR }}/" + name) + "}")
+    source_id = (await server.opened("t"))["source_id"]
+    first = (await server.read(source_id)).value["data"]
+    (folder / name).write_bytes(after)
     server.server.sources.forget_stamps()
-    assert frame((await server.read(source_id, 0)).value["data"])["x"].tolist() == [1, 2]
+    answer = await server.read(source_id)
+    assert (answer.status, "has changed" in answer.reason, str(folder) in answer.reason) == (500, True, False)
+    opened = await server.opened("t")
+    assert (await server.read(opened["source_id"])).value["data"] != first
 
 
 async def test_a_parquet_file_with_two_columns_of_one_name_is_refused_by_that_name(serve: Serve, folder: Path):

@@ -300,3 +300,20 @@ async def test_a_name_of_many_parts_costs_no_more_than_its_own_size(serve: Serve
         tracemalloc.stop()
     assert (answer.status, len(answer.reason) <= 300) == (404, True)
     assert peak < 64 * len(pack(name)) + 2**20
+
+
+@pytest.mark.parametrize("body", [b"garbage" * 10, b"garbage" * 50_000])
+async def test_a_body_that_is_not_compressed_as_it_says_is_400(serve: Serve, body: bytes):
+    server = await serve("sources: {}")
+    answer = await server.post(body, headers={"Content-Encoding": "gzip"})
+    assert (answer.status, answer.reason) == (400, "the request body cannot be decoded as 'gzip'")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/data", "/v1", "/metrics/x"])
+async def test_paths_outside_of_the_protocol_are_refused_as_json(serve: Serve, path: str):
+    server = await serve("sources: {}", prefix="under")
+    answer = await server.get("/under" + path, headers={"Accept": "text/html"})
+    assert (answer.status, answer.headers["Content-Type"]) == (404, "application/json")
+    assert (await server.get("/under/v1/nothing")).headers["Content-Type"] == "application/msgpack"
+    async with server.client.post("/under/browse/") as refused:
+        assert (refused.status, refused.headers["Content-Type"]) == (405, "application/json")

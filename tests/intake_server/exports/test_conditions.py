@@ -97,3 +97,19 @@ def test_bounds_that_exclude_a_value_leave_the_piece_out():
     filters = Filter.of([Condition.parse("n>=100")], pa.schema([("n", pa.int64())]))
     assert not filters.may_match(lambda _: Bounds(1, 99, 0, 50))
     assert filters.may_match(lambda _: Bounds(1, 100, 0, 50))
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + " " * 1_000_000, "a" + " is" * 300_000, "a" + "is  " * 300_000, '"' * 1_000_001]
+)
+def test_a_million_signs_that_are_no_condition_are_refused_like_a_few(text):
+    with pytest.raises(ConditionError):
+        Condition.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [("in in a", "in"), ("a is null is null", "a is null"), ("inn=1", "inn"), ('a"b=1', 'a"b'), ("a  b = 1", "a  b")],
+)
+def test_the_column_is_what_stands_before_the_first_operator(text, column):
+    assert Condition.parse(text).column == column
