@@ -257,7 +257,7 @@ class Outcome:
 
     Attributes:
         outputs: Values by name in the order of the definition; pending externals and elapsed outputs are left out.
-        plugin_outputs: `@is_default` fields among the plugin outputs.
+        plugin_outputs: Plugin outputs that have a default, and `@is_default` fields among them.
         external: Names of externals by output, pending until the application posts the values (§5).
     """
 
@@ -267,9 +267,13 @@ class Outcome:
 
 
 class FeaturePlan:
-    """A feature of the current configuration, ready to be evaluated for any visitor."""
+    """A feature of the current configuration, ready to be evaluated for any visitor.
 
-    __slots__ = ("_constant", "_experiments", "_outcomes", "_outputs", "definition", "gate", "name")
+    Attributes:
+        plugin_defaults: What its plugin outputs are until a plugin fills them; not to be modified.
+    """
+
+    __slots__ = ("_constant", "_experiments", "_outcomes", "_outputs", "definition", "gate", "name", "plugin_defaults")
 
     def __init__(
         self,
@@ -290,6 +294,7 @@ class FeaturePlan:
         self.definition = definition
         self.name = definition.name
         self.gate = gate
+        self.plugin_defaults: Mapping[str, JsonValue] = _plugin_defaults(definition)
         self._outputs = tuple(outputs)
         self._experiments = tuple(
             (experiment, {id_: _choices(values) for id_, values in by_variant.items()})
@@ -368,12 +373,15 @@ def _outcome(definition: FeatureDefinition, chosen: Mapping[str, Choice]) -> Out
             external[output.name] = value.name
         else:
             outputs[output.name] = value.value
-    plugin_outputs: dict[str, JsonValue] = {
-        output.name: _is_default(chosen, output.is_default_of)
-        for output in definition.plugin_outputs
-        if output.is_default_of is not None
-    }
+    plugin_outputs = _plugin_defaults(definition)
+    for output in definition.plugin_outputs:
+        if output.is_default_of is not None:
+            plugin_outputs[output.name] = _is_default(chosen, output.is_default_of)
     return Outcome(outputs, plugin_outputs, external)
+
+
+def _plugin_defaults(definition: FeatureDefinition) -> dict[str, JsonValue]:
+    return {output.name: output.default for output in definition.plugin_outputs if output.default is not None}
 
 
 def _is_default(chosen: Mapping[str, Choice], name: str) -> bool:

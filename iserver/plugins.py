@@ -99,7 +99,8 @@ class PluginRunner:
         """Let plugins fill the features that must be computed."""
         definition = visit.configuration.definition
         for asked in visit.misses:
-            impression = ImpressionView(definition, asked.name, asked.args, {})
+            assert asked.plan is not None
+            impression = ImpressionView(definition, asked.name, asked.args, asked.plan.plugin_defaults)
             is_well = await self._call("fill", visit.session, now_ms, impression)
             asked.plugin_outputs = impression.changes
             if not is_well and self._is_strict:

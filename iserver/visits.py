@@ -287,7 +287,7 @@ class Visit:
         except InvalidValueError as error:
             return Asked(name, error=f"{name}: {error}", plan=plan, result="error")
         if self.is_registered or not plan.gate.is_always_on:
-            self._visitor.context.feature = args
+            self._visitor.context.feature = {**args, **plan.plugin_defaults}
             if not plan.is_on(self._visitor):
                 return Asked(name, literal=OFF, result="off")
         record = self._memoized(name, memo_key)
@@ -305,7 +305,7 @@ class Visit:
 
     def _compute(self, asked: Asked) -> Record:
         assert asked.plan is not None
-        self._visitor.context.feature = {**asked.args, **asked.plugin_outputs}
+        self._visitor.context.feature = {**asked.args, **asked.plan.plugin_defaults, **asked.plugin_outputs}
         outcome, variants = asked.plan.evaluate(self._visitor)
         plugin_outputs = outcome.plugin_outputs
         if asked.plugin_outputs:

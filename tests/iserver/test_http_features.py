@@ -353,3 +353,30 @@ async def test_a_wrong_arg_is_an_error_of_its_feature_alone(iserver, name, args,
     assert answer["errors"] == {name: text}
     assert "_impressionId" not in answer[name]
     assert answer["ProductInfo"]["impressionCount"] == 1
+
+
+# --- defaults of plugin outputs -------------------------------------------------------------------
+
+
+async def test_the_default_of_a_plugin_output_is_logged_when_no_plugin_fills_it(iserver):
+    await iserver.features({"Search": {"query": "shoes"}})
+    await iserver.server.retire_all()
+    (session,) = iserver.finished()
+    assert session.records[0].plugin_outputs == {"ranker": "none"}
+
+
+@pytest.mark.parametrize("place", ["gate", "control"])
+async def test_an_audience_sees_the_default_of_a_plugin_output(open_iserver, shop, tmp_path, place):
+    rule = {"field": "feature.ranker", "op": "eq", "value": "none"}
+    shop["audiences"].append({"id": "aud-unranked", "name": "unranked", "definition": rule})
+    shop["experiments"] = []
+    rollout = {"audienceId": "aud-unranked", "value": {"constant": [{"id": "b", "title": "B", "score": 1.5}]}}
+    shop["features"]["Search"] = {
+        "gate": {"audienceId": "aud-unranked"} if place == "gate" else {},
+        "controls": {"results": [rollout]},
+    }
+    config = tmp_path / "audience.json"
+    config.write_bytes(orjson.dumps(shop))
+    iserver = await open_iserver(config_file=config)
+    answer = await iserver.features({"Search": {"query": "shoes"}})
+    assert answer["Search"]["results"][0]["id"] == "b"
