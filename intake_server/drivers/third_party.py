@@ -32,6 +32,7 @@ from intake_server.encoding.blocks import dtype_text
 from intake_server.encoding.control import plain
 
 _REQUIRED = ("name", "container", "discover", "read", "read_partition", "close")
+_REQUIRED_OF_CATALOGS = ("name", "container", "__iter__", "__getitem__")
 
 
 class ForeignSource:
@@ -88,13 +89,13 @@ class ForeignDriver:
     """
 
     def __init__(self, kind: Any) -> None:
-        self._kind = kind
+        self.kind = kind
         self.container = str(kind.container)
 
     def open(self, arguments: Mapping[str, Any], pin: Any = None) -> Source:  # noqa: ARG002 - not to be had
         if self.container not in ("dataframe", "ndarray", "python", "numpy", "xarray"):
             raise NotServed(f"data of the container {self.container!r} are not served")
-        source = self._kind(**copy.deepcopy(dict(arguments)))
+        source = self.kind(**copy.deepcopy(dict(arguments)))
         if self.container == "xarray":
             return _dataset(source)
         source.on_server = True
@@ -141,19 +142,19 @@ def find_all(module: ModuleType) -> Iterator[tuple[DriverInfo, ForeignDriver]]:
     """Every driver class in a module that a catalog file names."""
     members: list[tuple[str, Any]] = inspect.getmembers(module, inspect.isclass)
     for _, kind in members:
-        if _is_driver(kind) and isinstance(kind.name, str) and kind.container != "catalog":
+        if _is_driver(kind) and isinstance(kind.name, str):
             yield _known(kind, kind.name)
 
 
 def _known(kind: Any, name: str) -> tuple[DriverInfo, ForeignDriver]:
     registered = kind.name if isinstance(kind.name, str) else name
     dotted = f"{kind.__module__}.{kind.__qualname__}"
-    container = None if kind.container == "catalog" else str(kind.container)
-    return DriverInfo(registered, container, dotted), ForeignDriver(kind)
+    return DriverInfo(registered, str(kind.container), dotted), ForeignDriver(kind)
 
 
 def _is_driver(kind: Any) -> bool:
-    return inspect.isclass(kind) and all(hasattr(kind, attribute) for attribute in _REQUIRED)
+    required = _REQUIRED_OF_CATALOGS if getattr(kind, "container", None) == "catalog" else _REQUIRED
+    return inspect.isclass(kind) and all(hasattr(kind, attribute) for attribute in required)
 
 
 def _by_registered_name(name: str) -> Any:

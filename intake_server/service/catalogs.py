@@ -34,6 +34,8 @@ from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.catalogs")
 _MOST_NESTED = 1000
+_MOST_IN_NESTED = 200_000
+"""Entries of all nested catalogs that are kept: callers' values make as many of a catalog as they like."""
 _MOST_HOPS = 8
 _FEW_ENTRIES = 64
 """So many entries are described at once without being noticed."""
@@ -348,14 +350,18 @@ class Catalogs:
             loader = self._loader(entry, resolved, scope)
             live = self._nested.setdefault(key, self._live(loader, name=f"{entry.scope.directory}:{entry.name}"))
         self._nested.move_to_end(key)
-        while len(self._nested) > _MOST_NESTED:
+        while len(self._nested) > 1 and (len(self._nested) > _MOST_NESTED or self._nested_entries() > _MOST_IN_NESTED):
             self._nested.popitem(last=False)
         return live
+
+    def _nested_entries(self) -> int:
+        return sum(len(live.last_good.catalog) for live in self._nested.values() if live.last_good is not None)
 
     def _loader(self, entry: Entry, resolved: Resolved, scope: Scope) -> Callable[[Any], tuple[Catalog, Any]]:
         info = self._registry.learn(resolved.choice.driver)
         try:
-            made = catalog_loader(info.name if info else resolved.choice.driver, entry, resolved, scope)
+            name = info.name if info else resolved.choice.driver
+            made = catalog_loader(name, entry, resolved, scope, self._registry.driver)
         except Unopenable as error:
             raise Problem(400, str(error), code="unopenable") from error
         if isinstance(made, CatalogPlace):

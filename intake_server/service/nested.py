@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from intake_server.catalog import Catalog, Entry, Scope
+from intake_server.drivers import third_party_catalogs
 from intake_server.drivers.base import Unopenable
+from intake_server.drivers.third_party_catalogs import UnreadableForeignCatalog
 from intake_server.grammar import CatalogError, parse
 from intake_server.resolution import Resolved
 from intake_server.storage.catalog_files import CatalogPlace, UnreadableCatalog
@@ -15,7 +17,9 @@ from intake_server.storage.catalog_files import CatalogPlace, UnreadableCatalog
 Load = Callable[[Any], tuple[Catalog, Any]]
 
 
-def catalog_loader(driver: str, entry: Entry, resolved: Resolved, scope: Scope) -> Load | CatalogPlace:
+def catalog_loader(
+    driver: str, entry: Entry, resolved: Resolved, scope: Scope, find: Callable[[str], Any]
+) -> Load | CatalogPlace:
     """What reads a nested catalog: files at a place, or a function.
 
     Args:
@@ -23,6 +27,7 @@ def catalog_loader(driver: str, entry: Entry, resolved: Resolved, scope: Scope) 
         entry: The entry as written.
         resolved: Its rendered arguments and metadata.
         scope: What it inherits.
+        find: Finds a driver by its name, and raises `Unopenable` when there is none; blocks.
 
     Raises:
         Unopenable: Its arguments are wrong, or there is no such driver.
@@ -37,7 +42,27 @@ def catalog_loader(driver: str, entry: Entry, resolved: Resolved, scope: Scope) 
         return _in_place(entry, scope, metadata)
     if driver == "zarr_cat":
         return _zarr_group(entry, resolved, scope)
-    raise Unopenable(f"the driver {driver!r} is not installed on this server")
+    if driver == "intake_remote":
+        raise Unopenable("catalogs on other servers are not followed")
+    return _foreign(entry, resolved, scope, find)
+
+
+def _foreign(entry: Entry, resolved: Resolved, scope: Scope, find: Callable[[str], Any]) -> Load:
+    """A catalog whose class another package has; it lists anew whenever it is looked at."""
+
+    def load(before: Any) -> tuple[Catalog, Any]:
+        try:
+            kind = getattr(find(resolved.choice.driver), "kind", None)
+            if kind is None:
+                raise UnreadableCatalog(f"{entry.name}: {resolved.choice.driver!r} is no catalog")
+            catalog = third_party_catalogs.load(kind, entry, resolved.arguments, resolved.metadata, scope)
+        except (UnreadableForeignCatalog, Unopenable) as error:
+            raise UnreadableCatalog(str(error)) from error
+        if before is not None and before.generation == catalog.generation:
+            return before, before
+        return catalog, catalog
+
+    return load
 
 
 def _files(arguments: Mapping[str, Any], scope: Scope, metadata: Mapping[str, Any], *, several: bool) -> CatalogPlace:

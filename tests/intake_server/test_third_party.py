@@ -78,6 +78,28 @@ class Raising(_Base):
     def read_partition(self, n):
         return []
 
+class _Found:
+    def __init__(self, driver, args):
+        self.driver, self.args = driver, args
+    def describe(self):
+        return {"name": "x", "driver": [self.driver], "plugin": [self.driver], "args": self.args, "direct_access": True,
+                "description": "from db://me:s3cret@host/x", "metadata": {"of": "theirs"}, "user_parameters": []}
+
+class Tables:
+    name, container, version = "foreign_tables", "catalog", "1"
+    def __init__(self, tables, **kwargs):
+        if not tables:
+            raise ConnectionError("no such database")
+        self.metadata = {"kind": "database"}
+        self._entries = {
+            name: _Found("foreign_frames", {"factor": n, "ignored": "{{ 6 * 7 }} env(HOME)"})
+            for n, name in enumerate(tables)
+        }
+    def __iter__(self):
+        return iter(self._entries)
+    def __getitem__(self, name):
+        raise AssertionError("nothing is opened to list it")
+
 class NotYetWritten(_Base):
     name, container = "foreign_unwritten", "python"
     def read_partition(self, n):
@@ -95,6 +117,9 @@ sources:
   unwritten: {driver: foreign_unwritten}
   datasets: {driver: foreign_datasets}
   streams: {driver: foreign_streams}
+  tables: {driver: foreign_tables, args: {tables: [one, two.three]}}
+  no_tables: {driver: foreign_tables, args: {tables: []}}
+  open_tables: {driver: intake_foreign_drivers.Tables, direct_access: allow, args: {tables: [one]}}
 """
 
 
@@ -109,6 +134,7 @@ async def test_their_containers_are_listed_without_using_them(serve: Serve):
     listed = (await (await serve(CATALOG)).info())["sources"]
     assert [source["container"] for source in listed] == [
         "dataframe", "dataframe", "ndarray", "python", "dataframe", "python", "python", "xarray", "streamz",
+        "catalog", "catalog", "catalog",
     ]  # fmt: skip
     assert listed[0]["plugin"] == ["foreign_frames"]
 
@@ -145,6 +171,34 @@ async def test_a_frame_of_mixed_types_is_an_error_or_text_or_pickle_as_the_opera
     server = await serve(CATALOG, pickle=True)
     source_id = (await server.opened("mixed"))["source_id"]
     assert (await server.read(source_id, 0, accepted_formats=["msgpack", "pickle2"])).value["format"] == "pickle2"
+
+
+async def test_their_catalogs_list_what_they_find_and_it_opens(serve: Serve):
+    server = await serve(CATALOG)
+    tables = (await server.opened("tables"))["source_id"]
+    listed = await server.info(source_id=tables)
+    assert [source["name"] for source in listed["sources"]] == ["one", "two.three"]
+    assert (listed["metadata"]["kind"], listed["sources"][0]["container"]) == ("database", "dataframe")
+    assert b"s3cret" not in msgpack.packb(listed)
+    opened = await server.opened(["tables", "two.three"])
+    data = (await server.read(opened["source_id"], 1)).value["data"]
+    assert pa.ipc.open_stream(data).read_all().to_pydict() == {"x": [1]}
+    assert (await server.opened("two.three", source_id=tables))["metadata"]["of"] == "theirs"
+
+
+async def test_what_their_catalogs_find_is_data_and_as_open_as_the_catalog(serve: Serve):
+    server = await serve(CATALOG)
+    message = {"action": "open", "name": "one", "available_plugins": ["foreign_frames"]}
+    closed = (await server.opened("tables"))["source_id"]
+    assert "plugin" not in (await server.post(message, source_id=closed)).value
+    opened = (await server.opened("open_tables"))["source_id"]
+    direct = (await server.post(message, source_id=opened)).value
+    assert direct["args"]["ignored"] == "{{ 6 * 7 }} env(HOME)"
+
+
+async def test_a_catalog_of_theirs_that_raises_is_an_error_of_its_own(serve: Serve):
+    answer = await (await serve(CATALOG)).open("no_tables")
+    assert (answer.status, "ConnectionError: no such database" in answer.reason) == (400, True)
 
 
 async def test_containers_that_are_not_served_say_so(serve: Serve):
