@@ -68,6 +68,14 @@ def _is_settled(table: Table, alive: Sequence[HostPort]) -> bool:
     )
 
 
+def _is_even(own: Counter[HostPort], overall: Counter[HostPort], alive: Sequence[HostPort]) -> bool:
+    """Whether nothing of a table needs to move, whichever of its partitions have rows."""
+    giver = max(alive, key=lambda server: (own[server], overall[server], server))
+    taker = min(alive, key=lambda server: (own[server], overall[server], server))
+    gap = own[giver] - own[taker]
+    return gap < 1 or (gap == 1 and overall[giver] - overall[taker] <= 1)
+
+
 def _spread(
     table: Table,
     alive: Sequence[HostPort],
@@ -77,6 +85,8 @@ def _spread(
     spreads_cluster: bool,
 ) -> list[Move]:
     """The moves within one table; `overall` counts them as made."""
+    if _is_even(Counter(partition.primary for partition in table.partitions), overall, alive):
+        return []
     held: dict[HostPort, list[tuple[bool, Gpid]]] = {server: [] for server in alive}
     for gpid, partition in table:
         held[partition.primary].append((not is_empty(gpid, partition), gpid))

@@ -120,25 +120,29 @@ def bury(metadata: Metadata, dead: Iterable[HostPort]) -> Change:
     """
     gone = frozenset(dead)
     changed: dict[Gpid, Partition] = {}
+    if not gone:
+        return Change()
     for table in metadata.served():
-        for gpid, partition in table:
+        for index, partition in enumerate(table.partitions):
             after = partition.without(partition.primary) if partition.primary in gone else partition
             if not after.primary:
-                for node in gone.intersection(after.secondaries):
-                    after = after.without(node)
+                for node in partition.secondaries:
+                    after = after.without(node) if node in gone else after
             if after is not partition:
-                changed[gpid] = after
+                changed[Gpid(table.app_id, index)] = after
     return Change(partitions=changed)
 
 
 def lost_secondaries(metadata: Metadata, dead: Iterable[HostPort]) -> list[tuple[Gpid, HostPort]]:
     """The dead secondaries that a living primary shall take out of its configuration."""
     gone = frozenset(dead)
+    if not gone:
+        return []
     return [
-        (gpid, node)
+        (Gpid(table.app_id, index), node)
         for table in metadata.served()
-        for gpid, partition in table
-        if partition.primary and partition.primary not in gone
+        for index, partition in enumerate(table.partitions)
+        if partition.secondaries and partition.primary and partition.primary not in gone
         for node in partition.secondaries
         if node in gone
     ]
@@ -147,9 +151,9 @@ def lost_secondaries(metadata: Metadata, dead: Iterable[HostPort]) -> list[tuple
 def assigned(metadata: Metadata, node: HostPort) -> list[Gpid]:
     """The partitions that a server shall serve."""
     return [
-        gpid
+        Gpid(table.app_id, index)
         for table in metadata.served()
-        for gpid, partition in table
+        for index, partition in enumerate(table.partitions)
         if node == partition.primary or node in partition.secondaries
     ]
 

@@ -7,13 +7,13 @@ proposal of the server, which `configurations` decides.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from metaserver.metadata import Metadata, Partition, Table
 from metaserver.nodes import Nodes
-from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
 from shared.pegasus.structures.meta_admin import ConfigType
 from shared.pegasus.structures.metadata import ReplicaInfo
 
@@ -63,14 +63,20 @@ def cure(
     diagnoses: list[Diagnosis] = []
     if not alive:
         return actions, diagnoses
-    overall = _counts(metadata.served())
-    for table in sorted(metadata.served(), key=lambda table: table.app_id):
-        own = _counts([table])
-        for gpid, partition in table:
+    served = sorted(metadata.served(), key=lambda table: table.app_id)
+    counted = [_counts(table) for table in served]
+    overall = _Counts(
+        sum((own.primaries for own in counted), Counter()), sum((own.total for own in counted), Counter())
+    )
+    for table, own in zip(served, counted, strict=True):
+        for index, partition in enumerate(table.partitions):
+            if partition.primary.host and not adds_secondaries:
+                continue  # nearly all of them, nearly always
+            gpid = Gpid(table.app_id, index)
             if gpid in pending:
                 continue
             if partition.primary:
-                action = _secondary(table, gpid, partition, nodes, overall, may_add) if adds_secondaries else None
+                action = _secondary(table, gpid, partition, nodes, overall, may_add)
             else:
                 action, reason = _primary(gpid, partition, nodes, own, overall, preferred.get(gpid))
                 if reason:
@@ -90,14 +96,12 @@ class _Counts:
     total: Counter[HostPort]
 
 
-def _counts(tables: Iterable[Table]) -> _Counts:
-    counts = _Counts(Counter(), Counter())
-    for table in tables:
-        for partition in table.partitions:
-            counts.total.update(partition.members())
-            if partition.primary:
-                counts.primaries[partition.primary] += 1
-    return counts
+def _counts(table: Table) -> _Counts:
+    """How many partitions of a table each server holds."""
+    primaries = Counter(partition.primary for partition in table.partitions)
+    del primaries[NO_NODE]
+    secondaries = Counter(node for partition in table.partitions for node in partition.secondaries)
+    return _Counts(primaries, primaries + secondaries)
 
 
 def _primary(

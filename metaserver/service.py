@@ -40,6 +40,8 @@ Send = Callable[[HostPort, UpdateConfigurationRequest], Awaitable[None]]
 _Undecided = tuple[Callable[[Metadata], tuple[Change, Any]], asyncio.Future[Any]]
 
 PROPOSAL_TIMEOUT_S = 10.0
+PROPOSALS_AT_ONCE = 200
+"""How many proposals are sent, or changed partitions logged one by one, before the event loop goes on with the rest."""
 ASK_AGAIN_S = 600.0
 """How long a server that was asked for a partition it holds, and kept it, is not asked again."""
 TICK_S = 1.0
@@ -188,11 +190,19 @@ class MetaService:
         for gpid, after in change.partitions.items():
             self.counts.changed(gpid, before[gpid], after, required)
             self._pending.pop(gpid, None)
+            self._dropped_since.pop(gpid, None)
             self._note_move(gpid)
-            log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
+        self._log_changes(change)
         for app_id, table in change.tables.items():
             is_opening = table.status in (AppStatus.CREATING, AppStatus.RECALLING)
             (self._openings.begin if is_opening else self._openings.end)(app_id)
+
+    def _log_changes(self, change: Change) -> None:
+        if len(change.partitions) > PROPOSALS_AT_ONCE:
+            log.info("partitions changed", partitions=len(change.partitions))
+            return
+        for gpid in change.partitions:
+            log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
 
     def _configuration(self, gpid: Gpid) -> Partition:
         _, partition = self.metadata.partition(gpid) or (None, Partition())
@@ -231,6 +241,8 @@ class MetaService:
 
         await self.change(decide)
         for gpid, partition in before or ():
+            if gpid.partition_index % PROPOSALS_AT_ONCE == PROPOSALS_AT_ONCE - 1:
+                await asyncio.sleep(0)
             if partition.primary:
                 leave = ConfigType.DOWNGRADE_TO_INACTIVE
                 self.notify(placement.Action(gpid, leave, partition.primary, partition.primary))
@@ -323,8 +335,10 @@ class MetaService:
             if gpid not in self._pending:
                 primary = self._configuration(gpid).primary
                 actions.append(placement.Action(gpid, ConfigType.DOWNGRADE_TO_INACTIVE, primary, node))
-        for action in actions:
+        for action in actions[:PROPOSALS_AT_ONCE]:
             self.propose(action)
+        if len(actions) > PROPOSALS_AT_ONCE:
+            self._cure_soon()
         if not (self._pending or self.diagnoses):
             self._balance()
 

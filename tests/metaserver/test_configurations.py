@@ -132,6 +132,13 @@ def test_when_all_members_die_the_primary_is_the_first_to_be_remembered():
     assert metadata.tables[2].partitions == (Partition(5, NO_NODE, (), (A, B)),)
 
 
+def test_members_that_die_together_are_remembered_in_the_order_of_the_configuration():
+    secondaries = tuple(HostPort(f"s{number}", 1) for number in range(7))
+    metadata = known(Partition(3, A, secondaries))
+    metadata.apply(configurations.bury(metadata, [*reversed(secondaries), A]))
+    assert metadata.tables[2].partitions[0].last_drops == (A, *secondaries)
+
+
 def test_a_server_is_told_what_it_is_a_member_of():
     metadata = known(Partition(3, A, (B,)), Partition(3, B), Partition(1, C))
     assert configurations.assigned(metadata, B) == [Gpid(2, 0), Gpid(2, 1)]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 
 import pytest
 
-from metaserver import tables
-from metaserver.metadata import Change, Metadata, Refused
+from metaserver import configurations, tables
+from metaserver.metadata import Change, Metadata, Partition, Refused, Table
 from metaserver.storage import StoreError
 from metaserver.tables import NewTable
+from shared.pegasus.structures.base import Gpid
+from shared.pegasus.structures.layer2 import AppStatus
+
+from .conftest import node
 
 
 def rename(old, new):
@@ -98,3 +103,64 @@ def _available(metadata):
     table = metadata.tables[1]
     metadata.tables[1] = dataclasses.replace(table, status=tables.AppStatus.AVAILABLE)
     return metadata
+
+
+class TestWaitingForADroppedMember:
+    @pytest.fixture
+    def settings(self):
+        return {"replica_assign_delay_ms_for_dropouts": "600000"}
+
+    async def test_every_member_that_is_dropped_is_waited_for(self, served):
+        service, table = served.service, 9
+        for number in (2, 3):
+            await served.beat(number)
+        service.adds_secondaries = True
+        held = Partition(5, node(1), (), (node(7),))
+        service.metadata.apply(Change.of_table(Table(table, "replicated", AppStatus.AVAILABLE, 2, (held,))))
+
+        async def proposed():
+            await served.settle()
+            proposals, served.proposals = served.proposals, []
+            return [request.hp_node for _, request in proposals if request.config.pid.app_id == table]
+
+        service.cure()
+        assert await proposed() == []
+        served.clock.advance(601)
+        service.cure()
+        (chosen,) = await proposed()
+        added = held.with_secondary(chosen)
+        await service.change(lambda _: (Change(partitions={Gpid(table, 0): added}), None))
+        service.nodes.known[chosen].is_alive = False
+        await service.change(lambda _: (Change(partitions={Gpid(table, 0): added.without(chosen)}), None))
+        assert await proposed() == []
+        served.clock.advance(601)
+        service.cure()
+        assert len(await proposed()) == 1
+
+
+async def test_partitions_that_are_well_cost_little_to_look_at(served):
+    count = 10_000
+    held = tuple(Partition(1, node(1)) for _ in range(count))
+    served.service.metadata.apply(Change.of_table(Table(9, "large", AppStatus.AVAILABLE, 1, held)))
+    calls = 0
+
+    def on_event(_frame, event, _argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(on_event)
+    try:
+        served.service.cure()
+        configurations.bury(served.service.metadata, [node(7)])
+        configurations.lost_secondaries(served.service.metadata, [node(7)])
+    finally:
+        sys.setprofile(None)
+    assert calls < 10 * count
+
+
+async def test_a_table_of_many_partitions_gets_its_primaries_in_portions(served):
+    await served.service.change(
+        lambda metadata: tables.create(metadata, NewTable("many", 1000, 1), served.service.limits(), 0)
+    )
+    await served.accept()
+    assert served.service.metadata.named("many").status == AppStatus.AVAILABLE
