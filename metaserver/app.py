@@ -204,6 +204,7 @@ class Metaserver:
         self.settings = settings
         self.flags = Flags(settings.flags)
         self._resources = contextlib.AsyncExitStack()
+        self._pprof = Pprof(os.environ)
         self._registry = Registry("meta")
         self._tasks = metric_keeper.supervisor(self._registry)
 
@@ -237,6 +238,7 @@ class Metaserver:
         rpcs = rpc_table(service, loads, backups, is_compat=is_compat)
         server = PegasusServer(self._router(service, leadership, MetaRoutes(service, loads)), rpcs)
         self._resources.push_async_callback(server.drain)
+        self._resources.callback(self._pprof.close)
         await server.start(sockets, tls)
         self._server = server
 
@@ -245,11 +247,9 @@ class Metaserver:
             return None
         registry = self._registry
         metric_keeper.start(self._tasks, registry, self.flags)
-        pprof = Pprof(os.environ)
-        self._resources.callback(pprof.close)
         Measurements(registry, service, lambda: len(self._server.connections), time.monotonic)
         identity = Identity(self.flags.text("cluster_name"), "meta", socket.gethostname(), leadership.this.port)
-        process = Introspection(registry, pprof, lambda: identity, lambda: self._not_ready(leadership))
+        process = Introspection(registry, self._pprof, lambda: identity, lambda: self._not_ready(leadership))
         return Router(http_routes(CommonRoutes(self.flags, time.time()), process, meta))
 
     def _not_ready(self, leadership: Leadership) -> list[str]:

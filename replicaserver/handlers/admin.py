@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,7 @@ class AdminHandlers:
         self._node = node
         self._link = link
         self._started = started
-        self._commands: Mapping[str, tuple[str, Callable[[Sequence[str]], str]]] = {
+        self._commands: Mapping[str, tuple[str, Callable[[Sequence[str]], str | Awaitable[str]]]] = {
             "help": ("help - list the commands", self._help),
             "server-info": ("server-info - version and start time", self._server_info),
             "replica.info": ("replica.info [gpid...] - state of the open replicas", self._replica_info),
@@ -136,7 +137,8 @@ class AdminHandlers:
         found = self._commands.get(value.cmd)
         if found is None:
             return f"unknown command '{value.cmd}'"
-        return await asyncio.to_thread(found[1], value.arguments)
+        answer = found[1](value.arguments)
+        return await answer if inspect.isawaitable(answer) else answer
 
     def _help(self, _arguments: Sequence[str]) -> str:
         return "\n".join(text for text, _ in self._commands.values())
@@ -173,7 +175,10 @@ class AdminHandlers:
         self._link.sync_soon()
         return "OK"
 
-    def _flush(self, arguments: Sequence[str]) -> str:
+    async def _flush(self, arguments: Sequence[str]) -> str:
         chosen = self._chosen(arguments)
-        failures = [f"{partition.gpid}: {failure}" for partition in chosen if (failure := partition.flush())]
+        workers = self._node.around.workers
+        run = asyncio.get_running_loop().run_in_executor
+        done = [(partition.gpid, await run(workers, partition.flush)) for partition in chosen]
+        failures = [f"{gpid}: {failure}" for gpid, failure in done if failure]
         return "\n".join(failures) or f"{len(chosen)} replicas flushed"

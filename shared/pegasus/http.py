@@ -6,6 +6,7 @@ Sans-I/O: an `HttpReader` is fed with whatever bytes arrived and hands out whole
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ class HttpRequest:
         path: Normalised path without outer slashes (§2.4).
         args: Decoded arguments; a flag without `=` has the value `""`.
         error: Why the target could not be parsed; then path and args are empty.
+        gone: Set when the client has closed the connection, or its side of it.
     """
 
     method: str
@@ -101,6 +103,7 @@ class HttpRequest:
     path: str = ""
     args: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ class HttpSpeaker:
         self._reader = HttpReader()
         self._waiting: deque[HttpRequest] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._current: HttpRequest | None = None
 
     def receive(self, data: bytes) -> None:
         self._waiting.extend(self._reader.feed(data))
@@ -58,8 +59,14 @@ class HttpSpeaker:
     def is_idle(self) -> bool:
         return self._task is None
 
+    def ended(self) -> None:
+        """An answer that may end early ends now."""
+        if self._current is not None:
+            self._current.gone.set()
+
     def close(self) -> None:
         """The client is gone: the answer under way is finished, the rest is dropped."""
+        self.ended()
         self._waiting.clear()
         self._partial.is_too_much(0)
 
@@ -71,7 +78,7 @@ class HttpSpeaker:
 
     async def _answer_waiting(self) -> None:
         while self._waiting and self._connection.can_write:
-            request = self._waiting.popleft()
+            request = self._current = self._waiting.popleft()
             response = await self._answer(request)
             self._connection.write(response.encode())
         self._task = None

@@ -54,7 +54,7 @@ class Introspection:
 
     async def heap(self, request: HttpRequest) -> Response:
         """Live objects (§8.3)."""
-        status, body = await self.pprof.heap(request.args)
+        status, body = await self.pprof.heap(request.args, request.gone)
         return Response(body, status)
 
     async def growth(self, _request: HttpRequest) -> Response:
@@ -64,7 +64,7 @@ class Introspection:
 
     async def profile(self, request: HttpRequest) -> Response:
         """A CPU profile (§8.5)."""
-        status, body = await self.pprof.profile(request.target)
+        status, body = await self.pprof.profile(request.target, request.gone)
         return Response(body, status)
 
     def healthz(self, _request: HttpRequest) -> Response:

@@ -23,9 +23,10 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from shared.pegasus.pprof_names import function_at
+from shared.tasks import cancel_and_wait, start_task
 
 PERIOD_US = 10_000
 SAMPLE_VARIABLE = "TCMALLOC_SAMPLE_PARAMETER"
@@ -35,10 +36,13 @@ NO_SAMPLING = (
 MMAP_THRESHOLD = 128 * 1024
 """Allocations of this many bytes get address space of their own; smaller ones share what is already there."""
 FRAMES = 24
+MAX_SECONDS = 600
+"""The longest profile: there is one at a time."""
 _BASE = 0x0100_0000_0000
 _STEP = 16
 _MAX_STACK = 64
 
+T = TypeVar("T")
 Stack = tuple[int, ...]
 """Addresses, the innermost function first."""
 
@@ -174,7 +178,7 @@ class Pprof:
         self.symbols = Symbols()
         self._executor = executor
         self._busy = False
-        self._stop = threading.Event()
+        self._stop = asyncio.Event()
         self._counts_always = _is_positive(environment.get(SAMPLE_VARIABLE, ""))
         if self._counts_always and not tracemalloc.is_tracing():
             tracemalloc.start(FRAMES)
@@ -199,11 +203,16 @@ class Pprof:
         """The command line, one argument a line (§8.2)."""
         return Answer(200, Path("/proc/self/cmdline").read_bytes().replace(b"\0", b"\n"))
 
-    async def heap(self, arguments: Mapping[str, str]) -> Answer:
-        """Live objects, or with ``seconds`` those allocated meanwhile (§8.3)."""
+    async def heap(self, arguments: Mapping[str, str], gone: asyncio.Event | None = None) -> Answer:
+        """Live objects, or with ``seconds`` those allocated meanwhile (§8.3).
+
+        Args:
+            arguments: Of the request.
+            gone: Set when nobody waits for the answer any more.
+        """
         seconds = _unsigned(arguments.get("seconds"))
         if seconds is not None:
-            return await self._alone(self._in_thread(self._allocations, seconds))
+            return _too_long(seconds) or await self._alone(self._allocations(seconds, gone))
         if not self._counts_always:
             return Answer(500, NO_SAMPLING.encode())
         return await self._alone(self._in_thread(self._live))
@@ -212,15 +221,16 @@ class Pprof:
         """The allocations that took address space of their own (§8.4)."""
         return await self._alone(self._in_thread(self._growth))
 
-    async def profile(self, target: str) -> Answer:
+    async def profile(self, target: str, gone: asyncio.Event | None = None) -> Answer:
         """A CPU profile (§8.5).
 
         Args:
             target: The request target as it was received: ``seconds`` is read undecoded.
+            gone: Set when nobody waits for the answer any more.
         """
         found = re.search(r"[?&]seconds=([^&#]*)", target)
         seconds = 60 if found is None else _unsigned(found[1]) or 0
-        return await self._alone(self._cpu(seconds))
+        return _too_long(seconds) or await self._alone(self._cpu(seconds, gone))
 
     async def _alone(self, work: Coroutine[None, None, bytes]) -> Answer:
         if self._busy:
@@ -232,10 +242,10 @@ class Pprof:
         finally:
             self._busy = False
 
-    async def _in_thread(self, work: Callable[..., bytes], *arguments: int) -> bytes:
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
-    async def _cpu(self, seconds: int) -> bytes:
+    async def _cpu(self, seconds: int, gone: asyncio.Event | None) -> bytes:
         """Sample for some seconds, or until told to stop; the loop must run in the main thread."""
         sampler = CpuSampler(self.symbols)
         sampler.sample(sys._getframe())
@@ -243,15 +253,20 @@ class Pprof:
         signal.siginterrupt(signal.SIGPROF, False)
         signal.setitimer(signal.ITIMER_PROF, PERIOD_US / 1e6, PERIOD_US / 1e6)
         try:
-            await self._in_thread(self._wait, seconds)
+            await self._wait(seconds, gone)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one that is still on its way must not end the process
         return cpu_profile(sampler.counts, _maps())
 
-    def _wait(self, seconds: int) -> bytes:
-        self._stop.wait(seconds)
-        return b""
+    async def _wait(self, seconds: int, gone: asyncio.Event | None) -> None:
+        """Wait for some seconds, until `close`, or until nobody waits for the answer."""
+        events = [event for event in (self._stop, gone) if event is not None]
+        waiting = [start_task(event.wait(), name="profile") for event in events]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(*waiting)
 
     def _live(self) -> bytes:
         return heap_profile(self._blocks(tracemalloc.take_snapshot()), "heap_v2/1", _maps())
@@ -264,16 +279,20 @@ class Pprof:
             blocks = [Block(self._stack(reversed(trace.traceback)), 1, trace.size) for trace in large]
         return heap_profile(blocks, "growth", _maps())
 
-    def _allocations(self, seconds: int) -> bytes:
-        started = not tracemalloc.is_tracing()
-        if started:
+    async def _allocations(self, seconds: int, gone: asyncio.Event | None) -> bytes:
+        starts = not tracemalloc.is_tracing()
+        if starts:
             tracemalloc.start(FRAMES)
-        before = None if started else tracemalloc.take_snapshot()
-        self._stop.wait(seconds)
-        after = tracemalloc.take_snapshot()
-        if started:
-            tracemalloc.stop()
-        blocks = self._blocks(after)
+        try:
+            before = None if starts else await self._in_thread(tracemalloc.take_snapshot)
+            await self._wait(seconds, gone)
+            return await self._in_thread(self._allocated_since, before)
+        finally:
+            if starts:
+                tracemalloc.stop()
+
+    def _allocated_since(self, before: tracemalloc.Snapshot | None) -> bytes:
+        blocks = self._blocks(tracemalloc.take_snapshot())
         if before is not None:
             had = {block.stack: block for block in self._blocks(before)}
             blocks = [grown for block in blocks if (grown := _grown(block, had.get(block.stack)))]
@@ -300,6 +319,12 @@ def _grown(block: Block, before: Block | None) -> Block | None:
     if block.size <= before.size:
         return None
     return Block(block.stack, max(1, block.objects - before.objects), block.size - before.size)
+
+
+def _too_long(seconds: int) -> Answer | None:
+    if seconds <= MAX_SECONDS:
+        return None
+    return Answer(400, f"seconds={seconds}: a profile takes at most {MAX_SECONDS} seconds\n".encode())
 
 
 def _is_positive(text: str) -> bool:

@@ -167,6 +167,9 @@ class RpcSpeaker:
     def is_idle(self) -> bool:
         return not (self._waiting or self._tasks or self._pending or self._is_occupied)
 
+    def ended(self) -> None:
+        """What was asked for is answered all the same."""
+
     def close(self) -> None:
         """The client is gone: what it asked for is still done, its answers go nowhere."""
         self._waiting.clear()

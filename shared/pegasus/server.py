@@ -195,6 +195,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
+        if self._speaker is not None:
+            self._speaker.ended()
         return self._speaker is not None and not self._speaker.is_idle()  # keep open to send what is owed
 
     def pause_writing(self) -> None:

@@ -32,6 +32,9 @@ class Speaker(Protocol):
     def requests(self) -> int:
         """How many requests have arrived whole."""
 
+    def ended(self) -> None:
+        """The client has said all that it has to say, and may be gone."""
+
     def close(self) -> None:
         """The client is gone."""
 

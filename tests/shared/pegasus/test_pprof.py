@@ -214,6 +214,26 @@ async def test_one_profile_at_a_time() -> None:
         assert (await pprof.growth()).status == 200
 
 
+async def test_a_profile_of_years_is_refused() -> None:
+    pprof = Pprof({})
+    for answer in (await pprof.profile("/pprof/profile?seconds=4000000000"), await pprof.heap({"seconds": "601"})):
+        assert (answer.status, b"at most 600 seconds" in answer.body) == (400, True)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "heap"])
+async def test_a_profile_ends_when_nobody_waits_for_it(kind) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        pprof, gone = Pprof({}, executor), asyncio.Event()
+        if kind == "cpu":
+            profile = asyncio.ensure_future(pprof.profile("/pprof/profile?seconds=600", gone))
+        else:
+            profile = asyncio.ensure_future(pprof.heap({"seconds": "600"}, gone))
+        await asyncio.sleep(0)
+        gone.set()
+        assert (await profile).status == 200
+        assert (await pprof.growth()).status == 200
+
+
 def test_a_line_is_named_after_its_innermost_function() -> None:
     line = test_a_line_is_named_after_its_innermost_function.__code__.co_firstlineno
 

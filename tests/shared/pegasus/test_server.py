@@ -31,6 +31,7 @@ class Parts:
     def __init__(self) -> None:
         self.later: list[asyncio.Future[ReadResponse]] = []
         self.cleared: list[int] = []
+        self.waiting: list[HttpRequest] = []
         self.open_gate = asyncio.Event()
         self.decoding = threading.Event()
         self.may_decode = threading.Event()
@@ -69,6 +70,11 @@ class Parts:
         await self.open_gate.wait()
         return Response.text("slow")
 
+    async def patient_page(self, request: HttpRequest) -> Response:
+        self.waiting.append(request)
+        await request.gone.wait()
+        return Response()
+
     def problem(self, request: HttpRequest) -> Response:
         raise Problem(404, "not here")
 
@@ -89,6 +95,7 @@ async def served(parts):
     routes = [
         route("/echo", parts.echo),
         route("/slow", parts.slow_page),
+        route("/patient", parts.patient_page),
         route("/problem", parts.problem),
         route("/bug", parts.bug),
     ]
@@ -401,6 +408,13 @@ async def test_a_large_request_is_given_up_while_too_many_are_on_their_way(serve
     other.writer.close()
     client.writer.write(REQUEST[100_000:])
     assert (await client.reply()).error == "ERR_OK"
+
+
+async def test_an_answer_under_way_learns_that_its_client_is_gone(served, client, parts):
+    client.writer.write(b"GET /patient HTTP/1.1\r\n\r\n")
+    await until(lambda: parts.waiting)
+    client.writer.close()
+    await parts.waiting[0].gone.wait()
 
 
 async def test_draining_answers_what_is_in_flight_and_then_closes(served, client, parts):
