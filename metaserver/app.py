@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from metaserver.backing_up import Backups
+from metaserver.effective_settings import EFFECTIVE
 from metaserver.handlers.absent import AbsentRpcs
 from metaserver.handlers.backing_up import BackupRpcs
 from metaserver.handlers.http import MetaRoutes
@@ -202,13 +203,14 @@ class Metaserver:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.flags = Flags(settings.flags)
+        self.flags = Flags(settings.flags, EFFECTIVE)
         self._resources = contextlib.AsyncExitStack()
         self._pprof = Pprof(os.environ)
         self._registry = Registry("meta")
         self._tasks = metric_keeper.supervisor(self._registry)
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        self.flags.warn_of_idle()
         leadership = Leadership.alone(self.settings.advertise or HostPort(*sockets[0].getsockname()[:2]))
         connections = RpcConnections(tls=self.settings.tls)
         self._resources.push_async_callback(connections.close)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from metaserver.env_rules import INGEST_BEHIND
 from metaserver.metadata import Change, Load, Metadata, Refused, Table
 from shared.pegasus.bulk_load_files import LoadInfo
 from shared.pegasus.errors import ErrorCode
@@ -68,7 +69,7 @@ def admit(metadata: Metadata, app_name: str, *, ingest_behind: bool, allows_seve
     load = metadata.loads.get(table.app_id)
     if load is not None and load.is_running:
         raise Refused(ErrorCode.ERR_BUSY, f"app({app_name}) is already executing bulk load")
-    if ingest_behind and table.envs.get("rocksdb.allow_ingest_behind") != "true":
+    if ingest_behind and table.envs.get(INGEST_BEHIND, "").lower() != "true":
         raise Refused(ErrorCode.ERR_INCONSISTENT_STATE, "inconsistent ingestion behind option")
     return table
 

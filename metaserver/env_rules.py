@@ -10,7 +10,7 @@ from metaserver.metadata import Refused
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.http import parse_bool, parse_int
 
-__all__ = ["RULES", "Rule", "listing", "validate"]
+__all__ = ["INGEST_BEHIND", "RULES", "Rule", "listing", "validate"]
 
 Check = Callable[[str], str]
 """Given a value, says what is wrong with it; the empty string when nothing is."""
@@ -116,6 +116,7 @@ def _read_throttling_by_size(value: str) -> str:
 # -- the table of variables (§9.1) ----------------------------------------------------------------
 
 _TEXT = Rule("string", "", "", _text)
+_UNAVAILABLE = Rule("string", "", "", lambda _value: "access to tables cannot be controlled: nobody would be refused")
 _BOOL = Rule("bool", "true | false", "true", _boolean)
 _BOTTOMMOST = Rule("string", "force | skip", "skip", _choice("force", "skip"))
 _TARGET_LEVEL = Rule(
@@ -141,6 +142,8 @@ _DENY_HINT = (
     "Invalid deny client args, valid include: timeout*all, timeout*write, timeout*read; "
     "reconfig*all, reconfig*write, reconfig*read"
 )
+
+INGEST_BEHIND = "rocksdb.allow_ingest_behind"
 
 RULES: Mapping[str, Rule] = {
     "business.info": _TEXT,
@@ -169,9 +172,9 @@ RULES: Mapping[str, Rule] = {
     "replica.split.validate_partition_hash": _BOOL,
     "replica.write_throttling": _THROTTLING,
     "replica.write_throttling_by_size": _THROTTLING,
-    "replica_access_controller.allowed_users": _TEXT,
-    "replica_access_controller.ranger_policies": _TEXT,
-    "rocksdb.allow_ingest_behind": _BOOL,
+    "replica_access_controller.allowed_users": _UNAVAILABLE,
+    "replica_access_controller.ranger_policies": _UNAVAILABLE,
+    INGEST_BEHIND: _BOOL,
     "rocksdb.checkpoint.reserve_min_count": _int32("> 0", "2", 1),
     "rocksdb.checkpoint.reserve_time_seconds": _int32(">= 0", "3600", 0),
     "rocksdb.num_levels": _int64("In range [1, 10]", "6", 1, 10),

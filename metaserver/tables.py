@@ -214,7 +214,16 @@ def set_envs(metadata: Metadata, name: str, keys: Sequence[str], values: Sequenc
     wanted = dict(zip(keys, values, strict=True))
     env_rules.validate(wanted)
     table = _settable(metadata, name)
+    _refuse_late(table, wanted)
     return Change.of_table(replace(table, envs={**table.envs, **wanted}))
+
+
+def _refuse_late(table: Table, wanted: Mapping[str, str]) -> None:
+    """Refuse a variable that acts only from a table's creation on: RocksDB keeps room for such files, or does not."""
+    asked = wanted.get(env_rules.INGEST_BEHIND)
+    if asked is not None and asked.lower() != table.envs.get(env_rules.INGEST_BEHIND, "false").lower():
+        hint = f"{env_rules.INGEST_BEHIND} can only be set when a table is created"
+        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, hint)
 
 
 def delete_envs(metadata: Metadata, name: str, keys: Sequence[str]) -> tuple[Change, str]:
@@ -243,6 +252,8 @@ def clear_envs(metadata: Metadata, name: str, prefix: str | None) -> tuple[Chang
 
 def _without(table: Table, keys: Sequence[str]) -> tuple[Change, str]:
     gone = sorted(set(keys))
+    if env_rules.INGEST_BEHIND in gone:
+        _refuse_late(table, {env_rules.INGEST_BEHIND: "false"})
     if not gone:
         return Change(), "no key needs to be deleted"
     kept = {key: value for key, value in table.envs.items() if key not in gone}

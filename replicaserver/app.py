@@ -15,6 +15,7 @@ from typing import Any
 
 from rocksdict import Cache, WriteBufferManager
 
+from replicaserver.effective_settings import EFFECTIVE
 from replicaserver.handlers.admin import AdminHandlers
 from replicaserver.handlers.files import FileHandlers
 from replicaserver.handlers.http import ReplicaRoutes
@@ -121,7 +122,7 @@ class ReplicaServer:
     def __init__(self, settings: Settings, unix_s: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self._unix_s = unix_s
-        self.flags = Flags(settings.flags)
+        self.flags = Flags(settings.flags, EFFECTIVE)
         self.registry = Registry("replica")
         self.resources = contextlib.AsyncExitStack()
         self.tasks = metric_keeper.supervisor(self.registry)
@@ -132,6 +133,7 @@ class ReplicaServer:
         self._server: PegasusServer
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        self.flags.warn_of_idle()
         started_s = time.time()
         address = self.settings.advertise or HostPort(*sockets[0].getsockname()[:2])
         self._open_parts(address)

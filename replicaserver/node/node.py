@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from replicaserver.node.partition import Partition, Surroundings
 from replicaserver.storage import folders
 from replicaserver.storage.folders import DataFolder, FolderError
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
+from replicaserver.table_settings import TableSettings
 from shared.errors import StartupError
 from shared.pegasus.structures.base import Gpid
 from shared.pegasus.structures.layer2 import AppInfo
@@ -95,7 +96,7 @@ class Node:
             async with at_a_time:
                 try:
                     app = await self._in_worker(folders.load_description, path)
-                    opened.append((gpid, app, await self._open_store(path), disk))
+                    opened.append((gpid, app, await self._open_store(path, app), disk))
                 except (FolderError, StoreError) as error:
                     log.error("a replica cannot be opened and is set aside", gpid=str(gpid), reason=str(error))
                     self.counts.failed += 1
@@ -124,7 +125,7 @@ class Node:
             path = disk.replica(gpid)
             await self._in_worker(path.mkdir, 0o755, True, True)
             await self.before_open(gpid, app, path)
-            store = await self._open_store(path)
+            store = await self._open_store(path, app)
             try:
                 if store.durable().ballot:
                     await self._in_worker(store.write, {}, OF_ANOTHER_TABLE)
@@ -136,12 +137,14 @@ class Node:
                 raise
             return self._begin(gpid, app, store, disk)
 
-    async def _open_store(self, path: Path) -> RocksStore:
+    async def _open_store(self, path: Path, app: AppInfo) -> RocksStore:
         self.counts.opening += 1
         try:
             engine = folders.engine_folder(path)
             await self._in_worker(engine.parent.mkdir, 0o755, True, True)
-            return await self._in_worker(RocksStore, engine, self.store_settings)
+            behind = TableSettings().updated(app.envs).allow_ingest_behind
+            settings = replace(self.store_settings, allow_ingest_behind=behind)
+            return await self._in_worker(RocksStore, engine, settings)
         finally:
             self.counts.opening -= 1
 

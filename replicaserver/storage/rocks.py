@@ -79,6 +79,7 @@ class StoreSettings:
         compression: One of none, snappy, lz4, zstd.
         block_cache: Shared by all stores of a process.
         write_buffers: Bounds the memtables of all stores of a process together; None for no bound.
+        allow_ingest_behind: Whether the deepest level is kept free for files that are ingested behind all rows.
     """
 
     levels: int
@@ -92,6 +93,7 @@ class StoreSettings:
     max_open_files: int
     block_cache: Cache
     write_buffers: WriteBufferManager | None = None
+    allow_ingest_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +298,8 @@ class RocksStore:
         options.set_exclusive_manual_compaction(False)
         if order.target_level != DEEPEST:
             options.set_change_level(True)
-            options.set_target_level(min(order.target_level, self.settings.levels - 1))
+            deepest = self.settings.levels - (2 if self.settings.allow_ingest_behind else 1)
+            options.set_target_level(min(order.target_level, deepest))
         kind = BottommostLevelCompaction.force() if order.is_forced else BottommostLevelCompaction.skip()
         options.set_bottommost_level_compaction(kind)
         _guarded(self._db.compact_range, None, None, options)
@@ -320,6 +323,7 @@ class RocksStore:
         Raises:
             StoreError: It failed; the folder is gone again.
         """
+        self.flush()  # else the checkpoint does it, and the binding lets no other thread run meanwhile
         try:
             _guarded(lambda: Checkpoint(self._db).create_checkpoint(str(folder)))
         except StoreError:
@@ -392,6 +396,10 @@ def _options(settings: StoreSettings) -> Options:
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     options.set_num_levels(settings.levels)
+    options.set_atomic_flush(True)  # rows and notes go into files together: a checkpoint has both as of one moment
+    if settings.allow_ingest_behind:
+        options.set_allow_ingest_behind(True)
+        options.set_level_compaction_dynamic_level_bytes(False)  # it would fill the deepest level first
     options.set_write_buffer_size(settings.write_buffer_bytes)
     options.set_max_write_buffer_number(settings.max_write_buffers)
     options.set_compression_type(_COMPRESSIONS[settings.compression]())

@@ -54,6 +54,7 @@ class CommonRoutes:
     def update_config(self, request: HttpRequest) -> Response:
         """Change one setting (§4.6)."""
         status: str = ErrorCode.ERR_OK
+        notes: list[tuple[str, str]] = []
         if len(request.args) != 1:
             status = f"{ErrorCode.ERR_INVALID_PARAMETERS}: there should be exactly one config to be updated once"
         else:
@@ -62,7 +63,10 @@ class CommonRoutes:
                 self.flags.update(name, value)
             except FlagError as error:
                 status = str(error)
-        return Response(tables(Table().add_all([("update_status", status)])))
+            else:
+                if not self.flags.has_effect(name):
+                    notes.append(("note", f"nothing in this process depends on {name}"))
+        return Response(tables(Table().add_all([("update_status", status), *notes])))
 
     def version(self, _request: HttpRequest) -> Response:
         """The version of the interface, and ours (§4.2)."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import configparser
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+
+import structlog
 
 from shared.errors import StartupError
 from shared.pegasus.errors import ErrorCode
@@ -14,7 +16,9 @@ from shared.pegasus.flag_catalog import CATALOG
 from shared.pegasus.http import parse_bool, parse_int
 from shared.pegasus.printer import cell
 
-__all__ = ["Flag", "FlagError", "Flags"]
+__all__ = ["EFFECTIVE_EVERYWHERE", "Flag", "FlagError", "Flags"]
+
+log = structlog.get_logger("shared.flags")
 
 Value = bool | int | float | str
 
@@ -125,6 +129,33 @@ def _is_valid(name: str, value: Value) -> bool:
     return validator is None or (isinstance(value, int) and validator(value))
 
 
+EFFECTIVE_EVERYWHERE = frozenset(
+    (
+        "counter_computation_interval_seconds",
+        "entity_retirement_delay_ms",
+        "fd_beacon_interval_seconds",
+        "fd_grace_seconds",
+        "fd_lease_seconds",
+    )
+)
+"""Settings on which both daemons depend, through what they share."""
+
+_UNAVAILABLE = {
+    "enable_auth": "clients cannot be authenticated",
+    "mandatory_auth": "clients cannot be authenticated",
+    "enable_acl": "access to tables cannot be controlled",
+    "enable_ranger_acl": "access to tables cannot be controlled by Ranger",
+    "enable_zookeeper_kerberos": "ZooKeeper is not used",
+    "enable_white_list": "replica servers cannot be kept out by a list",
+    "encrypt_data_at_rest": "data on disk cannot be encrypted; encrypt the file system",
+}
+"""Settings that protect something and cannot act here: they stay false, because nobody may think that they do."""
+
+
+def _why_unavailable(name: str, value: Value) -> str:
+    return _UNAVAILABLE.get(name, "") if value is True else ""
+
+
 # -- the registry ---------------------------------------------------------------------------------
 
 
@@ -133,12 +164,18 @@ class Flags:
 
     Args:
         overrides: Values other than the defaults, by name, as text.
+        effective: The settings on which something in this process depends; None for all.
+
+    Attributes:
+        without_effect: The overridden settings on which nothing here depends.
 
     Raises:
-        StartupError: A name is unknown or a value is not valid.
+        StartupError: A name is unknown, a value is not valid, or it asks for protection that there is not.
     """
 
-    def __init__(self, overrides: Mapping[str, str] | None = None) -> None:
+    def __init__(self, overrides: Mapping[str, str] | None = None, effective: Collection[str] | None = None) -> None:
+        self._effective = effective
+        self.without_effect = sorted(name for name in overrides or {} if not self.has_effect(name))
         self.catalog: Mapping[str, Flag] = _catalog()
         self._values: dict[str, Value] = {name: flag.default for name, flag in self.catalog.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
@@ -160,6 +197,9 @@ class Flags:
             raise StartupError(f"setting '{name}' ({_TYPES[flag.type]}): {error}") from error
         if not _is_valid(name, value):
             raise StartupError(f"setting '{name}' cannot be '{text}'")
+        reason = _why_unavailable(name, value)
+        if reason:
+            raise StartupError(f"setting '{name}' cannot be '{text}': {reason}")
         self._values[name] = value
 
     # reading
@@ -188,15 +228,25 @@ class Flags:
         assert isinstance(value, str), name
         return value
 
+    def has_effect(self, name: str) -> bool:
+        """Whether something in this process depends on a setting."""
+        return self._effective is None or name in self._effective
+
+    def warn_of_idle(self) -> None:
+        """Log the overridden settings on which nothing here depends."""
+        if self.without_effect:
+            log.warning("settings without effect in this process", names=" ".join(self.without_effect))
+
     def describe(self, name: str) -> dict[str, str]:
         """What `/config` shows of a setting (§4.5)."""
         flag = self.catalog[name]
+        note = "" if self.has_effect(name) else " (nothing in this process depends on it)"
         return {
             "name": name,
             "section": flag.section,
             "type": _TYPES[flag.type],
             "tags": "flag_tag::FT_MUTABLE" if flag.is_mutable else "",
-            "description": flag.description,
+            "description": flag.description + note,
             "value": self._shown(name),
         }
 
@@ -229,6 +279,9 @@ class Flags:
             raise FlagError(f"{ErrorCode.ERR_INVALID_PARAMETERS}: {text} is invalid") from error
         if not _is_valid(name, value):
             raise FlagError(f"{ErrorCode.ERR_INVALID_PARAMETERS}: value validation failed")
+        reason = _why_unavailable(name, value)
+        if reason:
+            raise FlagError(f"{ErrorCode.ERR_INVALID_PARAMETERS}: {reason}")
         old, self._values[name] = self._values[name], value
         failure = self._group_failure()
         if failure is not None:

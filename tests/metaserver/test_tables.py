@@ -209,6 +209,23 @@ def test_variables_are_set_all_or_none():
     assert metadata.tables[2].envs == {"default_ttl": "10", "business.info": "shop"}
 
 
+def test_whether_files_are_ingested_behind_is_decided_when_a_table_is_created():
+    behind = "rocksdb.allow_ingest_behind"
+    plain, ready = known(table()), known(table(envs={behind: "true"}))
+    assert refusal(tables.set_envs, plain, "temp", [behind], ["true"]) == "ERR_INVALID_PARAMETERS"
+    assert refusal(tables.set_envs, ready, "temp", [behind], ["false"]) == "ERR_INVALID_PARAMETERS"
+    assert refusal(tables.delete_envs, ready, "temp", [behind]) == "ERR_INVALID_PARAMETERS"
+    tables.set_envs(plain, "temp", [behind], ["false"])
+    tables.set_envs(ready, "temp", [behind], ["true"])
+
+
+@pytest.mark.parametrize("name", ["allowed_users", "ranger_policies"])
+def test_who_may_use_a_table_cannot_be_set_because_nobody_would_be_refused(name):
+    keys, values = [f"replica_access_controller.{name}"], ["ada"]
+    with pytest.raises(Refused, match="nobody would be refused"):
+        tables.set_envs(known(table()), "temp", keys, values)
+
+
 def test_variables_are_deleted_by_name_and_cleared_by_prefix():
     envs = {"rocksdb.usage_scenario": "normal", "rocksdb": "x", "rocksdb2.a": "y", "default_ttl": "1"}
     metadata = known(table(envs=envs))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +159,28 @@ def test_a_checkpoint_is_a_copy_as_of_now(tmp_path: Path, store: RocksStore, sto
         store.checkpoint(tmp_path / "no" / "such" / "folder")
 
 
+def test_rows_and_notes_go_into_files_together(tmp_path: Path, store: RocksStore, store_settings: StoreSettings):
+    """A flush that RocksDB begins by itself leaves files that have both as of one moment."""
+    for number in range(40):
+        store.apply({b"a": b"%d" % number, b"%d" % number: bytes(100_000)}, {"decree": number})
+    shutil.copytree(tmp_path / "rdb", tmp_path / "copy", ignore=shutil.ignore_patterns("LOCK"))
+    copy = RocksStore(tmp_path / "copy", store_settings)
+    assert int(copy.get(b"a") or 0) == copy.durable().decree > 0
+    copy.close()
+
+
+def test_other_threads_run_while_a_checkpoint_is_made(
+    tmp_path: Path, store: RocksStore, monkeypatch: pytest.MonkeyPatch
+):
+    """What is in memory is flushed before: the binding's own checkpoint would flush it and hold up all threads."""
+    fill(store, b"a")
+    seen = []
+    flush = store.flush
+    monkeypatch.setattr(store, "flush", lambda: (flush(), seen.append(store.measure("num-entries-active-mem-table"))))
+    store.checkpoint(tmp_path / "copy")
+    assert seen == [0]
+
+
 def test_files_with_rows_are_added(tmp_path: Path, store: RocksStore):
     fill(store, b"\0\1hb")
     writer = LoadWriter(tmp_path / "load", LoadInfo(2, "temp", 1))
@@ -166,6 +190,22 @@ def test_files_with_rows_are_added(tmp_path: Path, store: RocksStore):
     assert [key for key, _ in store.scan(b"", b"")] == [b"\0\1ha", b"\0\1hb"]
     assert store.get(b"\0\1hb") == encode_value(1, b"from a file")
     assert (tmp_path / "load" / "0" / "0.sst").exists()
+
+
+def test_rows_that_are_there_win_over_files_that_are_added_behind(tmp_path: Path, store_settings: StoreSettings):
+    writer = LoadWriter(tmp_path / "load", LoadInfo(2, "temp", 1))
+    writer.add([(b"h", b"a", b"from a file", 0), (b"h", b"b", b"from a file", 0)])
+    writer.finish()
+    store = RocksStore(tmp_path / "rdb", replace(store_settings, allow_ingest_behind=True))
+    fill(store, b"\0\1hb")
+    store.flush()
+    store.compact(Order(DEEPEST, True))
+    store.ingest([tmp_path / "load" / "0" / "0.sst"], behind=True)
+    assert dict(store.scan(b"", b"")) == {
+        b"\0\1ha": encode_value(1, b"from a file"),
+        b"\0\1hb": b"value of \0\1hb",
+    }
+    store.close()
 
 
 def test_a_damaged_file_adds_nothing(tmp_path: Path, store: RocksStore):

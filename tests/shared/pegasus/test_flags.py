@@ -82,6 +82,19 @@ def status_of(routes, **args):
     return orjson.loads(body)["update_status"]
 
 
+def test_an_update_says_when_nothing_depends_on_the_setting():
+    routes = CommonRoutes(Flags({}, {"balance_cluster"}), 0)
+    _, acts = get(routes.update_config, balance_cluster="true")
+    assert orjson.loads(acts) == {"update_status": "ERR_OK"}
+    _, idle = get(routes.update_config, hotkey_buckets_num="41")
+    assert orjson.loads(idle)["update_status"] != "ERR_OK"  # it is not mutable, and refused as ever
+    _, idle = get(routes.update_config, enable_latency_tracer="true")
+    assert orjson.loads(idle) == {
+        "update_status": "ERR_OK",
+        "note": "nothing in this process depends on enable_latency_tracer",
+    }
+
+
 def test_the_published_sequence_of_updates(routes):
     only_one = "ERR_INVALID_PARAMETERS: there should be exactly one config to be updated once"
     assert status_of(routes) == only_one
