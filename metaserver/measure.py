@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from metaserver import backup, health
 from metaserver.service import MetaService
 from shared.pegasus.metrics import Registry
+from shared.pegasus.process import memory_bytes
 from shared.pegasus.structures.base import Gpid
 
 __all__ = ["Measurements"]
@@ -21,7 +20,6 @@ TABLE_GAUGES = (
     "unwritable_partitions",
     "writable_ill_partitions",
 )
-_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 class Measurements:
@@ -50,9 +48,9 @@ class Measurements:
         server.gauge("unalive_replica_servers").value = len(nodes.known) - alive
         server.counter("replica_server_disconnections").value = nodes.disconnections
         server.gauge("network_server_sessions").value = self._sessions()
-        virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
-        server.gauge("virtual_mem_usage_mb").value = int(int(virtual) * _PAGE_MB)
-        server.gauge("resident_mem_usage_mb").value = int(int(resident) * _PAGE_MB)
+        virtual, resident = memory_bytes()
+        server.gauge("virtual_mem_usage_mb").value = virtual >> 20
+        server.gauge("resident_mem_usage_mb").value = resident >> 20
         self._measure_tables()
         self._measure_policies()
 

@@ -35,7 +35,7 @@ from shared.errors import StartupError
 from shared.kernel_writes import KernelWrites
 from shared.log_files import Piece, SegmentFiles
 from shared.log_manifest import Manifest
-from shared.log_recovery import LogReader, OnLoss, header_of, segment_numbers, segment_path
+from shared.log_recovery import LogReader, OnLoss, has_log, open_manifest, segment_numbers, segment_path
 from shared.log_segments import (
     BLOCK_BYTES,
     HEADER_BYTES,
@@ -53,7 +53,6 @@ from shared.log_segments import (
 log = structlog.get_logger("shared.commit_log")
 
 SEGMENT_BYTES = 16 * 1024 * 1024
-MANIFEST = "manifest"
 QUICK_S = 0.0003
 """A disk that syncs within this time, in seconds, may be waited for in place when only one caller waits."""
 
@@ -147,7 +146,7 @@ class CommitLog:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 is_new = not has_log(folder)
-                manifest = _open_manifest(folder, is_new=is_new, accepts_loss=accepts_loss)
+                manifest = open_manifest(folder, is_new=is_new, accepts_loss=accepts_loss)
                 return cls(
                     folder, lock, manifest, segment_bytes=segment_bytes, is_new=is_new, accepts_loss=accepts_loss
                 )
@@ -454,28 +453,7 @@ class CommitLog:
             self._files.write(job.pieces, self._path)
         except OSError as error:
             return error
+        except Exception as error:
+            log.error("writing the log failed unexpectedly", folder=str(self._folder), exc_info=error)
+            return OSError(errno.EIO, f"{type(error).__name__}: {error}")
         return None
-
-
-def has_log(folder: Path) -> bool:
-    """Whether there is a log in a folder, or what is left of one."""
-    return (folder / MANIFEST).exists() or bool(segment_numbers(folder))
-
-
-def _open_manifest(folder: Path, *, is_new: bool, accepts_loss: bool) -> Manifest:
-    """The manifest of a log; a new one for a new log, and for one that has lost it when that is accepted."""
-    path = folder / MANIFEST
-    if is_new:
-        return Manifest.create(path)
-    manifest = Manifest.read(path) if path.exists() else None
-    if manifest is not None:
-        return manifest
-    what = "is damaged" if path.exists() else "is missing"
-    if not accepts_loss:
-        raise StartupError(
-            f"{path} {what}, so that nobody can tell whether acknowledged writes are lost: restore the file, "
-            "or give --accept-loss to go on with the segments that are there"
-        )
-    log.error("the manifest of a log is lost, and that was accepted", file=str(path), reason=what)
-    there = [number for number in segment_numbers(folder) if header_of(segment_path(folder, number)) is not None]
-    return Manifest.create(path, oldest=min(there, default=1), newest=max(there, default=0))

@@ -7,6 +7,7 @@ SIGTERM and SIGINT drain and exit 0, a second one ends the process at once, SIGH
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -234,7 +235,7 @@ def bind(listener: Listener) -> list[socket.socket]:
                 continue  # a name that also has an IPv6 address on a machine without IPv6
             for other in sockets:
                 other.close()
-            reason = "the port is in use" if error.errno == 98 else (error.strerror or str(error)).lower()
+            reason = "the port is in use" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
             raise StartupError(f"cannot listen on {where}: {reason}") from error
         port = bound.getsockname()[1]
         sockets.append(bound)

@@ -66,7 +66,7 @@ class KernelWrites:
     def open(cls) -> KernelWrites | None:
         """A way to the kernel; `None` where the system has none, or does not let us."""
         numbers = _SYSTEM_CALLS.get(platform.machine())
-        if sys.platform != "linux" or numbers is None:
+        if sys.platform != "linux" or numbers is None or not hasattr(os, "eventfd"):
             return None
         context = ctypes.c_uint64(0)
         if _call(numbers[0], ctypes.c_long(1), ctypes.byref(context)) != 0:

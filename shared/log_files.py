@@ -167,7 +167,8 @@ class SegmentFiles:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 left -= count
             os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # direct writes would have to drop it
+            if hasattr(os, "posix_fadvise"):  # not on macOS; direct writes would have to drop what is cached
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def release(self, before: int) -> None:
         """Use the files of all segments with lower numbers again, or delete them, soon."""

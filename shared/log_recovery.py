@@ -16,12 +16,13 @@ from typing import NamedTuple
 import structlog
 
 from shared.errors import StartupError
-from shared.log_manifest import Extent
+from shared.log_manifest import Extent, Manifest
 from shared.log_segments import HEADER_BYTES, Place, SegmentHeader, SegmentReader, read_header
 
 log = structlog.get_logger("shared.commit_log")
 
 OnLoss = Callable[[], None]
+MANIFEST = "manifest"
 
 
 class Segment(NamedTuple):
@@ -129,6 +130,35 @@ def header_of(path: Path) -> SegmentHeader | None:
     except OSError:
         return None
     return header if header is not None and path.stem == f"{header.name.number:08d}" else None
+
+
+def has_log(folder: Path) -> bool:
+    """Whether there is a log in a folder, or what is left of one."""
+    return (folder / MANIFEST).exists() or bool(segment_numbers(folder))
+
+
+def open_manifest(folder: Path, *, is_new: bool, accepts_loss: bool) -> Manifest:
+    """The manifest of a log; a new one for a new log, and for one that has lost it when that is accepted.
+
+    Raises:
+        StartupError: It is missing or damaged, and that is not accepted.
+        OSError: It cannot be read or written.
+    """
+    path = folder / MANIFEST
+    if is_new:
+        return Manifest.create(path)
+    manifest = Manifest.read(path) if path.exists() else None
+    if manifest is not None:
+        return manifest
+    what = "is damaged" if path.exists() else "is missing"
+    if not accepts_loss:
+        raise StartupError(
+            f"{path} {what}, so that nobody can tell whether acknowledged writes are lost: restore the file, "
+            "or give --accept-loss to go on with the segments that are there"
+        )
+    log.error("the manifest of a log is lost, and that was accepted", file=str(path), reason=what)
+    there = [number for number in segment_numbers(folder) if header_of(segment_path(folder, number)) is not None]
+    return Manifest.create(path, oldest=min(there, default=1), newest=max(there, default=0))
 
 
 def _headers(folder: Path, extent: Extent) -> dict[int, SegmentHeader]:

@@ -40,9 +40,10 @@ from iserver.finished import FinishedSession, sessions_in
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.session_log import Replayed, SessionLog
-from shared.commit_log import SEGMENT_BYTES, has_log
+from shared.commit_log import SEGMENT_BYTES
 from shared.database import GroupCommitWriter, open_for_writing
 from shared.errors import StartupError
+from shared.log_recovery import has_log
 
 log = structlog.get_logger("iserver.journal")
 

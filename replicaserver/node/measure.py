@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from replicaserver.node.bulk_loader import LoadsNow
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Partition
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.metrics import Entity, Registry
+from shared.pegasus.process import memory_bytes
 from shared.pegasus.structures.metadata import ManualCompactionStatus, PartitionStatus
 
-_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 _MB = 1 << 20
 _KINDS = {
     **dict.fromkeys(("GET", "MULTI_GET", "BATCH_GET", "SORTKEY_COUNT", "TTL", "GET_SCANNER", "SCAN"), "read"),
@@ -85,9 +83,9 @@ class Measurements:
             partition.store.measure("cur-size-active-mem-table") for partition in node.partitions.values()
         )
         server.gauge("rdb_wbm_total_mem_usage_bytes").value = buffers.get_usage() if buffers else 0
-        virtual, resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[:2]
-        server.gauge("virtual_mem_usage_mb").value = int(int(virtual) * _PAGE_MB)
-        server.gauge("resident_mem_usage_mb").value = int(int(resident) * _PAGE_MB)
+        virtual, resident = memory_bytes()
+        server.gauge("virtual_mem_usage_mb").value = virtual >> 20
+        server.gauge("resident_mem_usage_mb").value = resident >> 20
 
 
 def failures(registry: Registry) -> Callable[[str, str], None]:

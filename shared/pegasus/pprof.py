@@ -14,7 +14,6 @@ import re
 import signal
 import sys
 import threading
-import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 from shared.pegasus.pprof_names import function_at
+from shared.pegasus.process import command_line, memory_maps, thread_time_ns
 from shared.tasks import cancel_and_wait, start_task
 
 PERIOD_US = 10_000
@@ -106,7 +106,7 @@ class CpuSampler:
             frames[own] = interrupted
         for thread, frame in frames.items():
             try:
-                now_ns = time.clock_gettime_ns(time.pthread_getcpuclockid(thread))
+                now_ns = thread_time_ns(thread)
             except OSError:  # the thread ended meanwhile
                 continue
             last_ns = self._spent_ns.setdefault(thread, now_ns)
@@ -201,7 +201,7 @@ class Pprof:
 
     def cmdline(self) -> Answer:
         """The command line, one argument a line (§8.2)."""
-        return Answer(200, Path("/proc/self/cmdline").read_bytes().replace(b"\0", b"\n"))
+        return Answer(200, "".join(f"{argument}\n" for argument in command_line()).encode("utf-8", "surrogateescape"))
 
     async def heap(self, arguments: Mapping[str, str], gone: asyncio.Event | None = None) -> Answer:
         """Live objects, or with ``seconds`` those allocated meanwhile (§8.3).
@@ -257,7 +257,7 @@ class Pprof:
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
             signal.signal(signal.SIGPROF, signal.SIG_IGN)  # one that is still on its way must not end the process
-        return cpu_profile(sampler.counts, _maps())
+        return cpu_profile(sampler.counts, memory_maps())
 
     async def _wait(self, seconds: int, gone: asyncio.Event | None) -> None:
         """Wait for some seconds, until `close`, or until nobody waits for the answer."""
@@ -269,7 +269,7 @@ class Pprof:
             await cancel_and_wait(*waiting)
 
     def _live(self) -> bytes:
-        return heap_profile(self._blocks(tracemalloc.take_snapshot()), "heap_v2/1", _maps())
+        return heap_profile(self._blocks(tracemalloc.take_snapshot()), "heap_v2/1", memory_maps())
 
     def _growth(self) -> bytes:
         blocks: list[Block] = []
@@ -277,7 +277,7 @@ class Pprof:
             snapshot = tracemalloc.take_snapshot()
             large = [trace for trace in snapshot.traces if trace.size >= MMAP_THRESHOLD]
             blocks = [Block(self._stack(reversed(trace.traceback)), 1, trace.size) for trace in large]
-        return heap_profile(blocks, "growth", _maps())
+        return heap_profile(blocks, "growth", memory_maps())
 
     async def _allocations(self, seconds: int, gone: asyncio.Event | None) -> bytes:
         starts = not tracemalloc.is_tracing()
@@ -296,7 +296,7 @@ class Pprof:
         if before is not None:
             had = {block.stack: block for block in self._blocks(before)}
             blocks = [grown for block in blocks if (grown := _grown(block, had.get(block.stack)))]
-        return heap_profile(blocks, "heapprofile", _maps())
+        return heap_profile(blocks, "heapprofile", memory_maps())
 
     def _blocks(self, snapshot: tracemalloc.Snapshot) -> list[Block]:
         merged: dict[Stack, Block] = {}
@@ -343,7 +343,3 @@ def _unsigned(text: str | None) -> int | None:
     except ValueError:  # an 8 or 9 among octal digits
         return None
     return number if number < 2**32 else None
-
-
-def _maps() -> bytes:
-    return Path("/proc/self/maps").read_bytes()

@@ -22,13 +22,17 @@ from tests.crashes import copy_as_it_is
 SMALL = 4096
 
 
-@pytest.fixture(params=["kernel", "thread", "cached"], autouse=True)
+LINUX_ALONE = ("O_DIRECT", "RWF_DSYNC", "RWF_SYNC", "eventfd", "posix_fadvise")
+
+
+@pytest.fixture(params=["kernel", "thread", "elsewhere"], autouse=True)
 def syncing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs with writes by the kernel, by a thread, and where a file system has no direct writes."""
+    """Every test runs with writes by the kernel, by a thread, and without what Linux alone has."""
     if request.param == "thread":
         monkeypatch.setattr(KernelWrites, "open", lambda: None)
-    if request.param == "cached":
-        monkeypatch.delattr(os, "O_DIRECT")
+    if request.param == "elsewhere":
+        for name in LINUX_ALONE:
+            monkeypatch.delattr(os, name, raising=False)
 
 
 @asynccontextmanager
@@ -214,6 +218,22 @@ async def test_a_write_that_fails_is_told_to_all_who_wait_and_later_ones_succeed
         assert [type(result) for result in results] == [OSError] * 3
         await append(log, b"after")
     assert await replayed(tmp_path / "log") == [b"before", b"after"]
+
+
+async def test_an_unforeseen_error_is_told_to_who_waits_and_later_writes_succeed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "log") as log:
+        with monkeypatch.context() as patched:
+
+            def fail(*_: object) -> None:
+                raise AttributeError("unforeseen")
+
+            patched.setattr(SegmentFiles, "_begin", fail)
+            with pytest.raises(OSError, match="AttributeError: unforeseen"):
+                await append(log, b"failed")
+        await append(log, b"after")
+    assert await replayed(tmp_path / "log") == [b"after"]
 
 
 async def test_a_file_that_could_not_be_made_ahead_is_made_when_it_is_needed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.daemon import Listener, bind
+from shared.errors import StartupError
 from tests.processes import DaemonProcess
 
 SUBJECT = [sys.executable, "-m", "tests.shared.subject"]
@@ -124,3 +127,15 @@ def test_localhost_is_every_loopback_address():
     with launch("--host", "localhost") as daemon:
         daemon.wait_until_listening()
         assert get(daemon, "/healthz")[0] == 200
+
+
+def test_a_port_in_use_is_recognised_whatever_number_the_system_has_for_it(monkeypatch: pytest.MonkeyPatch):
+    """48 on macOS, 98 on Linux."""
+
+    def in_use(*_: object) -> None:
+        raise OSError(48, "Address already in use")
+
+    monkeypatch.setattr(errno, "EADDRINUSE", 48)
+    monkeypatch.setattr(socket.socket, "bind", in_use)
+    with pytest.raises(StartupError, match=r"cannot listen on 127\.0\.0\.1:4999: the port is in use"):
+        bind(Listener("127.0.0.1", 4999))
