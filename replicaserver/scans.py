@@ -21,7 +21,10 @@ from shared.pegasus.structures.rrdb import GetScannerRequest
 FINISHED = -1
 IDLE_S = 300.0
 """Seconds after which a context that nobody asked for is dropped."""
-MAX_CONTEXTS = 100_000
+MAX_BYTES = 4 * 1024 * 1024
+"""What the contexts of a partition may hold; those that were not asked for longest are dropped."""
+CONTEXT_OVERHEAD = 512
+"""What a context holds besides keys and patterns."""
 CHUNK_ROWS = 250
 """How many rows are read between two looks at the clock and at the size of the page."""
 
@@ -56,6 +59,14 @@ class _Context:
     keep: Callable[[bytes], bool] | None
     used_s: float
 
+    @property
+    def size(self) -> int:
+        """What it holds, in bytes."""
+        request = self.request
+        patterns = len(request.hash_key_filter_pattern) + len(request.sort_key_filter_pattern)
+        keys = len(request.start_key) + len(request.stop_key) + len(self.start) + len(self.stop)
+        return CONTEXT_OVERHEAD + patterns + keys
+
 
 class Scans:
     """The open scanners of one partition.
@@ -71,6 +82,7 @@ class Scans:
         self._version = data_version
         self._next_id = first_id
         self._contexts: OrderedDict[int, _Context] = OrderedDict()
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -105,22 +117,28 @@ class Scans:
     def go_on(self, context_id: int, now: int, now_s: float, limits: Limits, usage: Usage) -> Page:
         """The next page of a scan; NOT_FOUND when the context is unknown, was used before, or was idle too long."""
         self.sweep(now_s)
-        context = self._contexts.pop(context_id, None)
+        context = self._forget(context_id)
         if context is None:
             return Page(RocksdbError.NOT_FOUND, [], None, 0, None)
         return self._page(context, now, now_s, limits, usage)
 
     def close(self, context_id: int) -> None:
         """Forget a context."""
-        self._contexts.pop(context_id, None)
+        self._forget(context_id)
+
+    def _forget(self, context_id: int) -> _Context | None:
+        context = self._contexts.pop(context_id, None)
+        if context is not None:
+            self._bytes -= context.size
+        return context
 
     def sweep(self, now_s: float) -> None:
-        """Forget the contexts that have been idle too long."""
+        """Forget the contexts that have been idle too long, and the oldest while all hold too much."""
         while self._contexts:
             oldest = next(iter(self._contexts))
-            if self._contexts[oldest].used_s + IDLE_S > now_s and len(self._contexts) <= MAX_CONTEXTS:
+            if self._contexts[oldest].used_s + IDLE_S > now_s and self._bytes <= MAX_BYTES:
                 break
-            del self._contexts[oldest]
+            self._forget(oldest)
 
     def _page(self, context: _Context, now: int, now_s: float, limits: Limits, usage: Usage) -> Page:
         request = context.request
@@ -162,6 +180,7 @@ class Scans:
         context_id = self._next_id
         self._next_id += 1
         self._contexts[context_id] = context
+        self._bytes += context.size
         self.sweep(now_s)
         return context_id
 

@@ -22,6 +22,8 @@ from shared.pegasus.structures.base import Gpid
 from shared.pegasus.thrift import I64, codec_of
 
 PREFIX = "RPC_RRDB_RRDB_"
+MAX_SCANNER_BYTES = 256 * 1024
+"""The longest request for a scanner, which the scanner keeps: two keys and two patterns."""
 
 
 class RrdbHandlers:
@@ -62,7 +64,9 @@ class RrdbHandlers:
                 "BATCH_GET": rpc(rrdb.BatchGetRequest, rrdb.BatchGetResponse, self.batch_get),
                 "SORTKEY_COUNT": rpc(bytes, rrdb.CountResponse, self.sortkey_count),
                 "TTL": rpc(bytes, rrdb.TtlResponse, self.ttl),
-                "GET_SCANNER": Rpc(codec_of(rrdb.GetScannerRequest).decode_field, _as_it_is, self.get_scanner),
+                "GET_SCANNER": Rpc(
+                    codec_of(rrdb.GetScannerRequest).decode_field, _as_it_is, self.get_scanner, MAX_SCANNER_BYTES
+                ),
                 "SCAN": Rpc(codec_of(rrdb.ScanRequest).decode_field, _as_it_is, self.scan),
                 "CLEAR_SCANNER": rpc(I64, None, self.clear_scanner),
             }.items()

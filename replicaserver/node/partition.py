@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -16,7 +16,7 @@ from replicaserver import writes
 from replicaserver.compaction import ManualCompaction
 from replicaserver.node.admission import Admission
 from replicaserver.node.lease import Lease
-from replicaserver.node.rounds import AnswerPuts, Operation, PlainPut, Rounds, Waiting
+from replicaserver.node.rounds import AnswerPuts, Backlog, Operation, PlainPut, Rounds, Waiting
 from replicaserver.reads import Limits, Reader
 from replicaserver.replica import Effect, LogFailed, LogMended, Message, Replica, SaveBallot
 from replicaserver.rows import Identity, UnreadableError, Usage
@@ -56,6 +56,7 @@ class Surroundings:
         answer_puts: Sends the answers of plain puts.
         tasks: Runs the background work of the node.
         lease: Until when this node may serve.
+        backlog: Counts the writes that wait.
     """
 
     node: HostPort
@@ -67,6 +68,7 @@ class Surroundings:
     answer_puts: AnswerPuts
     tasks: Supervisor
     lease: Lease
+    backlog: Backlog = field(default_factory=Backlog)
 
 
 Read = Callable[[Any, int, Usage], Any]
@@ -109,7 +111,9 @@ class Partition:
         self.scans = Scans(self.reader, durable.data_version, secrets.randbelow(2**62))
         self.log = around.journal.of(gpid, store)
         self.lease = around.lease
-        self.rounds = Rounds(self.core, self.log, self.who, self.lease, self._draft, self._fail, self._answer_puts)
+        self.rounds = Rounds(
+            self.core, self.log, self.who, self.lease, self._draft, self._fail, self._answer_puts, around.backlog
+        )
         self.metrics = around.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
@@ -315,7 +319,8 @@ class Partition:
         """
         admission = self.admission
         if admission.writes_plainly and len(request.arguments) <= admission.max_write_bytes:
-            return self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree)
+            size = len(request.arguments)
+            return self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
         return self._admitted_write(operation, value, request, name, shares_decree)
 
     async def _admitted_write(
@@ -324,7 +329,8 @@ class Partition:
         refused = await self.admission.admit_write(request)
         if refused is not None:
             return refused
-        return await self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree)
+        size = len(request.arguments)
+        return await self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
 
     def _draft(self) -> Draft:
         unix_s = self.around.unix_s()

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, cast
 
 import structlog
@@ -33,6 +34,10 @@ log = structlog.get_logger("replicaserver.rounds")
 MAX_ROUND_WRITES = 2000
 MAX_ROUND_BYTES = 8 * 1024 * 1024
 MAX_WAITING = 50_000
+MAX_BACKLOG_BYTES = 256 * 1024 * 1024
+"""How much of the writes of all replicas of a node may wait; a write that comes then is declined."""
+WRITE_OVERHEAD = 256
+"""What a write that waits costs besides its request, in bytes."""
 
 T = TypeVar("T")
 Operation = Callable[[Draft, Any, Identity, int, Cost], Any]
@@ -46,6 +51,18 @@ AnswerPuts = Callable[[Sequence[PlainPut], UpdateResponse | None, RpcError | Non
 """Told what the puts of a decree are answered with, or why they are refused."""
 
 
+@dataclass(slots=True)
+class Backlog:
+    """The writes of all replicas of a node that are not answered yet, in bytes."""
+
+    size: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further write is taken."""
+        return self.size >= MAX_BACKLOG_BYTES
+
+
 class Waiting(Pending):
     """A write that is not answered yet.
 
@@ -53,12 +70,16 @@ class Waiting(Pending):
         operation: Decides what is written; see `replicaserver.writes`.
         shares_decree: Whether it may have the same decree as its neighbours.
         account: Told about the answer, for metrics; None for work of our own, which has no decree.
+        size: Of the request, in bytes, and of what it costs to let it wait.
     """
 
-    __slots__ = ("account", "cost", "operation", "request", "shares_decree", "started_ns")
+    __slots__ = ("account", "cost", "operation", "request", "shares_decree", "size", "started_ns")
 
-    def __init__(self, operation: Operation, request: Any, account: Account | None, *, shares_decree: bool) -> None:
+    def __init__(
+        self, operation: Operation, request: Any, account: Account | None, *, shares_decree: bool, size: int = 0
+    ) -> None:
         super().__init__()
+        self.size = size + WRITE_OVERHEAD
         self.operation = operation
         self.request = request
         self.account = account
@@ -122,6 +143,7 @@ class Rounds:
         draft: Makes the draft of a round, with the time as it is then.
         failed: Called when a round could not be stored.
         answer_puts: Answers plain puts.
+        backlog: Counts what waits.
     """
 
     def __init__(
@@ -133,6 +155,7 @@ class Rounds:
         draft: Callable[[], Draft],
         failed: Callable[[], None],
         answer_puts: AnswerPuts,
+        backlog: Backlog,
     ) -> None:
         self._core = core
         self._log = log
@@ -145,21 +168,32 @@ class Rounds:
         self._queue: deque[Waiting | _Run] = deque()
         self._run: _Run | None = None
         self._waiting = 0
+        self._backlog = backlog
+        self._queued_bytes = self._counted_bytes = 0
         self._is_writing = False
         self._is_held = False
         self._is_closed = False
         self._idle: list[asyncio.Future[None]] = []
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, operation: Operation, request: Any, account: Account, *, shares_decree: bool) -> Waiting:
+    def submit(
+        self, operation: Operation, request: Any, account: Account, *, shares_decree: bool, size: int = 0
+    ) -> Waiting:
         """Take a write of a client; the response comes once it is on disk.
+
+        Args:
+            operation: Decides what is written; see `replicaserver.writes`.
+            request: What it is asked for.
+            account: Told about the answer.
+            shares_decree: Whether it may have the same decree as its neighbours.
+            size: Of the request, in bytes.
 
         Raises:
             RpcError: ERR_CAPACITY_EXCEEDED when too many wait already, ERR_INVALID_STATE when the replica is closed.
         """
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING or self._backlog.is_full:
             raise RpcError(ErrorCode.ERR_CAPACITY_EXCEEDED, "too many writes are waiting")
-        waiting = Waiting(operation, request, account, shares_decree=shares_decree)
+        waiting = Waiting(operation, request, account, shares_decree=shares_decree, size=size)
         self._add(waiting)
         return waiting
 
@@ -171,7 +205,7 @@ class Rounds:
             size: Of its request, in bytes.
         """
         run = self._run
-        if self._is_closed or self._waiting >= MAX_WAITING:
+        if self._is_closed or self._waiting >= MAX_WAITING or self._backlog.is_full:
             return False
         if run is None or run.size >= MAX_ROUND_BYTES or len(run.puts) >= MAX_ROUND_WRITES:
             run = self._run = _Run()
@@ -180,7 +214,13 @@ class Rounds:
         run.puts.append(put)
         run.size += size
         self._waiting += 1
+        self._count(size + WRITE_OVERHEAD)
         return True
+
+    def _count(self, size: int) -> None:
+        self._queued_bytes += size
+        self._counted_bytes += size
+        self._backlog.size += size
 
     def own(self, work: Callable[[Draft], T]) -> asyncio.Future[T]:
         """Take work of our own, which has no decree; when the future is done it is on disk.
@@ -231,6 +271,7 @@ class Rounds:
         self._queue.append(waiting)
         self._run = None
         self._waiting += 1
+        self._count(waiting.size)
         self._start()
 
     def _begin(self) -> None:
@@ -297,10 +338,12 @@ class Rounds:
                 one.cost = Cost()
             self._queue.appendleft(one)
             self._waiting += len(one.puts) if isinstance(one, _Run) else 1
+            self._queued_bytes += _backlog_of(one)
 
     def _pop(self) -> Any:
         first = self._queue.popleft()
         self._waiting -= len(first.puts) if isinstance(first, _Run) else 1
+        self._queued_bytes -= _backlog_of(first)
         return first
 
     def _take_run(self, run: _Run, draft: Draft, taken: _Round) -> None:
@@ -367,7 +410,13 @@ class Rounds:
             self._refuse_all(taken, RpcError(ErrorCode.ERR_DISK_IO_ERROR, str(error)))
         self._go_on()
 
+    def _answered(self) -> None:
+        """Nothing is under way: only what is queued waits."""
+        self._backlog.size += self._queued_bytes - self._counted_bytes
+        self._counted_bytes = self._queued_bytes
+
     def _go_on(self) -> None:
+        self._answered()
         if self._queue and not self._is_held:
             self._log.gather(self._begin)
         else:
@@ -391,8 +440,13 @@ class Rounds:
             self._tell(waiting.listener, response, None)
 
     def _finish(self) -> None:
+        self._answered()
         self._is_writing = False
         waiters, self._idle = self._idle, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _backlog_of(one: Waiting | _Run) -> int:
+    return one.size + WRITE_OVERHEAD * len(one.puts) if isinstance(one, _Run) else one.size

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from replicaserver.node import rounds
 from replicaserver.storage.rocks import StoreError
 from replicaserver.writes import Draft, incr
 from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.rrdb import IncrRequest, UpdateRequest
+from shared.pegasus.structures.rrdb import IncrRequest, KeyValue, MultiPutRequest, UpdateRequest
 from tests.replicaserver.conftest import Served
 
 KEY = encode_key(b"hk", b"sk")
@@ -155,3 +156,24 @@ async def test_an_answer_that_cannot_be_given_keeps_no_other_back(served: Served
     async with asyncio.timeout(30):
         assert (await other).new_value == 2
         await partition.rounds.drained()
+
+
+async def test_the_writes_of_all_replicas_that_wait_are_bounded_in_bytes(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rounds, "MAX_BACKLOG_BYTES", 1_000_000)
+    await served.table(partitions=2)
+    first, second = served.partition(index=0), served.partition(index=1)
+    row = UpdateRequest(KEY, bytes(100_000))
+    async with first.rounds.held():
+        puts = [asyncio.ensure_future(served.call("put", row)) for _ in range(15)]
+        many = [asyncio.ensure_future(served.call("multi_put", MultiPutRequest(b"h", [KeyValue(b"s", b"")])))]
+        refused, _ = await asyncio.wait(puts, return_when=asyncio.FIRST_COMPLETED)
+        for put in refused:
+            with pytest.raises(RpcError, match="ERR_CAPACITY_EXCEEDED"):
+                put.result()
+        assert await served.error("put", UpdateRequest(KEY, b"v"), index=1) == ErrorCode.ERR_CAPACITY_EXCEEDED
+    answers = await asyncio.gather(*puts, *many, return_exceptions=True)
+    assert sum(not isinstance(answer, Exception) for answer in answers) == 10
+    assert (await served.call("put", UpdateRequest(KEY, b"v"), index=1)).error == 0
+    assert first.around.backlog.size == second.around.backlog.size == 0

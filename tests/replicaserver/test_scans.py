@@ -156,3 +156,15 @@ def test_rows_of_other_partitions_can_be_left_out(rows: MemoryRows, scans: Scans
     own = [key for key in sorted(rows.rows) if partition_of(key, 8) == WHO.partition_index]
     assert [key for key, _ in page.rows] == own
     assert 0 < len(own) < 10
+
+
+def test_open_scanners_hold_a_limited_number_of_bytes(scans: Scans):
+    request = GetScannerRequest(start_inclusive=True, batch_size=1, hash_key_filter_pattern=b"x" * 200_000)
+    opened = [begin(scans, request).context_id for _ in range(50)]
+    assert len(scans) == 20
+    assert go_on(scans, opened[29]).error == RocksdbError.NOT_FOUND
+    assert go_on(scans, opened[30]).error == RocksdbError.OK
+    for context_id in opened:
+        scans.close(context_id)
+    small = GetScannerRequest(start_inclusive=True, batch_size=1)
+    assert len({begin(scans, small).context_id for _ in range(5000)}) == len(scans) - 1 == 5000
