@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import orjson
 
@@ -20,6 +20,8 @@ Waiter: TypeAlias = Callable[[bytes], None]
 Eviction = Literal["oldest_update", "reject"]
 QueuePolicy = Literal["disconnect", "drop_oldest", "conflate"]
 
+RECENT_BYTES: Final = 64 * 2**20
+_RECORD_BYTES: Final = 512
 CONTROLS = "controls"
 HEARTBEAT = "heartbeat"
 
@@ -78,15 +80,17 @@ class Tick:
         records: The struct, or the structs of a list channel.
         at: When it was applied, aware UTC.
         number: Its number among the ticks of the gateway, from 1.
+        size_bytes: About what it takes to remember it.
     """
 
-    __slots__ = ("_encoded", "_frame", "at", "feed", "number", "records")
+    __slots__ = ("_encoded", "_frame", "at", "feed", "number", "records", "size_bytes")
 
     def __init__(self, feed: Feed, records: Sequence[Record], at: datetime, number: int) -> None:
         self.feed = feed
         self.records = records
         self.at = at
         self.number = number
+        self.size_bytes = _RECORD_BYTES * len(records) + sum([len(record.encoded) for record in records])
         self._encoded: bytes | None = None
         self._frame: bytes | None = None
 
@@ -112,6 +116,12 @@ class Tick:
         if frame is None:
             frame = self._frame = text_frame(self.message)
         return frame
+
+    @property
+    def event_id(self) -> str | None:
+        """What names this very tick to a client that wants to go on behind it: its last record's id and its number."""
+        record_id = self.records[-1].values.get("id") if self.records else None
+        return f"{record_id}@{self.number}" if isinstance(record_id, str) else None
 
     def has_id(self, record_id: str) -> bool:
         """Whether one of its records carries this id."""
@@ -158,6 +168,60 @@ class Feed:
                 return later
             later.append(tick)
         return None
+
+
+class Recent:
+    """What all feeds together remember of their ticks: a number for each, and so many bytes for all.
+
+    Args:
+        most_bytes: The bytes; beyond them the oldest ticks of all feeds are forgotten.
+    """
+
+    def __init__(self, most_bytes: int = RECENT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._feeds: dict[Feed, None] = {}
+        self.size_bytes = 0
+
+    def add(self, tick: Tick) -> None:
+        """Remember a tick, as the newest of its feed."""
+        recent = tick.feed.recent
+        if not recent:
+            self._feeds[tick.feed] = None
+        elif len(recent) == recent.maxlen:
+            self.size_bytes -= recent[0].size_bytes
+        recent.append(tick)
+        self.size_bytes += tick.size_bytes
+        if self.size_bytes > self._most_bytes:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Forget an eighth at once, as finding the oldest means looking at all."""
+        for tick in sorted((tick for feed in self._feeds for tick in feed.recent), key=lambda tick: tick.number):
+            if self.size_bytes <= self._most_bytes * 7 // 8:
+                return
+            tick.feed.recent.popleft()
+            self.size_bytes -= tick.size_bytes
+
+
+def resume(feeds: Sequence[Feed], after: str) -> list[Tick] | None:
+    """The remembered ticks of some feeds that came after the one that `after` names, in order; None when it is unknown.
+
+    It is the id of a record, or better the `Tick.event_id` that was sent with a tick: that is one tick, where several
+    may carry records of one id. Of an id, the newest tick of each feed counts, and of those the oldest: rather is a
+    tick sent twice than left out.
+    """
+    record_id, _, number = after.rpartition("@")
+    ticks = [tick for feed in feeds for tick in feed.recent]
+    exact = int(number) if number.isascii() and number.isdecimal() and len(number) < 20 else -1
+    known = [tick.number for tick in ticks if tick.number == exact and tick.has_id(record_id)]
+    for wanted in () if known else (after, record_id):
+        newest = {tick.feed: tick.number for tick in ticks if tick.has_id(wanted)}
+        if newest:
+            known = list(newest.values())
+            break
+    if not known:
+        return None
+    return sorted((tick for tick in ticks if tick.number > min(known)), key=lambda tick: tick.number)
 
 
 class Channel:

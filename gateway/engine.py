@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from gateway.channels import Channel, Channels, Feed, Tick, Waiter
+from gateway.channels import Channel, Channels, Feed, Recent, Tick, Waiter
 from gateway.columns import Columns
 from gateway.lookup import LookupCache, LookupLimits
 from gateway.records import Record
@@ -71,6 +71,7 @@ class Engine:
         self._now = now
         self._derived_limit = derived_limit
         self._number = 0
+        self._recent = Recent()
         limits = lookup_limits or LookupLimits()
         self.lookups = {name: LookupCache(limits) for name, spec in types.specs.items() if spec.lookup}
         self.stages = {channel.name: Stage(next_id) for channel in channels if channel.spec.staged}
@@ -183,7 +184,7 @@ class Engine:
         self._number += 1
         tick = Tick(feed, records, at, self._number)
         feed.last = tick
-        feed.recent.append(tick)
+        self._recent.add(tick)
         feed.ticks += 1
         self.counters.ticks += 1
         cache = self.lookups.get(feed.channel.spec.struct)
@@ -227,7 +228,7 @@ class Engine:
         """Put a last value back without ticking it."""
         tick = Tick(feed, records, at, 0)
         feed.last = tick
-        feed.recent.append(tick)
+        self._recent.add(tick)
 
     def restore_state(self, alias: str, key: str | None, record: Record) -> None:
         """Put a row of a state back."""

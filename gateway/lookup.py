@@ -18,6 +18,7 @@ from typing import Final
 from gateway.records import Record
 
 _BLOCK: Final = 4096
+_BLOCK_BYTES: Final = 2**20
 _BATCH: Final = 256
 _MOST_ORIGINS: Final = 2**12
 
@@ -79,6 +80,7 @@ class LookupCache:
         self._items = 0
         self._size_bytes = 0
         self._fresh: list[tuple[Record, str]] = []
+        self._fresh_bytes = 0
         self._highest = -1
         self._origins: list[frozenset[str]] = []
         self._origin_numbers: dict[str | frozenset[str], int] = {}
@@ -103,6 +105,11 @@ class LookupCache:
         self._file_away(0.0)
         return self._size_bytes
 
+    @property
+    def held_bytes(self) -> int:
+        """The size of all text in memory, forgotten records of blocks that are not empty yet included."""
+        return self._fresh_bytes + sum([len(block.text) for block in self._blocks])
+
     def add(self, record: Record, channel: str, now: float) -> None:
         """Keep a record that ticked or was staged.
 
@@ -113,14 +120,15 @@ class LookupCache:
         """
         fresh = self._fresh
         fresh.append((record, channel))
-        if len(fresh) >= self._batch:
+        self._fresh_bytes += len(record.encoded)
+        if len(fresh) >= self._batch or self._fresh_bytes >= _BLOCK_BYTES:
             self._file_away(now)
 
     def _file_away(self, now: float) -> None:
         """Put what came since the last time into blocks: together, as that costs a fraction of one by one."""
         if not self._fresh:
             return
-        fresh, self._fresh = self._fresh, []
+        fresh, self._fresh, self._fresh_bytes = self._fresh, [], 0
         for record, channel in fresh:
             record_id = record.values.get("id")
             if isinstance(record_id, str):
@@ -136,7 +144,7 @@ class LookupCache:
             origin = self._origin_with(channel, self._origins_before(record_id, encoded))
         block = self._blocks[-1]
         position = len(block.ends)
-        if position == _BLOCK:
+        if position == _BLOCK or len(block.text) >= _BLOCK_BYTES:
             block, position = _Block(), 0
             self._blocks.append(block)
         block.text += encoded

@@ -135,6 +135,8 @@ class Outbox:
             self.dropped += 1
         self._newest[feed] = frame
         self.bytes += len(frame)
+        if self.bytes > self._limits.max_bytes:
+            self._make_room("disconnect")
 
     def _make_room(self, policy: QueuePolicy) -> None:
         if policy != "drop_oldest":
@@ -149,7 +151,7 @@ class Outbox:
 
 def event_of(tick: Tick) -> bytes:
     """A tick as a server-sent event whose id lets the client resume behind it."""
-    record_id = tick.records[-1].values.get("id") if tick.records else None
-    if isinstance(record_id, str) and not _NOT_IN_AN_ID.search(record_id):
-        return b"id: " + record_id.encode() + b"\ndata: " + tick.message + b"\n\n"
+    event_id = tick.event_id
+    if event_id is not None and not _NOT_IN_AN_ID.search(event_id):
+        return b"id: " + event_id.encode() + b"\ndata: " + tick.message + b"\n\n"
     return b"data: " + tick.message + b"\n\n"

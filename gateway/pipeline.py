@@ -10,10 +10,18 @@ from gateway.engine import Change, Engine
 from gateway.expansion import LARGE
 from gateway.records import Record
 from gateway.turns import next_turn
+from shared.errors import Problem
 
 
 class Journal(Protocol):
-    """Makes applied ticks durable."""
+    """Makes applied ticks durable.
+
+    Attributes:
+        is_full: Whether so much waits for the disk that no more may tick.
+    """
+
+    @property
+    def is_full(self) -> bool: ...
 
     def commit(self) -> Awaitable[None] | None:
         """What to await until every tick applied so far is durable; None when there is nothing to wait for."""
@@ -49,6 +57,7 @@ class Pipeline:
         if self.bus is not None:
             self._engine.check(changes)  # what fails, fails here and not in every gateway
             return self.bus.publish([[change] for change in changes]) if changes else None
+        self.require_room()
         for change in changes:
             self._engine.apply((change,))
         return None if self.journal is None or not changes else self.journal.commit()
@@ -68,8 +77,14 @@ class Pipeline:
         if self.bus is not None:
             self._engine.check(changes)
             return self.bus.publish([changes])
+        self.require_room()
         self._engine.apply(changes)
         return None if self.journal is None else self.journal.commit()
+
+    def require_room(self) -> None:
+        """Raise `Problem` 503 when the journal can take no more at present."""
+        if self.journal is not None and self.journal.is_full:
+            raise Problem(503, "too much waits to be written to the journal: the disk does not keep up")
 
     def tick(self, feed: Feed, records: Sequence[Record]) -> Awaitable[None] | None:
         """Tick one feed with records that are one tick."""

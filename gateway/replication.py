@@ -100,19 +100,23 @@ class Follower:
         engine: The engine.
         origin: The name of this gateway on the bus.
         applied: The number of the last entry that was applied.
+        own_bytes: What our groups take that have not come back yet.
     """
 
     engine: Engine
     origin: str
     applied: int = 0
+    own_bytes: int = 0
     _sequence: int = 0
-    _own: dict[int, Sequence[Change]] = field(default_factory=dict)
+    _own: dict[int, tuple[Sequence[Change], int]] = field(default_factory=dict)
 
     def announce(self, changes: Sequence[Change]) -> tuple[int, bytes]:
         """Number a group of our own, and pack it; it is not applied before it comes back with the others'."""
         self._sequence += 1
-        self._own[self._sequence] = changes
-        return self._sequence, pack(changes)
+        payload = pack(changes)
+        self._own[self._sequence] = changes, len(payload)
+        self.own_bytes += len(payload)
+        return self._sequence, payload
 
     def take(self, entry: Entry) -> int | None:
         """Apply an entry.
@@ -128,7 +132,11 @@ class Follower:
         if entry.number != self.applied + 1:
             raise Gap(f"the bus continues with entry {entry.number}, but {self.applied + 1} has not been seen")
         ours = self._own.pop(entry.sequence, None) if entry.origin == self.origin else None
-        changes = ours if ours is not None else unpack(entry.payload, self.engine.channels, self.engine.types)
+        if ours is not None:
+            changes, size = ours
+            self.own_bytes -= size
+        else:
+            changes = unpack(entry.payload, self.engine.channels, self.engine.types)
         self.applied = entry.number
         if changes:
             self.engine.apply(changes)

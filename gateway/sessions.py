@@ -14,7 +14,7 @@ import structlog
 from pydantic_core import from_json
 
 from gateway.access import Rights
-from gateway.channels import HEARTBEAT, Channel, Feed, Subscriber, Tick, text_frame
+from gateway.channels import HEARTBEAT, Channel, Feed, Subscriber, resume, text_frame
 from gateway.engine import Change, Engine
 from gateway.expansion import is_large
 from gateway.invalid import Invalid
@@ -156,27 +156,12 @@ class Session:
     def _send_missed(self, action: dict[str, Any], feeds: Sequence[Feed]) -> None:
         """Snapshot and resume: ticks from before the subscription, for a client that asks for them (§11.11)."""
         after = action.get("after")
-        missed: list[Tick] = []
-        resumed = False
-        if isinstance(after, str):
-            for feed in feeds:
-                later = feed.after(after)
-                if later is not None:
-                    resumed = True
-                    missed += later
-            if resumed and len(feeds) > 1:
-                missed += self._later_of_others(feeds, after)
-        if not resumed and action.get("snapshot") is True:
-            missed = [feed.last for feed in feeds if feed.last is not None]
-        missed.sort(key=lambda tick: tick.number)
-        for tick in missed:
+        missed = resume(feeds, after) if isinstance(after, str) else None
+        if missed is None and action.get("snapshot") is True:
+            lasts = [feed.last for feed in feeds if feed.last is not None]
+            missed = sorted(lasts, key=lambda tick: tick.number)
+        for tick in missed or ():
             self._outbox.deliver(tick)
-
-    @staticmethod
-    def _later_of_others(feeds: Sequence[Feed], after: str) -> list[Tick]:
-        known = next(tick for feed in feeds for tick in feed.recent if tick.has_id(after))
-        others = [feed for feed in feeds if feed.after(after) is None]
-        return [tick for feed in others for tick in feed.recent if tick.number > known.number]
 
     def _send(self, action: dict[str, Any], has_many: bool) -> Awaitable[None] | None:
         channel = self._channel_of(action)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import structlog
 from aiohttp import hdrs, web
 
-from gateway.channels import HEARTBEAT, Feed
+from gateway.channels import HEARTBEAT, Feed, resume
 from gateway.handlers.answers import Refused, rights_of, unauthorized
 from gateway.handlers.stream import WRITE_BYTES
 from gateway.outbox import Form, Outbox
@@ -41,7 +40,9 @@ class Events:
         self._open.add(wake)
         self._gateway.stream_stats.connections[outbox] = None
         try:
-            _send_missed(outbox, feeds, request.headers.get("Last-Event-ID") or request.query.get("after"))
+            after = request.headers.get("Last-Event-ID") or request.query.get("after")
+            for tick in resume(feeds, after) or () if after else ():
+                outbox.deliver(tick)
             for feed in feeds:
                 feed.subscribers[outbox] = None
             if wants_heartbeat:
@@ -114,14 +115,3 @@ class Events:
                     raise Problem(404, f"Channel not found: {name}")
                 feeds[feed] = None
         return list(feeds), wants_heartbeat
-
-
-def _send_missed(outbox: Outbox, feeds: Sequence[Feed], after: str | None) -> None:
-    if after is None:
-        return
-    known = [tick.number for feed in feeds for tick in feed.recent if tick.has_id(after)]
-    if not known:
-        return
-    missed = [tick for feed in feeds for tick in feed.recent if tick.number > known[-1]]
-    for tick in sorted(missed, key=lambda tick: tick.number):
-        outbox.deliver(tick)

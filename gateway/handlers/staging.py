@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from gateway.channels import Channel
-from gateway.handlers.answers import Refused, json_value, rights_of, unauthorized, unprocessable
+from gateway.handlers.answers import Refused, json_bytes, json_value, rights_of, unauthorized, unprocessable
 from gateway.invalid import Invalid
-from gateway.records import Record
+from gateway.records import Record, encode, encode_list
 from gateway.runtime import Gateway
 from gateway.sessions import changes_of
 from gateway.staging import Areas, Stage
 from shared.errors import Problem
+from shared.tasks import start_task
 from shared.web import read_body
 
 
@@ -43,15 +46,14 @@ class Staging:
     async def release(self, request: web.Request) -> web.Response:
         """``PATCH /stage/{channel}``: tick what was staged."""
         channel, stage = self._stage(request, changes=True)
-        ids = _ids(request)
+        ids, pipeline = _ids(request), self._gateway.pipeline
+        pipeline.require_room()
         released = {} if ids == [] else stage.release(ids)
         feed = channel.feeds[0]
-        pending = None
-        for records in released.values():
-            for record in records:
-                pending = self._gateway.pipeline.submit(changes_of(feed, [record]))
-        if pending is not None:
-            await pending
+        changes = [
+            change for records in released.values() for record in records for change in changes_of(feed, [record])
+        ]
+        await asyncio.shield(start_task(pipeline.submit_in_slices(changes), name="a release"))
         return _areas_answer(released)
 
     async def pending(self, request: web.Request) -> web.Response:
@@ -90,4 +92,5 @@ def _ids(request: web.Request) -> list[str] | None:
 
 
 def _areas_answer(areas: Areas) -> web.Response:
-    return json_value({area: [record.values for record in records] for area, records in areas.items()})
+    printed = [encode(area) + b":" + encode_list(records) for area, records in areas.items()]
+    return json_bytes(b"{" + b",".join(printed) + b"}")

@@ -43,6 +43,8 @@ RETRY_S: Final = 0.2
 SEQUENCE_LIFE_S: Final = 7 * 86400
 LEASE_S: Final = 60
 MOST_WAITING: Final = 100_000
+MOST_WAITING_BYTES: Final = 64 * 2**20
+BATCH_BYTES: Final = 4 * 2**20
 Fields: TypeAlias = dict[bytes, bytes]
 
 PUBLISH: Final = """
@@ -141,6 +143,7 @@ class RedisBus:
         self._follower = Follower(engine, self._origin)
         self._outgoing: deque[tuple[int, bytes]] = deque()
         self._pending: dict[int, _Pending] = {}
+        self._read_count = READ_COUNT
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._snapshot_task: asyncio.Task[None] | None = None
@@ -228,7 +231,7 @@ class RedisBus:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         done.add_done_callback(_retrieve)
-        if len(self._outgoing) >= MOST_WAITING:
+        if len(self._outgoing) >= MOST_WAITING or self._follower.own_bytes > MOST_WAITING_BYTES:
             done.set_exception(Problem(503, "the bus does not answer: too many ticks are waiting for it"))
             return done
         sequence = 0
@@ -247,7 +250,7 @@ class RedisBus:
             while not self._outgoing:
                 self._wake.clear()
                 await self._wake.wait()
-            batch = [self._outgoing.popleft() for _ in range(min(WRITE_COUNT, len(self._outgoing)))]
+            batch = take_batch(self._outgoing)
             arguments: list[str | int | bytes] = [
                 self._origin,
                 SEQUENCE_LIFE_S,
@@ -328,8 +331,11 @@ class RedisBus:
         assert self._redis is not None
         block_ms = None if block_s is None else int(block_s * 1000)
         after = f"{self._follower.applied}-0"
-        answer: Any = await self._redis.xread({self._stream: after}, count=READ_COUNT, block=block_ms)
+        answer: Any = await self._redis.xread({self._stream: after}, count=self._read_count, block=block_ms)
         entries: list[tuple[bytes, Fields]] = answer[0][1] if answer else []
+        if entries:
+            size = sum([len(value) for _, fields in entries for value in fields.values()])
+            self._read_count = max(1, min(READ_COUNT, BATCH_BYTES * len(entries) // max(size, 1)))
         for entry_id, fields in entries:
             self._apply(int(entry_id.partition(b"-")[0]), fields)
         self._snapshot_when_due()
@@ -421,6 +427,16 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.05)
+
+
+def take_batch(outgoing: deque[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Take the oldest groups that go out together: at least one, and no more than Redis takes easily at once."""
+    batch = [outgoing.popleft()]
+    size = len(batch[0][1])
+    while outgoing and len(batch) < WRITE_COUNT and size + len(outgoing[0][1]) <= BATCH_BYTES:
+        batch.append(outgoing.popleft())
+        size += len(batch[-1][1])
+    return batch
 
 
 def _retrieve(done: asyncio.Future[None]) -> None:

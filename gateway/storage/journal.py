@@ -40,6 +40,7 @@ MIGRATIONS: Final = (
 _LAST: Final = "INSERT OR REPLACE INTO last VALUES (?, ?, ?, ?, ?)"
 _STATE: Final = "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)"
 _FORGET: Final = "DELETE FROM state WHERE alias = ? AND key = ? AND row = ?"
+MOST_WAITING_BYTES: Final = 64 * 2**20
 _Row: TypeAlias = tuple[str, str, str, int, Record]
 _COUNTER: Final = "INSERT OR REPLACE INTO counter VALUES ('ids', ?)"
 
@@ -60,6 +61,7 @@ class SqliteJournal:
         self._writer = GroupCommitWriter(path)
         self._latest: Future[None] | None = None
         self._offset = 0
+        self._waiting_bytes = 0
 
     async def open(self) -> int:
         """Open the file, put back what it holds, and write every tick from now on.
@@ -100,6 +102,11 @@ class SqliteJournal:
     def commit(self) -> Awaitable[None] | None:
         """What to await until every tick applied so far is on the disk."""
         return self._latest
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the disk that no more may tick."""
+        return self._waiting_bytes > MOST_WAITING_BYTES
 
     async def close(self) -> None:
         """Write what waits, then close."""
@@ -157,7 +164,13 @@ class SqliteJournal:
             statements.append((_LAST, [(feed.channel.name, feed.key or "", number, at, tick.encoded)]))
             self._note_states(feed, tick.records, number, statements)
         statements.append((_COUNTER, [(self._ids.value,)]))
+        size = sum([len(each) for _, rows in statements for row in rows for each in row if isinstance(each, bytes)])
+        self._waiting_bytes += size
         self._latest = self._writer.submit(statements)
+        self._latest.add_done_callback(lambda _: self._written(size))
+
+    def _written(self, size: int) -> None:
+        self._waiting_bytes -= size
 
     def _note_states(self, feed: Feed, records: Sequence[Record], number: int, statements: list[Statement]) -> None:
         for spec in feed.channel.spec.states:
