@@ -16,7 +16,16 @@ from dataclasses import dataclass
 
 from shared.pegasus.structures.base import Gpid
 
-__all__ = ["Origin", "Record", "RecordError", "decode_record", "encode_caught_up", "encode_record"]
+__all__ = [
+    "Origin",
+    "Record",
+    "RecordError",
+    "decode_record",
+    "encode_caught_up",
+    "encode_record",
+    "is_round_of",
+    "number_of",
+]
 
 _FORMAT = 1
 _HEAD = struct.Struct("<BiiQQII")
@@ -86,6 +95,19 @@ def encode_caught_up(origin: Origin, number: int) -> bytes:
     """The bytes that say that a store has in its files everything up to a number."""
     gpid = origin.gpid
     return _HEAD.pack(_FORMAT, gpid.app_id, gpid.partition_index, origin.identity, number, _CAUGHT_UP, 0)
+
+
+def is_round_of(origin: Origin, data: bytes) -> bool:
+    """Whether the bytes of a record are a round of a store; looks at their beginning alone."""
+    format_, app_id, index, identity, _, note_count, _ = _HEAD.unpack_from(data)
+    own = (_FORMAT, *origin.gpid, origin.identity)
+    return (format_, app_id, index, identity) == own and note_count != _CAUGHT_UP
+
+
+def number_of(data: bytes) -> int:
+    """The number of a record, from its bytes."""
+    number: int = _HEAD.unpack_from(data)[4]
+    return number
 
 
 def decode_record(data: bytes) -> Record:

@@ -169,6 +169,11 @@ class CommitLog:
         return self._name.number
 
     @property
+    def folder(self) -> Path:
+        """Where the segments are."""
+        return self._folder
+
+    @property
     def oldest(self) -> int:
         """The lowest number of a segment that is not released."""
         return min(self._segments, default=self._name.number)

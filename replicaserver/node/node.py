@@ -86,7 +86,7 @@ class Node:
         """Open every replica that lies on the disks; one that cannot be opened is set aside, the others open.
 
         Raises:
-            StartupError: What the log has of them cannot be taken back.
+            StartupError: The log cannot be read.
         """
         at_a_time = asyncio.Semaphore(8)
         found = [(gpid, path, disk) for disk in self.disks for gpid, path in disk.replicas().items()]
@@ -104,10 +104,19 @@ class Node:
 
         await asyncio.gather(*(open_one(*one) for one in found))
         journal = self.around.journal
-        await self._in_worker(journal.replay, {gpid: store for gpid, _, store, _ in opened})
+        behind = await self._in_worker(journal.replay, {gpid: store for gpid, _, store, _ in opened})
         journal.start()
-        for one in opened:
-            self._begin(*one)
+        for gpid, app, store, disk in opened:
+            if gpid in behind:
+                self.counts.failed += 1
+                await self._in_worker(store.close)
+                log.error(
+                    "a replica cannot take back its writes and is not served; they are kept until the next start",
+                    gpid=str(gpid),
+                    reason=behind[gpid],
+                )
+            else:
+                self._begin(gpid, app, store, disk)
         if found:
             log.info("replicas opened", open=len(self.partitions), failed=self.counts.failed)
 
@@ -253,7 +262,8 @@ class Node:
                         await self._in_worker(folders.delete, path)
                         self.counts.removed_folders += 1
         kept_s = flags.integer("gc_disk_error_replica_interval_seconds")
-        await self._in_worker(self.around.journal.left.delete_older, now_s - kept_s)
+        present = {gpid for disk in self.disks for gpid in await self._in_worker(disk.replicas)}
+        await self._in_worker(self.around.journal.left.delete_older, now_s - kept_s, present)
 
 
 def replica_info(partition: Partition) -> ReplicaInfo:
@@ -265,7 +275,7 @@ def replica_info(partition: Partition) -> ReplicaInfo:
         status=core.status,
         last_committed_decree=core.last_committed,
         last_prepared_decree=core.last_prepared,
-        last_durable_decree=core.last_committed,
+        last_durable_decree=partition.log.durable_decree,
         app_type=partition.app.app_type,
         disk_tag=partition.disk_tag,
         manual_compact_status=partition.compaction.status,

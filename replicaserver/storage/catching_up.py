@@ -8,16 +8,18 @@ are put into a file of their own before the log lets go of them, and wait there 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from zlib import crc32
 
 import structlog
 
-from replicaserver.log_records import Origin, Record, RecordError, decode_record
+from replicaserver.log_records import Origin, Record, RecordError, decode_record, is_round_of
 from replicaserver.storage.folders import sync_folder, write_durably
 from replicaserver.storage.rocks import RocksStore
 from shared.errors import StartupError
+from shared.log_recovery import header_of, segment_path
+from shared.log_segments import SegmentReader
 from shared.pegasus.structures.base import Gpid
 
 log = structlog.get_logger("replicaserver.journal")
@@ -42,6 +44,21 @@ def decode_from(place: object, payload: bytes) -> Record:
         return decode_record(payload)
     except RecordError as error:
         raise StartupError(f"the log of writes, {place}: {error}") from error
+
+
+def rounds_in_log(folder: Path, origin: Origin, first: int, last: int) -> Iterator[bytes]:
+    """The rounds of a store in segments of a log that is being written. Blocks.
+
+    Raises:
+        OSError: A segment cannot be read.
+    """
+    for number in range(first, last + 1):
+        path = segment_path(folder, number)
+        header = header_of(path)
+        if header is not None:  # numbers are passed over when writing fails
+            yield from (
+                payload for payload in SegmentReader(header.name, path.read_bytes()) if is_round_of(origin, payload)
+            )
 
 
 class CatchUp:
@@ -72,6 +89,11 @@ class CatchUp:
         self.records += 1
         if len(self._changes) >= BATCH_ROWS:
             self._apply()
+
+    def take_all(self, records: Iterable[Record]) -> None:
+        """Apply records, see `take`."""
+        for record in records:
+            self.take(record)
 
     def finish(self) -> None:
         """Have everything that was applied in the store's files.
@@ -129,15 +151,17 @@ class LeftRecords:
         """Forget the records of a store."""
         self._file(origin).unlink(missing_ok=True)
 
-    def delete_older(self, before_s: float) -> None:
+    def delete_older(self, before_s: float, present: Collection[Gpid] = ()) -> None:
         """Forget what has been left for too long.
 
         Args:
             before_s: Unix seconds.
+            present: Partitions whose folder is here: their records are needed when their store can be opened again.
         """
         if self._folder.is_dir():
             for file in self._folder.iterdir():
-                if file.stat().st_mtime < before_s:
+                is_present = file.name.rpartition(".")[0] in map(str, present)
+                if file.stat().st_mtime < before_s and not is_present:
                     file.unlink()
 
     def _file(self, origin: Origin) -> Path:

@@ -9,14 +9,16 @@ bounded, and so does the time that a start takes after a crash, when the records
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from replicaserver.log_records import Origin, encode_caught_up, encode_record
-from replicaserver.storage.catching_up import CatchUp, LeftRecords, decode_from, origin_of
+from replicaserver.log_records import Origin, Record, encode_caught_up, encode_record, number_of
+from replicaserver.storage.catching_up import CatchUp, LeftRecords, decode_from, origin_of, rounds_in_log
 from replicaserver.storage.rocks import Changes, Notes, RocksStore, StallError, StoreError
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
@@ -44,6 +46,8 @@ class ReplicaLog:
 
     Attributes:
         unpersisted_bytes: How much of the log has changes that may not be in the store's files.
+        durable_decree: The last decree that is in the store's files for certain.
+        is_stuck: Whether the store's files could not catch up when they were last asked to.
     """
 
     def __init__(self, journal: Journal, gpid: Gpid, store: RocksStore) -> None:
@@ -51,7 +55,10 @@ class ReplicaLog:
         self.unpersisted_bytes = 0
         self._journal = journal
         self._store = store
-        self._number = self._stored = self._persisted = store.durable().logged
+        durable = store.durable()
+        self._number = self._stored = self._persisted = self._apart = durable.logged
+        self._decree = self._decree_in_flight = self.durable_decree = durable.decree
+        self.is_stuck = False
         self._oldest: int | None = None
         self._leaving: int | None = None
         self._in_flight: int | None = None
@@ -75,6 +82,7 @@ class ReplicaLog:
             done: Called on the loop when they are on the disk and can be read, or with what went wrong.
         """
         self._number += 1
+        self._decree_in_flight = notes.get("decree", self._decree)
         record = encode_record(self.origin, self._number, notes, changes)
         size = len(record)
 
@@ -116,6 +124,7 @@ class ReplicaLog:
         self._in_flight = None
         if error is None:
             self._stored = self._number
+            self._decree = self._decree_in_flight
         done(error)
 
     async def persist(self) -> None:
@@ -125,8 +134,27 @@ class ReplicaLog:
             StoreError: It failed; the log keeps what it has.
         """
         async with self._persisting:
-            if self._oldest is not None:
+            if self._stored > self._persisted or self._oldest is not None:
                 await self._persist(self._stored)
+
+    async def keep_apart(self) -> None:
+        """Keep the records that the store's files lack outside of the log, which need not have them any more.
+
+        Raises:
+            OSError: They cannot be kept; the log keeps them.
+        """
+        async with self._persisting:
+            oldest, covered = self._oldest, self._stored
+            self._leaving, self._oldest = oldest, self._in_flight
+            try:
+                if oldest is not None and covered > max(self._persisted, self._apart):
+                    await self._journal.keep_apart(self.origin, oldest, covered)
+                self._apart = covered
+            except OSError:
+                self._oldest = oldest
+                raise
+            finally:
+                self._leaving = None
 
     async def pass_over_failed(self) -> None:
         """Have everything that was answered in the store's files, so that no start takes back what failed.
@@ -141,7 +169,7 @@ class ReplicaLog:
             await self._persist(self._stored)
 
     async def _persist(self, covered: int) -> None:
-        size = self.unpersisted_bytes
+        size, decree = self.unpersisted_bytes, self._decree
         self._leaving, self._oldest = self._oldest, self._in_flight
         try:
             await self._journal.in_worker(self._store.persist, covered)
@@ -150,16 +178,23 @@ class ReplicaLog:
             raise
         finally:
             self._leaving = None
-        self._persisted = covered
+        self._persisted, self.durable_decree, self.is_stuck = covered, decree, False
         self.unpersisted_bytes -= size
+        if self._apart > 0 and covered >= self._apart:
+            await self._journal.in_worker(self._journal.left.delete, self.origin)
 
     async def close(self) -> None:
         """Let the store's files catch up, and the log let go of its records.
 
         Raises:
-            StoreError: The files do not; the log keeps the records for the next start.
+            StoreError: The files do not; the records are kept for the next start.
         """
-        await self.persist()
+        try:
+            await self.persist()
+        except StoreError:
+            if await self._journal.let_go(self):
+                self._journal.forget(self)
+            raise
         self._journal.append(encode_caught_up(self.origin, self._persisted), _unheard)
         self._journal.forget(self)
 
@@ -181,43 +216,65 @@ class Journal:
         self._segment = 0
         self._replicas: set[ReplicaLog] = set()
         self._trimming: asyncio.Task[None] | None = None
-        self._is_stuck = False
 
     @property
     def size_bytes(self) -> int:
         """What the log takes on the disk."""
         return self._log.size_bytes
 
-    def replay(self, stores: Mapping[Gpid, RocksStore]) -> None:
+    def replay(self, stores: Mapping[Gpid, RocksStore]) -> dict[Gpid, str]:
         """Bring stores to where they were: everything that the log has is in their files afterwards. Blocks.
 
         Args:
             stores: Every store of the node that can be opened.
 
+        Returns:
+            The stores that cannot take back what the log has of them, each with the reason. Their records are kept for
+            when they can; until then they must not be used.
+
         Raises:
-            StartupError: A record cannot be read, or a store does not take it.
+            StartupError: A record cannot be read, or cannot be kept for a store that is not there.
         """
         catching_up = {origin_of(gpid, store): CatchUp(store) for gpid, store in stores.items()}
+        failed: dict[Origin, str] = {}
+
+        def attempt(origin: Origin, work: Callable[[], object]) -> None:
+            try:
+                work()
+            except StoreError as error:
+                failed[origin] = str(error)
+                del catching_up[origin]
+
         absent: dict[Origin, list[bytes]] = {}
-        try:
-            for origin, known in catching_up.items():
-                for record in self.left.of(origin):
-                    known.take(record)
-            for segment, payload in self._log.replay():
-                record = decode_from(f"segment {segment}", payload)
-                if record.origin in catching_up:
-                    catching_up[record.origin].take(record)
-                elif record.is_caught_up:
-                    absent.pop(record.origin, None)
-                else:
+        for origin, known in tuple(catching_up.items()):
+            attempt(origin, partial(known.take_all, self.left.of(origin)))
+        for record, payload in self._replayed():
+            if record.origin in catching_up:
+                attempt(record.origin, partial(catching_up[record.origin].take, record))
+            elif record.is_caught_up:
+                absent.pop(record.origin, None)
+            elif record.origin not in failed:
+                absent.setdefault(record.origin, []).append(payload)
+        for origin, known in tuple(catching_up.items()):
+            attempt(origin, partial(self._finish, origin, known))
+        if failed:
+            absent = {origin: payloads for origin, payloads in absent.items() if origin not in failed}
+            for record, payload in self._replayed():
+                if record.origin in failed and not record.is_caught_up:
                     absent.setdefault(record.origin, []).append(payload)
-            for origin, known in catching_up.items():
-                self._finish(origin, known)
+        self._keep_absent(absent)
+        return {origin.gpid: reason for origin, reason in failed.items()}
+
+    def _replayed(self) -> Iterator[tuple[Record, bytes]]:
+        for segment, payload in self._log.replay():
+            yield decode_from(f"segment {segment}", payload), payload
+
+    def _keep_absent(self, absent: Mapping[Origin, Sequence[bytes]]) -> None:
+        """Keep the records of stores that are not there, or cannot take them."""
+        try:
             for origin, payloads in absent.items():
-                log.warning("the log has writes of a replica that is not here", gpid=str(origin.gpid))
+                log.warning("the log has writes of a replica that cannot take them now", gpid=str(origin.gpid))
                 self.left.add(origin, payloads)
-        except StoreError as error:
-            raise StartupError(f"a replica cannot take back what the log has of it: {error}") from error
         except OSError as error:
             raise StartupError(f"cannot keep the writes of a replica that is not here: {error}") from error
 
@@ -276,16 +333,49 @@ class Journal:
         """Release what nobody holds; when too much is held, let the stores that hold the oldest half catch up."""
         while self._segment - self._oldest_held() >= KEPT_SEGMENTS:
             until = self._segment - KEPT_SEGMENTS // 2
-            for replica in [one for one in self._replicas if one.holds is not None and one.holds < until]:
-                try:
-                    await replica.persist()
-                except StoreError as error:
-                    if not self._is_stuck:  # it is tried again with every segment, and would be told as often
-                        log.error("the log cannot be trimmed", gpid=str(replica.origin.gpid), reason=str(error))
-                    self._is_stuck = True
-                    return
-        self._is_stuck = False
+            holding = [one for one in self._replicas if one.holds is not None and one.holds < until]
+            if not any([await self.let_go(replica) for replica in holding]):
+                break
         self._log.release(self._oldest_held())
+
+    async def let_go(self, replica: ReplicaLog) -> bool:
+        """Have the log need nothing of a store: its files catch up or its records are kept apart; whether it did."""
+        gpid = str(replica.origin.gpid)
+        try:
+            await replica.persist()
+        except StoreError as error:
+            if not replica.is_stuck:  # it is tried again with every segment, and would be told as often
+                log.error("a replica's files do not catch up with the log", gpid=gpid, reason=str(error))
+            replica.is_stuck = True
+        else:
+            return True
+        try:
+            await replica.keep_apart()
+        except OSError as error:
+            log.error("the log cannot be trimmed", gpid=gpid, reason=str(error))
+            return False
+        return True
+
+    async def keep_apart(self, origin: Origin, oldest: int, number: int) -> None:
+        """Keep the records of a store, up to a number, outside of the log.
+
+        Raises:
+            OSError: They cannot be read or kept.
+        """
+        await self.in_worker(self._keep_apart, origin, oldest, number)
+
+    def _keep_apart(self, origin: Origin, oldest: int, number: int) -> None:
+        payloads = []
+        for payload in rounds_in_log(self._log.folder, origin, oldest, self._segment):
+            if number_of(payload) <= number:
+                payloads.append(payload)
+        if not payloads or number_of(payloads[-1]) != number:
+            raise OSError(errno.EIO, f"the log does not show record {number} of {origin.gpid}")
+        try:
+            self.left.add(origin, payloads)
+        except StartupError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        log.warning("a replica's part of the log is kept apart", gpid=str(origin.gpid), records=len(payloads))
 
     def _oldest_held(self) -> int:
         held = (replica.holds for replica in self._replicas)

@@ -34,7 +34,7 @@ class Opened:
         self.stores = {gpid: RocksStore(folder / str(gpid), settings) for gpid in gpids}
         self.commit_log = CommitLog.open(folder / "slog", segment_bytes=SEGMENT_BYTES, accepts_loss=accepts_loss)
         self.journal = Journal(self.commit_log, LeftRecords(folder / "slog" / "left"), self.workers)
-        self.journal.replay(self.stores)
+        self.behind = self.journal.replay(self.stores)
         self.journal.start()
         self.is_open = True
         self.logs = {gpid: self.journal.of(gpid, store) for gpid, store in self.stores.items()}

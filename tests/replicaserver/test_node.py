@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from replicaserver.storage.folders import DataFolder
+from replicaserver.storage.rocks import RocksStore, StoreError
 from shared.pegasus.errors import ErrorCode
 from shared.pegasus.keys import encode_key
 from shared.pegasus.structures.base import Gpid
@@ -47,6 +49,47 @@ async def test_a_disk_that_fills_up_takes_no_writes_until_there_is_room(
         full.setattr(DataFolder, "measure", lambda _disk: (1000, 100))
         await served.server.node.look_at_disks()
     assert (await served.call("put", PUT)).error == 0
+
+
+async def test_a_replica_that_cannot_take_back_its_writes_does_not_stop_the_others(
+    served: Served, tmp_path: Path, clock: Clock, flags: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    await served.table(partitions=2)
+    for index in range(2):
+        await served.call("put", PUT, index=index)
+    copy = tmp_path / "crashed"
+    shutil.copytree(tmp_path / "replica", copy / "replica")
+    persist = RocksStore.persist
+
+    def fail_for_one(store: RocksStore, logged: int) -> None:
+        if "2.1.pegasus" in str(store.path):
+            raise StoreError("IO error: No space left on device")
+        persist(store, logged)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RocksStore, "persist", fail_for_one)
+        again = await start(copy, clock, flags)
+        assert list(again.server.node.partitions) == [(2, 0)]
+        assert (again.server.node.counts.failed, again.server.node.disks[0].left_over("err")) == (1, {})
+        again.connection.close()
+        await again.server.drain()
+    later = await start(copy, clock, flags)
+    assert [later.partition(index=index).core.last_committed for index in range(2)] == [1, 1]
+    later.connection.close()
+    await later.server.drain()
+
+
+async def test_the_durable_decree_that_is_reported_is_in_files(served: Served):
+    await served.table()
+    await served.call("put", PUT)
+
+    def decrees() -> tuple[int, int]:
+        [info] = served.server.node.report()
+        return info.last_committed_decree, info.last_durable_decree
+
+    assert decrees() == (1, 0)
+    await served.partition().log.persist()
+    assert decrees() == (1, 1)
 
 
 async def test_replicas_are_spread_over_the_disks(tmp_path: Path, clock: Clock, flags: dict[str, str]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -114,6 +114,103 @@ async def test_a_store_that_cannot_catch_up_keeps_its_part_of_the_log(
     again = Opened(tmp_path / "copy", store_settings)
     assert again.rows(TWO) == {b"a": b"1"}
     await again.close()
+
+
+def refuse(*_arguments: object, **_how: object) -> None:
+    raise StoreError("IO error: No space left on device")
+
+
+def segments(opened: Opened) -> int:
+    return len(list((opened.folder / "slog").glob("*.log")))
+
+
+async def test_a_store_that_cannot_catch_up_does_not_keep_the_log_from_being_trimmed(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    await opened.write({b"a": b"1"}, TWO, decree=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(opened.stores[TWO], "persist", refuse)
+        await opened.fill(2 * KEPT_SEGMENTS)
+        await opened.write({b"a": b"2"}, TWO, decree=2)
+        await opened.fill(3 * KEPT_SEGMENTS)
+        await eventually_fewer(opened, KEPT_SEGMENTS + 3)
+        opened.crash(tmp_path / "copy")
+        assert opened.logs[TWO].durable_decree == 0
+    again = Opened(tmp_path / "copy", store_settings)
+    assert (again.rows(TWO), again.stores[TWO].durable().decree) == ({b"a": b"2"}, 2)
+    await again.close()
+    await opened.logs[TWO].persist()
+    assert (opened.stores[TWO].durable().logged, opened.logs[TWO].durable_decree) == (2, 2)
+    assert list((tmp_path / "node" / "slog" / "left").iterdir()) == []
+
+
+async def eventually_fewer(opened: Opened, most: int) -> None:
+    """Trimming goes on beside the writes."""
+    async with asyncio.timeout(30):
+        while segments(opened) > most:
+            await opened.fill(1)
+
+
+async def test_a_store_whose_files_do_not_catch_up_when_it_is_closed_does_not_keep_the_log_either(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    await opened.write({b"a": b"1"}, TWO)
+    monkeypatch.setattr(opened.stores[TWO], "persist", refuse)
+    with pytest.raises(StoreError, match="No space"):
+        await opened.logs.pop(TWO).close()
+    await opened.fill(2 * KEPT_SEGMENTS)
+    await eventually_fewer(opened, KEPT_SEGMENTS + 3)
+    opened.crash(tmp_path / "copy")
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows(TWO) == {b"a": b"1"}
+    await again.close()
+
+
+async def test_records_that_cannot_be_kept_apart_stay_in_the_log(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    await opened.write({b"a": b"1"}, TWO)
+    with monkeypatch.context() as broken:
+        broken.setattr(opened.stores[TWO], "persist", refuse)
+        broken.setattr(opened.journal.left, "add", full)
+        await opened.fill(2 * KEPT_SEGMENTS)
+        assert segments(opened) > KEPT_SEGMENTS + 3
+        opened.crash(tmp_path / "copy")
+    again = Opened(tmp_path / "copy", store_settings)
+    assert again.rows(TWO) == {b"a": b"1"}
+    await again.close()
+
+
+async def test_a_store_that_cannot_take_its_records_does_not_stop_the_others(
+    opened: Opened, tmp_path: Path, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    await opened.write({b"a": b"1"}, ONE)
+    await opened.write({b"a": b"2"}, TWO)
+    await opened.write({b"b": b"2"}, TWO)
+    opened.crash(tmp_path / "copy")
+    with monkeypatch.context() as broken:
+        broken.setattr(RocksStore, "persist", failing_for(str(TWO), RocksStore.persist))
+        again = Opened(tmp_path / "copy", store_settings)
+        assert again.behind == {TWO: "IO error: No space left on device"}
+        assert again.rows() == {b"a": b"1"}
+        del again.logs[TWO]
+        await again.fill(2 * KEPT_SEGMENTS)
+        await again.close()
+    later = Opened(tmp_path / "copy", store_settings)
+    assert (later.behind, later.rows(TWO)) == ({}, {b"a": b"2", b"b": b"2"})
+    await later.close()
+
+
+def failing_for(name: str, persist: Callable[[RocksStore, int], None]) -> Callable[[RocksStore, int], None]:
+    def fail_for_one(store: RocksStore, logged: int) -> None:
+        if store.path.name == name:
+            refuse()
+        persist(store, logged)
+
+    return fail_for_one
 
 
 async def test_a_store_that_was_closed_in_good_order_can_be_taken_elsewhere(
@@ -261,6 +358,8 @@ async def test_records_that_nobody_comes_for_are_forgotten(tmp_path: Path, opene
     origin = opened.logs[ONE].origin
     left.add(origin, [])
     left.delete_older(0)
+    assert len(list((tmp_path / "left").iterdir())) == 1
+    left.delete_older(2**40, {origin.gpid})
     assert len(list((tmp_path / "left").iterdir())) == 1
     left.delete_older(2**40)
     assert list((tmp_path / "left").iterdir()) == []
