@@ -5,7 +5,6 @@ The compiler is fetched from the npm registry into the user's cache folder; noth
 
 from __future__ import annotations
 
-import fcntl
 import re
 import subprocess
 import tarfile
@@ -14,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conformance.environments import cache_folder
+from tests.conformance.environments import made, run_tool
 from tests.requires import program
 
 COMPILER = "@causal/compiler@0.39.0"
@@ -39,19 +38,15 @@ class Verdict:
 
 
 def compiler_jar() -> Path:
-    """Fetch the compiler once."""
-    folder = cache_folder() / "causal-compiler-0.39.0"
-    folder.mkdir(parents=True, exist_ok=True)
-    jar = folder / "package" / "lib" / "java" / "causal-compiler.jar"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "finished").exists():
-            npm = [program("npm", "npm"), "pack", "--silent", COMPILER]
-            subprocess.run(npm, cwd=folder, check=True, capture_output=True, timeout=300)
-            with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-                archive.extractall(folder, filter="data")
-            (folder / "finished").touch()
-    return jar
+    """The published compiler."""
+
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        run_tool([program("npm", "npm"), "pack", "--silent", COMPILER], folder)
+        with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+            archive.extractall(folder, filter="data")
+
+    return made("causal-compiler", COMPILER, build) / "package" / "lib" / "java" / "causal-compiler.jar"
 
 
 def judge(programs: Mapping[str, Sequence[Path]], work: Path) -> dict[str, Verdict]:

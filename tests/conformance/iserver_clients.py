@@ -5,10 +5,7 @@ The compiler and what it writes are fetched and made there; nothing of it is kep
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import shutil
-import subprocess
 import urllib.request
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -17,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from tests.conformance.environments import cache_folder
+from tests.conformance.environments import made, node_packages, npm_install, run_tool
 from tests.conformance.fdl_oracle import compiler_jar
 from tests.processes import DaemonProcess
 from tests.requires import program
@@ -49,10 +46,10 @@ def typescript_client() -> list[str | Path]:
     driver = HERE / "iserver_driver.ts"
 
     def build(folder: Path) -> None:
-        _install(NPM, folder)
+        npm_install(NPM, folder)
         _compile_fdl("--typescript", folder / "client.ts")
         shutil.copy(driver, folder / "driver.ts")
-        _run([folder / "node_modules" / ".bin" / "tsc", *TSC, "driver.ts"], folder)
+        run_tool([folder / "node_modules" / ".bin" / "tsc", *TSC, "driver.ts"], folder)
 
     return [program("node", "nodejs"), _built("typescript", [driver, FDL], build) / "driver.js"]
 
@@ -62,7 +59,7 @@ def browser_page() -> Path:
     driver = HERE / "iserver_page.tsx"
 
     def build(folder: Path) -> None:
-        _install(BROWSER_NPM, folder)
+        npm_install(BROWSER_NPM, folder)
         _compile_fdl("--typescript", folder / "client.ts")
         _bundle(driver, folder)
         (folder / "empty.html").write_text("<!doctype html>")
@@ -75,7 +72,7 @@ def openfeature_page() -> Path:
     driver = HERE / "openfeature_page.mjs"
 
     def build(folder: Path) -> None:
-        _install(OPENFEATURE_WEB_NPM, folder)
+        npm_install(OPENFEATURE_WEB_NPM, folder)
         _bundle(driver, folder)
 
     return _built("openfeature-web", [driver], build)
@@ -86,7 +83,7 @@ def openfeature_node_client() -> list[str | Path]:
     driver = HERE / "openfeature_driver.mjs"
 
     def build(folder: Path) -> None:
-        _install(OPENFEATURE_NPM, folder)
+        npm_install(OPENFEATURE_NPM, folder)
         shutil.copy(driver, folder / "driver.mjs")
 
     return [program("node", "nodejs"), _built("openfeature", [driver], build) / "driver.mjs"]
@@ -100,7 +97,9 @@ def java_client() -> list[str | Path]:
         _compile_fdl("--java", folder / "generated")
         sources = sorted((folder / "generated").rglob("*.java"))
         javac = program("javac", "openjdk-17-jdk-headless")
-        _run([javac, "-nowarn", "-encoding", "UTF-8", "-cp", compiler_jar(), "-d", folder, *sources, driver], folder)
+        run_tool(
+            [javac, "-nowarn", "-encoding", "UTF-8", "-cp", compiler_jar(), "-d", folder, *sources, driver], folder
+        )
 
     folder = _built("java", [driver, FDL], build)
     java = program("java", "openjdk-17-jre-headless")
@@ -134,41 +133,31 @@ def ruby_client() -> list[str | Path]:
     return [program("ruby", "ruby"), "-E", "UTF-8", _built("ruby", [driver, FDL], build) / "driver.rb"]
 
 
-def _built(name: str, made_of: Sequence[Path], build: Callable[[Path], None]) -> Path:
+def node_ws() -> Path:
+    """A folder with the WebSocket client `ws` in `node_modules`."""
+    return node_packages("node-ws", "ws@8")
+
+
+def _built(name: str, sources: Sequence[Path], build: Callable[[Path], None]) -> Path:
     """A folder that was built from some files, now or by an earlier run."""
-    content = (
-        b"".join(path.read_bytes() for path in made_of)
-        + repr((BROWSER_NPM, OPENFEATURE_NPM, OPENFEATURE_WEB_NPM, TSC, PAGE)).encode()
-    )
-    folder = cache_folder() / f"iserver-{name}-{hashlib.sha256(content).hexdigest()[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "finished").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            build(folder)
-            (folder / "finished").touch()
-    return folder
+    content = b"".join(path.read_bytes() for path in sources)
+    options = repr((BROWSER_NPM, OPENFEATURE_NPM, OPENFEATURE_WEB_NPM, TSC, PAGE)).encode()
+
+    def build_there(folder: Path) -> None:
+        folder.mkdir()
+        build(folder)
+
+    return made(f"iserver-{name}", content + options, build_there)
 
 
 def _bundle(source: Path, folder: Path) -> None:
     """Make `index.html` run a script with all that it imports; esbuild is in the folder."""
     name = Path(shutil.copy(source, folder)).name
     options = ("--bundle", "--format=esm", "--outfile=page.js", "--define:process.env={}")
-    _run([folder / "node_modules" / ".bin" / "esbuild", name, *options, PRODUCTION], folder)
+    run_tool([folder / "node_modules" / ".bin" / "esbuild", name, *options, PRODUCTION], folder)
     (folder / "index.html").write_text(PAGE)
-
-
-def _install(packages: Sequence[str], folder: Path) -> None:
-    _run([program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", *packages], folder)
 
 
 def _compile_fdl(option: str, target: Path) -> None:
     fdl = shutil.copy(FDL, target.parent)  # the compiler leaves a folder of its own beside what it reads
-    _run([program("java", "openjdk-17-jre-headless"), "-jar", compiler_jar(), option, target, fdl], target.parent)
-
-
-def _run(command: Sequence[str | Path], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
+    run_tool([program("java", "openjdk-17-jre-headless"), "-jar", compiler_jar(), option, target, fdl], target.parent)

@@ -13,7 +13,6 @@ from tests.conformance.environments import client_python, run_client
 from tests.processes import DaemonProcess, start_daemon
 
 SHOP = Path(__file__).parents[2] / "iserver" / "example" / "shop.fdl"
-INTAKE = ("intake==0.7.0", "dask[dataframe]", "pyarrow", "msgpack", "requests", "pandas", "fsspec")
 
 READ = """
 import json, sys
@@ -54,7 +53,7 @@ def iserver(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 
 def read_with_intake(catalog: Path, data: Path) -> dict[str, object]:
-    python = client_python("intake-0.7.0", *INTAKE)
+    python = client_python("intake-0.7.0")
     with start_daemon("intake_server", "--data-dir", data, catalog) as server:
         return json.loads(run_client(python, READ, f"intake://127.0.0.1:{server.port}"))
 

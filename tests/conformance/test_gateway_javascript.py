@@ -6,15 +6,12 @@ speaks the stream through `ws`, the WebSocket client of most Node programs, whic
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.conformance.environments import cache_folder
+from tests.conformance.iserver_clients import node_ws
 from tests.processes import start_daemon
 from tests.requires import program
 
@@ -63,22 +60,10 @@ console.log(JSON.stringify(found));
 """
 
 
-@pytest.fixture(scope="module")
-def node_modules() -> Path:
-    """A folder with the `ws` package, kept in the user's cache."""
-    folder = cache_folder() / "node-ws-8"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "node_modules" / "ws").exists():
-            npm = [program("npm", "npm"), "install", "--silent", "--no-audit", "--no-fund", WS]
-            subprocess.run(npm, cwd=folder, check=True, timeout=300)
-    return folder
-
-
-def test_a_javascript_client_reads_sends_and_streams(node_modules: Path):
-    script = node_modules / "client.mjs"
+def test_a_javascript_client_reads_sends_and_streams(tmp_path: Path):
+    script = tmp_path / "client.mjs"
     script.write_text(SCRIPT)
+    (tmp_path / "node_modules").symlink_to(node_ws() / "node_modules")
     with start_daemon("gateway", "--set", "modules=[]") as daemon:
         command = [program("node", "nodejs"), script, daemon.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -10,15 +10,6 @@ import pytest
 from tests.conformance.environments import client_python, run_client
 from tests.processes import DaemonProcess, start_daemon
 
-CLIENT = (
-    "csp-gateway-client==3.0.0",
-    "csp==0.19.1",
-    "aiohttp>=3.12",
-    "aiostream>=0.6",
-    "orjson>=3.10",
-    "pandas>=2.2",
-    "polars>=1.30",
-)
 QUOTES = """
 structs:
   Quote:
@@ -77,7 +68,7 @@ Run = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    return client_python("csp-gateway-client-3.0.0", *CLIENT)
+    return client_python("csp-gateway-client-3.0.0")
 
 
 @pytest.fixture(scope="module")

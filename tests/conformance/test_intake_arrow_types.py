@@ -133,7 +133,7 @@ class Client:
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
 def client(request: pytest.FixtureRequest, server: DaemonProcess) -> Iterator[Client]:
-    python = client_python(f"intake-{request.param}", *ENVIRONMENTS[request.param])
+    python = client_python(f"intake-{request.param}")
     command = [python, "-c", CLIENT, f"intake://127.0.0.1:{server.port}"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cache_folder()

@@ -15,22 +15,7 @@ import zarr
 from tests.conformance.environments import client_python, run_client
 from tests.processes import DaemonProcess, start_daemon
 
-CURRENT = (
-    "intake==0.7.0",
-    "dask[dataframe]",
-    "pandas",
-    "pyarrow",
-    "msgpack",
-    "msgpack-numpy",
-    "python-snappy",
-    "fsspec",
-    "requests",
-)
-MAY_2023 = (
-    "intake==0.7.0", "dask[dataframe]==2023.5.0", "pandas==2.0.*", "numpy==1.24.*", "pyarrow==12.*", "msgpack==1.0.5",
-    "msgpack-numpy", "fsspec==2023.5.0", "requests", "setuptools<81", "intake-parquet==0.3.0",
-)  # fmt: skip
-ENVIRONMENTS = {"current": CURRENT, "may-2023": MAY_2023}
+ENVIRONMENTS = ("current", "may-2023")
 
 CATALOG = """
 metadata:
@@ -122,7 +107,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
 
 @pytest.fixture(scope="module", params=ENVIRONMENTS)
 def python(request: pytest.FixtureRequest) -> Path:
-    return client_python(f"intake-{request.param}", *ENVIRONMENTS[request.param])
+    return client_python(f"intake-{request.param}")
 
 
 def ask(python: Path, server: DaemonProcess, script: str) -> Any:
@@ -245,7 +230,7 @@ print(json.dumps({
 
 
 def test_the_command_line_client_works(server: DaemonProcess):
-    python = client_python("intake-current", *CURRENT)
+    python = client_python("intake-current")
     script = """
 import subprocess, sys, pathlib
 program = str(pathlib.Path(sys.executable).with_name("intake"))
@@ -264,7 +249,7 @@ for words in (["list", URL], ["describe", URL, "frame"], ["exists", URL, "frame"
 
 
 def test_the_client_finds_the_server_under_a_prefix(tmp_path: Path):
-    python = client_python("intake-current", *CURRENT)
+    python = client_python("intake-current")
     with start_daemon("intake_server", "--prefix", "data/intake", write_example(tmp_path)) as server:
         printed = run_client(
             python, PREAMBLE + "print(len(catalog.frame.read()))", server.url.replace("http", "intake")

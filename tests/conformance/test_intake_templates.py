@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from tests.conformance.environments import client_python, run_client
-from tests.conformance.test_intake_client import ENVIRONMENTS
 from tests.intake_server.test_caller_values import COMPUTED, HERE
 
 SCRIPT = """
@@ -26,7 +25,7 @@ OURS = ("'yes' if p else 'no'",)
 
 
 def test_the_classic_code_renders_the_same():
-    python = client_python("intake-may-2023", *ENVIRONMENTS["may-2023"])
+    python = client_python("intake-may-2023")
     table = [row for row in COMPUTED if not any(text in row[0] for text in OURS) and row[2] is not None]
     given: list[list[Any]] = [
         [template, kind, value.isoformat() if isinstance(value, datetime) else value]

@@ -16,7 +16,6 @@ from tests.conformance.iserver_clients import openfeature_node_client, openfeatu
 from tests.processes import DaemonProcess, start_daemon
 
 EXAMPLE = Path(str(resources.files("iserver.example"))) / "shop.json"
-REQUIREMENTS = ("openfeature-sdk>=0.8", "openfeature-provider-ofrep>=0.1")
 
 SCRIPT = """
 import json, sys
@@ -59,7 +58,7 @@ SEEN = {
 
 
 def test_the_python_provider_evaluates_features_and_outputs(iserver):
-    python = client_python("openfeature", *REQUIREMENTS)
+    python = client_python("openfeature")
     seen = json.loads(run_client(python, SCRIPT, iserver.url.removesuffix("/iserver")))
     assert seen == SEEN
 

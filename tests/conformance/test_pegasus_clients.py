@@ -61,7 +61,7 @@ async def table(daemons):
 
 
 async def test_the_published_python_client_does_everything_it_can(daemons, table):
-    python = client_python("pypegasus3-0.0.1.1", "pypegasus3==0.0.1.1", "setuptools<81")
+    python = client_python("pypegasus3-0.0.1.1")
     results = json.loads(run_client(python, OLD_CLIENT.read_text(encoding="utf-8"), daemons.address, "temp"))
     values = {f"k{number:02}": f"v{number}" for number in range(20)}
     assert results == {

@@ -10,7 +10,6 @@ import pytest
 from iserver.storage.warehouse import TableFormat, Warehouse
 from iserver.warehouse.metadata import metadata_rows
 from tests.conformance.environments import client_python, run_client
-from tests.conformance.test_intake_client import MAY_2023
 from tests.iserver.warehouse.test_tables import DOCUMENT
 from tests.iserver.warehouse.visits import SHOP_PROGRAM, START_MS, visits
 
@@ -39,7 +38,7 @@ def test_the_classic_catalog_reads_every_table(tmp_path: Path, table_format: Tab
     warehouse.prepare(SHOP_PROGRAM, START_MS)
     warehouse.write_metadata(metadata_rows(DOCUMENT))
     warehouse.write(visits(3), "batch-1", {SHOP_PROGRAM.fingerprint: SHOP_PROGRAM}.__getitem__)
-    python = client_python("intake-may-2023", *MAY_2023)
+    python = client_python("intake-may-2023")
     assert json.loads(run_client(python, READ, str(tmp_path / "catalog.yml"))) == {
         "description": "Collects a star rating for a product",
         "rows": {"session": 3, "rating_box": 3, "product_info": 0, "new_checkout": 0, "search": 3},
