@@ -38,7 +38,6 @@ from gateway.hosting import Host
 from gateway.importing import FileImporter
 from gateway.modules.demo import demo_file
 from gateway.observing import measure
-from gateway.origins import Origins
 from gateway.runtime import Gateway, build_gateway
 from gateway.state_columns import ColumnSelector
 from gateway.states import Selector
@@ -47,6 +46,7 @@ from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
 from shared.errors import StartupError
 from shared.metrics import Metrics
+from shared.origins import Origins
 from shared.tasks import Supervisor
 from shared.web import Cors, apply_manners, health_routes
 

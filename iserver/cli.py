@@ -18,6 +18,7 @@ from shared.cli import (
     config_option,
     daemon_group,
     option,
+    require_authentication,
     run_daemon,
     seconds_option,
     start_command,
@@ -130,7 +131,11 @@ CONFIG = config_option(
     help="Redis with the sessions of several servers, as redis://HOST:PORT/DB; by default they are in --data-dir.",
 )
 @option("--sessions-prefix", default="iserver", help="Servers with the same prefix share their sessions there.")
-@option("--enable-cmd", is_flag=True, help="Serve cmd, which can end all sessions.")
+@option(
+    "--enable-cmd",
+    is_flag=True,
+    help="Serve cmd, which can end all sessions; on a public address it needs --cmd-token.",
+)
 @option(
     "--accept-fdl",
     is_flag=True,
@@ -177,6 +182,8 @@ def start(**flags: Any) -> None:
         **flags,
     )
     _require_configuration(settings)
+    is_guarded = not settings.enable_cmd or settings.cmd_token is not None
+    require_authentication(options, authenticated=is_guarded, how="--cmd-token")
 
     def build() -> Any:
         from iserver.daemon import Daemon  # after the flags are known to be right: it takes a moment to import

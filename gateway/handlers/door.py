@@ -15,10 +15,10 @@ from aiohttp.typedefs import Handler, Middleware
 from gateway.declarations import ApiKeys
 from gateway.handlers.answers import RIGHTS, unauthorized
 from gateway.handlers.login import Login
-from gateway.origins import Origins
 from gateway.runtime import Gateway
 from shared.auth import bearer_token, offered_keys
 from shared.errors import Problem
+from shared.origins import Origins
 
 _READING: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 

@@ -7,12 +7,13 @@ from typing import Protocol
 from urllib.parse import parse_qs
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from iserver.handlers.visitors import JSON
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from shared.auth import bearer_token, equal
 from shared.errors import Problem, StartupError
+from shared.origins import Origins
 from shared.web import json_response, read_body, read_json_object
 
 
@@ -53,6 +54,8 @@ class OperatorHandlers:
         """Retire all sessions and write them to the warehouse (§7)."""
         if self._cmd_token is not None:
             authorise(bearer_token(request), self._cmd_token)
+        else:
+            _reject_foreign_pages(request)
         action = (await read_json_object(request, self._max_body_bytes)).get("action")
         if action is None:
             raise Problem(400, "missing 'action': expected 'flushToWarehouse'")
@@ -95,6 +98,17 @@ def authorise(given: str | None, expected: str) -> None:
         raise Problem(401, "a token is needed", headers={"WWW-Authenticate": "Bearer"})
     if not equal(given, expected):
         raise Problem(403, "wrong token")
+
+
+def _reject_foreign_pages(request: web.Request) -> None:
+    """Without a token, a page of any site could send a command through the browser of somebody on this machine.
+
+    Raises:
+        Problem: 403 when a browser says that a page of another origin sends the request.
+    """
+    headers = request.headers
+    if not Origins().may_act(headers.get(hdrs.ORIGIN), headers.get("Sec-Fetch-Site"), request.host):
+        raise Problem(403, "a page of another origin may not send commands; with --cmd-token, whoever has it may")
 
 
 def _token_in(body: bytes) -> str | None:

@@ -27,14 +27,16 @@ _INTAKE_MAY_2023 = (
     "intake==0.7.0", "dask[dataframe]==2023.5.0", "pandas==2.0.*", "numpy==1.24.*", "pyarrow==12.*", "msgpack==1.0.5",
     "fsspec==2023.5.0", "requests", "setuptools<81", "msgpack-numpy",
 )  # fmt: skip
+_INTAKE_CURRENT = (
+    "intake==0.7.0", "dask[dataframe]", "pandas", "pyarrow", "msgpack", "msgpack-numpy", "python-snappy", "fsspec",
+    "requests",
+)  # fmt: skip
 _FILE_READER = ("aiohttp", "numpy<2.3", "requests", "jinja2", "dask[dataframe]", "pandas", "msgpack")
 
 PYTHON_CLIENTS: Mapping[str, Sequence[str]] = {
     "intake-0.7.0": ("intake==0.7.0", "dask[dataframe]", "pyarrow", "msgpack", "requests", "pandas", "fsspec"),
-    "intake-current": (
-        "intake==0.7.0", "dask[dataframe]", "pandas", "pyarrow", "msgpack", "msgpack-numpy", "python-snappy", "fsspec",
-        "requests",
-    ),
+    "intake-current": _INTAKE_CURRENT,
+    "intake-sql": (*_INTAKE_CURRENT, "intake-sql==0.4.0"),
     "intake-may-2023": (*_INTAKE_MAY_2023, "intake-parquet==0.3.0"),
     "intake-file-0.7.0": ("intake==0.7.0", *_FILE_READER),
     "intake-file-2.0.9": ("intake==2.0.9", *_FILE_READER),

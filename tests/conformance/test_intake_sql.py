@@ -7,7 +7,6 @@ import sqlite3
 from pathlib import Path
 
 from tests.conformance.environments import client_python, run_client
-from tests.conformance.test_intake_client import CURRENT
 from tests.processes import start_daemon
 
 CATALOG = """
@@ -44,7 +43,7 @@ def test_the_tables_of_a_database_are_a_catalog(tmp_path: Path):
         database.execute("create table keyed(id integer primary key, v real)")
         database.executemany("insert into keyed values (?, ?)", [(1, 0.5), (2, 1.5)])
     (tmp_path / "c.yml").write_text(CATALOG.format(folder=tmp_path))
-    python = client_python("intake-sql", *CURRENT, "intake-sql==0.4.0")
+    python = client_python("intake-sql")
     (packages,) = (python.parent.parent / "lib").glob("python*/site-packages")
     (tmp_path / "sitecustomize.py").write_text(APPENDED.format(str(packages)))  # behind the server's own packages
     daemon = start_daemon(

@@ -55,6 +55,14 @@ def test_config_takes_settings_and_a_document_told_apart_by_suffix(started, tmp_
     assert settings.prefix == ""
 
 
+def test_commands_on_a_public_address_need_a_token_or_consent(started):
+    public = ["--fdl", FDL, "--host", "0.0.0.0"]
+    assert "--cmd-token" in refused(*public, "--enable-cmd")
+    assert started(*public).enable_cmd is False
+    assert started(*public, "--enable-cmd", "--cmd-token", "secret").enable_cmd
+    assert started(*public, "--enable-cmd", "--insecure").enable_cmd
+
+
 def test_a_configuration_server_needs_a_token_and_an_environment(started):
     arguments = ["--config-server", "http://control", "--token", "t", "--environment", ENVIRONMENT]
     assert started(*arguments).environment == ENVIRONMENT

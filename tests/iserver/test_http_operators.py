@@ -52,6 +52,29 @@ async def test_cmd_can_want_a_token(open_iserver, headers, status):
     assert (await iserver.post("cmd", FLUSH, headers={"Authorization": "Bearer secret"})).status == 200
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example", "Content-Type": "text/plain"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://[", "Content-Type": "text/plain"},
+    ],
+)
+async def test_a_page_of_another_origin_sends_no_command_through_its_visitor(iserver, headers):
+    await iserver.features({"RatingBox": {"product": "p"}})
+    answer = await iserver.post("cmd", FLUSH, headers=headers)
+    assert answer.status == 403
+    assert "--cmd-token" in await answer.text()
+    assert await iserver.signal() != 410
+
+
+async def test_a_page_that_has_the_token_may_send_commands(open_iserver):
+    iserver = await open_iserver(cmd_token="secret")
+    headers = {"Origin": "http://admin.example", "Authorization": "Bearer secret"}
+    assert (await iserver.post("cmd", FLUSH, headers=headers)).status == 200
+
+
 async def test_a_warehouse_that_cannot_be_written_loses_nothing(open_iserver, tmp_path):
     iserver = await open_iserver(warehouse=str(tmp_path / "tables"))
     await iserver.features({"RatingBox": {"product": "p"}})

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 
 class Origins:
-    """The origins whose pages may act: the gateway's own, and the configured ones.
+    """The origins whose pages may act: the daemon's own, and the configured ones.
 
     Args:
         allowed: Configured origins, such as ``https://prices.example``; ``*`` is every origin.
     """
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
         self.allowed = frozenset(origin.rstrip("/") for origin in allowed)
 
     @property
