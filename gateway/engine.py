@@ -127,6 +127,7 @@ class Engine:
         What cannot be printed or has no key raises before anything has changed.
         """
         if self._is_draining:
+            self.check(changes)
             self._queue.append(changes)
             return
         self._is_draining = True

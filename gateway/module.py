@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import structlog
 from aiohttp import web
@@ -21,6 +22,7 @@ from gateway.states import State
 
 log = structlog.get_logger("gateway.modules")
 Handler: TypeAlias = Callable[..., Any]
+MAIL_BYTES: Final = 64 * 2**20
 
 
 class Module:
@@ -77,7 +79,7 @@ class ModuleGateway:
         self._pipeline = pipeline
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._mail: list[tuple[Handler, asyncio.Queue[tuple[Any, str | None]]]] = []
+        self._mail: list[tuple[Handler, _Mail]] = []
         self._repeating: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     # --- declaring ---
@@ -110,7 +112,7 @@ class ModuleGateway:
                     return
                 value = list(tick.records) if source.spec.is_list else tick.records[0]
                 if inspect.iscoroutinefunction(handler):
-                    self._post(handler, value, tick.feed.key)
+                    self._post(handler, value, tick)
                 elif takes_key:
                     handler(value, key=tick.feed.key)
                 else:
@@ -284,20 +286,20 @@ class ModuleGateway:
         self._engine.counters.handler_errors += 1
         log.exception("a module failed", module=self.name)
 
-    def _post(self, handler: Handler, value: Any, key: str | None) -> None:
-        for known, queue in self._mail:
-            if known is handler:
-                queue.put_nowait((value, key))
-                return
-        queue = asyncio.Queue()
-        queue.put_nowait((value, key))
-        self._mail.append((handler, queue))
-        self.task(self._deliver(handler, queue))
+    def _post(self, handler: Handler, value: Any, tick: Tick) -> None:
+        mail = next((mail for known, mail in self._mail if known is handler), None)
+        if mail is None:
+            mail = _Mail()
+            self._mail.append((handler, mail))
+            self.task(self._deliver(handler, mail))
+        if mail.put(value, tick):
+            self._engine.counters.handler_errors += 1
+            log.error("a handler is too slow: ticks are dropped, the oldest first", module=self.name)
 
-    async def _deliver(self, handler: Handler, queue: asyncio.Queue[tuple[Any, str | None]]) -> None:
+    async def _deliver(self, handler: Handler, mail: _Mail) -> None:
         takes_key = _takes_key(handler)
         while True:
-            value, key = await queue.get()
+            value, key = await mail.get()
             await self._guarded(handler(value, key=key) if takes_key else handler(value))
 
     async def run(self, module: Module) -> None:
@@ -316,6 +318,7 @@ class ModuleGateway:
                 await self._guarded(module.stop(self))
         except TimeoutError:
             log.error("a module did not stop in time", module=self.name, limit_s=limit_s)
+        self._mail.clear()  # who delivers it ends here; if the modules begin again, others will
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -334,6 +337,37 @@ class ModuleGateway:
                 raise KeyError(f"channel {name!r} is a basket: give one of its keys")
             raise KeyError(f"channel {name!r} has no key {key!r}")
         return feed
+
+
+class _Mail:
+    """The ticks that wait for a coroutine function; when they take too much memory, the oldest are dropped."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Any, Tick]] = deque()
+        self._arrived = asyncio.Event()
+        self._size_bytes = 0
+        self._has_dropped = False
+
+    def put(self, value: Any, tick: Tick) -> bool:
+        """Add a tick; whether this is the first time since it was empty that others were dropped for it."""
+        self._waiting.append((value, tick))
+        self._size_bytes += tick.size_bytes
+        self._arrived.set()
+        had_dropped = self._has_dropped
+        while self._size_bytes > MAIL_BYTES and len(self._waiting) > 1:
+            self._size_bytes -= self._waiting.popleft()[1].size_bytes
+            self._has_dropped = True
+        return self._has_dropped and not had_dropped
+
+    async def get(self) -> tuple[Any, str | None]:
+        """The oldest value that waits, with the key of its feed."""
+        while not self._waiting:
+            self._has_dropped = False
+            self._arrived.clear()
+            await self._arrived.wait()
+        value, tick = self._waiting.popleft()
+        self._size_bytes -= tick.size_bytes
+        return value, tick.feed.key
 
 
 def _takes_key(handler: Handler) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.channels import Feed, QueuePolicy, Tick
 
-_NOT_IN_AN_ID: Final = re.compile("[\r\n\0]")
+_NOT_IN_AN_ID: Final = re.compile("[\r\n\0\ud800-\udfff]")  # surrogates are no text: a module may tick them
 """Characters that end the line of an event's id, or have browsers ignore it."""
 
 

@@ -157,12 +157,13 @@ class Outputs:
         names = _names_in(folder, _TREE_LIMIT)
         for path in filter(self._leads_inside, (folder / name for name in names)):
             name = path.name + ("/" if path.is_dir() else "")
-            target = f"{self._prefix}/outputs/{quote(path.relative_to(self._root).as_posix())}{suffix}"
+            target = f"{self._prefix}/outputs/{quote(os.fsencode(path.relative_to(self._root)))}{suffix}"
             links.append(f'<li><a href="{html.escape(target)}">{html.escape(name)}</a></li>')
         if len(names) == _TREE_LIMIT:
             links.append(f"<li>… the first {_TREE_LIMIT} entries</li>")
         title = html.escape(f"/{folder.relative_to(self._root).as_posix()}".replace("/.", "/"))
-        return f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
+        text = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
+        return text.encode("utf-8", "replace").decode()  # names of files may be no text
 
 
 def _bytes(request: web.Request, name: str, default: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,13 @@ async def test_the_tree_of_outputs_looks_at_a_bounded_number_of_entries_in_order
         answer = await tree()
         assert answer["truncated"]
         assert len(answer["paths"]) < 5
+
+
+async def test_files_whose_names_are_no_text_are_listed_beside_the_others(serve: Serve, tmp_path: Path):
+    (tmp_path / "a.log").write_text("x")
+    (tmp_path / os.fsdecode(b"\xff.log")).write_text("x")
+    gateway = await serve(f"outputs: {tmp_path}\n{DEMO_TYPES}")
+    answer = await gateway.http.get("/outputs")
+    assert answer.status == 200
+    assert 'href="/outputs/%FF.log"' in await answer.text()
+    assert (await (await gateway.http.get("/outputs/_tree")).json())["paths"] == ["a.log", "?.log"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway import module
 from gateway.module import Module, ModuleGateway
 from gateway.modules.demo import demo_file
 from shared.errors import StartupError
@@ -110,6 +111,79 @@ async def test_a_module_that_fails_stops_nothing(connect: Any):
     sent = await gateway.send("bid", [{"x": 1}, {"x": 2}])
     assert await gateway.get("/last/bid") == sent[1:]
     await until(lambda: gateway.gateway.engine.counters.handler_errors == 4)
+
+
+async def test_what_a_handler_ticks_fails_where_it_is_ticked(connect: Any):
+    def broken(gw: ModuleGateway) -> None:
+        gw.writes("spread")
+
+        @gw.on("bid")
+        def fails(_tick: Any) -> None:
+            gw.tick("spread", {"x": 1})
+
+    gateway = await connect(broken)
+
+    def cannot(_record: Any) -> Any:
+        raise ArithmeticError("this cannot be done")
+
+    gateway.gateway.engine.transform("spread", cannot)
+    sent = await gateway.send("bid", {"x": 1})
+    assert await gateway.get("/last/bid") == sent
+    assert gateway.gateway.engine.counters.handler_errors == 1
+    assert gateway.gateway.engine.channels["spread"].feeds[0].ticks == 0
+
+
+async def test_ticks_that_wait_for_a_slow_handler_are_bounded_and_the_newest_are_kept(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MAIL_BYTES", 10_000)
+    seen: list[float] = []
+    go_on = asyncio.Event()
+
+    def slow(gw: ModuleGateway) -> None:
+        @gw.on("bid")
+        async def waits(tick: Any) -> None:
+            await go_on.wait()
+            seen.append(tick.x)
+
+    gateway = await connect(slow)
+    await gateway.send("bid", [{"x": x} for x in range(100)])
+    go_on.set()
+    await until(lambda: bool(seen) and seen[-1] == 99)
+    assert 5 < len(seen) < 25
+    assert seen == sorted(seen)
+    assert gateway.gateway.engine.counters.handler_errors == 1
+
+
+async def test_handlers_that_are_coroutines_work_again_after_the_modules_have_moved_and_come_back(connect: Any):
+    seen: list[float] = []
+    connected: list[ModuleGateway] = []
+
+    def follows(gw: ModuleGateway) -> None:
+        connected.append(gw)
+
+        @gw.on("bid")
+        async def note(tick: Any) -> None:
+            seen.append(tick.x)
+
+    gateway = await connect(follows)
+    await gateway.send("bid", {"x": 1})
+    await until(lambda: seen == [1])
+    await connected[0].end(Module())
+    await connected[0].run(Module())
+    await gateway.send("bid", {"x": 2})
+    await until(lambda: seen == [1, 2])
+
+
+async def test_an_id_that_is_no_text_reaches_subscribers_of_every_kind(connect: Any):
+    gateway = await connect(lambda gw: gw.writes("spread"))
+    answer = await gateway.http.get("/api/v1/sse?channel=spread")
+    await asyncio.wait_for(answer.content.readuntil(b"\n\n"), 10)
+    feed = gateway.gateway.engine.channels["spread"].feeds[0]
+    record = gateway.gateway.engine.types[feed.channel.spec.struct].take_one({"id": "\ud800"})
+    gateway.gateway.engine.apply([(feed, [record])])
+    assert (await asyncio.wait_for(answer.content.readuntil(b"\n\n"), 10)).startswith(b'data: {"channel":"spread"')
+    answer.close()
 
 
 async def test_a_cycle_of_ticks_ends(connect: Any):
