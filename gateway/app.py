@@ -174,11 +174,10 @@ def build(
     measure(metrics, gateway)
     tasks = Supervisor(metrics.count_task_failure)
     origins = Origins(declared.options.server.cors_origins)
-    redirects = Redirects(declared.options.server.root_path)
     apply_manners(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
-    app.middlewares.append(_door(gateway, origins, redirects).middleware())
+    app.middlewares.append(_door(gateway, origins).middleware())
     monitoring = Monitoring(gateway, metrics, tasks)
-    app.add_routes(routes(gateway, selector, listings, stream, events, monitoring, redirects))
+    app.add_routes(routes(gateway, selector, listings, stream, events, monitoring))
     host = Host(gateway, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus)
     host.connect(declared.options.modules)
@@ -194,7 +193,6 @@ def routes(
     stream: Stream,
     events: Events,
     monitoring: Monitoring,
-    redirects: Redirects,
 ) -> list[web.RouteDef]:
     """Every endpoint of the gateway, in the order of the specification (§2, §5, §6, §8.5)."""
     mounts, options = gateway.mounts, gateway.declared.options
@@ -203,54 +201,42 @@ def routes(
     staging, utility, documents = Staging(gateway), Utility(gateway), Documents(gateway)
     page = Page(gateway, (options.auth.api_key or ApiKeys()).name)
 
-    def group(name: str, listing: Callable[[web.Request], object]) -> list[web.RouteDef]:
-        return [
-            _get(f"{base}/{name}/", listing),
-            _get(f"{base}/{name}", redirects.with_slash),
-        ]
-
     table = [_get(mounts.api_root, listings.versions)]  # §0.1
     if mounts.last is not None:  # §2.2
         table += [
-            *group("last", listings.last),
+            _get(f"{base}/last/", listings.last),
             _get(f"{base}/last/{{channel}}", ticks.last),
-            _get(f"{base}/last/{{channel}}/", redirects.without_slash),
             _get(f"{base}/last/{{channel}}/{{key:.+}}", ticks.last_key),
         ]
     if mounts.next is not None:  # §2.3
         table += [
-            *group("next", listings.next),
+            _get(f"{base}/next/", listings.next),
             _get(f"{base}/next/{{channel}}", ticks.next),
-            _get(f"{base}/next/{{channel}}/", redirects.without_slash),
             _get(f"{base}/next/{{channel}}/{{key:.+}}", ticks.next_key),
         ]
     if mounts.states is not None:  # §2.4, §3
         table += [
-            *group("state", listings.state),
+            _get(f"{base}/state/", listings.state),
             _get(f"{base}/state/{{alias}}", states.state),
-            _get(f"{base}/state/{{alias}}/", redirects.without_slash),
             _get(f"{base}/state/{{alias}}/{{key:.+}}", states.state_key),
         ]
     if mounts.send is not None:  # §2.5
         table += [
-            *group("send", listings.send),
+            _get(f"{base}/send/", listings.send),
             web.post(f"{base}/send/{{channel}}", ticks.send),
-            web.post(f"{base}/send/{{channel}}/", redirects.without_slash),
             web.post(f"{base}/send/{{channel}}/{{key:.+}}", ticks.send_key),
         ]
     if mounts.lookup is not None:  # §2.6
         table += [
-            *group("lookup", listings.lookup),
+            _get(f"{base}/lookup/", listings.lookup),
             _get(f"{base}/lookup/id/{{id:.+}}", lookups.lookup_any),
-            _get(f"{base}/lookup/{{channel}}", redirects.with_slash),
             _get(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
-            web.post(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
         ]
     if mounts.controls:  # §2.7
-        table += [*group("controls", listings.controls), *_control_routes(gateway)]
+        table += [_get(f"{base}/controls/", listings.controls), *_control_routes(gateway)]
     if mounts.stage:  # §2.8
         table += [
-            *group("stage", listings.stage),
+            _get(f"{base}/stage/", listings.stage),
             _get(f"{base}/stage/{{channel}}", staging.pending),
             web.post(f"{base}/stage/{{channel}}", staging.add),
             web.delete(f"{base}/stage/{{channel}}", staging.remove),
@@ -329,13 +315,14 @@ def _get(path: str, handler: Callable[[web.Request], object]) -> web.RouteDef:
     return web.get(path, handler, allow_head=False)  # type: ignore[arg-type]
 
 
-def _door(gateway: Gateway, origins: Origins, redirects: Redirects) -> Door:
+def _door(gateway: Gateway, origins: Origins) -> Door:
+    channels = gateway.engine.channels if gateway.access.is_open else None
+    redirects = Redirects(gateway.declared.options.server.root_path, gateway.mounts.base, channels)
     options = gateway.declared.options.auth.api_key or ApiKeys()
     public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config", "/favicon.ico", "/static/favicon.png"}
     if not options.protect_docs:
         public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", *(f"/static/{name}" for name in ASSETS)}
-    handlers = (redirects.with_slash, redirects.without_slash)
-    return Door(gateway, options, Login(gateway, options), origins, public, handlers)
+    return Door(gateway, options, Login(gateway, options), origins, redirects, public)
 
 
 def _cors(origins: Origins) -> Cors | None:

@@ -247,6 +247,10 @@ class Channel:
         """Whether anything can tick it."""
         return bool(self.setters)
 
+    def also_call(self, key: str, alias: str) -> None:
+        """Let a key be found under another name, unless that is a key itself."""
+        self._by_key.setdefault(alias, self._by_key[key])
+
     def feed(self, key: str | None) -> Feed | None:
         """The feed of a key, or the only feed of a plain channel for None."""
         return self._by_key.get(key)

@@ -12,6 +12,7 @@ Location: TypeAlias = tuple[str | int, ...]
 ErrorItem: TypeAlias = dict[str, Any]
 
 MOST_FAULTS: Final = 1000
+UNREADABLE = "There was an error parsing the body"
 NOT_A_STRUCT = "Input should be a valid dictionary or object to extract fields from"
 
 
@@ -25,6 +26,10 @@ class Invalid(Exception):  # noqa: N818 - an answer to a client, not a failure o
     def __init__(self, errors: Sequence[ErrorItem]) -> None:
         super().__init__("; ".join(describe(error) for error in errors))
         self.errors = list(errors)
+
+
+class Unreadable(Invalid):
+    """An input that is not even text, or not text that can be read: the real server answers 400, not 422."""
 
 
 def describe(error: ErrorItem) -> str:
@@ -76,12 +81,8 @@ def not_json(text: bytes, loc: Location = ("body",)) -> Invalid:
         json.loads(text.decode("utf-8"))
     except json.JSONDecodeError as error:
         offset, reason = error.pos, error.msg
-    except UnicodeDecodeError as error:
-        offset, reason = error.start, "Expecting UTF-8"
-    except ValueError:
-        reason = "Expecting a number with fewer digits"
-    except RecursionError:
-        reason = "Expecting less nesting"
+    except (ValueError, RecursionError):  # no UTF-8, a number of thousands of digits, or endless nesting
+        return Unreadable([error_item("json_invalid", loc, UNREADABLE, None)])
     return Invalid([error_item("json_invalid", (*loc, offset), "JSON decode error", {}, {"error": reason})])
 
 

@@ -159,14 +159,14 @@ class OpenApi:
                     f"/{group}/{spec.name}", "get", tag, title, answer,
                     f"{does} of the channel `{spec.name}`, always as a list.", parameters=_waiting(group), type_=whole,
                 )  # fmt: skip
-            self._listing(group, tag, f"Get {tag}")
+            self._listing(group, tag, f"get_{group}")
 
     def _states(self) -> None:
         if self._mounts.states is None:
             return
         for state, spec in self._mounts.states:
             self._state(state, spec)
-        self._listing("state", "State", "Get State")
+        self._listing("state", "State", "get_state")
 
     def _state(self, state: StateSpec, spec: ChannelSpec) -> None:
         struct = self._structs[spec.struct]
@@ -223,7 +223,7 @@ class OpenApi:
                     f"/send/{spec.name}", "post", "Requests", title, answer, f"Tick the channel `{spec.name}`.",
                     body=one_or_many, type_=struct.python_type,
                 )  # fmt: skip
-        self._listing("send", "Requests", "Get Send")
+        self._listing("send", "Requests", "get_send")
 
     def _lookups(self) -> None:
         if self._mounts.lookup is None:
@@ -237,13 +237,13 @@ class OpenApi:
                 type_=struct.python_type,
             )  # fmt: skip
         self._add(
-            "/lookup/id/{id}", "get", "Lookup", "Lookup Id", {"type": "array", "items": {"type": "object"}},
+            "/lookup/id/{id}", "get", "Lookup", "get_lookup_by_id", {"type": "array", "items": {"type": "object"}},
             "Find a struct of any type by its id.", parameters=[parameter],
         )  # fmt: skip
-        self._listing("lookup", "Lookup", "Get Lookup")
+        self._listing("lookup", "Lookup", "get_lookup")
 
     def _controls(self) -> None:
-        titles = {"heartbeat": "Get Heartbeat", "stats": "Get Csp Stats", "shutdown": "Shutdown Server"}
+        titles = {"heartbeat": "Get Heartbeat", "stats": "Get CSP Stats", "shutdown": "Shutdown Server"}
         about = {
             "heartbeat": "A tick through the engine: proves that it lives.",
             "stats": "Load, memory, versions of time, and the gateway's own counters.",
@@ -257,7 +257,7 @@ class OpenApi:
                 type_=struct.python_type,
             )  # fmt: skip
         if self._mounts.controls:
-            self._listing("controls", "Controls", "Get Controls")
+            self._listing("controls", "Controls", "get_controls")
 
     def _stages(self) -> None:
         if not self._mounts.stage:
@@ -281,12 +281,12 @@ class OpenApi:
                     _STRINGS if verb == "GET" else areas, f"{does} staged structs of the channel `{spec.name}`.",
                     parameters=[query], body=body, body_required=False,
                 )  # fmt: skip
-        self._listing("stage", "Stage", "Get Stage")
+        self._listing("stage", "Stage", "get_staged_channels")
 
     def _streaming(self) -> None:
         path = self._mounts.stream_path
         self._add(
-            path, "get", "Streaming", "Stream", _STRINGS,
+            path, "get", "Streaming", "stream", _STRINGS,
             "The channels that can be subscribed to. The WebSocket is on the same path; its messages are described "
             "in `/asyncapi.json`.",
         )  # fmt: skip
@@ -313,7 +313,7 @@ class OpenApi:
                 self._add(f"/auth/{name}", "get", "Auth", f"Route {name}", {}, f"Set or clear the cookie: {name}.")
         if options.outputs:
             self._add_top("/outputs/{full_path}", "Utility", "Browse Logs")
-        self._add_top(self._mounts.api_root, "Utility", "Get Api Versions")
+        self._add_top(self._mounts.api_root, "Utility", "get_api_versions")
 
     # --- parts ---
 
@@ -330,7 +330,7 @@ class OpenApi:
         self._add(f"/{group}/", "get", tag, name, _STRINGS, about)
 
     def _add_top(self, path: str, tag: str, name: str) -> None:
-        self._put(path, "get", tag, name, {}, name, (), None, False, None)
+        self._put(path, "get", tag, name, {}, name.replace("_", " ").capitalize(), (), None, False, None)
 
     def _add(
         self,

@@ -171,6 +171,11 @@ def build_gateway(
         max_body=options.server.max_body,
     )
     channels = Channels(declared.channels, recent=options.recent)
+    for channel in channels:
+        if channel.spec.key_enum is not None:
+            for name, value in types.enums[channel.spec.key_enum].members.items():
+                if isinstance(value, str) and name in (channel.spec.keys or ()):
+                    channel.also_call(name, value)
     engine = Engine(
         channels,
         types,

@@ -59,13 +59,12 @@ class Stage:
             return self._tell("add", self._open([]))
         if ids:
             self._require(ids)
-            chosen = ids
+            chosen = list(dict.fromkeys(ids))
         elif ids is None:
             chosen = list(self._areas)[-1:]
         else:
             chosen = [area for area, records in self._areas.items() if _find(records, record) is None]
-        growth = [self._growth(area, record) for area in chosen]
-        self._require_room(sum(growth) if growth else _AREA_BYTES + _size(record))
+        self._require_room(len(chosen) * _size(record) if chosen else _AREA_BYTES + _size(record))
         return self._tell("add", self._put(record, chosen) if chosen else self._open([record]))
 
     def remove(self, record: Record | None, ids: Sequence[str] | None) -> Areas:
@@ -104,12 +103,7 @@ class Stage:
         affected: Areas = {}
         for area in ids:
             records = self._areas[area]
-            at = _find(records, record)
-            if at is None:
-                records.append(record)
-            else:
-                self._size_bytes -= _size(records[at])
-                records[at] = record
+            records.append(record)
             self._size_bytes += _size(record)
             affected[area] = records
         return affected
@@ -137,10 +131,6 @@ class Stage:
         for area in ids:
             if area not in self._areas:
                 raise UnknownAreaError(repr(f"Staging ID not found: {area}"))
-
-    def _growth(self, area: str, record: Record) -> int:
-        at = _find(self._areas[area], record)
-        return _size(record) - (0 if at is None else _size(self._areas[area][at]))
 
     def _require_room(self, more_bytes: int) -> None:
         if self._size_bytes + more_bytes > self._most_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -159,9 +160,12 @@ class Compiler:
             case Scalar(name):
                 return _scalar_schema(name, given)
             case Array(item, rank):
-                schema: cs.CoreSchema = cs.int_schema() if item == "int" else cs.float_schema()
+                number = cs.float_schema() if item == "float" else cs.int_schema()
+                schema: cs.CoreSchema = cs.nullable_schema(number) if item == "float" else number
                 for level in range(rank):
                     schema = cs.list_schema(schema, **(given if level == rank - 1 else {}))
+                    if item == "float" and level == 0:
+                        schema = cs.no_info_after_validator_function(_null_is_nan, schema)
                 return schema
             case ListOf(item_type):
                 return cs.list_schema(self._type(item_type), **given)
@@ -267,6 +271,11 @@ def _enum_key(value: Any) -> Any:
 
 def _one_of(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
+
+
+def _null_is_nan(numbers: list[float | None]) -> list[float | None]:
+    """An array with NaN where it had null, which is what NaN prints as."""
+    return [math.nan if number is None else number for number in numbers] if None in numbers else numbers
 
 
 def _distinct(items: list[Any]) -> list[Any]:

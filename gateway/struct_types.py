@@ -5,6 +5,7 @@ Identifiers and the time come from whoever builds the `StructTypes`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -20,6 +21,9 @@ from gateway.records import Members, Record
 from gateway.struct_schemas import Compiler
 from gateway.structs import StructSpec
 
+_BEYOND_FLOAT: Final = 309
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{309}")
+_TEN_DIGITS: Final = re.compile(rb"[0-9]{10}")
 RecordCheck: TypeAlias = Callable[[Record], object]
 MAX_BODY: Final = 16 * 2**20
 
@@ -48,6 +52,8 @@ class StructType:
             Invalid: The body is absent, is no JSON, is not what was declared, or would take too much memory.
         """
         self._expansion.check(body, prefix)
+        if has_long_number(body):
+            return self.take(parse_json(body), prefix)
         start = body[:1] if body[:1] in (b"{", b"[") else body[:64].lstrip(b" \t\r\n")[:1]
         try:
             if start == b"{":
@@ -76,7 +82,10 @@ class StructType:
         for start in range(0, len(value), LARGE):
             encoded = to_json(value[start : start + LARGE], inf_nan_mode="constants")
             try:
-                members = self._many.validate_json(encoded)
+                if has_long_number(encoded):
+                    members = self._many.validate_python(value[start : start + LARGE])
+                else:
+                    members = self._many.validate_json(encoded)
             except ValidationError as error:
                 raise from_validation(error, prefix, start) from None
             records = [self._record(item, (*prefix, at)) for at, item in enumerate(members, start)]
@@ -139,6 +148,17 @@ class StructType:
                     [error_item("value_error", prefix, f"Value error, {error}", members, {"error": {}})]
                 ) from None
         return record
+
+
+def has_long_number(text: bytes) -> bool:
+    """Whether a text has a run of digits that may be an integer beyond the range of floats.
+
+    A validator that reads JSON makes infinity of it for a float, which would be stored as null; one that reads Python
+    values rejects it. Of such a run at least ten characters are among every thirtieth.
+    """
+    if len(text) < _BEYOND_FLOAT or _TEN_DIGITS.search(text[::30]) is None:
+        return False
+    return _LONG_NUMBER.search(text) is not None
 
 
 def parse_json(body: bytes, prefix: Location = ("body",)) -> Any:

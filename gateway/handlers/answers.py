@@ -8,8 +8,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.access import EVERYTHING, Rights
-from gateway.channels import Channel, Feed
-from gateway.invalid import Invalid
+from gateway.channels import Channel, Channels, Feed
+from gateway.invalid import UNREADABLE, Invalid, Unreadable
 from gateway.records import Record, encode, encode_list
 from shared.errors import Problem
 from shared.web import JSON
@@ -53,7 +53,9 @@ def error_answer(request: web.Request, problem: Problem) -> web.Response:
 
 
 def unprocessable(invalid: Invalid) -> Refused:
-    """What is wrong with an input, as a 422."""
+    """What is wrong with an input, as a 422; a 400 when it could not be read at all."""
+    if isinstance(invalid, Unreadable):
+        return Refused(400, UNREADABLE)
     return Refused(422, invalid.errors)
 
 
@@ -75,23 +77,41 @@ def require_unlimited(request: web.Request) -> None:
 
 
 class Redirects:
-    """Handlers that answer 307 to the same path with a slash more or less, the query string kept (§0)."""
+    """Sends requests for a path without a route to the same path with a slash more or less, if that has one (§0).
 
-    def __init__(self, root_path: str) -> None:
+    Args:
+        root_path: The path before every other, for the outside.
+        base: What every route of the API begins with.
+        channels: The channels, or None when it is nobody's business which there are.
+    """
+
+    def __init__(self, root_path: str, base: str, channels: Channels | None) -> None:
         self._root = root_path
+        self._base = base
+        self._channels = channels
 
-    async def with_slash(self, request: web.Request) -> web.Response:
-        """To the path with a slash at its end."""
-        return self._to(request, request.rel_url.raw_path + "/")
-
-    async def without_slash(self, request: web.Request) -> web.Response:
-        """To the path without slashes at its end."""
-        return self._to(request, request.rel_url.raw_path.rstrip("/"))
-
-    def _to(self, request: web.Request, path: str) -> web.Response:
-        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
-        location = f"{request.scheme}://{request.host}{self._root}{path}{query}"
+    async def other_slash(self, request: web.Request) -> web.Response | None:
+        """The redirect, with the query string kept; None when the other path has no route either."""
+        url = request.rel_url
+        path = url.raw_path
+        other = path.rstrip("/") if path.endswith("/") else path + "/"
+        if not other or not self._leads_to_a_channel(request.path):
+            return None
+        found = await request.app.router.resolve(request.clone(rel_url=url.with_path(other, encoded=True)))
+        if found.http_exception is not None and found.http_exception.status != 405:
+            return None
+        query = f"?{url.raw_query_string}" if url.raw_query_string else ""
+        location = f"{request.scheme}://{request.host}{self._root}{other}{query}"
         return web.Response(status=307, headers={hdrs.LOCATION: location})
+
+    def _leads_to_a_channel(self, path: str) -> bool:
+        group, _, name = path.removeprefix(self._base + "/").partition("/")
+        if self._channels is None or group not in ("last", "next", "send", "lookup", "stage") or not name:
+            return True
+        channel = self._channels.at(name.rstrip("/"))
+        if channel is not None and channel.is_basket and name.endswith("/") and group != "lookup":
+            raise Problem(404, f"Channel not found: {name}")  # the empty key
+        return channel is not None
 
 
 def require_provided(channel: Channel, path: str) -> None:

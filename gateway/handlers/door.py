@@ -7,13 +7,13 @@ another origin, and that it carries a valid key.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.declarations import ApiKeys
-from gateway.handlers.answers import RIGHTS, unauthorized
+from gateway.handlers.answers import RIGHTS, Redirects, unauthorized
 from gateway.handlers.login import Login
 from gateway.runtime import Gateway
 from shared.auth import bearer_token, offered_keys
@@ -31,8 +31,8 @@ class Door:
         options: Its API key section.
         login: Makes the form that pages show to a visitor without a key.
         origins: The pages that may act through a visitor's browser.
+        redirects: Answers paths with a slash too many or too few.
         public_paths: Paths that need no key.
-        public_handlers: Handlers that need no key.
     """
 
     def __init__(
@@ -41,22 +41,25 @@ class Door:
         options: ApiKeys,
         login: Login,
         origins: Origins,
+        redirects: Redirects,
         public_paths: Collection[str],
-        public_handlers: Collection[Any],
     ) -> None:
         self._access = gateway.access
         self._api = gateway.mounts.api_root
         self._options = options
         self._login = login
         self._origins = origins
+        self._redirects = redirects
         self._public_paths = frozenset(public_paths)
-        self._public_handlers = frozenset(public_handlers)
 
     def middleware(self) -> Middleware:
         """The door as a middleware, inside the one that makes answers of errors."""
 
         @web.middleware
         async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+            missing = request.match_info.http_exception
+            if missing is not None and missing.status == 404:
+                return await self._redirects.other_slash(request) or await handler(request)
             if request.method not in _READING or hdrs.UPGRADE in request.headers:
                 self._require_own_page(request)
             if self._access.is_open:
@@ -90,10 +93,7 @@ class Door:
         return any(self._access.is_valid(key) for key in given)
 
     def _is_public(self, request: web.Request) -> bool:
-        match = request.match_info
-        if match.http_exception is not None or match.handler in self._public_handlers:
-            return True
-        return request.path in self._public_paths
+        return request.match_info.http_exception is not None or request.path in self._public_paths
 
     def _turn_away(self, request: web.Request) -> web.Response:
         path = request.path

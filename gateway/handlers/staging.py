@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.channels import Channel
 from gateway.handlers.answers import Refused, json_bytes, json_value, rights_of, unauthorized, unprocessable
+from gateway.handlers.bodies import read_json_text
 from gateway.invalid import Invalid
 from gateway.records import Record, encode, encode_list
 from gateway.runtime import Gateway
@@ -15,7 +16,6 @@ from gateway.sessions import changes_of
 from gateway.staging import Areas, Stage
 from shared.errors import Problem
 from shared.tasks import start_task
-from shared.web import read_body
 
 
 class Staging:
@@ -76,7 +76,7 @@ class Staging:
         return channel, self._gateway.engine.stages[channel.name]
 
     async def _record(self, request: web.Request, channel: Channel) -> Record | None:
-        body = await read_body(request, self._max_body)
+        body = await read_json_text(request, self._max_body)
         if not body.strip():
             return None
         try:

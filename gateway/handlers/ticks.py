@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.channels import Channel, ChannelSpec, Feed, Waiter
@@ -21,6 +21,7 @@ from gateway.handlers.answers import (
     unauthorized,
     unprocessable,
 )
+from gateway.handlers.bodies import read_json_text
 from gateway.invalid import Invalid, error_item, not_a_struct
 from gateway.records import Record
 from gateway.runtime import Gateway
@@ -28,7 +29,6 @@ from gateway.sessions import changes_of
 from gateway.turns import collect
 from shared.errors import Problem
 from shared.tasks import start_task
-from shared.web import JSON, read_body
 
 
 class Ticks:
@@ -108,7 +108,7 @@ class Ticks:
     async def send(self, request: web.Request) -> web.Response:
         """``POST /send/{channel}``"""
         channel = self._sendable(request)
-        body = await self._body(request)
+        body = await read_json_text(request, self._max_body)
         try:
             if channel.is_basket:
                 return await self._send_basket(channel, body)
@@ -122,9 +122,7 @@ class Ticks:
         is_list, most = channel.spec.is_list, self._max_body
 
         async def send(request: web.Request) -> web.StreamResponse:
-            body = await read_body(request, most)
-            if request.headers.get(hdrs.CONTENT_TYPE) != JSON:
-                _require_json(request, body)
+            body = await read_json_text(request, most)
             try:
                 if is_large(body):
                     return await self._send_feed(feed, body)
@@ -151,7 +149,7 @@ class Ticks:
                 raise Invalid([_wrong_key(channel, key, ("path", "key"))])
             if feed is None:
                 raise Problem(404, f"Channel not found: {channel.name}/{key}" if channel.is_basket else "Not Found")
-            return await self._send_feed(feed, await self._body(request))
+            return await self._send_feed(feed, await read_json_text(request, self._max_body))
         except Invalid as invalid:
             raise unprocessable(invalid) from None
 
@@ -195,11 +193,6 @@ class Ticks:
             await pending
         return records_answer(answer)
 
-    async def _body(self, request: web.Request) -> bytes:
-        body = await read_body(request, self._max_body)
-        _require_json(request, body)
-        return body
-
     # --- which channel ---
 
     def _readable(self, request: web.Request, mounted: frozenset[str]) -> Channel:
@@ -227,12 +220,6 @@ class Ticks:
 
 def _names(specs: Sequence[ChannelSpec] | None) -> frozenset[str]:
     return frozenset(spec.name for spec in specs or ())
-
-
-def _require_json(request: web.Request, body: bytes) -> None:
-    kind = request.content_type
-    if body and kind != JSON and not kind.endswith("+json"):
-        raise unprocessable(not_a_struct(body.decode("utf-8", "replace"), ("body",)))
 
 
 def _wrong_key(channel: Channel, key: str, loc: tuple[str | int, ...]) -> dict[str, object]:

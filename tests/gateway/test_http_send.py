@@ -259,8 +259,6 @@ async def test_a_struct_that_ticked_is_found_by_its_id_on_every_channel_of_its_t
     for channel in ("example", "example_list", "basket", "never_ticks"):
         assert await gateway.get(f"/lookup/{channel}/{sent[0]['id']}") == sent
     assert await gateway.get(f"/lookup/id/{sent[0]['id']}") == sent
-    answer = await gateway.http.post(f"/api/v1/lookup/example/{sent[0]['id']}")
-    assert await answer.json() == sent
 
 
 async def test_an_unknown_id_is_an_empty_list_or_a_404_for_any_type(serve: Serve):
