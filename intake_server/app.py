@@ -103,7 +103,10 @@ class CatalogServer:
         self._measure()
         self.exporters = Workers("intake-export", settings.threads, settings.queue, share, niceness=_READ_NICENESS)
         self.exports = Exports(
-            self.exporters, ExportFiles(settings.export_bytes, settings.idle_s), timeout_s=settings.read_timeout_s
+            self.exporters,
+            ExportFiles(settings.export_bytes, settings.idle_s),
+            self.reads.in_flight,
+            timeout_s=settings.read_timeout_s,
         )
 
     def _measure(self) -> None:

@@ -20,6 +20,7 @@ from intake_server.drivers.files import File, Listing, listing, open_file, pinne
 from intake_server.encoding.blocks import dtype_text
 
 NAME = "numpy"
+_LEAST_RUN_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class NumpySource:
 
     def read(self, partition: Partition | None) -> np.ndarray[Any, Any]:
         file, block = self._locate(partition)
-        own = (self.schema.chunks or ())[1:] if self._is_stack else (self.schema.chunks or ())
+        own = self._own_chunks
         start = sum(own[0][: block[0]]) if own else 0
         rows = own[0][block[0]] if own else 1
         try:
@@ -76,6 +77,22 @@ class NumpySource:
         except (OSError, ValueError, EOFError) as error:
             raise Unreadable(f"{file.path}: {error}") from error
         return found[np.newaxis] if self._is_stack else found
+
+    def divided(self, most_bytes: int) -> NumpySource:
+        """The same files in blocks of about so many bytes (`exports.data.Divisible`)."""
+        header = self._header
+        if not header.shape or not header.shape[0]:
+            return self
+        rows = max(1, most_bytes * header.shape[0] // max(1, math.prod(header.shape) * header.dtype.itemsize))
+        if header.is_fortran and rows * header.dtype.itemsize < _LEAST_RUN_BYTES:
+            return self  # a row of such a file is all over it
+        return NumpySource(self._at, header, min(rows, max(self._own_chunks[0])), self._again)
+
+    @property
+    def _own_chunks(self) -> tuple[tuple[int, ...], ...]:
+        """The blocks of one file."""
+        chunks = self.schema.chunks or ()
+        return chunks[1:] if self._is_stack else chunks
 
     def close(self) -> None:
         """Files are open only while they are read."""

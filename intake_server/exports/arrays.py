@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from intake_server.encoding.blocks import without_objects
 from intake_server.exports.data import Data
 from intake_server.exports.selection import Axis, SelectionError
 from intake_server.exports.tables import json_value
+
+_STEP_CELLS = 1 << 16
+"""How many elements become text at a time: a client that goes away is noticed between two steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,15 @@ class Cut:
         return Cut(tuple(one[::step] for one, step in zip(self.ranges, steps, strict=True)), self.dropped)
 
 
-def slabs(source: Data, cut: Cut) -> Iterator[np.ndarray[Any, Any]]:
+def slabs(source: Data, cut: Cut, *, is_flat: bool = False) -> Iterator[np.ndarray[Any, Any]]:
     """The slice of a source of arrays, in pieces along its first axis; memory is needed for one piece only.
 
     Every piece has all axes, also those that go away; together they are the slice in C order.
+
+    Args:
+        source: The data.
+        cut: What is wanted of them.
+        is_flat: Whether pieces along a later axis will do where every block has one index on the axes before it.
     """
     chunks = source.schema.chunks or ()
     if not cut.ranges:
@@ -73,8 +83,9 @@ def slabs(source: Data, cut: Cut) -> Iterator[np.ndarray[Any, Any]]:
     if any(len(one) == 0 for one in cut.ranges):
         return
     touched = [list(_touched(lengths, wanted)) for lengths, wanted in zip(chunks, cut.ranges, strict=True)]
-    for first in touched[0]:
-        blocks = [(first, *rest) for rest in itertools.product(*touched[1:])]
+    axis = _piece_axis([[len(piece.target) for piece in pieces] for pieces in touched]) if is_flat else 0
+    for before in itertools.product(*touched[: axis + 1]):
+        blocks = [(*before, *after) for after in itertools.product(*touched[axis + 1 :])]
         if len(blocks) == 1:
             yield _part(source, blocks[0])
             continue
@@ -82,10 +93,30 @@ def slabs(source: Data, cut: Cut) -> Iterator[np.ndarray[Any, Any]]:
         for block in blocks:
             part = _part(source, block)
             if slab is None:
-                slab = np.empty([len(first.target), *(len(one) for one in cut.ranges[1:])], part.dtype)
-            slab[tuple(slice(piece.target.start, piece.target.stop) for piece in (_moved(first), *block[1:]))] = part
+                own = [len(piece.target) for piece in before]
+                slab = np.empty([*own, *(len(one) for one in cut.ranges[axis + 1 :])], part.dtype)
+            moved = (*(_moved(piece) for piece in before), *block[axis + 1 :])
+            slab[tuple(slice(piece.target.start, piece.target.stop) for piece in moved)] = part
         if slab is not None:
             yield slab
+
+
+def _piece_axis(lengths: Sequence[Sequence[int]]) -> int:
+    """The first axis along which a block has more than one index, given the lengths of the blocks along each."""
+    return next((axis for axis, along in enumerate(lengths) if max(along) > 1), len(lengths) - 1)
+
+
+def needed(source: Data, cut: Cut, form: str) -> int:
+    """How many bytes of memory one step of an export needs: a block, the slab that it is a part of, and the text."""
+    itemsize: int = np.dtype(source.schema.dtype).itemsize
+    lengths = [len(one) for one in cut.ranges]
+    longest = [max(along, default=0) for along in source.schema.chunks or ()]
+    if lengths and not (form == "json" and cut.dropped[0]):
+        inside = [min(pair) for pair in zip(longest, lengths, strict=True)]
+        axis = _piece_axis([[one] for one in inside]) if form == "npy" else 0
+        lengths = [*inside[: axis + 1], *lengths[axis + 1 :]]
+    slab = math.prod(lengths)
+    return itemsize * (math.prod(longest) + slab) + 32 * min(slab, _STEP_CELLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +167,7 @@ def whole(source: Data, cut: Cut) -> np.ndarray[Any, Any]:
 
 def npy(source: Data, cut: Cut) -> Iterator[Any]:
     """The slice as a ``.npy`` file in C order: its head, then the memory of one piece after the other."""
-    pieces = slabs(source, cut)
+    pieces = slabs(source, cut, is_flat=True)
     first = next(pieces, None)
     kind = first.dtype if first is not None else np.dtype(source.schema.dtype)
     yield _npy_header(kind, cut.shape)
@@ -163,11 +194,38 @@ def csv(source: Data, cut: Cut) -> Iterator[bytes]:
         raise SelectionError(f"slice: CSV has two axes, this has {len(cut.shape)}; slice it down to two")
     width = cut.shape[1] if len(cut.shape) == 2 else 1
     for piece in slabs(source, cut):
-        if piece.dtype.names is not None:
-            rows: list[Any] = piece.reshape(-1).tolist()
-        else:
-            rows = piece.reshape(-1, width).tolist() if width else []
-        yield b"".join(b",".join(_cell(cell) for cell in row) + b"\n" for row in rows)
+        if not width:
+            continue
+        rows = piece.reshape(-1, width)
+        step = max(1, _STEP_CELLS // width)
+        for start in range(0, len(rows), step):
+            yield from _csv_lines(rows[start : start + step])
+
+
+def _csv_lines(rows: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """Lines for some rows; a line of many cells comes in several pieces."""
+    if len(rows) > 1 or rows.shape[1] <= _STEP_CELLS:
+        yield _csv_cells(rows)
+        return
+    for start in range(0, rows.shape[1], _STEP_CELLS):
+        cells = _csv_cells(rows[:, start : start + _STEP_CELLS])
+        yield cells if start + _STEP_CELLS >= rows.shape[1] else cells[:-1] + b","
+
+
+def _csv_cells(rows: np.ndarray[Any, Any]) -> bytes:
+    if _is_number(rows.dtype) and not (rows.dtype.kind == "f" and np.isinf(rows).any()):
+        written = orjson.dumps(np.ascontiguousarray(rows), option=orjson.OPT_SERIALIZE_NUMPY)
+        return written[2:-2].replace(b"],[", b"\n").replace(b"null", b"nan") + b"\n"
+    if rows.dtype.names is not None:
+        lines: list[Any] = rows.reshape(-1).tolist()
+    else:
+        lines = rows.tolist()
+    return b"".join(b",".join(_cell(cell) for cell in line) + b"\n" for line in lines)
+
+
+def _is_number(kind: np.dtype[Any]) -> bool:
+    """Whether the JSON encoder takes an array of this type as it is, hundreds of times faster than its elements."""
+    return kind.kind in "iuf" and kind.isnative and kind.itemsize <= 8
 
 
 def _cell(value: Any) -> bytes:
@@ -178,16 +236,45 @@ def _cell(value: Any) -> bytes:
 
 
 def json(source: Data, cut: Cut) -> Iterator[bytes]:
-    """The slice as nested JSON arrays, a piece of the outermost one at a time."""
+    """The slice as nested JSON arrays, in pieces of some thousand elements."""
     if not cut.shape or cut.dropped[0]:
-        yield json_value(_listed(whole(source, cut)))
+        yield from _json_pieces(whole(source, cut))
         return
     separator = b"["
     for piece in slabs(source, cut):
-        rows = _listed(piece.reshape(len(piece), *cut.shape[1:]))
-        yield separator + b",".join(json_value(row) for row in rows)
+        for text in _json_rows(piece.reshape(len(piece), *cut.shape[1:])):
+            yield separator + text
+            separator = b""
         separator = b","
     yield b"[]" if separator == b"[" else b"]"
+
+
+def _json_pieces(array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """One array, in pieces."""
+    if array.ndim == 0 or array.size <= _STEP_CELLS:
+        yield _json_whole(array)
+        return
+    yield b"["
+    yield from _json_rows(array)
+    yield b"]"
+
+
+def _json_rows(array: np.ndarray[Any, Any]) -> Iterator[bytes]:
+    """What stands between the brackets of an array, in pieces."""
+    step = max(1, _STEP_CELLS * len(array) // max(1, array.size))
+    for start in range(0, len(array), step):
+        if start:
+            yield b","
+        if step > 1 or array.ndim == 1 or array.size // len(array) <= _STEP_CELLS:
+            yield _json_whole(array[start : start + step])[1:-1]
+        else:
+            yield from _json_pieces(array[start])
+
+
+def _json_whole(array: np.ndarray[Any, Any]) -> bytes:
+    if array.ndim and _is_number(array.dtype):
+        return orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
+    return json_value(_listed(array))
 
 
 def _listed(array: np.ndarray[Any, Any]) -> Any:

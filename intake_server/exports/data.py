@@ -42,6 +42,14 @@ class Data(Protocol):
 
 
 @runtime_checkable
+class Divisible(Protocol):
+    """Opened arrays that can also be read in smaller blocks."""
+
+    def divided(self, most_bytes: int) -> Data:
+        """The same data in blocks of about so many bytes, if such blocks can be read without reading more."""
+
+
+@runtime_checkable
 class DataSet(Protocol):
     """Opened data of several named arrays; a partition's first part is the name of one."""
 

@@ -15,6 +15,7 @@ from intake_server.exports.ranges import ByteRange, Unsatisfiable
 from intake_server.exports.selection import Selection, SelectionError, split_query
 from intake_server.handlers.addresses import SAFE, Addresses, names_of
 from intake_server.service.exports import Export, Exports, StoredExport, check_variable
+from intake_server.service.sending import Holding
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.requests")
@@ -62,15 +63,16 @@ class DataHandlers:
             return web.Response(headers={**headers, hdrs.ACCEPT_RANGES: "none"})  # too large but for a stream
 
     async def _send_streamed(self, request: web.Request, export: Export, headers: dict[str, str]) -> web.StreamResponse:
-        pieces = self._exports.streamed(export)
-        try:
-            first = await anext(pieces, b"")
-            response = web.StreamResponse(headers=headers)
-            await response.prepare(request)
-            await self._send(request, response, first, pieces)
-        finally:
-            await pieces.aclose()
-        return response
+        with self._exports.in_flight.holding(export.opened.name, lambda: _abort(request)) as held:
+            pieces = self._exports.streamed(export, held)
+            try:
+                first = await anext(pieces, b"")
+                response = web.StreamResponse(headers=headers)
+                await response.prepare(request)
+                await self._send(request, response, first, pieces, held)
+            finally:
+                await pieces.aclose()
+            return response
 
     async def _send_stored(self, request: web.Request, export: Export, headers: dict[str, str]) -> web.StreamResponse:
         stored = await self._exports.stored(export)
@@ -82,35 +84,48 @@ class DataHandlers:
         response.content_length = len(part)
         await response.prepare(request)
         if request.method == "GET":
-            await self._send(request, response, b"", _read(stored, part))
+            with self._exports.in_flight.holding(export.opened.name, lambda: _abort(request)) as held:
+                await self._exports.in_flight.reserve(held, min(len(part), _READ_BYTES))
+                held.moved()
+                await self._send(request, response, b"", _read(stored, part), held)
         return response
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, first: bytes, pieces: AsyncGenerator[bytes]
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        first: bytes,
+        pieces: AsyncGenerator[bytes],
+        held: Holding,
     ) -> None:
         """Send pieces as they come; a client that takes none for too long is given up, and an error ends the line."""
         try:
-            await self._write(response, first)
+            await self._write(response, first, held)
+            del first
             async for piece in pieces:
-                await self._write(response, piece)
+                await self._write(response, piece, held)
             async with asyncio.timeout(self._send_timeout_s):
                 await response.write_eof()
         except TimeoutError:
             log.warning("a client took no data, its answer is given up", path=request.path)
-            if request.transport is not None:
-                request.transport.abort()
+            _abort(request)
         except (Problem, ConnectionError) as error:
             log.warning("an answer was broken off", path=request.path, reason=str(error))
-            if request.transport is not None:
-                request.transport.abort()
+            _abort(request)
 
-    async def _write(self, response: web.StreamResponse, piece: bytes | memoryview) -> None:
+    async def _write(self, response: web.StreamResponse, piece: bytes | memoryview, held: Holding) -> None:
         """Send one piece, a large one in steps, each of which the client must take in time."""
         view = memoryview(piece)
         for start in range(0, len(view), _STEP_BYTES):
             async with asyncio.timeout(self._send_timeout_s):
                 await response.write(view[start : start + _STEP_BYTES])
+            held.moved()
             await asyncio.sleep(0)  # a write to a client that keeps up does not wait, so others would
+
+
+def _abort(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 async def _read(stored: StoredExport, part: ByteRange) -> AsyncGenerator[bytes]:

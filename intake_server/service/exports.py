@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import zlib
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -16,22 +17,27 @@ from intake_server.encoding.blocks import NotABlock
 from intake_server.encoding.frames import NotAFrame
 from intake_server.exports import arrays, lists, previews, tables
 from intake_server.exports.arrays import Cut
-from intake_server.exports.data import DataSet, Variable
+from intake_server.exports.data import DataSet, Divisible, Variable
 from intake_server.exports.drawing import NotDrawable
 from intake_server.exports.media import Format, NotAvailable
-from intake_server.exports.scan import scan
+from intake_server.exports.scan import Scan, Selective, scan
 from intake_server.exports.selection import Selection, SelectionError
 from intake_server.paths import public_reason
+from intake_server.service.sending import Holding, InFlight
 from intake_server.service.shared_work import SharedWork
 from intake_server.service.sources import OpenSource
-from intake_server.service.workers import Busy, TookTooLong, Workers
-from intake_server.storage.export_files import ExportFile, ExportFiles, FullError
+from intake_server.service.workers import Busy, TookTooLong, Workers, not_now
+from intake_server.storage.export_files import ExportFile, ExportFiles, FullError, LimitedFile, UnwantedError
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.exports")
 T = TypeVar("T")
-ENCODER = "1"
+ENCODER = "2"
 """Changes whenever the bytes of any format change, so that entity tags do."""
+_BLOCK_BYTES = 1 << 22
+"""The blocks in which arrays are read that can be read in smaller ones than their own."""
+_PYTHON_BYTES = 4
+"""How many bytes a byte of a text or JSON file takes as Python objects, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,14 @@ class Exports:
     Args:
         workers: The threads that read.
         files: Keeps what was made as a whole.
+        in_flight: All answers, whose memory is limited together.
         timeout_s: How long one step of an export may take, in seconds.
     """
 
-    def __init__(self, workers: Workers, files: ExportFiles, *, timeout_s: float) -> None:
+    def __init__(self, workers: Workers, files: ExportFiles, in_flight: InFlight, *, timeout_s: float) -> None:
         self._workers = workers
         self.files = files
+        self.in_flight = in_flight
         self._timeout_s = timeout_s
         self._making: SharedWork[ExportFile] = SharedWork()
 
@@ -88,12 +96,24 @@ class Exports:
         return StoredExport(self, export, file)
 
     async def _make(self, export: Export) -> ExportFile:
-        made, is_new = await self._run(export, lambda: self._make_in_thread(export))
+        unwanted = threading.Event()
+        with self.in_flight.holding(export.opened.name) as held:
+            await self._reserve(held, _needed(export))
+            try:
+                made, is_new = await self._run(export, lambda: self._make_in_thread(export, unwanted))
+            finally:
+                unwanted.set()
         if is_new:
             self.files.kept.put(export.key, made)
         return made
 
-    def _make_in_thread(self, export: Export) -> tuple[ExportFile, bool]:
+    async def _reserve(self, held: Holding, size: int) -> None:
+        try:
+            await self.in_flight.reserve(held, size)
+        except Busy as error:
+            raise not_now(error) or error from error
+
+    def _make_in_thread(self, export: Export, unwanted: threading.Event) -> tuple[ExportFile, bool]:
         source = export.opened.source
         original = getattr(source, "original", None)
         if original is not None and export.form.name == "parquet" and export.selection == Selection():
@@ -102,19 +122,30 @@ class Exports:
                 file = ExportFile.of(path)
                 if source.is_current():  # what was opened now is what the entity tag names
                     return file, False
-        return self.files.make(lambda sink: _write(export, sink)), True
+        return self.files.make(lambda sink: _write(export, sink), lambda: not unwanted.is_set()), True
 
-    async def streamed(self, export: Export) -> AsyncGenerator[bytes]:
-        """An export, piece by piece; the next piece is made when the one before has been taken.
+    async def streamed(self, export: Export, held: Holding) -> AsyncGenerator[bytes]:
+        """An export, piece by piece; the next piece is made when the one before has been taken, and there is room.
+
+        Args:
+            export: What to send.
+            held: Counts what it needs of memory.
 
         Raises:
             Problem: As `stored`.
         """
         pieces = _pieces(export)
+        needed = _needed(export)
         end = object()
         try:
-            while (piece := await self._run(export, lambda: next(pieces, end))) is not end:
-                yield piece  # type: ignore[misc]
+            while True:
+                await self._reserve(held, needed)
+                piece: Any = await self._run(export, lambda: next(pieces, end))
+                if piece is end:
+                    return
+                needed = max(needed, 2 * memoryview(piece).nbytes)  # the one before goes when this one is there
+                held.moved()
+                yield piece
         finally:
             with contextlib.suppress(ValueError):  # a thread that was given up is still inside
                 pieces.close()
@@ -170,7 +201,17 @@ class StoredExport:
         return await self.exports.read(self.export, self.file, start, length)
 
 
-_EXPECTED = (FullError, SelectionError, NotAvailable, NotDrawable, Unreadable, NotAFrame, NotABlock, NoSuchPartition)
+_EXPECTED = (
+    FullError,
+    UnwantedError,
+    SelectionError,
+    NotAvailable,
+    NotDrawable,
+    Unreadable,
+    NotAFrame,
+    NotABlock,
+    NoSuchPartition,
+)
 
 
 def _guarded(work: Callable[[], T]) -> T:
@@ -200,18 +241,34 @@ def check_variable(opened: OpenSource, selection: Selection) -> None:
 
 
 def _data(export: Export) -> Any:
-    """What is sent: the source itself, or one variable of a data set."""
+    """What is sent: the source itself, in blocks that need little memory, or one variable of a data set."""
     source, name = export.opened.source, export.selection.variable
     if isinstance(source, DataSet) and name is not None:
         return Variable(source, name, source.variables[name])
-    return source
+    return source.divided(_BLOCK_BYTES) if isinstance(source, Divisible) else source
 
 
-def _write(export: Export, sink: Any) -> None:
+def _needed(export: Export) -> int:
+    """How many bytes of memory one step of an export needs, as far as that is known beforehand."""
+    source = _data(export)
+    container = source.schema.container
+    if container not in ("dataframe", "python"):
+        try:
+            return arrays.needed(source, _cut(source, export.selection), export.form.name)
+        except SelectionError:
+            return 0  # it is refused when it is made
+    files = [file[1] or 0 for file in source.pin] if isinstance(source.pin, list) else []
+    if container == "dataframe" and isinstance(source, Selective):
+        files = []  # it is read in batches
+    return max([export.opened.largest, *files]) * (_PYTHON_BYTES if container == "python" else 1)
+
+
+def _write(export: Export, sink: LimitedFile) -> None:
     """Write an export as a whole; runs in a thread."""
     source, selection, name = _data(export), export.selection, export.selection.variable or export.opened.name
     if export.form.name == "parquet":
-        tables.write_parquet(scan(source, selection), sink)
+        rows = scan(source, selection)
+        tables.write_parquet(Scan(rows.schema, _while_wanted(rows.batches, sink)), sink)
     elif export.form.name == "png":
         is_frame = source.schema.container == "dataframe"
         sink.write(
@@ -222,6 +279,12 @@ def _write(export: Export, sink: Any) -> None:
     else:
         for piece in _pieces(export):
             sink.write(piece)
+
+
+def _while_wanted(batches: Iterator[T], sink: LimitedFile) -> Iterator[T]:
+    for batch in batches:
+        sink.check()
+        yield batch
 
 
 def _pieces(export: Export) -> Generator[Any, None, None]:

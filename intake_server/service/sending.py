@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -61,6 +62,28 @@ class Sending:
         self.moved_at = asyncio.get_running_loop().time()
 
 
+@dataclass(slots=True, eq=False)
+class Holding:
+    """What one answer that is made piece by piece holds of memory.
+
+    Attributes:
+        entry: Whose data they are, for the log.
+        abort: Ends the client's connection.
+        size: The bytes that are held.
+        moved_at: When the client last took something, in seconds of the loop's clock; infinite while there is
+            nothing to take.
+    """
+
+    entry: str
+    abort: Callable[[], None]
+    size: int = 0
+    moved_at: float = math.inf
+
+    def moved(self) -> None:
+        """Note that the client took something, or can take something now."""
+        self.moved_at = asyncio.get_running_loop().time()
+
+
 class InFlight:
     """All answers that are being read or sent.
 
@@ -73,6 +96,7 @@ class InFlight:
         self._limit = limit
         self._most_large = most_large
         self._sending: set[Sending] = set()
+        self._holding: set[Holding] = set()
         self._clients: dict[int, int] = {}
         self._large = 0
         self.size = 0
@@ -120,6 +144,36 @@ class InFlight:
         finally:
             self._leave(entered)
 
+    @contextlib.contextmanager
+    def holding(self, entry: str, abort: Callable[[], None] = lambda: None) -> Iterator[Holding]:
+        """Count what an answer holds that is made piece by piece."""
+        held = Holding(entry, abort)
+        self._holding.add(held)
+        try:
+            yield held
+        finally:
+            self._holding.discard(held)
+            self.size -= held.size
+
+    async def reserve(self, held: Holding, size: int) -> None:
+        """Hold so many bytes instead of those before, as soon as there is room.
+
+        Raises:
+            Busy: There was no room for a long time.
+        """
+        held.moved_at = math.inf
+        self.size -= held.size
+        held.size = 0
+        clock = asyncio.get_running_loop().time
+        until = clock() + WAIT_S
+        while self.size and self.size + size > self._limit:
+            self._reclaim()
+            if clock() > until:
+                raise Busy("too many bytes are being sent already")
+            await asyncio.sleep(_LOOK_S)
+        held.size = size
+        self.size += size
+
     def _step(self) -> int:
         return min(_MOST_STEP_BYTES, max(_LEAST_STEP_BYTES, TURN_BYTES // len(self._sending)))
 
@@ -155,6 +209,7 @@ class InFlight:
     def _reclaim(self) -> None:
         """Give up the clients that hold memory and take nothing."""
         oldest_allowed = asyncio.get_running_loop().time() - PATIENCE_S
-        for entered in [entered for entered in self._sending if entered.moved_at < oldest_allowed]:
+        answers: list[Sending | Holding] = [*self._sending, *self._holding]
+        for entered in [answer for answer in answers if answer.moved_at < oldest_allowed]:
             log.warning("a client took no data while others waited, its answer is given up", entry=entered.entry)
             entered.abort()

@@ -44,11 +44,16 @@ class FullError(Exception):
     """An export is larger than all exports may be together."""
 
 
-class _Limited(Sink):
-    """A file that refuses to grow beyond a limit."""
+class UnwantedError(Exception):
+    """Whoever waited for an export has gone away."""
 
-    def __init__(self, file: IO[bytes], limit: int) -> None:
+
+class LimitedFile(Sink):
+    """A file that refuses to grow beyond a limit, or when nobody wants it."""
+
+    def __init__(self, file: IO[bytes], limit: int, is_wanted: Callable[[], bool]) -> None:
         self._file = file
+        self._is_wanted = is_wanted
         self._limit = limit
         self.size = 0
 
@@ -57,8 +62,14 @@ class _Limited(Sink):
         self.size += length
         if self.size > self._limit:
             raise FullError
+        self.check()
         self._file.write(data)
         return length
+
+    def check(self) -> None:
+        """Raise `UnwantedError` when nobody waits for the file any more."""
+        if not self._is_wanted():
+            raise UnwantedError
 
     def tell(self) -> int:
         return self.size
@@ -80,15 +91,20 @@ class ExportFiles:
         self._limit = limit
         self.kept: LatelyUsed[ExportFile] = LatelyUsed(limit, limit, idle_s, clock)
 
-    def make(self, write: Callable[[Any], None]) -> ExportFile:
+    def make(self, write: Callable[[LimitedFile], None], is_wanted: Callable[[], bool] = lambda: True) -> ExportFile:
         """Write an export into a new file; blocks.
+
+        Args:
+            write: Writes it.
+            is_wanted: Whether anybody still waits for it; asked at every write.
 
         Raises:
             FullError: It is too large.
+            UnwantedError: Nobody waits for it any more.
             OSError: The disk is full or broken.
         """
         opened = tempfile.TemporaryFile(prefix="intake_server-export-")  # noqa: SIM115 - it outlives this call
-        limited = _Limited(opened, self._limit)
+        limited = LimitedFile(opened, self._limit, is_wanted)
         try:
             write(limited)
             opened.flush()

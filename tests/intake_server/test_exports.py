@@ -14,10 +14,12 @@ from intake_server.drivers.base import Schema, Unreadable
 from intake_server.exports.media import by_name
 from intake_server.exports.selection import Selection
 from intake_server.service.exports import Export, Exports
+from intake_server.service.sending import Holding, InFlight
 from intake_server.service.sources import OpenSource
 from intake_server.service.workers import Workers
 from intake_server.storage.export_files import ExportFiles
 from shared.errors import Problem
+from tests.intake_server.conftest import until
 
 ROWS = pa.table({"n": range(1000)})
 
@@ -59,7 +61,15 @@ def workers() -> Iterator[Workers]:
 
 @pytest.fixture
 def exports(workers: Workers) -> Exports:
-    return Exports(workers, ExportFiles(1 << 20, 60), timeout_s=30)
+    return exports_of(workers)
+
+
+def exports_of(workers: Workers) -> Exports:
+    return Exports(workers, ExportFiles(1 << 20, 60), InFlight(1 << 30, most_large=4), timeout_s=30)
+
+
+def streamed(exports: Exports, one: Export) -> Any:
+    return exports.streamed(one, Holding("entry", lambda: None))
 
 
 def export(source: Any, form: str, **query: list[str]) -> Export:
@@ -77,7 +87,7 @@ def export(source: Any, form: str, **query: list[str]) -> Export:
 
 
 async def test_the_next_piece_is_made_when_the_one_before_was_taken(exports, source):
-    pieces = exports.streamed(export(source, "csv"))
+    pieces = streamed(exports, export(source, "csv"))
     assert await anext(pieces) == b'"n"\n'
     for taken in range(1, 6):
         await anext(pieces)
@@ -87,7 +97,7 @@ async def test_the_next_piece_is_made_when_the_one_before_was_taken(exports, sou
 
 
 async def test_a_stream_that_nobody_takes_any_more_reads_no_further(exports, source, workers):
-    pieces = exports.streamed(export(source, "jsonl"))
+    pieces = streamed(exports, export(source, "jsonl"))
     await anext(pieces)
     source.was_asked.clear()
     source.may_read.clear()
@@ -112,6 +122,20 @@ async def test_equal_exports_asked_for_at_once_are_made_once(exports, source):
     assert (await exports.stored(export(source, "parquet"))).file is files[0].file
 
 
+async def test_an_export_that_nobody_waits_for_any_more_is_not_made_to_its_end(exports, source, workers):
+    source.may_read.clear()
+    asked = asyncio.ensure_future(exports.stored(export(source, "parquet")))
+    await asyncio.to_thread(source.was_asked.wait, 30)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    await asyncio.sleep(0)
+    source.may_read.set()
+    await asyncio.gather(*(workers.run(lambda: None, key=n) for n in range(8)))
+    await until(lambda: workers.running == 0)
+    assert len(source.read_so_far) < 100
+
+
 async def test_a_partition_that_breaks_is_told_without_server_paths(exports, source):
     source.breaks_at = 0
     with pytest.raises(Problem) as caught:
@@ -122,13 +146,13 @@ async def test_a_partition_that_breaks_is_told_without_server_paths(exports, sou
 async def test_a_driver_that_fails_in_its_own_way_fails_this_export_alone(exports, source):
     source.read = lambda partition: {}["nothing"]
     with pytest.raises(Problem) as caught:
-        await anext(exports.streamed(export(source, "csv")))
+        await anext(streamed(exports, export(source, "csv")))
     assert (caught.value.status, caught.value.code) == (500, "unreadable")
 
 
 async def test_more_work_than_may_wait_is_503(source):
     workers = Workers("test", threads=1, queue=0, per_key=1)
-    exports = Exports(workers, ExportFiles(1 << 20, 60), timeout_s=30)
+    exports = exports_of(workers)
     source.may_read.clear()
     first = asyncio.ensure_future(exports.stored(export(source, "parquet")))
     await asyncio.to_thread(source.was_asked.wait, 30)

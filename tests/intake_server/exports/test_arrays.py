@@ -120,3 +120,35 @@ def test_a_block_is_sent_from_its_own_memory():
     assert len(head) % 64 == 0
     assert [len(piece) for piece in pieces] == [4_800_000, 3_200_000]
     assert all(np.shares_memory(np.frombuffer(piece, np.uint8), source.array) for piece in pieces)
+
+
+LONG = np.arange(300_000.0)
+LONG[7] = np.nan
+
+
+@pytest.mark.parametrize("shape", [(300_000,), (3, 100_000), (100_000, 3), (1, 300_000), (2, 3, 50_000), (300, 1000)])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_large_arrays_become_text_in_steps(shape, dropped):
+    array = LONG.reshape(shape)
+    source = Blocks(array, tuple((length,) for length in shape))
+    cut = Cut.of([Axis(0, is_index=True)] if dropped else [], shape)
+    wanted = array[0] if dropped else array
+    pieces = list(arrays.json(source, cut))
+    found = np.array(json.loads(b"".join(pieces)), dtype=float)
+    np.testing.assert_array_equal(found, wanted)
+    assert max(map(len, pieces)) < 2**20
+    if wanted.ndim == 3:
+        return
+    pieces = list(arrays.csv(source, cut))
+    found = np.loadtxt(io.BytesIO(b"".join(pieces)), delimiter=",", ndmin=wanted.ndim)
+    np.testing.assert_array_equal(found.reshape(-1), wanted.reshape(-1))
+    assert max(map(len, pieces)) < 2**20
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<f2", "i1", "u8", "?"])
+def test_numbers_of_every_type_are_the_same_in_csv(kind):
+    array = np.array([[0, 1], [1, 0]]).astype(kind)
+    array[0, 0] = np.inf if kind[1:2] == "f" else 1
+    source = Blocks(array, ((2,), (2,)))
+    found = [line.split(",") for line in b"".join(arrays.csv(source, Cut.of([], (2, 2)))).decode().splitlines()]
+    assert [[float(cell == "True" or (cell != "False" and cell)) for cell in line] for line in found] == array.tolist()
