@@ -189,13 +189,31 @@ class Partition:
     async def mend(self) -> None:
         """Take writes again after the disk did not take one, if it takes what is in memory now."""
         try:
-            await self.note("ballot", self.core.ballot)  # does the log take anything? A flush that fails is final
+            await self._renew_store()
+            await self.note("ballot", self.core.ballot)  # does the log take anything?
             await self.log.pass_over_failed()
         except (StoreError, RpcError) as error:
             log.warning("a replica still takes no writes", gpid=str(self.gpid), reason=str(error))
             return
         self.step(LogMended())
         log.info("a replica takes writes again", gpid=str(self.gpid))
+
+    async def _renew_store(self) -> None:
+        """Open the store again if RocksDB has given up to write, which is final while it is open.
+
+        Raises:
+            StoreError: The disk takes no files, or the store cannot be opened.
+        """
+        in_worker = asyncio.get_running_loop().run_in_executor
+        await in_worker(self.around.workers, self.store.try_files)
+        try:
+            await in_worker(self.around.workers, self.store.write, {}, {"ballot": self.core.ballot})
+        except StoreError as error:
+            log.warning("a store is opened again", gpid=str(self.gpid), reason=str(error))
+            async with self.rounds.held():
+                await in_worker(self.around.workers, self.store.note_unwritten)
+                self.store.reopen()  # on the event loop: a read in between would find it closed
+                self._tune()
 
     # -- reading ------------------------------------------------------------------------------------
 

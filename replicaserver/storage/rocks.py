@@ -11,8 +11,11 @@ Rows that are applied are in memory until they are flushed; the node's log has t
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     BottommostLevelCompaction,
     Cache,
@@ -40,9 +44,11 @@ from rocksdict import (
 from replicaserver.compaction import DEEPEST, Order
 from replicaserver.rows import UnreadableError
 from replicaserver.storage import statistics
+from replicaserver.storage.differences import differences
 
 META_FAMILY = "pegasus_meta_cf"
 LOGGED = "logged"
+TRIED_FILES, TRIED_BYTES = 32, 1 << 20
 DATA_VERSION = 1
 """The layout of values in new stores."""
 
@@ -144,15 +150,22 @@ class RocksStore:
         """
         self.path = path
         self.settings = settings
-        families = {META_FAMILY: _options(settings)}
-        self._db: Rdict = _guarded(Rdict, str(path), _options(settings), families)
-        self._meta: Rdict = _guarded(self._db.get_column_family, META_FAMILY)
-        self._meta_handle: ColumnFamily | None = _guarded(self._db.get_column_family_handle, META_FAMILY)
+        self._carried: tuple[Changes, Notes] | None = None
+        self._open()
         self._synced = WriteOptions()
         self._synced.sync = True
         self._in_memory, self._in_memory_at_once = _unlogged(at_once=False), _unlogged(at_once=True)
-        self._get: Callable[[bytes], bytes | None] = self._db.get
         self.identity = self._identify()
+
+    def _open(self) -> None:
+        self._db: Rdict = self._opened(AccessType.read_write())
+        self._meta: Rdict = _guarded(self._db.get_column_family, META_FAMILY)
+        self._meta_handle: ColumnFamily | None = _guarded(self._db.get_column_family_handle, META_FAMILY)
+        self._get: Callable[[bytes], bytes | None] = self._db.get
+
+    def _opened(self, access: AccessType) -> Rdict:
+        families = {META_FAMILY: _options(self.settings)}
+        return _guarded(Rdict, str(self.path), _options(self.settings), families, access)
 
     # -- rows -------------------------------------------------------------------------------------
 
@@ -350,6 +363,55 @@ class RocksStore:
         """
         self.flush()
         self.write({}, {LOGGED: logged})
+
+    def try_files(self) -> None:
+        """See whether the disk takes files: as many as RocksDB opens at a time, and one of them with content.
+
+        Raises:
+            StoreError: It does not.
+        """
+        try:
+            with contextlib.ExitStack() as opened:
+                for _ in range(TRIED_FILES):
+                    file = opened.enter_context(tempfile.TemporaryFile(dir=self.path, buffering=0))
+                file.write(bytes(TRIED_BYTES))
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(f"no file can be written in {self.path}: {error.strerror}") from error
+
+    def note_unwritten(self) -> None:
+        """Note which rows are in memory alone, before `reopen`; nothing may be written until then. Blocks.
+
+        Raises:
+            StoreError: The files, or what is in memory, cannot be read.
+        """
+        if self._carried is not None:  # it was closed, and could not be opened again
+            return
+        files = self._opened(AccessType.read_only(False))
+        try:
+            changes = dict(differences(self.scan(b"", b""), cast(Any, _guarded(files.items))))
+        finally:
+            files.close()
+        self._carried = changes, {name.decode(): int(value) for name, value in cast(Any, _guarded(self._meta.items))}
+
+    def reopen(self) -> None:
+        """Open the store again after RocksDB has given up to write, which is final while it is open.
+
+        Rows that were in memory alone are in memory again. Iterators must be gone.
+
+        Raises:
+            StoreError: It cannot be opened now, and is closed until it can.
+        """
+        if self._carried is None:
+            raise StoreError("it is not noted which rows are in memory alone")
+        with contextlib.suppress(Exception):  # it says that it cannot write, and is closed all the same
+            self._meta.close()
+        with contextlib.suppress(Exception):
+            self._db.close()
+        self._meta_handle = None
+        self._open()
+        self.apply(*self._carried)
+        self._carried = None
 
     def set_options(self, options: Mapping[str, str]) -> None:
         """Change options of RocksDB that may change while it is open.

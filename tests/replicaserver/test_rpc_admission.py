@@ -12,6 +12,7 @@ from replicaserver.storage.rocks import StoreError
 from shared.log_files import SegmentFiles
 from shared.pegasus.errors import ErrorCode, RocksdbError
 from shared.pegasus.keys import encode_key, key_hash, partition_of
+from shared.pegasus.structures.command import Command
 from shared.pegasus.structures.metadata import DiskStatus
 from shared.pegasus.structures.rrdb import (
     BatchGetRequest,
@@ -23,6 +24,7 @@ from shared.pegasus.structures.rrdb import (
     MultiPutRequest,
     UpdateRequest,
 )
+from tests.descriptors import no_descriptors
 from tests.replicaserver.conftest import Clock, Served
 
 KEY = encode_key(b"hk", b"sk")
@@ -322,3 +324,18 @@ async def test_what_cannot_be_read_is_said_in_the_response_and_costs_nothing(ser
     assert await served.error("incr", IncrRequest(KEY, 1)) == ErrorCode.ERR_RDB_CORRUPTION
     monkeypatch.undo()
     assert (await served.call("get", KEY)).value == PUT.value
+
+
+async def test_writes_go_on_when_there_are_descriptors_again(served: Served):
+    await served.table()
+    await served.call("put", PUT)
+    flush = Command("replica.flush", [])
+    with no_descriptors():
+        assert "Too many open files" in await served.ask("RPC_CLI_CLI_CALL", Command, str, flush)
+        assert await served.error("put", UpdateRequest(KEY, b"refused")) == ErrorCode.ERR_DISK_IO_ERROR
+    assert await served.error("put", UpdateRequest(KEY, b"refused")) == ErrorCode.ERR_DISK_IO_ERROR
+    await served.server.node.look_at_disks()
+    assert (await served.call("get", KEY)).value == PUT.value
+    assert (await served.call("put", UpdateRequest(KEY, b"later"))).error == 0
+    assert await served.ask("RPC_CLI_CLI_CALL", Command, str, flush) == "1 replicas flushed"
+    assert (await served.call("get", KEY)).value == b"later"

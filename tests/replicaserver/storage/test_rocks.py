@@ -13,6 +13,7 @@ from replicaserver.storage.rocks import Durable, RocksStore, StoreError, StoreSe
 from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter
 from shared.pegasus.errors import RocksdbError
 from shared.pegasus.keys import encode_value
+from tests.descriptors import no_descriptors
 
 
 def fill(store: RocksStore, *keys: bytes) -> None:
@@ -40,6 +41,36 @@ def test_many_rows_are_read_at_once(store: RocksStore):
     fill(store, b"a", b"c")
     assert store.get_many([b"c", b"b", b"a"]) == [b"value of c", None, b"value of a"]
     assert store.get(b"b") is None
+
+
+def test_a_store_that_could_open_no_file_is_opened_again_with_what_it_had(store: RocksStore):
+    fill(store, b"a", b"b")
+    store.flush()
+    store.apply({b"a": None, b"b": b"other", b"c": b"new"}, {"decree": 7})
+    with no_descriptors(), pytest.raises(StoreError, match="Too many open files"):
+        store.flush()
+    with pytest.raises(StoreError, match="Too many open files"):  # RocksDB has given up
+        store.apply({b"d": b"refused"}, {})
+    store.note_unwritten()
+    store.reopen()
+    assert list(store.scan(b"", b"")) == [(b"b", b"other"), (b"c", b"new")]
+    assert store.durable().decree == 7
+    store.persist(3)
+    assert store.durable().logged == 3
+
+
+def test_a_store_that_cannot_be_opened_again_is_tried_again(store: RocksStore):
+    store.apply({b"a": b"v"}, {})
+    with no_descriptors(), pytest.raises(StoreError, match="Too many open files"):
+        store.flush()
+    store.note_unwritten()
+    with no_descriptors(), pytest.raises(StoreError, match="Too many open files"):
+        store.reopen()
+    with pytest.raises(StoreError):
+        store.get(b"a")
+    store.note_unwritten()
+    store.reopen()
+    assert store.get(b"a") == b"v"
 
 
 def test_a_damaged_file_is_an_error_and_not_the_end_of_the_rows(tmp_path: Path, store_settings: StoreSettings):

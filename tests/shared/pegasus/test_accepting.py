@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import socket
-
-import pytest
 
 from shared.pegasus import accepting
 from shared.pegasus.accepting import Room
@@ -16,6 +13,7 @@ from shared.pegasus.framing import ReplyReader, encode_request
 from shared.pegasus.rpc import rpc
 from shared.pegasus.server import PegasusServer
 from shared.pegasus.thrift import codec_of
+from tests.descriptors import no_descriptors
 
 
 @contextlib.asynccontextmanager
@@ -103,29 +101,14 @@ async def test_descriptors_are_left_for_files():
             client.writer.close()
 
 
-@pytest.fixture
-def few_descriptors():
-    """A process that may have fifty more descriptors than it has."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = os.dup(0)
-    os.close(lowest_free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 50, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def test_a_server_goes_on_when_there_are_descriptors_again(few_descriptors, monkeypatch):
+async def test_a_server_goes_on_when_there_are_descriptors_again(monkeypatch):
     monkeypatch.setattr(accepting, "PAUSE_S", 0.01)
     async with serving(Room(1 << 20)) as server:
-        connecting, taken = socket.socket(), []
-        with pytest.raises(OSError, match="Too many open files"):
-            while True:
-                taken.append(os.dup(0))
-        connecting.connect(server.address)
-        for _ in range(10):
-            await asyncio.sleep(0)
-        for descriptor in taken:
-            os.close(descriptor)
+        connecting = socket.socket()
+        with no_descriptors():
+            connecting.connect(server.address)
+            for _ in range(10):
+                await asyncio.sleep(0)
         client = await Client.of(server)
         client.ask()
         assert await client.answer() == "ERR_OK"
