@@ -35,11 +35,11 @@ import orjson
 import structlog
 
 from iserver.definitions import Definition
-from iserver.fdl import SourceFile, compile_program
 from iserver.finished import FinishedSession, sessions_in
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.session_log import Replayed, SessionLog
+from iserver.storage.stored_definitions import StoredDefinitions, encode
 from shared.commit_log import SEGMENT_BYTES
 from shared.database import GroupCommitWriter, open_for_writing
 from shared.errors import StartupError
@@ -114,7 +114,7 @@ class Journal:
         self._session_log = session_log
         self._keeps_changes = keeps_changes
         self._accepts_loss = accepts_loss
-        self._definitions: dict[str, Definition] = {}
+        self._definitions = StoredDefinitions()
         self._last_row = 0
         self._leaving: dict[int, _Leaving] = {}
         self.waiting = 0
@@ -206,13 +206,25 @@ class Journal:
             NotStoredError: It is not stored.
         """
         if definition.fingerprint not in self._definitions:
-            sources = [[source.name, source.text] for source in definition.program.sources]
             with self._using_sqlite():
                 await self._writer.write(
                     "INSERT OR IGNORE INTO definitions (fingerprint, sources) VALUES (?, ?)",
-                    [(definition.fingerprint, orjson.dumps(sources))],
+                    [(definition.fingerprint, encode(definition))],
                 )
-            self._definitions[definition.fingerprint] = definition
+            self._definitions.add(definition)
+
+    async def _prune_definitions(self) -> None:
+        """Delete the definitions that nothing in the log refers to, unless finished sessions wait, which may."""
+        unused = self._definitions.unused
+        if self.waiting or not unused:
+            return
+        try:
+            with self._using_sqlite():
+                await self._writer.write("DELETE FROM definitions WHERE fingerprint = ?", [(name,) for name in unused])
+        except NotStoredError as error:
+            log.warning("cannot delete definitions that nobody needs", reason=str(error))
+            return
+        self._definitions.forget_unused()
 
     @property
     def definitions(self) -> Mapping[str, Definition]:
@@ -244,6 +256,7 @@ class Journal:
                 raise StartupError(f"cannot write the journal {self.path}: {error}") from error
         if self._keeps_changes:
             await self._move_changes([session for session in sessions if not session.journal_segment])
+        await self._prune_definitions()
         if sessions:
             log.info("sessions replayed", sessions=len(sessions))
         return sessions
@@ -252,8 +265,7 @@ class Journal:
         """Running sessions; per row of `finished` those that the log has as running; whether changes are lost."""
         with closing(sqlite3.connect(self.path)) as connection:
             for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
-                files = [SourceFile(name, text) for name, text in orjson.loads(sources)]
-                self._definitions[fingerprint] = Definition(compile_program(files))
+                self._definitions.add_sources(fingerprint, sources)
             replayed = Replayed(self._definitions, accepts_loss=self._accepts_loss)
             for session_id, changes in connection.execute("SELECT session, changes FROM changes ORDER BY row"):
                 replayed.add(session_id, orjson.loads(changes), 0, 0)

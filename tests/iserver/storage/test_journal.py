@@ -264,6 +264,47 @@ async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
     assert "Another" in new.definition.program.features
 
 
+def stored_definitions(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT fingerprint FROM definitions")]
+
+
+async def test_definitions_that_nothing_refers_to_are_deleted_and_never_compiled(path, monkeypatch):
+    journal = await Journal.open(path)
+    await journal.load()
+    for number in range(20):
+        pushed = Definition(compile_program([SourceFile("pushed.fdl", FDL + f"feature Pushed{number} {{}}")]))
+        await journal.keep_definition(pushed)
+        if number == 7:
+            await journal.store(Session.begin("s-7", pushed, {"deviceId": "d"}, now_ms=1000))
+    await journal.close()
+    assert len(stored_definitions(path)) == 20
+    compiled = []
+
+    def count(files):
+        compiled.append(files)
+        return compile_program(files)
+
+    monkeypatch.setattr("iserver.storage.stored_definitions.compile_program", count)
+    journal = await Journal.open(path)
+    (found,) = await journal.load()
+    assert "Pushed7" in found.definition.program.features
+    assert len(compiled) == 1
+    assert stored_definitions(path) == [found.definition.fingerprint] == list(journal.definitions)
+    await journal.close()
+
+
+async def test_definitions_are_not_deleted_while_finished_sessions_wait(journal, path):
+    session = begin()
+    await journal.store(session)
+    await journal.finish([session], {session.id: finish(session, 9000).to_json()})
+    await ends(journal)
+    again = await Journal.open(crashed(path))
+    assert await again.load() == []
+    assert again.definitions[DEFINITION.fingerprint].fingerprint == DEFINITION.fingerprint
+    await again.close()
+
+
 # --- missing and damaged files --------------------------------------------------------------------
 
 
