@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from iserver.configuration import Configuration
+from iserver.fdl.names import RESPONSE_NAMES
 from iserver.record import Record
 from iserver.session import Session
 from iserver.visits import Asked, Visit
@@ -37,7 +38,8 @@ def features_answer(visit: Visit) -> bytes:
     errors: Any
     if request.is_map:
         for asked, value in zip(visit.asked, objects, strict=True):
-            answer[asked.name] = value
+            if asked.name not in RESPONSE_NAMES:
+                answer[asked.name] = value
         errors = {asked.name: asked.error for asked in visit.asked if asked.error is not None}
     else:
         answer["impressions"] = objects

@@ -11,6 +11,7 @@ import orjson
 
 from iserver.evaluation import Assignment
 from iserver.fdl.model import JsonValue, Program
+from iserver.fdl.names import LAST_FLUSH_TIME
 from iserver.session import Session
 
 MAX_KNOWN = 1024
@@ -36,14 +37,16 @@ class Wire:
             **{item.name: None for item in block.keys},
             **dict.fromkeys(("sessionId", "startTime", "userAgent", "entryUrl")),
             **{item.name: None if item.type.nullable else item.default for item in others},
-            "lastFlushTime": None,
         }
+        self._tells_last_flush = LAST_FLUSH_TIME not in self._session
+        if self._tells_last_flush:
+            self._session[LAST_FLUSH_TIME] = None
         self._variants = variants
         self._encoded: dict[tuple[Assignment, ...], orjson.Fragment] = {}
 
     def session(self, session: Session) -> dict[str, JsonValue]:
         """The session as clients see it (§3.5); what it does not have has its default."""
-        answer = self._session.copy()  # no field can be called like one of ours: FDL refuses such names
+        answer = self._session.copy()  # no field is called like one of ours, but lastFlushTime
         if session.definition.fingerprint == self._fingerprint:
             answer.update(session.fields)
         else:
@@ -52,7 +55,8 @@ class Wire:
         answer["startTime"] = session.start_ms
         answer["userAgent"] = session.user_agent
         answer["entryUrl"] = session.entry_url
-        answer["lastFlushTime"] = session.last_flush_ms
+        if self._tells_last_flush:
+            answer[LAST_FLUSH_TIME] = session.last_flush_ms
         return answer
 
     def variants(self, assignments: Iterable[Assignment]) -> orjson.Fragment:

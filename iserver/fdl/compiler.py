@@ -110,8 +110,11 @@ class _Compiler:
         for node in self.definitions:
             if not isinstance(node, SessionNode):
                 scope.claim(node.name, node.position)
-            if isinstance(node, FeatureNode) and (node.name in RESPONSE_NAMES or node.name.startswith("_")):
-                self.report.error(node.position, f"A feature cannot be called '{node.name}': responses use that name")
+            if isinstance(node, FeatureNode) and node.name in RESPONSE_NAMES:
+                message = (
+                    f"The feature '{node.name}' is only for clients that send 'reqs': answers to others use that name"
+                )
+                self.report.warning(node.position, message)
 
     def types(self) -> tuple[dict[str, EnumDefinition], dict[str, ObjectDefinition]]:
         enums: dict[str, EnumDefinition] = {}

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[Place]] = {
     "persistent_key": {Place.SESSION_ARG},
     "session_key": {Place.SESSION_ARG},
     "mutable": {Place.SESSION_ARG, Place.SESSION_PLUGIN},
-    "split_key": {Place.SESSION_ARG, Place.TOP_EVENT_FIELD},
+    "split_key": {Place.SESSION_ARG, Place.TOP_EVENT_FIELD, Place.EVENT_FIELD},
     "per": {Place.SESSION_ARG, Place.SESSION_PLUGIN, Place.TOP_EVENT_FIELD},
     "external": {*_OUTPUTS, Place.SESSION_PLUGIN},
     "elapsed": {*_OUTPUTS, Place.SESSION_PLUGIN, Place.EVENT_FIELD, Place.TOP_EVENT_FIELD},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from iserver.fdl.diagnostics import Report
@@ -31,8 +32,8 @@ class FeatureCompiler:
         self._importable_features = features
         self._scope = Scope(report)
         self._scope.reserve(FEATURE_SYSTEM_NAMES, "a system defined name")
-        self._scope.reserve(PARTITION_COLUMNS, "a partition column")
-        self._scope.reserve(["sessionId", persistent_key], "a column that every feature's table has")
+        self._scope.reserve_columns(PARTITION_COLUMNS, "a partition column")
+        self._scope.reserve_columns(["session_id", snake_case(persistent_key)], "in every feature's table")
         self.args: list[FieldDefinition] = []
         self.outputs: list[FieldDefinition] = []
         self.plugin_outputs: list[FieldDefinition] = []
@@ -51,7 +52,8 @@ class FeatureCompiler:
         self.plugin_outputs += self.own(_fields_of(node, "plugin"), Place.FEATURE_PLUGIN)
         for event in (item for item in node.items if isinstance(item, EventNode)):
             if self._scope.claim(event.name, event.position):
-                self.events[event.name] = self._fields.event(event, Place.EVENT_FIELD, self._importable_events)
+                compiled = self._fields.event(event, Place.EVENT_FIELD, self._importable_events)
+                self.events[event.name] = replace(compiled, column=self._scope.column(event.name))
         return FeatureDefinition(
             name=node.name,
             table=snake_case(node.name),
@@ -100,7 +102,7 @@ class FeatureCompiler:
         elif event is None:
             self._report.error(node.position, f"Unknown name for import: '{node.name}'")
         elif self._scope.claim(event.name, node.position, imported=True):
-            self.events[event.name] = imported_event(event)
+            self.events[event.name] = replace(imported_event(event), column=self._scope.column(event.name))
 
     def import_feature(self, position: Position, feature: FeatureDefinition) -> None:
         known_args = {arg.name: arg for arg in self.args}

@@ -50,6 +50,10 @@ class Fields:
         """Compile one field and claim its name."""
         claimed = scope.claim(node.name, node.position)
         type_ = self.type(node.type)
+        if place is Place.TOP_EVENT_FIELD and isinstance(type_, EnumType) and node.default is not None:
+            self._report.error(
+                node.position, f"'{node.name}' of a top-level event is an enum and cannot have a default"
+            )
         if type_ is None:
             return None
         marks = read_directives(node.directives, place, type_, self._report)
@@ -63,7 +67,7 @@ class Fields:
         return FieldDefinition(
             name=node.name,
             type=type_,
-            column=snake_case(node.name),
+            column=scope.column(node.name),
             default=default,
             has_default=node.default is not None,
             persistent_key=marks.persistent_key,

@@ -35,13 +35,15 @@ SESSION_SYSTEM_NAMES = (
     "entryUrl",
     "variants",
     "audiences",
-    "lastFlushTime",
 )
 EVENT_SYSTEM_NAMES = ("eventTime", "impressionId", "eventId")
 PARTITION_COLUMNS = ("ds", "hh")
 
-RESPONSE_NAMES = frozenset({"session", "errors", "registered", "impressions"})
-"""Members of a response that a feature of the same name would hide (§3.4)."""
+LAST_FLUSH_TIME = "lastFlushTime"
+"""A member of the session object that a field of the program may hide (§3.5)."""
+
+RESPONSE_NAMES = frozenset({"session", "errors", "registered", "_flags", "_variants"})
+"""Members of a response in map form that a feature of the same name would hide (§3.4)."""
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _UNDERSCORES = re.compile(r"_+")

@@ -19,6 +19,8 @@ class Scope:
         self._report = report
         self._names: dict[str, str] = {}
         self._columns: dict[str, str] = {}
+        self._taken: dict[str, str] = {}
+        self._renamed: dict[str, str] = {}
 
     def reserve(self, names: Iterable[str], owner: str) -> None:
         """Take names without a position, for example the system columns of a table.
@@ -29,6 +31,18 @@ class Scope:
         for name in names:
             self._names[name] = owner
             self._columns[snake_case(name)] = owner
+
+    def reserve_columns(self, columns: Iterable[str], owner: str) -> None:
+        """Take columns that every table of its kind has; a name that would become one of them gets another column.
+
+        Args:
+            owner: How messages describe what has the column.
+        """
+        self._taken.update(dict.fromkeys(columns, owner))
+
+    def column(self, name: str) -> str:
+        """The column of a name that was claimed."""
+        return self._renamed.get(name, snake_case(name))
 
     def is_free(self, name: str) -> bool:
         """Whether nothing has this name or its snake_case form."""
@@ -58,4 +72,17 @@ class Scope:
         if not imported and is_java_keyword(name):
             self._report.warning(position, f"'{name}' is a Java keyword; Java clients cannot be generated")
         self._names[name] = self._columns[column] = str(position)
+        if column in self._taken:
+            self._rename(name, column, position, imported=imported)
         return True
+
+    def _rename(self, name: str, column: str, position: Position, *, imported: bool) -> None:
+        other = f"{column}_value"
+        while other in self._columns or other in self._taken:
+            other += "_value"
+        self._columns[other] = str(position)
+        self._renamed[name] = other
+        if not imported:
+            self._report.warning(
+                position, f"The column of '{name}' is called '{other}': '{column}' is {self._taken[column]}"
+            )

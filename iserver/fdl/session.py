@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from iserver.fdl.diagnostics import Report
 from iserver.fdl.directives import Place, read_directives
 from iserver.fdl.fields import Fields, imported_event
 from iserver.fdl.model import EventDefinition, FieldDefinition, Scalar, ScalarType, SessionDefinition
-from iserver.fdl.names import PARTITION_COLUMNS, SESSION_SYSTEM_NAMES
+from iserver.fdl.names import LAST_FLUSH_TIME, PARTITION_COLUMNS, SESSION_SYSTEM_NAMES
 from iserver.fdl.scope import Scope
 from iserver.fdl.syntax import BlockNode, EventNode, FeatureNode, ImportNode, Position, SessionNode
 
@@ -32,7 +33,7 @@ class SessionCompiler:
         self._features = {node.name for node in features}
         self._scope = Scope(report)
         self._scope.reserve(SESSION_SYSTEM_NAMES, "a system defined name")
-        self._scope.reserve(PARTITION_COLUMNS, "a partition column")
+        self._scope.reserve_columns(PARTITION_COLUMNS, "a partition column")
 
     def session(self, nodes: Sequence[SessionNode]) -> SessionDefinition:
         """Compile the only session block, or imply one."""
@@ -49,7 +50,8 @@ class SessionCompiler:
         plugin_outputs = self.block(node, "plugin", Place.SESSION_PLUGIN)
         for event in (item for item in node.items if isinstance(item, EventNode)):
             if self._scope.claim(event.name, event.position):
-                events[event.name] = self._fields.event(event, Place.EVENT_FIELD, self._importable)
+                compiled = self._fields.event(event, Place.EVENT_FIELD, self._importable)
+                events[event.name] = replace(compiled, column=self._scope.column(event.name))
         return SessionDefinition(
             persistent_key=persistent_key,
             session_keys=tuple(arg for arg in args if arg.session_key and not arg.persistent_key),
@@ -70,6 +72,8 @@ class SessionCompiler:
             if field is None:
                 continue
             result.append(field)
+            if field.name == LAST_FLUSH_TIME:
+                self._report.warning(item.position, f"'{field.name}' hides the time of the last flush from clients")
             if field.mutable:
                 self.claim_history(field, item.position)
         return result
@@ -106,7 +110,7 @@ class SessionCompiler:
             elif event is None:
                 self._report.error(item.position, f"Unknown name for import: '{item.name}'")
             elif self._scope.claim(event.name, item.position, imported=True):
-                events[event.name] = imported_event(event)
+                events[event.name] = replace(imported_event(event), column=self._scope.column(event.name))
         return events
 
     def reject_outputs(self, node: SessionNode) -> None:
