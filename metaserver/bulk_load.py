@@ -109,7 +109,8 @@ def control(metadata: Metadata, app_name: str, type: int) -> Change:
         case BulkLoadControlType.FORCE_CANCEL:
             status = S.CANCELED
         case BulkLoadControlType.PAUSE | BulkLoadControlType.RESTART | BulkLoadControlType.CANCEL:
-            raise Refused(ErrorCode.ERR_INVALID_STATE, f"app({app_name}) is {load.status.name.lower()}")
+            hint = "; only a forced cancel ends it now (--force)" if type == BulkLoadControlType.CANCEL else ""
+            raise Refused(ErrorCode.ERR_INVALID_STATE, f"app({app_name}) is {load.status.name.lower()}{hint}")
         case _:
             raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no control {type}")
     return Change(loads={load.app_id: replace(load, status=status)})

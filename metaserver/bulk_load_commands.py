@@ -67,7 +67,8 @@ async def prepare(
 ) -> list[Row]:
     """Turn CSV or Parquet files into the SST files of a bulk load of a table.
 
-    A row whose keys come again replaces the earlier one.
+    A row whose keys come again replaces the earlier one; `replaced` counts those among rows that are sorted together,
+    64 MiB at a time.
     """
     table = await table_named(client, name)
     info = LoadInfo(table.app_id, name, table.partition_count)
@@ -80,10 +81,18 @@ async def prepare(
     from metaserver import row_files  # takes a second to import, and only this command needs it
 
     try:
-        count, size = await asyncio.to_thread(row_files.write, folder, info, files, columns, expire)
+        made = await asyncio.to_thread(row_files.write, folder, info, files, columns, expire)
     except row_files.FileError as error:
         raise CommandError(str(error)) from error
-    return [{"table": name, "rows": count, "bytes": size, "folder": str(folder)}]
+    return [
+        {
+            "table": name,
+            "rows": made.rows,
+            "replaced": made.replaced,
+            "bytes": made.size_bytes,
+            "folder": str(folder),
+        }
+    ]
 
 
 # -- the load -------------------------------------------------------------------------------------

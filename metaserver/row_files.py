@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import pyarrow as pa
@@ -21,15 +22,26 @@ class FileError(Exception):
     """A file cannot be turned into rows; the text says which and why."""
 
 
-def write(folder: Path, info: LoadInfo, files: Sequence[Path], columns: Sequence[str], expire: int) -> tuple[int, int]:
+class Written(NamedTuple):
+    """What was written.
+
+    Attributes:
+        rows: Rows that were read.
+        replaced: How many of them replaced an earlier one with the same keys, as far as they were sorted together.
+        size_bytes: Of the files.
+    """
+
+    rows: int
+    replaced: int
+    size_bytes: int
+
+
+def write(folder: Path, info: LoadInfo, files: Sequence[Path], columns: Sequence[str], expire: int) -> Written:
     """Write the files of a bulk load, telling on standard error how many rows are done.
 
     Args:
         columns: Hash key, sort key if there is one, value.
         expire: When the rows expire (§10.8), 0 for never.
-
-    Returns:
-        The number of rows and the size of the files in bytes.
 
     Raises:
         FileError: A file cannot be read, lacks a column, has a row without keys or value or one that cannot be stored;
@@ -41,7 +53,7 @@ def write(folder: Path, info: LoadInfo, files: Sequence[Path], columns: Sequence
         raise FileError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
-def _write(writer: LoadWriter, files: Sequence[Path], columns: Sequence[str], expire: int) -> tuple[int, int]:
+def _write(writer: LoadWriter, files: Sequence[Path], columns: Sequence[str], expire: int) -> Written:
     count = 0
     for file in files:
         for batch in _batches(file, columns):
@@ -52,7 +64,8 @@ def _write(writer: LoadWriter, files: Sequence[Path], columns: Sequence[str], ex
             click.echo(f"{count:,} rows", err=True, nl=not sys.stderr.isatty())
             if sys.stderr.isatty():
                 click.echo("\r", err=True, nl=False)
-    return count, sum(metadata.file_total_size for metadata in writer.finish())
+    size_bytes = sum(metadata.file_total_size for metadata in writer.finish())
+    return Written(count, writer.replaced, size_bytes)
 
 
 def _batches(file: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

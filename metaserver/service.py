@@ -186,6 +186,7 @@ class MetaService:
             raise Refused(ErrorCode.ERR_DISK_IO_ERROR, f"cannot be stored: {error}") from error
         before = {gpid: self._configuration(gpid) for gpid in change.partitions}
         required = health.required_members(self.flags.integer("mutation_2pc_min_replica_count"))
+        self._log_tables(change)
         self.metadata.apply(change)
         for gpid, after in change.partitions.items():
             self.counts.changed(gpid, before[gpid], after, required)
@@ -203,6 +204,21 @@ class MetaService:
             return
         for gpid in change.partitions:
             log.info("partition changed", partition=str(gpid), configuration=self._shown(gpid))
+
+    def _log_tables(self, change: Change) -> None:
+        """Log what a change, which is about to be applied, does to tables."""
+        for app_id, table in change.tables.items():
+            before = self.metadata.tables.get(app_id)
+            shown = log.bind(table=table.name, app_id=app_id)
+            if before is None:
+                count, replicas = table.partition_count, table.max_replica_count
+                shown.info("table created", partitions=count, replicas=replicas)
+            elif before.status != table.status:
+                shown.info("table changed", status=table.status.name.lower(), before=before.status.name.lower())
+            elif before.name != table.name:
+                shown.info("table renamed", before=before.name)
+        for app_id in sorted(change.forgotten):
+            log.info("table forgotten", app_id=app_id)
 
     def _configuration(self, gpid: Gpid) -> Partition:
         _, partition = self.metadata.partition(gpid) or (None, Partition())

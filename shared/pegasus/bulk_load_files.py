@@ -146,6 +146,9 @@ class LoadWriter:
         folder: What `table_folder` names; it is made.
         info: Which table.
         run_bytes: How many bytes of rows are sorted at a time.
+
+    Attributes:
+        replaced: How many rows came again among those that were sorted together.
     """
 
     def __init__(self, folder: Path, info: LoadInfo, run_bytes: int = RUN_BYTES) -> None:
@@ -154,6 +157,7 @@ class LoadWriter:
         self._run_bytes = run_bytes
         self._runs = [_Run() for _ in range(info.partition_count)]
         self._held = 0
+        self.replaced = 0
         for index in range(info.partition_count):
             (folder / str(index)).mkdir(parents=True, exist_ok=True)
 
@@ -163,6 +167,7 @@ class LoadWriter:
         for hash_key, sort_key, value, expire in rows:
             raw = encode_key(hash_key, sort_key)
             run = self._runs[partition_of(raw, partitions)]
+            self.replaced += raw in run.rows
             run.rows[raw] = encode_value(DATA_VERSION, value, expire)
             size = len(raw) + len(value) + 64
             run.size += size

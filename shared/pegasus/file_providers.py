@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import get_protocol
 
 from shared.pegasus import provider_paths
 
@@ -180,13 +181,18 @@ class FileProviders:
         """Read items of the form ``NAME=URL``.
 
         Raises:
-            ValueError: An item is not of that form.
+            ValueError: An item is not of that form, or nothing here can use its URL.
         """
         urls: dict[str, str] = {}
         for item in items:
             name, equals, url = item.partition("=")
             if not (name and equals and url):
                 raise ValueError(f"'{item}' is not of the form NAME=URL")
+            protocol = get_protocol(url)
+            try:
+                fsspec.get_filesystem_class(protocol)
+            except (ValueError, ImportError) as error:
+                raise ValueError(f"'{item}': files at {protocol}:// cannot be used: {error}") from error
             urls[name] = url
         return cls(urls)
 

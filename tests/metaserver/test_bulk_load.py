@@ -9,7 +9,7 @@ import pytest
 
 from metaserver import bulk_load
 from metaserver.bulk_load import Seen
-from metaserver.metadata import Load
+from metaserver.metadata import Change, Load, Metadata, Partition, Refused, Table
 from metaserver.tables import NewTable
 from shared.pegasus.bulk_load_files import INFO, LoadInfo, encode_info, table_folder
 from shared.pegasus.connection import Call
@@ -21,6 +21,7 @@ from shared.pegasus.structures.bulk_load import (
     IngestionStatus,
     PartitionBulkLoadState,
 )
+from shared.pegasus.structures.layer2 import AppStatus
 
 from .conftest import Cluster, node
 
@@ -240,6 +241,16 @@ async def test_a_load_can_be_paused_resumed_and_canceled(served, files):
     response = await served.call(QUERY, messages.QueryBulkLoadRequest("temp"))
     assert (response.app_status, response.is_bulk_loading) == (S.CANCELED, False)
     assert (await served.call(CONTROL, messages.ControlBulkLoadRequest("nosuch", 0))).err == "ERR_APP_NOT_EXIST"
+
+
+def test_a_cancel_that_comes_too_late_says_what_would_end_the_load():
+    metadata = Metadata()
+    metadata.apply(Change.of_table(Table(2, "temp", AppStatus.AVAILABLE, 1, (Partition(),))))
+    metadata.apply(Change(loads={2: at(S.INGESTING)}))
+    with pytest.raises(Refused, match=r"ERR_INVALID_STATE: app\(temp\) is ingesting; only a forced cancel .*--force"):
+        bulk_load.control(metadata, "temp", BulkLoadControlType.CANCEL)
+    with pytest.raises(Refused, match=r"ERR_INVALID_STATE: .* is ingesting$"):
+        bulk_load.control(metadata, "temp", BulkLoadControlType.PAUSE)
 
 
 async def test_a_load_is_seen_partition_by_partition(served, files):

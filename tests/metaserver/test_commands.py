@@ -127,7 +127,10 @@ async def test_a_lost_partition_is_begun_anew_when_the_operator_accepts_the_loss
 
 
 async def test_what_is_switched_off_says_so_and_not_that_another_one_leads(served):
-    assert await run(served, "backup", "policies") == (1, "Error: ERR_SERVICE_NOT_ACTIVE: cold backup is disabled")
+    assert await run(served, "backup", "policies") == (
+        1,
+        "Error: ERR_SERVICE_NOT_ACTIVE: cold backup is disabled (cold_backup_disabled=true)",
+    )
     served.loads._providers = None
     _, said = await run(served, "bulk-load", "status", "temp")
     assert said == "Error: ERR_SERVICE_NOT_ACTIVE: bulk load is not enabled"

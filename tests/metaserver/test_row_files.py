@@ -29,8 +29,8 @@ def stored(folder: Path) -> dict[bytes, bytes]:
 def test_a_later_row_of_the_same_keys_wins_and_numbers_are_text(tmp_path: Path):
     (tmp_path / "a.csv").write_text("user,day,amount,note\nada,1,10,x\nbob,1,20,y\n")
     (tmp_path / "b.csv").write_text("day,amount,user\n1,11,ada\n")
-    count, _ = row_files.write(tmp_path / "out", INFO, [tmp_path / "a.csv", tmp_path / "b.csv"], COLUMNS, 0)
-    assert count == 3
+    count, replaced, _ = row_files.write(tmp_path / "out", INFO, [tmp_path / "a.csv", tmp_path / "b.csv"], COLUMNS, 0)
+    assert (count, replaced) == (3, 1)
     assert stored(tmp_path / "out") == {encode_key(b"ada", b"1"): b"11", encode_key(b"bob", b"1"): b"20"}
 
 

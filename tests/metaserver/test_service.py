@@ -7,6 +7,7 @@ import dataclasses
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from metaserver import configurations, tables
 from metaserver.metadata import Change, Metadata, Partition, Refused, Table
@@ -164,3 +165,22 @@ async def test_a_table_of_many_partitions_gets_its_primaries_in_portions(served)
     )
     await served.accept()
     assert served.service.metadata.named("many").status == AppStatus.AVAILABLE
+
+
+async def test_what_happens_to_tables_is_logged(served):
+    with capture_logs() as logs:
+        await served.service.change(rename("temp", "renamed"))
+        await served.service.drop_table("renamed", 60, success_if_not_exist=False)
+        created = NewTable("shop", 2, 1)
+        limits = tables.Limits(False, 1, 1, 5)
+        await served.service.change(lambda metadata: tables.create(metadata, created, limits, 0))
+    shown = [
+        {name: value for name, value in entry.items() if name != "log_level"}
+        for entry in logs
+        if entry["event"].startswith("table ")
+    ]
+    assert shown == [
+        {"event": "table renamed", "table": "renamed", "app_id": 2, "before": "temp"},
+        {"event": "table changed", "table": "renamed", "app_id": 2, "status": "dropped", "before": "available"},
+        {"event": "table created", "table": "shop", "app_id": 3, "partitions": 2, "replicas": 1},
+    ]

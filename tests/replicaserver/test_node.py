@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from replicaserver.replica import LogFailed
 from replicaserver.storage.folders import DataFolder
 from replicaserver.storage.rocks import RocksStore, StoreError
 from shared.pegasus.errors import ErrorCode
@@ -48,6 +50,27 @@ async def test_a_disk_that_fills_up_takes_no_writes_until_there_is_room(
         assert await served.error("put", PUT) == ErrorCode.ERR_DISK_INSUFFICIENT
         full.setattr(DataFolder, "measure", lambda _disk: (1000, 100))
         await served.server.node.look_at_disks()
+    assert (await served.call("put", PUT)).error == 0
+
+
+async def test_the_log_says_why_writes_stay_refused_when_there_is_room_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
+    await served.table()
+    await served.call("put", PUT)
+    partition = served.partition()
+
+    def refuse(*_arguments: object) -> None:
+        raise StoreError("IO error: No space left on device")
+
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr(partition.store, "persist", refuse)
+        partition.step(LogFailed())
+        await served.server.node.look_at_disks()
+        assert await served.error("put", PUT) == ErrorCode.ERR_DISK_IO_ERROR
+    [warning] = [entry for entry in logs if "still takes no writes" in entry["event"]]
+    assert (warning["gpid"], warning["reason"]) == ("2.0", "IO error: No space left on device")
+    await served.server.node.look_at_disks()
     assert (await served.call("put", PUT)).error == 0
 
 

@@ -32,6 +32,11 @@ def test_a_provider_needs_a_name_and_a_url(item: str):
         FileProviders.parse([item])
 
 
+def test_a_url_that_cannot_be_used_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"'x=zzz://foo': files at zzz:// cannot be used: .*zzz"):
+        FileProviders.parse(["x=zzz://foo"])
+
+
 def test_a_url_that_nobody_knows_is_an_error():
     with pytest.raises(ProviderError, match="nonsense"):
         FileProviders({"x": "nonsense://a"}).get("x")
