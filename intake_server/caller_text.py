@@ -52,7 +52,7 @@ def holds_marked(value: Any) -> bool:
         return is_marked(value)
     if isinstance(value, Mapping):
         return any(holds_marked(item) for pair in value.items() for item in pair)
-    return isinstance(value, (list, tuple)) and any(map(holds_marked, value))
+    return isinstance(value, (list, tuple, set)) and any(map(holds_marked, value))
 
 
 def marks(text: str) -> list[bool]:
@@ -66,7 +66,7 @@ def marked(value: Any) -> Any:
         return CallerText(_in_private(value))
     if isinstance(value, Mapping):
         return {marked(key): marked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set)):
         return type(value)(marked(item) for item in value)
     return value
 
@@ -78,7 +78,7 @@ def unmarked(value: Any) -> Any:
         return text if text.isascii() else text.translate(_BACK)
     if isinstance(value, Mapping):
         return {unmarked(key): unmarked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set)):
         return type(value)(unmarked(item) for item in value)
     return value
 

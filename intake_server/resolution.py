@@ -200,6 +200,8 @@ def _value(parameter: Parameter, given: Mapping[str, Any], templates: Templates,
         value = parameter.accept(given.get(parameter.name, parameter.default), now)
         if any(has_private(text) for text in _texts(value)):
             raise ParameterError(f"parameter {parameter.name!r}: it has characters of a private-use plane")
+        if _holds_bytes(value):
+            raise ParameterError(f"parameter {parameter.name!r}: expected text, found bytes")
         return value
     expanded = templates.expand_default(parameter.default)
     if expanded is None:
@@ -207,6 +209,15 @@ def _value(parameter: Parameter, given: Mapping[str, Any], templates: Templates,
     if expanded == "" and parameter.type not in ("str", "unicode"):
         return parameter.empty
     return parameter.accept(expanded, now)
+
+
+def _holds_bytes(value: Any) -> bool:
+    """Whether there are bytes in a value: they would be shown as text that nobody marked."""
+    if isinstance(value, Mapping):
+        return any(_holds_bytes(item) for pair in value.items() for item in pair)
+    if isinstance(value, (list, tuple, set)):
+        return any(map(_holds_bytes, value))
+    return isinstance(value, (bytes, bytearray, memoryview))
 
 
 def _texts(value: Any) -> list[str]:

@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
-from intake_server.caller_text import kept
+from intake_server.caller_text import holds_marked, kept, marked, unmarked
 
 MOST_SIZE = 2**18
 """Characters or items of one value, with all that is in it."""
@@ -137,9 +137,15 @@ def _check_format(text: Any, arguments: Iterable[Any], *, is_percent: bool) -> N
         _check_widths(arguments)
 
 
+def _shown(value: Any) -> Any:
+    """A value that becomes text; a list or a map with a caller's text in it is theirs with its brackets."""
+    checked(value)
+    return value if isinstance(value, str) or not holds_marked(value) else marked(str(unmarked(value)))
+
+
 def _joined(values: Sequence[Any]) -> str:
     checked(values)
-    return kept("".join(map(str, values)))
+    return kept("".join(str(_shown(value)) for value in values))
 
 
 def _ticking(values: Iterable[Any]) -> Iterator[Any]:
@@ -178,7 +184,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, cache_size: int) -> None:
-        super().__init__(autoescape=False, cache_size=cache_size, finalize=checked)
+        super().__init__(autoescape=False, cache_size=cache_size, finalize=_shown)
         self.filters = {name: _limited_filter(name, function) for name, function in self.filters.items()}
         self.filters |= {"_ticking": _ticking, "_joined": _joined}
         self.globals["lipsum"] = _lipsum

@@ -189,6 +189,31 @@ def test_texts_in_lists_are_confined(kind: str):
         rendered("{{ CATALOG_DIR }}/{{ p | join('/') }}", ["..", "..", "x"], kind)
 
 
+@pytest.mark.parametrize("value", ["{'../x'}", "[{'../x'}]", "[('../x',)]", "[['../x']]", "[{'../x': 1}]"])
+def test_texts_in_what_a_text_says_are_confined(value: str):
+    for template in ("{{ p | first }}", "{{ p[0] | first }}", "{{ p | join('/') }}/{{ p }}"):
+        try:
+            path = rendered("{{ CATALOG_DIR }}/" + template, value, "list")
+        except (ParameterError, TemplateError):
+            continue
+        assert ".." not in path.split("/")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("other", b"@evil/"), ("list", [b"@evil/"]), ("list", "[b'@evil/']"), ("dict", {"a": [b"x"]})]
+)
+def test_bytes_are_refused(kind: str, value: Any):
+    with pytest.raises(ParameterError, match="found bytes"):
+        rendered("http://files.example:80{{ p }}", value, kind)
+
+
+@pytest.mark.parametrize(
+    "value", [datetime(1, 1, 1), datetime(9999, 12, 31), "0001-01-01", "9999-12-31T23:59:59+14:00"]
+)
+def test_times_of_any_year_are_rendered(value: Any):
+    assert rendered("d/{{ p.year }}", value, "datetime") == f"d/{str(value)[:4].lstrip('0')}"
+
+
 @pytest.mark.parametrize("kind", ["dict", "other"])
 def test_texts_in_maps_are_confined_keys_too(kind: str):
     for template in ("{{ p.a }}", "{{ p['a'] }}", "{% for k, v in p.items() %}{{ v }}{% endfor %}"):
