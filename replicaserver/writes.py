@@ -127,11 +127,10 @@ def updated(who: Identity, decree: int) -> UpdateResponse:
 def multi_put(draft: Draft, request: MultiPutRequest, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
     """Store several rows of a hash key, all or none."""
     error = RocksdbError.OK if request.kvs else RocksdbError.INVALID_ARGUMENT
-    expire = draft.expiry(request.expire_ts_seconds)
-    prefix = encode_key(request.hash_key, b"")
-    for kv in request.kvs:
-        draft.put(prefix + kv.key, kv.value, expire)
-        cost.written += len(kv.key) + len(kv.value)
+    prefix, header, changes = encode_key(request.hash_key, b""), draft.header(request.expire_ts_seconds), draft.changes
+    for kv in request.kvs:  # thousands of them, on the event loop
+        changes[prefix + kv.key] = header + kv.value
+    cost.written += sum([len(kv.key) + len(kv.value) for kv in request.kvs])
     cost.written += len(request.hash_key) if request.kvs else 0
     return UpdateResponse(error, who.app_id, who.partition_index, decree, who.server)
 
