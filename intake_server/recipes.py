@@ -23,6 +23,9 @@ from intake_server.search import Query
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MAC_BYTES = 24
+_BASE_BYTES = 1000
+FILE_BYTES = 300
+"""What one listed file takes, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ class Recipe:
         values = [[name, plain(self.parameters[name])] for name in sorted(self.parameters)]
         return ["entry", self.parent, self.name, self.entry.digest(), values, self.version]
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        files = len(self.pin) if isinstance(self.pin, list) else 1
+        return _BASE_BYTES + files * FILE_BYTES + 2 * len(msgpack.packb(self.identity(), use_bin_type=True))
+
 
 @dataclass(frozen=True, slots=True)
 class SearchRecipe:
@@ -85,6 +94,11 @@ class SearchRecipe:
     def identity(self) -> list[Any]:
         """Everything that makes two recipes different, as plain values."""
         return ["search", self.parent, self.query.text, self.query.depth]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return _BASE_BYTES + 4 * len(self.query.text)
 
 
 AnyRecipe = Recipe | SearchRecipe

@@ -19,7 +19,7 @@ from intake_server.drivers.registry import Registry
 from intake_server.encoding import zarr_store
 from intake_server.encoding.control import pack
 from intake_server.paths import public_reason
-from intake_server.recipes import Recipe, Step
+from intake_server.recipes import FILE_BYTES, Recipe, Step
 from intake_server.resolution import Resolved
 from intake_server.service.recipe_book import RecipeBook, UnknownId
 from intake_server.service.shared_work import SharedWork
@@ -28,9 +28,11 @@ from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.sources")
 _MOST_ANSWERS = 1000
+_MOST_ANSWER_BYTES = 256 * 1024
 _MOST_OPEN = 2000
-_MOST_FILES = 500_000
-"""Of all open sources together; a listed file takes some 300 bytes."""
+MOST_BYTES = 150 * 2**20
+"""Of all open sources together, without what their libraries hold."""
+_BASE_BYTES = 4000
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -50,6 +52,8 @@ class OpenSource:
         stamps: What the files of partitions looked like, and until when that is taken to be true.
         largest: The size of the largest partition that was read so far, encoded, in bytes.
         used: When it was last used, in seconds of the monotonic clock.
+        size: About how many bytes it takes, answers included.
+        answer_bytes: How many of them the answers take.
     """
 
     key: bytes
@@ -64,11 +68,8 @@ class OpenSource:
     stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
     largest: int = 0
     used: float = 0.0
-
-    @property
-    def files(self) -> int:
-        """How many files it consists of: what most of its memory is needed for."""
-        return len(self.source.pin) if isinstance(self.source.pin, list) else 1
+    size: int = 0
+    answer_bytes: int = 0
 
     @property
     def identity(self) -> tuple[bytes, str]:
@@ -85,10 +86,18 @@ class Sources:
         book: Where their ids come from.
         idle_s: How long an unused source stays open, in seconds.
         timeout_s: How long an open may take, in seconds.
+        most_bytes: How many bytes all open sources take, about; the longest unused are closed first.
     """
 
     def __init__(
-        self, registry: Registry, workers: Workers, book: RecipeBook, *, idle_s: float, timeout_s: float
+        self,
+        registry: Registry,
+        workers: Workers,
+        book: RecipeBook,
+        *,
+        idle_s: float,
+        timeout_s: float,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._registry = registry
         self._workers = workers
@@ -97,13 +106,19 @@ class Sources:
         self._timeout_s = timeout_s
         self._open: OrderedDict[tuple[bytes, str], OpenSource] = OrderedDict()
         self._newest: dict[bytes, OpenSource] = {}
-        self._files = 0
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._opening: SharedWork[OpenSource] = SharedWork()
         self._closing: SimpleQueue[Source | None] = SimpleQueue()
         threading.Thread(target=_close_all, args=(self._closing,), name="intake-close", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes all open sources take."""
+        return self._bytes
 
     async def open(self, resolved: Resolved, entry: Entry) -> OpenSource:
         """The source of a resolved entry in its present state: an open one if its data have not changed.
@@ -150,6 +165,8 @@ class Sources:
             resolved.arguments,
             self._lane(key, resolved),
         )
+        files = len(source.pin) if isinstance(source.pin, list) else 1
+        made.size = _BASE_BYTES + files * FILE_BYTES + 2 * len(pack([made.arguments, metadata, source.schema.dtype]))
         weakref.finalize(made, self._closing.put, source).atexit = False
         return made
 
@@ -185,10 +202,24 @@ class Sources:
         recipe = Recipe(parent, name, entry, resolved.given, source.version, steps, source.pin)
         identifier = self._book.add(recipe)
         packed = pack(open_answer(opened, identifier, store_as))
-        if len(opened.answers) >= _MOST_ANSWERS:
-            opened.answers.clear()
-        opened.answers[reached] = (identifier, recipe, packed)
+        self._keep_answer(opened, reached, (identifier, recipe, packed))
         return packed
+
+    def _keep_answer(self, opened: OpenSource, reached: Any, answer: tuple[str, Recipe, bytes]) -> None:
+        size = 2 * len(answer[2]) + answer[1].size
+        if len(opened.answers) >= _MOST_ANSWERS or opened.answer_bytes + size > _MOST_ANSWER_BYTES:
+            opened.answers.clear()
+            self._grow(opened, -opened.answer_bytes)
+            opened.answer_bytes = 0
+        opened.answers[reached] = answer
+        opened.answer_bytes += size
+        self._grow(opened, size)
+
+    def _grow(self, opened: OpenSource, by: int) -> None:
+        opened.size += by
+        if self._open.get(opened.identity) is opened:
+            self._bytes += by
+            self._make_room()
 
     async def reopen(self, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
         """The source of a recipe in exactly the state that its id names.
@@ -226,9 +257,12 @@ class Sources:
         opened.used = time.monotonic()
         if opened.identity not in self._open:
             self._open[opened.identity] = opened
-            self._files += opened.files
+            self._bytes += opened.size
         self._open.move_to_end(opened.identity)
-        while len(self._open) > 1 and (len(self._open) > _MOST_OPEN or self._files > _MOST_FILES):
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._open) > 1 and (len(self._open) > _MOST_OPEN or self._bytes > self._most_bytes):
             self._drop(next(iter(self._open.values())))
 
     def sweep(self) -> None:
@@ -242,7 +276,7 @@ class Sources:
 
     def _drop(self, opened: OpenSource) -> None:
         del self._open[opened.identity]
-        self._files -= opened.files
+        self._bytes -= opened.size
         if self._newest.get(opened.key) is opened:
             del self._newest[opened.key]
         log.debug("closed a source", entry=opened.name)
@@ -255,7 +289,7 @@ class Sources:
     def close(self) -> None:
         """Close everything that nobody reads."""
         self._open.clear()
-        self._files = 0
+        self._bytes = 0
         self._newest.clear()
         self._closing.put(None)
 

@@ -24,6 +24,7 @@ log = structlog.get_logger("intake_server.recipes")
 _MIGRATIONS = ("CREATE TABLE recipe (id TEXT PRIMARY KEY, recipe BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",)
 _KEY_BYTES = 32
 _MOST_BYTES = 8 * 2**20
+_MOST_KEPT_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,10 @@ class RecipeShelf:
         self._reader = await open_database(self._path, _MIGRATIONS)
         await self._reader.execute("DELETE FROM recipe WHERE used < ?", (int(time.time() - self._idle_s),))
         await self._reader.execute(
-            "DELETE FROM recipe WHERE id NOT IN (SELECT id FROM recipe ORDER BY used DESC LIMIT ?)", (self._most,)
+            "DELETE FROM recipe WHERE id IN (SELECT id FROM ("
+            "SELECT id, ROW_NUMBER() OVER latest AS number, SUM(LENGTH(recipe)) OVER latest AS bytes FROM recipe "
+            "WINDOW latest AS (ORDER BY used DESC, id ROWS UNBOUNDED PRECEDING)) WHERE number > ? OR bytes > ?)",
+            (self._most, _MOST_KEPT_BYTES),
         )
         self._writer = GroupCommitWriter(self._path)
         await self._writer.start()
@@ -105,6 +109,10 @@ class RecipeShelf:
         """Note that recipes were used; returns at once."""
         now = int(time.time())
         self._write("UPDATE recipe SET used = ? WHERE id = ?", [(now, identifier) for identifier in identifiers])
+
+    def drop(self, identifiers: Iterable[str]) -> None:
+        """Forget recipes; returns at once."""
+        self._write("DELETE FROM recipe WHERE id = ?", [(identifier,) for identifier in identifiers])
 
     def _write(self, sql: str, rows: list[Any]) -> None:
         if self._writer is not None and rows:

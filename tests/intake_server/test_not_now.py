@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from intake_server.access import BaseAuth
+from intake_server.catalog import DriverChoice, Entry, Scope
 from intake_server.drivers.base import Schema
 from intake_server.drivers.registry import DriverInfo
+from intake_server.resolution import Resolved
+from intake_server.service.sources import Sources
 from tests.intake_server.conftest import Serve, until
 
 CATALOG = "sources:\n" + "".join(
@@ -94,3 +97,24 @@ async def test_a_source_that_is_dropped_is_closed_when_the_last_read_of_it_has_e
     driver.let_go.set()
     assert (await reading).value["data"] == b"\x91\xc2"  # [False]: it was open to the end
     await until(driver.closed.is_set)
+
+
+class OpenDriver(SlowDriver):
+    """Opens a new source whatever it is given."""
+
+
+async def test_open_sources_take_a_number_of_bytes_at_most_and_the_longest_unused_are_closed(serve: Serve):
+    server = await serve("sources: {}")
+    driver = OpenDriver()
+    server.server.registry.add(DriverInfo("any", "python", "any.OpenDriver"), driver)
+    workers, limit = server.server.quick, 200_000
+    sources = Sources(server.server.registry, workers, server.server.book, idle_s=60, timeout_s=60, most_bytes=limit)
+    entry = Entry("e", (DriverChoice("any", "any"),), Scope("/srv/"))
+    for number in range(50):
+        value = f"{number:05}" * 4000
+        await sources.open(Resolved(entry.drivers[0], {"path": value}, {}, {}, {}), entry)
+        assert sources.size <= limit
+    assert 1 <= len(sources) < 6
+    await until(driver.closed.is_set)
+    sources.close()
+    assert sources.size == 0

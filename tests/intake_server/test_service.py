@@ -240,3 +240,39 @@ async def test_a_large_read_waits_until_a_large_answer_is_gone_and_a_small_one_d
     held.set()
     await asyncio.gather(sending, waiting)
     assert began.is_set()
+
+
+def test_searches_make_no_other_id_invalid():
+    book = RecipeBook(KEY, most=20, idle_s=10, clock=Clock())
+    opened = book.add(recipe("a"))
+    searched = [book.add(SearchRecipe(None, Query(str(n)))) for n in range(1000)]
+    assert book.find(opened) is not None
+    assert (book.find(searched[0]), book.find(searched[-1]) is not None) == (None, True)
+
+
+class Shelf:
+    """A shelf that only knows which ids it has."""
+
+    def __init__(self) -> None:
+        self.has: set[str] = set()
+
+    def put(self, identifier: str, recipe: Any) -> None:
+        self.has.add(identifier)
+
+    def touch(self, identifiers: Any) -> None:
+        pass
+
+    def drop(self, identifiers: Any) -> None:
+        self.has.difference_update(identifiers)
+
+
+def test_ids_take_a_number_of_bytes_at_most_in_memory_and_on_disk():
+    shelf = Shelf()
+    book = RecipeBook(KEY, most=10_000, idle_s=10, clock=Clock(), shelf=shelf, most_bytes=200_000)
+    ids = [book.add(recipe("a", parameters={"x": str(n) * 1000})) for n in range(1000)]
+    assert book.size <= 200_000
+    assert shelf.has == {one for one in ids if book.find(one) is not None}
+    assert ids[-1] in shelf.has
+    many_files = recipe("b", pin=[["/srv/part.parquet", 1, "stamp"]] * 1000)
+    book.add(many_files)
+    assert book.size <= many_files.size
