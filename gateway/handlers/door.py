@@ -58,7 +58,7 @@ class Door:
         @web.middleware
         async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
             missing = request.match_info.http_exception
-            if missing is not None and missing.status == 404:
+            if missing is not None and missing.status == 404 and hdrs.UPGRADE not in request.headers:
                 return await self._redirects.other_slash(request) or await handler(request)
             if request.method not in _READING or hdrs.UPGRADE in request.headers:
                 self._require_own_page(request)
