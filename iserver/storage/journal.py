@@ -61,9 +61,11 @@ MIGRATIONS = [
     DROP TABLE single;
     """,
     "CREATE TABLE log (id INTEGER NOT NULL)",
+    "ALTER TABLE log ADD COLUMN finished_row INTEGER NOT NULL DEFAULT 0",
 ]
 """`changes` is where running sessions were before there was the log; a start moves what is left there. `log` says which
-log belongs to the file, so that neither of them is missed when it is gone."""
+log belongs to the file, so that neither of them is missed when it is gone, and which row of `finished` was the last.
+The log knows that row too, so that a file that has lost its last changes (its `-wal`) is noticed."""
 
 ROWS_AT_ONCE = 256
 
@@ -163,14 +165,16 @@ class Journal:
         assert row is not None
         self.waiting = row[0] or 0
         self._last_row = max(row[1] or 0, row[2] or 0)
-        async with self._connection.execute("SELECT id FROM log") as cursor:
+        async with self._connection.execute("SELECT id, finished_row FROM log") as cursor:
             known = await cursor.fetchone()
+        if known is not None:
+            self._last_row = max(self._last_row, known[1])
         if known is not None and known[0] == self._session_log.id:
             return
         if known is not None:
             lose(self.path.with_suffix(""), "the sessions that were running", accepts_loss=self._accepts_loss)
-        ours = (self._session_log.id,)
-        await self._writer.submit([("DELETE FROM log", [()]), ("INSERT INTO log (id) VALUES (?)", [ours])])
+        insert = "INSERT INTO log (id, finished_row) VALUES (?, ?)"
+        await self._writer.submit([("DELETE FROM log", [()]), (insert, [(self._session_log.id, self._last_row)])])
 
     @property
     def log_bytes(self) -> int:
@@ -270,6 +274,7 @@ class Journal:
             for session_id, changes in connection.execute("SELECT session, changes FROM changes ORDER BY row"):
                 replayed.add(session_id, orjson.loads(changes), 0, 0)
             self._session_log.replay(replayed)
+            self._check_rows(replayed.finished_row)
             leaving: dict[int, list[str]] = {}
             for row, ids in connection.execute("SELECT row, ids FROM finished"):
                 for session_id in orjson.loads(ids):
@@ -281,6 +286,18 @@ class Journal:
             lost = sorted(replayed.damaged | replayed.headless)
             log.error("running sessions were rebuilt without what is lost", damaged=len(lost), first=lost[:10])
         return list(replayed.sessions.values()), leaving, replayed.has_loss
+
+    def _check_rows(self, logged_row: int) -> None:
+        """Make sure that the file has every row that the log has seen."""
+        if logged_row <= self._last_row:
+            return
+        what = f"has lost its last changes, among them {logged_row - self._last_row} rows of finished sessions"
+        if not self._accepts_loss:
+            raise StartupError(
+                f"{self.path} {what}: restore it with its -wal file, or give --accept-loss to go on without them"
+            )
+        log.error("acknowledged changes are lost, and that was accepted", file=str(self.path), reason=what)
+        self._last_row = logged_row
 
     async def _move_changes(self, sessions: Sequence[Session]) -> None:
         """Take over what an earlier release has kept in the table `changes`."""
@@ -329,9 +346,12 @@ class Journal:
             self._leaving[row] = _Leaving()
             try:
                 with self._using_sqlite():
-                    await self._writer.write(
-                        "INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)",
-                        [(row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))],
+                    values = (row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))
+                    await self._writer.submit(
+                        [
+                            ("INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)", [values]),
+                            ("UPDATE log SET finished_row = ?", [(row,)]),
+                        ]
                     )
             except NotStoredError:
                 del self._leaving[row]
@@ -341,7 +361,7 @@ class Journal:
         if not known:
             self._leaving.pop(row, None)
             return
-        ended = self._session_log.end(known)
+        ended = self._session_log.end(known, row if finished else 0)
         if finished:
             self._leaving[row] = _Leaving(known, ended)
             ended.add_done_callback(lambda ended: self._left(row, ended))
@@ -396,7 +416,7 @@ class Journal:
             if leaving.ended is None:
                 continue  # its row is only just being stored
             if leaving.ended.done() and leaving.ended.exception() is not None:
-                leaving.ended = self._session_log.end(leaving.session_ids)
+                leaving.ended = self._session_log.end(leaving.session_ids, row)
             await asyncio.shield(leaving.ended)
             self._left(row, leaving.ended)
         return min(self._leaving, default=self._last_row + 1)

@@ -2,7 +2,7 @@
 
 A payload is a JSON array: the id of a session and its changes, the id of another one and its changes, and so on for all
 that must be stored together. Changes that begin with `start` build the session anew, whatever came before; `null` in
-place of changes says that the session is over.
+place of changes says that the session is over. The empty id says how many rows of finished sessions there are.
 
 Every session remembers the oldest segment that has something of it. When the log has grown to twice what the running
 sessions need, a cleaner takes the sessions of the oldest segment, a few at a time, stores each as one snapshot, and
@@ -102,7 +102,10 @@ class SessionLog:
             parts = orjson.loads(payload)
             size = 2 * len(payload) // max(1, len(parts))
             for session_id, changes in zip(parts[::2], parts[1::2], strict=True):
-                replayed.add(session_id, changes, segment, size)
+                if session_id:
+                    replayed.add(session_id, changes, segment, size)
+                else:
+                    replayed.finished_row = max(replayed.finished_row, changes)
 
     def start(self, sessions: Iterable[Session]) -> None:
         """Begin to store; to be called on the running loop.
@@ -154,15 +157,21 @@ class SessionLog:
         self._unsound.update(sessions)
         return self.store(sessions)
 
-    def end(self, session_ids: Sequence[str]) -> asyncio.Future[None]:
+    def end(self, session_ids: Sequence[str], finished_row: int = 0) -> asyncio.Future[None]:
         """Store that sessions are over.
+
+        Args:
+            session_ids: The sessions.
+            finished_row: The row that has what is to be known of them; 0 for none.
 
         Returns:
             As `store`.
         """
         assert self._loop is not None, "the log is not started"
         ended: asyncio.Future[None] = self._loop.create_future()
-        parts = [part for session_id in session_ids for part in (session_id, None)]
+        parts: list[Any] = [part for session_id in session_ids for part in (session_id, None)]
+        if finished_row:
+            parts += ("", finished_row)
         self._log.append(orjson.dumps(parts), partial(self._stored, ended, ()))
         return ended
 
@@ -330,6 +339,7 @@ class Replayed:
         sessions: By id, in the order in which they were first stored.
         headless: Ids of sessions of which there are only later changes, since the segment of the first has been
             released. A snapshot or an end follows, unless the end was on its way when the server was killed.
+        finished_row: The last row of finished sessions that the log knows of.
         has_loss: Whether something of the log is lost.
         damaged: Ids of sessions that have lost changes for certain.
     """
@@ -337,6 +347,7 @@ class Replayed:
     def __init__(self, definitions: Mapping[str, Definition], *, accepts_loss: bool = False) -> None:
         self.sessions: dict[str, Session] = {}
         self.headless: set[str] = set()
+        self.finished_row = 0
         self.has_loss = False
         self.damaged: set[str] = set()
         self._accepts_loss = accepts_loss

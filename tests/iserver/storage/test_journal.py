@@ -349,6 +349,45 @@ async def test_a_log_without_its_sqlite_file_does_not_start(path, damage):
     await again.close()
 
 
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda wal: wal.write_bytes(wal.read_bytes()[:3000])], ids=["missing", "cut off"]
+)
+async def test_a_sqlite_file_that_has_lost_its_last_changes_does_not_start(journal, path, damage):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for device in ("b", "c"):
+        session = begin(device)
+        await journal.store(session)
+        await journal.finish([session], {session.id: finish(session, 9000).to_json()})
+    await ends(journal)
+    copy = crashed(path)
+    damage(copy.with_name(f"{copy.name}-wal"))
+    other = await Journal.open(copy)
+    with pytest.raises(StartupError, match=r"journal\.sqlite has lost its last changes, among them 2 rows of finished"):
+        await other.load()
+    await other.close()
+    other = await Journal.open(copy, accepts_loss=True)
+    assert await other.load() == []
+    await finished(other, "d")
+    assert waiting(copy) == ["s-d"]
+    await other.close()
+    await (await Journal.open(copy)).close()
+
+
+async def test_rows_are_numbered_on_after_all_of_them_were_written_to_the_warehouse(path):
+    for number in range(3):
+        journal = await Journal.open(path)
+        await journal.load()
+        await journal.keep_definition(DEFINITION)
+        session = begin(f"{number}")
+        await journal.store(session)
+        await journal.finish([session], {session.id: finish(session, 9000).to_json()})
+        batch = await journal.next_batch(f"batch-{number}", 10)
+        assert batch.first_row == number + 1
+        assert await journal.close_batch(batch) == 1
+        await journal.close()
+
+
 async def test_a_damaged_sqlite_file_does_not_start(path):
     await a_stopped_journal(path)
     data = bytearray(path.read_bytes())
