@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from iserver.fdl_commands import COMMANDS
+from iserver.cli import main
 from tests.iserver.fdl.programs import SHOP
-
-MAIN = click.Group(commands=COMMANDS)
 
 
 def run(*arguments: str | Path, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(MAIN, [str(argument) for argument in arguments], input=stdin)
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
 
 
 @pytest.fixture

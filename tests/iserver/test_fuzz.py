@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from iserver.configuration import configure
 from iserver.document import read_document
 from iserver.fdl import compile_program
+from iserver.finished import FinishedSession
 from iserver.refusals import RefusalError
 from iserver.server import ImpressionServer
 from iserver.session import Session
@@ -80,8 +81,8 @@ class Notebook:
             self.changes.setdefault(session.id, []).append(orjson.dumps(session.take_changes()))
 
     async def finish(self, sessions, finished):
-        for item in finished:
-            type(item).from_json(item.to_json())
+        for line in finished.values():
+            FinishedSession.from_json(line)
 
     async def keep_definition(self, definition):
         pass
