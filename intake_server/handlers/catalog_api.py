@@ -132,15 +132,18 @@ def _opened(opened: OpenSource, path: Sequence[str]) -> dict[str, Any]:
         "npartitions": schema.npartitions,
         "chunks": None if schema.chunks is None else [list(axis) for axis in schema.chunks],
         "metadata": {key: value for key, value in opened.metadata.items() if key not in _NOT_SHOWN},
-        "formats": [] if isinstance(source, DataSet) else _formats(schema.container, address),
+        "formats": [] if isinstance(source, DataSet) else _formats(schema.container, address, schema.shape),
         **({"variables": _variables(source, address)} if isinstance(source, DataSet) else {}),
     }
 
 
-def _formats(container: str, address: str, query: str = "") -> list[dict[str, str]]:
+def _formats(container: str, address: str, shape: Sequence[int | None] | None, query: str = "") -> list[dict[str, str]]:
+    """The formats in which data can be had whole: CSV has two axes at most."""
+    has_lines = container == "dataframe" or len(shape or ()) <= 2
     return [
         {"name": form.name, "media_type": form.media_type, "url": f"{address}.{form.name}{query}"}
         for form in media.offered(container)
+        if has_lines or form.name != "csv"
     ]
 
 
@@ -152,7 +155,7 @@ def _variables(source: DataSet, address: str) -> list[dict[str, Any]]:
             "dtype": schema.dtype,
             "shape": list(schema.shape or ()),
             "chunks": [list(axis) for axis in schema.chunks or ()],
-            "formats": _formats(schema.container, address, f"?variable={quote(name, safe='')}"),
+            "formats": _formats(schema.container, address, schema.shape, f"?variable={quote(name, safe='')}"),
         }
         for name, schema in source.variables.items()
     ]

@@ -89,11 +89,17 @@ function python(path, parameters, { isCatalog = false, container = null } = {}) 
     isCatalog ? `names = list(catalog${at})` : `data = catalog${at}${call}.read()`,
   ];
   const text = lines.join("\n");
+  const shown = make("pre", { id: "python" }, text);
   const button = make("button", { onclick: async () => {
-    await navigator.clipboard.writeText(text);
+    if (navigator.clipboard) {
+      await navigator.clipboard.writeText(text);
+    } else { // browsers have none on plain HTTP
+      getSelection().selectAllChildren(shown);
+      document.execCommand("copy");
+    }
     button.textContent = "Copied";
   } }, "Copy");
-  return [make("h3", {}, "Python"), make("div", { class: "with-button" }, make("pre", { id: "python" }, text), button)];
+  return [make("h3", {}, "Python"), make("div", { class: "with-button" }, shown, button)];
 }
 
 // A JSON string is a Python string, but for lone surrogates, which neither can print.

@@ -35,8 +35,16 @@ async function answered(url, accept) {
   throw new Refused(answer.status, reason);
 }
 
+const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+
+// JSON in which integers that no number of JavaScript holds are texts: they are shown, and must be shown as they are.
+export function exact(text) {
+  const isLost = (token) => /^-?\d{16,}$/.test(token) && !Number.isSafeInteger(Number(token));
+  return JSON.parse(text.replace(TOKENS, (token) => (isLost(token) ? `"${token}"` : token)));
+}
+
 export async function ask(place, query) {
-  return (await answered(address(place, query), "application/json")).json();
+  return exact(await (await answered(address(place, query), "application/json")).text());
 }
 
 export async function file(url) {

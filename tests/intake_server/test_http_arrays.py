@@ -192,3 +192,10 @@ async def test_a_zarr_store_that_is_not_there_is_refused(serve: Serve):
     server = await serve(ZARR)
     assert (await server.open("a")).status == 400
     assert (await server.open("store")).status == 400
+
+
+async def test_csv_is_offered_for_arrays_of_two_axes_and_not_of_three(serve: Serve, folder: Path):
+    for shape, has_csv in (((2, 2), True), ((2, 2, 2), False)):
+        np.save(folder / "a.npy", np.zeros(shape))
+        answer = await (await serve(catalog("a.npy"))).get("/api/entry/a?open=true")
+        assert ("csv" in [form["name"] for form in json.loads(answer.body)["formats"]]) == has_csv

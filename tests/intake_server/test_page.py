@@ -147,6 +147,21 @@ def test_the_plot_goes_through_the_data(page):
     assert [y for _, y in points] == sorted((y for _, y in points), reverse=True)
 
 
+def test_integers_that_javascript_would_round_are_shown_as_they_are(page):
+    sent = '{"n": [9007199254740993, -9007199254740993, 5, 1.5e300, 0.12345678901234567], "\\"9007199254740993": "x"}'
+    found = page.evaluate("text => import('./server.js').then((module) => module.exact(text))", sent)
+    assert found["n"] == ["9007199254740993", "-9007199254740993", 5, 1.5e300, 0.12345678901234567]
+    assert found['"9007199254740993'] == "x"
+
+
+def test_lines_are_copied_where_the_browser_has_no_clipboard(page):
+    page.add_init_script("delete Navigator.prototype.clipboard")
+    page.reload()
+    open_entry(page, "weather")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+
+
 def test_an_array_is_shown_as_numbers_and_as_a_picture(page):
     open_entry(page, "wave")
     expect(page.locator("#schema")).to_have_text("float64, shape [50,60], in blocks of 20 + 20 + 10 by 60")
