@@ -179,7 +179,7 @@ def build(
     monitoring = Monitoring(gateway, metrics, tasks)
     app.add_routes(routes(gateway, selector, listings, stream, events, monitoring))
     host = Host(gateway, app.router, folder or Path.cwd())
-    joined = None if bus is None else _join(gateway, bus)
+    joined = None if bus is None else _join(gateway, bus, tasks)
     host.connect(declared.options.modules)
     app.add_routes(shortcuts(gateway))
     _live(app, gateway, host, journal, joined, tasks)
@@ -336,12 +336,12 @@ def _cors(origins: Origins) -> Cors | None:
     )
 
 
-def _join(gateway: Gateway, url: str) -> RedisBus:
+def _join(gateway: Gateway, url: str, tasks: Supervisor) -> RedisBus:
     for channel in gateway.engine.channels:
         channel.setters.append("Bus")  # another gateway may tick it
     reason = "this gateway could not follow the bus any more; a fresh start joins it again"
     lost = partial(gateway.fail, reason)
-    bus = RedisBus(BusOptions.of(url), gateway.engine, gateway.ids, now=gateway.now, lost=lost)
+    bus = RedisBus(BusOptions.of(url), gateway.engine, gateway.ids, now=gateway.now, lost=lost, tasks=tasks)
     gateway.pipeline.bus = bus
     return bus
 
@@ -366,15 +366,14 @@ def _live(
         else:
             await bus.open()
             bus.run_modules(host.start, host.stop)
-        beat = asyncio.create_task(send_heartbeats(gateway), name="heartbeats")
+        tasks.loop("heartbeats", lambda: send_heartbeats(gateway))
         _tune_garbage_collector()
         yield
-        beat.cancel()
-        await tasks.stop()
         if bus is None:
             await host.stop()
         else:
             await bus.close()
+        await tasks.stop()
         if kept is not None:
             await kept.close()
 

@@ -19,6 +19,7 @@ from gateway.records import Record
 from gateway.selection import compile_query
 from gateway.staging import Stage
 from gateway.states import State
+from shared.tasks import start_task
 
 log = structlog.get_logger("gateway.modules")
 Handler: TypeAlias = Callable[..., Any]
@@ -247,7 +248,7 @@ class ModuleGateway:
 
     def task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine until it ends or the gateway does; what it raises is logged and counted."""
-        task = asyncio.get_running_loop().create_task(self._guarded(coroutine), name=f"module {self.name}")
+        task = start_task(self._guarded(coroutine), name=f"module {self.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

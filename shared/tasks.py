@@ -25,6 +25,8 @@ PERSISTENT_FAILURES = 3
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 10.0
 """Longest pause before work is tried again, unless its own interval is longer."""
+CANCEL_AGAIN_S = 0.5
+"""How long a cancelled task may take to end before it is cancelled again, in seconds."""
 STABLE_S = 60.0
 """A long-lived task that ran for this many seconds before it failed counts as having worked."""
 
@@ -42,13 +44,14 @@ async def _result_of(work: Awaitable[T]) -> T:
 async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel tasks and wait until they have ended; what they raise is dropped, as nobody needs their result."""
     running = [task for task in tasks if task is not None and not task.done()]
+    left = set(running)
+    while left:  # again and again: libraries lose a cancellation that comes together with an answer
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
     for task in running:
-        task.cancel()
-    if running:
-        await asyncio.wait(running)
-        for task in running:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.warning("a cancelled task failed", task=task.get_name(), reason=_reason(error))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a cancelled task failed", task=task.get_name(), reason=_reason(error))
 
 
 class Supervisor:

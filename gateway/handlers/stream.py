@@ -20,6 +20,7 @@ from gateway.handlers.listings import Listings
 from gateway.outbox import Form, Outbox
 from gateway.runtime import Gateway
 from gateway.sessions import PING_FRAME, Session
+from shared.tasks import cancel_and_wait, start_task
 
 log = structlog.get_logger("gateway.stream")
 PING_S: Final = 20.0
@@ -62,7 +63,7 @@ class Writer:
             self._transport.write(outbox.take(WRITE_BYTES))
         if len(outbox):
             outbox.is_stalled = True
-            self._task = asyncio.get_running_loop().create_task(self._write_slowly())
+            self._task = start_task(self._write_slowly(), name="stream writer")
         else:
             outbox.is_awake = False
 
@@ -84,8 +85,7 @@ class Writer:
     async def close(self) -> None:
         """End the task."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
 
 
 class Hub:
@@ -187,7 +187,7 @@ async def _receive(socket: web.WebSocketResponse, session: Session) -> None:
         if message.type is WSMsgType.TEXT:
             later = session.receive(message.data)
             if later is not None:
-                task = asyncio.ensure_future(later)
+                task = start_task(later, name="stream request")
                 pending.add(task)
                 task.add_done_callback(pending.discard)
                 pending_bytes = pending_bytes + len(message.data) if len(pending) > 1 else len(message.data)

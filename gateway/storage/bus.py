@@ -28,6 +28,7 @@ from gateway.ids import IdCounter
 from gateway.replication import Entry, Follower, Gap, Restoring, Snapshot, take_snapshot
 from gateway.storage.lease import Lease
 from shared.errors import Problem, StartupError
+from shared.tasks import Supervisor, cancel_and_wait
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -133,15 +134,18 @@ class RedisBus:
         *,
         now: Callable[[], datetime],
         lost: Callable[[], None],
+        tasks: Supervisor,
     ) -> None:
         self._options = options
         self._engine = engine
         self._ids = ids
         self._now = now
         self._lost = lost
+        self._supervisor = tasks
         self._origin = secrets.token_hex(8)
         self._follower = Follower(engine, self._origin)
         self._outgoing: deque[tuple[int, bytes]] = deque()
+        self._unsent: list[tuple[int, bytes]] = []
         self._pending: dict[int, _Pending] = {}
         self._read_count = READ_COUNT
         self._wake = asyncio.Event()
@@ -192,8 +196,8 @@ class RedisBus:
             raise StartupError(f"cannot join the bus {self._options.shown}: {error}") from error
         self.is_ready = True
         self._tasks = [
-            asyncio.create_task(self._read(), name="bus reader"),
-            asyncio.create_task(self._write(), name="bus writer"),
+            self._supervisor.loop("bus reader", self._read),
+            self._supervisor.loop("bus writer", self._write),
         ]
         log.info("joined the bus", name=self._options.name, origin=self._origin, entries=self._follower.applied)
 
@@ -201,20 +205,18 @@ class RedisBus:
         """From now on take part in who runs the modules: `begin` here when it is this gateway's turn, then `end`."""
         assert self._redis is not None
         lease = Lease(self._redis, self._lease, self._origin, self._failures)
-        self._leading = asyncio.create_task(lease.live(begin, end), name="bus modules")
+        self._leading = self._supervisor.loop("bus modules", lambda: lease.live(begin, end))
 
     async def close(self) -> None:
         """Stop the modules, publish what is waiting, then leave."""
         if self._leading is not None:
-            self._leading.cancel()
-            await asyncio.gather(self._leading, return_exceptions=True)
+            await cancel_and_wait(self._leading)
         waiting = [pending.done for pending in self._pending.values()]
         if waiting and self.is_ready:
             await asyncio.wait(waiting, timeout=self._options.timeout_s)
         self.is_ready = False
         self._is_closing = True
-        tasks = [*self._tasks, *([self._snapshot_task] if self._snapshot_task else [])]
-        await _end(tasks)
+        await cancel_and_wait(*self._tasks, self._snapshot_task)
         self._fail(list(self._pending), "the gateway is stopping")
         if self._redis is not None:
             await self._redis.aclose()
@@ -247,10 +249,10 @@ class RedisBus:
         script = self._redis.register_script(PUBLISH)
         keys = [self._stream, self._counter, self._sequence]
         while not self._is_closing:
-            while not self._outgoing:
+            while not (self._outgoing or self._unsent):
                 self._wake.clear()
                 await self._wake.wait()
-            batch = take_batch(self._outgoing)
+            batch = self._unsent = self._unsent or take_batch(self._outgoing)
             arguments: list[str | int | bytes] = [
                 self._origin,
                 SEQUENCE_LIFE_S,
@@ -260,6 +262,7 @@ class RedisBus:
             while not self._is_closing:
                 try:
                     await script(keys=keys, args=arguments)
+                    self._unsent = []
                     break
                 except self._failures as error:  # sent again until Redis has it: the script drops what it knows
                     log.warning("cannot publish on the bus", reason=str(error))
@@ -389,7 +392,7 @@ class RedisBus:
         if not is_busy and self._follower.applied - self._snapshot_at >= self._options.snapshot_every:
             self._snapshot_at = self._follower.applied
             snapshot = take_snapshot(self._engine, self._follower.applied)
-            self._snapshot_task = asyncio.create_task(self._keep(snapshot), name="bus snapshot")
+            self._snapshot_task = self._supervisor.once("bus snapshot", lambda: self._keep(snapshot))
 
     async def _keep(self, snapshot: Snapshot) -> None:
         assert self._redis is not None
@@ -418,15 +421,6 @@ class RedisBus:
         if await finish(keys=[self._pointer, self._stream, target], args=[pointer, snapshot.number, f"{oldest}-0"]):
             self._snapshot_at = snapshot.number
             log.info("the bus has a new snapshot", entry=snapshot.number, chunks=count)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel until they end: the client library loses a cancellation that comes together with an answer."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=0.05)
 
 
 def take_batch(outgoing: deque[tuple[int, bytes]]) -> list[tuple[int, bytes]]:

@@ -26,6 +26,7 @@ from iserver.record import Change
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from shared.commit_log import SEGMENT_BYTES, CommitLog
+from shared.tasks import Supervisor
 
 OVER = -1
 """The `journal_segment` of a session that is over: nothing of it is stored any more."""
@@ -55,6 +56,7 @@ class SessionLog:
         self._refused: set[Session] = set()
         self._busy_bytes: dict[Session, int] = {}
         self._last_segment = 0
+        self._tasks = Supervisor()
         self._cleaning: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -84,9 +86,7 @@ class SessionLog:
 
     async def close(self) -> None:
         """Store what is waiting, then close."""
-        if self._cleaning is not None:
-            self._cleaning.cancel()
-            await asyncio.wait([self._cleaning])
+        await self._tasks.stop()
         await self._log.close()
 
     # --- starting ---------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class SessionLog:
         self._release()
         if self._is_too_large and (self._cleaning is None or self._cleaning.done()):
             assert self._loop is not None
-            self._cleaning = self._loop.create_task(self._clean(), name="cleaning the session log")
+            self._cleaning = self._tasks.once("session log cleaning", self._clean)
 
     @property
     def _is_too_large(self) -> bool:

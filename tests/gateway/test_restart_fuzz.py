@@ -20,6 +20,7 @@ from gateway.invalid import Invalid
 from gateway.replication import Restoring, pack, take_snapshot, unpack
 from gateway.runtime import Gateway
 from gateway.storage.bus import BusOptions, RedisBus
+from shared.tasks import Supervisor
 from tests.gateway.conftest import declare
 from tests.gateway.joined import NOON, everything, feed_of, gateway_of
 from tests.redis_server import RedisServer
@@ -176,7 +177,7 @@ def test_gateways_that_come_and_go_on_a_bus_read_the_same(redis: RedisServer, ro
     async def join() -> tuple[Gateway, RedisBus]:
         gateway = gateway_of(FILE)
         options = BusOptions(redis.url, name, snapshot_every=7)
-        bus = RedisBus(options, gateway.engine, gateway.ids, now=lambda: NOON, lost=lambda: None)
+        bus = RedisBus(options, gateway.engine, gateway.ids, now=lambda: NOON, lost=lambda: None, tasks=Supervisor())
         await bus.open()
         gateway.pipeline.bus = bus
         return gateway, bus

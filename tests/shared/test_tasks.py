@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from shared.tasks import Supervisor, cancel_and_wait, start_task
+
+DAEMONS = ("iserver", "metaserver", "replicaserver", "intake_server", "gateway", "shared")
 
 
 class Work:
@@ -193,3 +197,16 @@ async def test_cancelling_a_task_that_fails_while_it_ends_is_logged_and_not_rais
     with capture_logs() as logs:
         await cancel_and_wait(None, task)
     assert [(line["event"], line["task"]) for line in logs] == [("a cancelled task failed", "close")]
+
+
+def test_no_other_module_starts_tasks():
+    root = Path(__file__).parents[2]
+    found = []
+    for package in DAEMONS:
+        for file in sorted((root / package).rglob("*.py")):
+            if file == root / "shared" / "tasks.py":
+                continue
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Attribute) and node.attr in ("create_task", "ensure_future"):
+                    found.append(f"{file.relative_to(root)}:{node.lineno}")
+    assert found == []

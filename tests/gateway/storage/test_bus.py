@@ -16,6 +16,7 @@ from gateway.records import Record
 from gateway.runtime import Gateway
 from gateway.storage.bus import PUBLISH, BusOptions, RedisBus
 from shared.errors import Problem, StartupError
+from shared.tasks import Supervisor
 from tests.gateway.joined import NOON, QUOTES, Listener, change, everything, feed_of, gateway_of, state_of
 from tests.redis_server import RedisServer
 
@@ -52,7 +53,14 @@ async def joined(
 ) -> AsyncIterator[Member]:
     gateway = gateway_of(text, epoch_ns=epoch_ns)
     lost = asyncio.Event()
-    bus = RedisBus(BusOptions(server.url, **options), gateway.engine, gateway.ids, now=lambda: NOON, lost=lost.set)
+    bus = RedisBus(
+        BusOptions(server.url, **options),
+        gateway.engine,
+        gateway.ids,
+        now=lambda: NOON,
+        lost=lost.set,
+        tasks=Supervisor(),
+    )
     await bus.open()
     gateway.pipeline.bus = bus
     try:
