@@ -19,10 +19,18 @@ class FrameRate:
     Attributes:
         per_s: Replies a second.
         bytes_per_s: Bytes of replies a second.
+        p99_ms: Time that 99 of 100 replies take at most, in milliseconds.
     """
 
     per_s: float
     bytes_per_s: float
+    p99_ms: float = 0.0
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that a share of all values does not exceed; 0 without any."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 class Refused(Exception):  # noqa: N818 - what the server did
@@ -73,15 +81,16 @@ async def load(port: int, frames: Sequence[bytes], complete: Complete, *, client
     connected = [
         (await loop.create_connection(lambda: _Client(complete), "127.0.0.1", port))[1] for _ in range(clients)
     ]
-    replies = received = 0
+    received = 0
+    latencies_s: list[float] = []
     until = time.perf_counter() + seconds
 
     async def one(client: _Client, place: int) -> None:
-        nonlocal replies, received
+        nonlocal received
         count = len(frames)
-        while time.perf_counter() < until:
+        while (began := time.perf_counter()) < until:
             received += await client.ask(frames[place % count])
-            replies += 1
+            latencies_s.append(time.perf_counter() - began)
             place += clients
 
     started = time.perf_counter()
@@ -89,7 +98,7 @@ async def load(port: int, frames: Sequence[bytes], complete: Complete, *, client
     elapsed = time.perf_counter() - started
     for client in connected:
         client.close()
-    return FrameRate(replies / elapsed, received / elapsed)
+    return FrameRate(len(latencies_s) / elapsed, received / elapsed, percentile(latencies_s, 0.99) * 1000)
 
 
 def pegasus_reply(data: bytes) -> int:

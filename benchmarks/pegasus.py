@@ -1,7 +1,8 @@
 """metaserver and replicaserver beside Redis, etcd, RocksDB in process and a bare asyncio protocol, in one run.
 
 ``python -m benchmarks.pegasus`` prints one table. Redis and etcd come from Debian's packages `redis-server` and
-`etcd-server`; etcd is asked over its HTTP gateway, which is what a client without gRPC uses.
+`etcd-server`; etcd is asked over gRPC, with `grpcio` (extra `benchmark`), whose own work counts in its numbers.
+Keys are many and values are random, so that rows leave memory and do not compress.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import importlib.util
 import json
 import os
 import random
@@ -30,7 +32,7 @@ import uvloop
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
 from benchmarks import frame_load, http_load
-from benchmarks.frame_load import pegasus_reply, redis_reply
+from benchmarks.frame_load import FrameRate, pegasus_reply, redis_reply
 from benchmarks.harness import Goal, Line, Server, cache_folder, environment, free_port, running, say, table
 from shared.pegasus.framing import encode_request
 from shared.pegasus.keys import crc64, encode_key, partition_of
@@ -39,12 +41,12 @@ from shared.pegasus.thrift import Codec, codec_of
 
 PACKAGES = ("rocksdict", "uvloop", "anycrc", "pyarrow")
 TEMP, PARTITIONS = 2, 8
-KEYS = 2000
+KEYS = 100_000
 PREFIX = "RPC_RRDB_RRDB_"
 MANY = b"many rows"
 MANY_ROWS = 20_000
 
-Measure = Callable[[], Awaitable[float]]
+Measure = Callable[[], Awaitable[FrameRate]]
 
 
 @dataclass
@@ -59,17 +61,37 @@ class Bench:
     ports: dict[str, int] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
-    async def turns(self, measures: dict[str, Measure]) -> dict[str, float]:
-        """Each measure in turn, several times; the medians."""
-        found: dict[str, list[float]] = {name: [] for name in measures}
+    async def turns(self, measures: dict[str, Measure]) -> dict[str, FrameRate]:
+        """Each measure in turn, several times; the medians of rates and of 99th percentiles."""
+        found: dict[str, list[FrameRate]] = {name: [] for name in measures}
         for _ in range(self.rounds):
             for name, measure in measures.items():
                 found[name].append(await measure())
-        return {name: statistics.median(values) for name, values in found.items()}
+        return {name: _median(rates) for name, rates in found.items()}
 
     def add(self, what: str, theirs: str, ours: str, value: float, goal: Goal | None = None) -> None:
         """One line of the table."""
         self.lines.append(Line(what, theirs, ours, value, goal))
+
+
+def _median(rates: Sequence[FrameRate]) -> FrameRate:
+    return FrameRate(
+        statistics.median(rate.per_s for rate in rates),
+        statistics.median(rate.bytes_per_s for rate in rates),
+        statistics.median(rate.p99_ms for rate in rates),
+    )
+
+
+class Values:
+    """Values of one size that neither repeat nor compress."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pool = random.Random(size).randbytes(1 << 22)
+
+    def __getitem__(self, number: int) -> bytes:
+        begin = number * 7919 % (len(self._pool) - self._size)
+        return self._pool[begin : begin + self._size]
 
 
 # -- requests ---------------------------------------------------------------------------------------
@@ -84,11 +106,12 @@ def frame(name: str, request: type, value: object, index: int) -> bytes:
 
 def single_frames(size: int) -> dict[str, list[bytes]]:
     """Gets and puts of single rows with values of a size."""
-    value = random.Random(size).randbytes(size)
+    values = Values(size)
     keys = [encode_key(b"user-%06d" % number, b"name") for number in range(KEYS)]
     return {
         "put": [
-            frame("PUT", rrdb.UpdateRequest, rrdb.UpdateRequest(k, value), partition_of(k, PARTITIONS)) for k in keys
+            frame("PUT", rrdb.UpdateRequest, rrdb.UpdateRequest(key, values[n]), partition_of(key, PARTITIONS))
+            for n, key in enumerate(keys)
         ],
         "get": [frame("GET", bytes, key, partition_of(key, PARTITIONS)) for key in keys],
     }
@@ -96,26 +119,26 @@ def single_frames(size: int) -> dict[str, list[bytes]]:
 
 def redis_frames(size: int) -> dict[str, list[bytes]]:
     """The same for Redis."""
-    value = random.Random(size).randbytes(size)
+    values = Values(size)
     keys = [b"user-%06d:name" % number for number in range(KEYS)]
     return {
-        "put": [b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(k), k, size, value) for k in keys],
+        "put": [
+            b"*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n" % (len(key), key, size, values[n])
+            for n, key in enumerate(keys)
+        ],
         "get": [b"*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n" % (len(key), key) for key in keys],
     }
 
 
-def etcd_requests(url: str, size: int) -> dict[str, list[http_load.Request]]:
-    """The same for etcd's HTTP gateway."""
-    value = base64.b64encode(random.Random(size).randbytes(size)).decode()
-    keys = [base64.b64encode(b"user-%06d:name" % number).decode() for number in range(KEYS)]
+def etcd_requests(size: int) -> dict[str, list[bytes]]:
+    """The same for etcd."""
+    from benchmarks import etcd_load
+
+    values = Values(size)
+    keys = [b"user-%06d:name" % number for number in range(KEYS)]
     return {
-        "put": [
-            http_load.Request(f"{url}/v3/kv/put", "POST", body=json.dumps({"key": key, "value": value}).encode())
-            for key in keys
-        ],
-        "get": [
-            http_load.Request(f"{url}/v3/kv/range", "POST", body=json.dumps({"key": key}).encode()) for key in keys
-        ],
+        "put": [etcd_load.put_request(key, values[n]) for n, key in enumerate(keys)],
+        "get": [etcd_load.get_request(key) for key in keys],
     }
 
 
@@ -126,7 +149,7 @@ async def singles(bench: Bench) -> None:
     """Single gets and puts against everybody."""
     for size in (100, 1000):
         ours, redis = single_frames(size), redis_frames(size)
-        etcd = etcd_requests(bench.servers["etcd"].url, size) if "etcd" in bench.servers else {}
+        etcd = etcd_requests(size) if "etcd" in bench.servers else {}
         for operation in ("put", "get"):
             for clients in (1, 32):
                 measures: dict[str, Measure] = {}
@@ -136,7 +159,7 @@ async def singles(bench: Bench) -> None:
                     if name in bench.ports:
                         measures[name] = _frames(bench, name, redis[operation], redis_reply, clients)
                 if etcd:
-                    measures["etcd"] = _http(bench, etcd[operation], clients)
+                    measures["etcd"] = _etcd(bench, operation, etcd[operation], clients)
                 say(f"{operation} of {size} bytes, {clients} connections")
                 _compare(
                     bench, f"{operation}, {size} B, {clients} conn.", operation, clients, await bench.turns(measures)
@@ -144,21 +167,26 @@ async def singles(bench: Bench) -> None:
 
 
 def _frames(bench: Bench, name: str, frames: Sequence[bytes], complete: frame_load.Complete, clients: int) -> Measure:
-    async def measure() -> float:
-        port = bench.ports[name]
-        return (await frame_load.load(port, frames, complete, clients=clients, seconds=bench.seconds)).per_s
+    async def measure() -> FrameRate:
+        return await frame_load.load(bench.ports[name], frames, complete, clients=clients, seconds=bench.seconds)
 
     return measure
 
 
-def _http(bench: Bench, requests: Sequence[http_load.Request], clients: int) -> Measure:
-    async def measure() -> float:
-        return (await http_load.load(requests, clients=clients, seconds=bench.seconds)).rps
+def _etcd(bench: Bench, operation: str, requests: Sequence[bytes], clients: int) -> Measure:
+    async def measure() -> FrameRate:
+        from benchmarks import etcd_load  # needs grpcio, which `start` has looked for
+
+        return await etcd_load.load(bench.ports["etcd"], operation, requests, clients=clients, seconds=bench.seconds)
 
     return measure
 
 
-def _compare(bench: Bench, what: str, operation: str, clients: int, rates: dict[str, float]) -> None:
+def _shown(rate: FrameRate) -> str:
+    return f"{rate.per_s:,.0f}/s, p99 {rate.p99_ms:.2f} ms"
+
+
+def _compare(bench: Bench, what: str, operation: str, clients: int, rates: dict[str, FrameRate]) -> None:
     mine = rates.pop("ours")
     for name, rate in rates.items():
         goal = None
@@ -166,7 +194,9 @@ def _compare(bench: Bench, what: str, operation: str, clients: int, rates: dict[
             goal = Goal(0.5)
         elif name == "etcd" and operation == "put":
             goal = Goal(3)
-        bench.add(f"{what} / {name}", f"{rate:,.0f}/s", f"{mine:,.0f}/s", mine / rate, goal)
+        elif name == "redis always" and operation == "put":
+            goal = Goal(1)  # it syncs every write as well
+        bench.add(f"{what} / {name}", _shown(rate), _shown(mine), mine.per_s / rate.per_s, goal)
 
 
 async def many(bench: Bench) -> None:
@@ -205,7 +235,7 @@ async def many(bench: Bench) -> None:
     for what, frames, rows, least in (("multi_get of 100", by_keys, 100, 200_000), ("scan", pages, 1000, 300_000)):
         say(what)
         measure = _frames(bench, "ours", frames, pegasus_reply, 4)
-        rate = (await bench.turns({"ours": measure}))["ours"] * rows
+        rate = (await bench.turns({"ours": measure}))["ours"].per_s * rows
         bench.add(what, "", f"{rate:,.0f} rows/s", rate, Goal(least, unit="rows/s"))
 
 
@@ -218,24 +248,24 @@ async def in_process(bench: Bench) -> None:
     synced = WriteOptions()
     synced.sync = True
     keys = [encode_key(b"user-%06d" % number, b"name") for number in range(KEYS)]
-    value = random.Random(100).randbytes(100)
+    values = Values(100)
 
-    async def puts() -> float:
+    async def puts() -> FrameRate:
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < bench.seconds:
             batch = WriteBatch(raw_mode=True)
-            batch.put(keys[count % KEYS], value)
+            batch.put(keys[count % KEYS], values[count % KEYS])
             store.write(batch, synced)
             count += 1
-        return count / (time.perf_counter() - began)
+        return FrameRate(count / (time.perf_counter() - began), 0.0)
 
-    async def gets() -> float:
+    async def gets() -> FrameRate:
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < bench.seconds:
             for key in keys:
                 store.get(key)
             count += KEYS
-        return count / (time.perf_counter() - began)
+        return FrameRate(count / (time.perf_counter() - began), 0.0)
 
     frames = single_frames(100)
     for operation, limit in (("put", puts), ("get", gets)):
@@ -243,9 +273,9 @@ async def in_process(bench: Bench) -> None:
         found = await bench.turns({"limit": limit, "ours": ours})
         bench.add(
             f"{operation}, 100 B, 32 conn. / RocksDB in process",
-            f"{found['limit']:,.0f}/s",
-            f"{found['ours']:,.0f}/s",
-            found["ours"] / found["limit"],
+            f"{found['limit'].per_s:,.0f}/s",
+            _shown(found["ours"]),
+            found["ours"].per_s / found["limit"].per_s,
         )
     store.close()
 
@@ -270,13 +300,13 @@ async def bulk(bench: Bench) -> None:
     file = bench.folder / "rows.parquet"
     chunk = 250_000
     schema = pa.schema([("key", pa.string()), ("value", pa.string())])
-    filler = "x" * 84
+    filler = base64.b64encode(random.Random(84).randbytes(1 << 20)).decode()
     with pq.ParquetWriter(file, schema) as writer:
         for start in range(0, rows, chunk):
             numbers = range(start, min(rows, start + chunk))
             writer.write_table(
                 pa.table(
-                    {"key": [f"row-{n:010d}" for n in numbers], "value": [f"{n:016d}{filler}" for n in numbers]}, schema
+                    {"key": [f"row-{n:010d}" for n in numbers], "value": [_text(filler, n) for n in numbers]}, schema
                 )
             )
     say("prepare")
@@ -296,6 +326,12 @@ async def bulk(bench: Bench) -> None:
         bench.ports["ours"], single_frames(100)["get"], pegasus_reply, clients=32, seconds=bench.seconds
     )
     bench.add("peak memory of replicaserver", "", "", ours.peak_mb(), Goal(1024 * 1.048576, at_least=False, unit="MB"))
+
+
+def _text(filler: str, number: int) -> str:
+    """A text of 100 characters that hardly compresses."""
+    begin = number * 7919 % (len(filler) - 84)
+    return f"{number:016d}{filler[begin : begin + 84]}"
 
 
 def _operator(bench: Bench, *arguments: str) -> None:
@@ -349,13 +385,13 @@ def start(bench: Bench, stack: contextlib.ExitStack) -> None:
     meta = serve("meta", [scripts / "metaserver", "start", "--port", "{port}", *folder], "/readyz")
     folder = ("--data-dir", str(bench.folder / "replica"), "--provider", provider)
     address = meta.url.removeprefix("http://")
-    few = ("--set", "disk_min_available_space_ratio=0")
+    few = ("--set", "disk_min_available_space_ratio=0", "--write-buffers-mb", "32")
     serve("ours", [scripts / "replicaserver", "start", "--port", "{port}", "--meta", address, *folder, *few], "/readyz")
     _wait_until_served(meta)
     for policy in ("everysec", "always"):
         if _is_there("redis-server"):
             bench.ports[f"redis {policy}"] = stack.enter_context(redis(policy, bench.folder / policy))
-    if _is_there("etcd"):
+    if _is_there("etcd") and _has_grpc():
         urls = ("--listen-client-urls", "http://127.0.0.1:{port}", "--advertise-client-urls", "http://127.0.0.1:{port}")
         peer = f"http://127.0.0.1:{free_port()}"
         peers = (
@@ -373,6 +409,13 @@ def _is_there(program: str) -> bool:
     there = any(os.access(Path(folder) / program, os.X_OK) for folder in os.get_exec_path())
     if not there:
         say(f"{program} is not installed: left out")
+    return there
+
+
+def _has_grpc() -> bool:
+    there = importlib.util.find_spec("grpc") is not None
+    if not there:
+        say("grpcio is not installed (extra 'benchmark'): etcd is left out")
     return there
 
 
