@@ -180,7 +180,7 @@ def build(
     app.add_routes(routes(gateway, selector, listings, stream, events, monitoring))
     host = Host(gateway, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus, tasks)
-    host.connect(declared.options.modules)
+    host.connect(declared.options.modules, declared.module_places)
     app.add_routes(shortcuts(gateway))
     _live(app, gateway, host, journal, joined, tasks)
     return Parts(gateway, app, stream, events, tasks)

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import difflib
 import json
+import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import SchemaError
 
 from gateway.channel_text import Location, Source, interpolate, override_value
 from gateway.channels import CONTROLS, HEARTBEAT, ChannelSpec, StateSpec
 from gateway.columns import Columns
-from gateway.declarations import NAME, ChannelFile, ChannelOptions, Enum, FieldOptions, StateOptions, Struct
+from gateway.declarations import (
+    NAME,
+    ApiKey,
+    ChannelFile,
+    ChannelOptions,
+    Enum,
+    FieldOptions,
+    LiteralType,
+    StateOptions,
+    Struct,
+)
 from gateway.fields import EnumSpec, FieldType, LiteralOf, Scalar, parse_type
 from gateway.imports import fields_of_model, fields_of_schema
+from gateway.struct_schemas import Compiler, FieldError, enum_key, reason_of
 from gateway.structs import ABSENT, FieldSpec, Limits, StructSpec
 
 CONTROLS_STRUCT: Final = StructSpec(
@@ -40,12 +54,14 @@ class Declared:
         enums: The enumerations.
         structs: The structs, with the built-in `Controls` last.
         channels: The channels in order, with the built-in ``controls`` last.
+        module_places: Where the file declares each module, as ``file:line: where``.
     """
 
     options: ChannelFile
     enums: tuple[EnumSpec, ...]
     structs: tuple[StructSpec, ...]
     channels: tuple[ChannelSpec, ...]
+    module_places: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Importer:
@@ -93,11 +109,12 @@ def _validate(value: Any, source: Source) -> ChannelFile:
     try:
         return ChannelFile.model_validate(value)
     except ValidationError as error:
-        first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
-        location = _clean(first["loc"], value)
+        faults = [(_clean(item["loc"], value, item["type"]), item) for item in error.errors(include_url=False)]
+        # of the branches of a union, the one that was meant is the one that was read furthest
+        location, first = min(faults, key=lambda fault: (fault[1]["type"] != "extra_forbidden", -len(fault[0])))
         message = str(first["msg"]).removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = "is no option here" + _did_you_mean(str(location[-1]), _siblings(location))
+            message = "is no option here" + _instead(location)
         elif first["type"] == "missing":
             message = "is missing"
         elif first["type"] != "value_error":
@@ -105,7 +122,7 @@ def _validate(value: Any, source: Source) -> ChannelFile:
         raise source.error(location, message) from None
 
 
-def _clean(location: Location, value: Any) -> Location:
+def _clean(location: Location, value: Any, kind: str) -> Location:
     """Leave out the labels of union branches that pydantic puts between the steps of a location."""
     steps: list[str | int] = []
     at = value
@@ -117,30 +134,29 @@ def _clean(location: Location, value: Any) -> Location:
         if inside:
             at = at[step]
             steps.append(step)
-        elif is_last and isinstance(at, dict) and isinstance(step, str) and NAME.fullmatch(step):
+        elif is_last and kind == "missing":
             steps.append(step)
     return tuple(steps)
 
 
-def _siblings(location: Location) -> list[str]:
-    model: type[BaseModel] | None = ChannelFile
-    kinds: dict[str, type[BaseModel]] = {
-        "structs": Struct,
-        "channels": ChannelOptions,
-        "enums": Enum,
-        "state": StateOptions,
-        "fields": FieldOptions,
-    }
+def _instead(location: Location) -> str:
+    """What may have been meant by an option that does not exist."""
+    word = str(location[-1])
+    if location[0] == "channels" and len(location) == 3 and word.replace("_", "") == "readonly":
+        return "; clients can send to a channel only if it has 'send: true'"
+    section: type[BaseModel] = ChannelFile
     for step in location[:-1]:
-        if model is None or not isinstance(step, str):
-            continue
-        field = model.model_fields.get(step)
-        annotation = None if field is None else field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-        elif step in kinds:
-            model = kinds[step]
-    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+        known = section.model_fields.get(str(step))
+        section = section if known is None else _section_in(known.annotation) or section
+    return _did_you_mean(word, [known.alias or name for name, known in section.model_fields.items()])
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that an option holds, be it in a list, by name or as one of several possibilities."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_in(each) for each in typing.get_args(annotation))
+    return next((section for section in found if section is not None), None)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -171,15 +187,25 @@ class _Reader:
         if options.controls or CONTROLS in options.channels:
             channels.append(ChannelSpec(CONTROLS, "Controls", sendable=True))
         self._check_names(channels)
+        self._check_fields(specs, by_name)
         self._check_states(channels, specs, by_name)
-        self._check_selections({channel.name for channel in channels})
-        return Declared(options, enums, structs, tuple(channels))
+        names = {channel.name for channel in channels}
+        self._check_selections(names)
+        self._check_keys(names)
+        places = tuple(self._source.place(("modules", number)) for number in range(len(options.modules)))
+        return Declared(options, enums, structs, tuple(channels), places)
 
     def _enum(self, name: str, enum: Enum) -> EnumSpec:
         self._check_name(("enums", name), name)
         for member in enum.members:
             if not NAME.fullmatch(member):
                 raise self._source.error(("enums", name, "members", member), "is not a name")
+        first: dict[Any, str] = {}
+        for member, value in enum.members.items():
+            if enum_key(value) in first:
+                other = first[enum_key(value)]
+                raise self._source.error(("enums", name, "members", member), f"has the value of {other!r}: {value!r}")
+            first[enum_key(value)] = member
         return EnumSpec(name, dict(enum.members), enum.wire)
 
     def _struct(self, name: str, struct: Struct) -> StructSpec:
@@ -219,8 +245,9 @@ class _Reader:
             return FieldSpec(name, self._type(text.strip(), where), default=value)
         if (given.type is None) == (given.literal is None):
             raise self._source.error(where, "expected either 'type' or 'literal'")
+        literal = given.type.literal if isinstance(given.type, LiteralType) else given.literal
         declared: FieldType = (
-            LiteralOf(tuple(given.literal)) if given.literal is not None else self._type(given.type or "", where)
+            self._type(given.type, where) if isinstance(given.type, str) else LiteralOf(tuple(literal or ()))
         )
         default: Any = given.default if "default" in given.model_fields_set else ABSENT
         limits = Limits(given.ge, given.gt, given.le, given.lt, given.min_length, given.max_length, given.pattern)
@@ -301,6 +328,17 @@ class _Reader:
                 where: Location = ("channels", channel.name)
                 raise self._source.error(where, f"the name {channel.name!r} is taken by the gateway itself")
 
+    def _check_fields(self, structs: Mapping[str, StructSpec], enums: Mapping[str, EnumSpec]) -> None:
+        never = datetime(1970, 1, 1, tzinfo=UTC)
+        for spec in structs.values():
+            compiler = Compiler(structs, enums, lambda: "", lambda: never, never)
+            try:
+                compiler.validator(compiler.struct(spec))
+            except FieldError as error:
+                raise self._source.error(("structs", error.struct, "fields", error.field), error.reason) from None
+            except SchemaError as error:
+                raise self._source.error(("structs", spec.name), reason_of(error)) from None
+
     def _check_states(
         self,
         channels: Iterable[ChannelSpec],
@@ -335,3 +373,11 @@ class _Reader:
                 if name.partition("/")[0] not in channels and name != HEARTBEAT:
                     hint = _did_you_mean(name, channels)
                     raise self._source.error((*where, number), f"{name!r} is not a channel{hint}")
+
+    def _check_keys(self, channels: set[str]) -> None:
+        api_key = self._options.auth.api_key
+        for number, key in enumerate([] if api_key is None else api_key.keys):
+            for at, name in enumerate((key.channels or []) if isinstance(key, ApiKey) else []):
+                if name not in channels and name != HEARTBEAT:
+                    where: Location = ("auth", "api_key", "keys", number, "channels", at)
+                    raise self._source.error(where, f"{name!r} is not a channel{_did_you_mean(name, channels)}")

@@ -12,6 +12,8 @@ import yaml
 Location: TypeAlias = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
+_QUOTES = "; inside { } a type with '?', '[' or ',' needs quotes, as in {price: 'float?'}"
+
 
 class ChannelFileError(Exception):
     """Something in a channel file is wrong; the text is ``file:line: where: what``."""
@@ -35,12 +37,18 @@ class Source:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             line = mark.line + 1 if mark else 1
-            raise ChannelFileError(f"{name}:{line}: {error.problem or error.context}") from None
+            problem = error.problem or error.context or "cannot be read"
+            hint = _QUOTES if problem.startswith("expected ',' or '}'") else ""
+            raise ChannelFileError(f"{name}:{line}: {problem}{hint}") from None
         except yaml.YAMLError as error:
             raise ChannelFileError(f"{name}: {error}") from None
 
     def error(self, location: Location, message: str) -> ChannelFileError:
         """An error at a place in the file."""
+        return ChannelFileError(f"{self.place(location)}: {message}")
+
+    def place(self, location: Location) -> str:
+        """A place in the file, as ``file:line: where``."""
         line = None
         for length in range(len(location), -1, -1):
             line = self._lines.get(location[:length])
@@ -48,7 +56,7 @@ class Source:
                 break
         where = ".".join(str(step) for step in location)
         at = f"{self.name}:{line}" if line is not None else self.name
-        return ChannelFileError(f"{at}: {where}: {message}" if where else f"{at}: {message}")
+        return f"{at}: {where}" if where else at
 
     def _read(self, node: yaml.Node, at: Location, loader: yaml.SafeLoader) -> Any:
         self._lines.setdefault(at, node.start_mark.line + 1)

@@ -88,11 +88,20 @@ class Enum(Section):
     wire: Literal["value", "name"] = "value"
 
 
+Literals = Annotated[list[str | int | bool], Field(min_length=1)]
+
+
+class LiteralType(Section):
+    """The type of a few written-out values."""
+
+    literal: Literals
+
+
 class FieldOptions(Section):
     """The long form of a field."""
 
-    type: str | None = None
-    literal: list[str | int | bool] | None = None
+    type: str | LiteralType | None = None
+    literal: Literals | None = None
     default: Any = None
     default_now: Literal["start", "tick"] | None = None
     ge: float | int | None = None

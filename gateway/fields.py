@@ -107,6 +107,24 @@ class EnumSpec:
     wire: Literal["value", "name"] = "value"
 
 
+_OTHER_NAMES: Mapping[str, str] = {
+    "Optional": "write T? for Optional[T]",
+    "Union": "write A | B for Union[A, B]",
+    "None": "write T? for T | None",
+    "null": "write T? for T | null",
+    "Literal": "write {literal: [a, b]}",
+    "List": "write list[T]",
+    "Set": "write set[T]",
+    "Dict": "write dict[str, T]",
+    "Any": "write any",
+    "string": "write str",
+    "integer": "write int",
+    "number": "write float",
+    "double": "write float",
+    "boolean": "write bool",
+}
+"""How other languages call what is known here."""
+
 _TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>\[\]|[\[\],?|]))")
 
 
@@ -180,6 +198,8 @@ class _TypeParser:
             return ListOf(item) if name == "list" else SetOf(item)
         if name == "dict":
             return self._dict()
+        if name in _OTHER_NAMES:
+            raise ValueError(f"unknown type {name!r}; {_OTHER_NAMES[name]}")
         known = ", ".join([*SCALARS, "list", "set", "dict", *sorted(self._enums), *sorted(self._structs)])
         raise ValueError(f"unknown type {name!r}; known are {known}")
 

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from gateway.declarations import ModuleOptions
-from gateway.importing import load_class
+from gateway.importing import LoadError, fault_of, load_class
 from gateway.module import Module, ModuleGateway
 from gateway.runtime import Gateway
 from shared.errors import StartupError
@@ -46,22 +46,25 @@ class Host:
         self._folder = folder
         self._modules: list[tuple[Module, ModuleGateway]] = []
 
-    def connect(self, declared: Sequence[ModuleOptions]) -> None:
+    def connect(self, declared: Sequence[ModuleOptions], places: Sequence[str]) -> None:
         """Make the modules and let them declare what they read and write.
+
+        Args:
+            declared: The modules.
+            places: Where the channel file declares each of them.
 
         Raises:
             StartupError: One cannot be found, made or connected, or needs a channel that nobody provides.
         """
-        for options in declared:
-            module, name = self._make(options)
+        for options, place in zip(declared, places, strict=True):
+            module, name = self._make(options, place)
             names = {gw.name for _, gw in self._modules}
             unique = name if name not in names else f"{name}_{len(self._modules) + 1}"
             gw = ModuleGateway(unique, self._gateway.engine, self._gateway.pipeline, self._router)
             try:
                 module.connect(gw)
-            except (KeyError, ValueError, TypeError) as error:
-                text = error.args[0] if error.args else error
-                raise StartupError(f"module {name}: {text}") from error
+            except Exception as error:
+                raise StartupError(f"{place}: module {name}: {_reason(error)}") from error
             self._modules.append((module, gw))
         for module, gw in self._modules:
             for channel in getattr(module, "requires", ()):
@@ -88,22 +91,31 @@ class Host:
         for module, gw in reversed(self._modules):
             await gw.end(module)
 
-    def _make(self, options: ModuleOptions) -> tuple[Module, str]:
+    def _make(self, options: ModuleOptions, place: str) -> tuple[Module, str]:
         try:
             factory = load_class(BUILT_IN.get(options.use, options.use), self._folder)
-        except (ImportError, AttributeError, OSError, SyntaxError, ValueError) as error:
+        except (LoadError, ValueError) as error:
             close = difflib.get_close_matches(options.use, BUILT_IN, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise StartupError(f"module {options.use!r}: {error}{hint}") from error
+            raise StartupError(f"{place}: module {options.use!r}: {error}{hint}") from error
         name = options.name or str(getattr(factory, "__name__", options.use))
         try:
             module = factory(**options.arguments)
-        except (TypeError, ValueError) as error:
-            raise StartupError(f"module {name}: {error}") from error
+        except Exception as error:
+            raise StartupError(f"{place}: module {name}: {_reason(error)}") from error
         try:
             for method in ("connect", "start", "stop"):
                 if not hasattr(module, method):  # a plain class; every method is optional
                     setattr(module, method, getattr(Module, method).__get__(module))
         except AttributeError as error:
-            raise StartupError(f"module {name}: {options.use} makes a {type(module).__name__}, not a module") from error
+            raise StartupError(
+                f"{place}: module {name}: {options.use} makes a {type(module).__name__}, not a module"
+            ) from error
         return module, name
+
+
+def _reason(error: Exception) -> str:
+    """What a module raised: the words of an expected kind, else with the place in its code."""
+    if isinstance(error, (KeyError, ValueError, TypeError)):
+        return str(error.args[0] if error.args else error)
+    return fault_of(error)

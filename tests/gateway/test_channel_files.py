@@ -67,6 +67,69 @@ channels:
         ("channels:", "colours: 1\nchannels:", "channels.yml:6: colours: is no option here"),
         ("channels:", "stream: {include: [quote]}\nchannels:", "channels.yml:6: stream.include.0: 'quote' is not a"),
         ("bid: float", "bid: [", "channels.yml:"),
+        (
+            "bid: float",
+            'bid: {type: str, pattern: "["}',
+            "channels.yml:5: structs.Quote.fields.bid: pattern '[': unclosed character class",
+        ),
+        (
+            "bid: float",
+            'bid: {type: str, pattern: "(a)\\\\1", message: twice}',
+            "channels.yml:5: structs.Quote.fields.bid: pattern '(a)\\\\1': backreferences are not supported",
+        ),
+        (
+            "bid: float",
+            "bid: {type: float, gt: zero}",
+            "channels.yml:5: structs.Quote.fields.bid.gt: input should be a valid number, unable to parse",
+        ),
+        ("bid: float", "bid: {literal: []}", "channels.yml:5: structs.Quote.fields.bid.literal: list should have at"),
+        (
+            "bid: float",
+            "bid: {type: {literal: [a, b]}, default: c}",
+            "channels.yml:5: structs.Quote.fields.bid: default 'c': Input should be 'a' or 'b'",
+        ),
+        (
+            "bid: float",
+            "bid: {type: {literal: [a]}, literal: [a]}",
+            "channels.yml:5: structs.Quote.fields.bid: expected either 'type' or 'literal'",
+        ),
+        ("bid: float", "bid: int = null", "channels.yml:5: structs.Quote.fields.bid: default None: Input should be a"),
+        (
+            "bid: float",
+            "bid: Optional[str]",
+            "channels.yml:5: structs.Quote.fields.bid: unknown type 'Optional'; write T?",
+        ),
+        ("bid: float", "bid: number", "channels.yml:5: structs.Quote.fields.bid: unknown type 'number'; write float"),
+        (
+            "bid: float",
+            "bid: {type: float?}",
+            "channels.yml:5: expected ',' or '}', but got '?'; inside { } a type with '?', '[' or ',' needs quotes",
+        ),
+        (
+            "send: true",
+            "readonly: true",
+            "channels.yml:7: channels.quotes.readonly: is no option here; clients can send to a channel only if",
+        ),
+        (
+            "channels:",
+            "enums: {Side: {members: {buy: 1, sell: 1.0}}}\nchannels:",
+            "channels.yml:6: enums.Side.members.sell: has the value of 'buy': 1.0",
+        ),
+        (
+            "channels:",
+            "auth: {api_key: {keys: [{key: k, channels: [quote]}]}}\nchannels:",
+            "channels.yml:6: auth.api_key.keys.0.channels.0: 'quote' is not a channel (did you mean 'quotes'?)",
+        ),
+        (
+            "channels:",
+            "auth: {api_key: {keys: [{key: k, readonly: true}]}}\nchannels:",
+            "channels.yml:6: auth.api_key.keys.0.readonly: is no option here (did you mean 'read_only'?)",
+        ),
+        (
+            "channels:",
+            "auth: {api_key: {keys: [{key: k, read_only: perhaps}]}}\nchannels:",
+            "channels.yml:6: auth.api_key.keys.0.read_only: input should be a valid boolean",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(found: str, instead: str, complaint: str):
@@ -77,20 +140,43 @@ def test_what_is_wrong_is_told_with_its_line(found: str, instead: str, complaint
 @pytest.mark.parametrize(
     ("field", "complaint"),
     [
-        ("x: {type: str, ge: 1}", "struct 'S': field 'x': ge does not apply to str"),
-        ("x: int = null", "struct 'S': field 'x': default None: Input should be a valid integer"),
+        ("x: {type: str, ge: 1}", "ge does not apply to str"),
+        ("x: int = null", "default None: Input should be a valid integer"),
         (
             "x: {type: str, default_now: start}",
-            "struct 'S': field 'x': default_now needs a datetime or a date, not str",
+            "default_now needs a datetime or a date, not str",
         ),
     ],
 )
-async def test_a_struct_that_contradicts_itself_is_told_by_name(serve: Serve, field: str, complaint: str):
-    from shared.errors import StartupError
+def test_a_struct_that_contradicts_itself_is_told_by_name_and_line(field: str, complaint: str):
+    said = wrong(f"structs:\n  S:\n    fields:\n      {field}\nchannels: {{c: {{type: S}}}}\n")
+    assert said.startswith(f"channels.yml:4: structs.S.fields.x: {complaint}")
 
-    with pytest.raises(StartupError) as error:
-        await serve(f"structs:\n  S:\n    fields:\n      {field}\nchannels: {{c: {{type: S}}}}\n")
-    assert str(error.value).startswith(complaint)
+
+def test_a_mistake_in_a_nested_struct_is_told_where_it_is():
+    text = "structs:\n  Outer:\n    fields: {inner: Inner}\n  Inner:\n    fields:\n      z: int = x\n"
+    said = wrong(text.replace("= x", '= "x"') + "channels: {c: {type: Outer}}\n")
+    assert said.startswith("channels.yml:6: structs.Inner.fields.z: default 'x': Input should be a valid integer")
+
+
+async def test_a_literal_type_has_a_default_as_other_types_have(serve: Serve):
+    gateway = await serve(
+        "structs: {S: {fields: {side: {type: {literal: [buy, sell]}, default: buy}}}}\n"
+        "channels: {c: {type: S, send: true}}\n"
+    )
+    assert [each["side"] for each in await gateway.send("c", [{}, {"side": "sell"}])] == ["buy", "sell"]
+    (error,) = await gateway.refused("POST", "/send/c", 422, json={"side": "hold"})
+    assert error["loc"] == ["body", "side"]
+
+
+async def test_a_pattern_with_a_message_takes_no_longer_than_one_without(serve: Serve):
+    gateway = await serve(
+        "structs: {S: {fields: {x: {type: str, pattern: '^(a+)+$', message: only a}}}}\n"
+        "channels: {c: {type: S, send: true}}\n"
+    )
+    assert (await gateway.send("c", {"x": "a" * 50}))[0]["x"] == "a" * 50
+    (error,) = await gateway.refused("POST", "/send/c", 422, json={"x": "a" * 50 + "b"})  # 2 to the 50th steps for some
+    assert error["msg"] == "Value error, only a"
 
 
 def test_json_and_toml_say_the_same_as_yaml():

@@ -350,3 +350,25 @@ async def test_a_module_that_fails_to_start_fails_the_start(serve: Serve, tmp_pa
     text = FILE.split("modules:")[0] + "modules: [{use: 'bad.py:Bad'}]\n"
     with pytest.raises(StartupError, match="module Bad did not start: no luck"):
         await serve(text, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "complaint"),
+    [
+        ("import nothing_of_that_name\n", "own.py:1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("\nraise RuntimeError('boom')\n", "own.py:2: RuntimeError: boom"),
+        ("x = (\n", "own.py:1: '(' was never closed"),
+        ("class Own:\n    def __init__(self):\n        1 / 0\n", "own.py:3: ZeroDivisionError: division by zero"),
+        ("class Own:\n    def connect(self, gw):\n        1 / 0\n", "own.py:3: ZeroDivisionError: division by zero"),
+        ("class Other: pass\n", "has no attribute 'Own'"),
+    ],
+)
+async def test_a_module_that_cannot_be_had_is_told_with_both_places(
+    serve: Serve, tmp_path: Path, code: str, complaint: str
+):
+    (tmp_path / "own.py").write_text(code)
+    text = "structs: {S: {fields: {x: int}}}\nchannels: {c: {type: S}}\nmodules:\n  - {use: 'own.py:Own'}\n"
+    with pytest.raises(StartupError) as error:
+        await serve(text, folder=tmp_path)
+    assert str(error.value).startswith("channels.yml:4: modules.0: module ")
+    assert str(error.value).endswith(complaint)
