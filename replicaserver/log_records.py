@@ -99,6 +99,8 @@ def encode_caught_up(origin: Origin, number: int) -> bytes:
 
 def is_round_of(origin: Origin, data: bytes) -> bool:
     """Whether the bytes of a record are a round of a store; looks at their beginning alone."""
+    if len(data) < _HEAD.size:
+        return False
     format_, app_id, index, identity, _, note_count, _ = _HEAD.unpack_from(data)
     own = (_FORMAT, *origin.gpid, origin.identity)
     return (format_, app_id, index, identity) == own and note_count != _CAUGHT_UP

@@ -18,6 +18,7 @@ import structlog
 from shared.errors import StartupError
 from shared.log_manifest import Extent, Manifest
 from shared.log_segments import HEADER_BYTES, Place, SegmentHeader, SegmentReader, read_header
+from shared.log_takeover import begins_as_first_format, has_first_format, take_over
 
 log = structlog.get_logger("shared.commit_log")
 
@@ -140,16 +141,21 @@ def has_log(folder: Path) -> bool:
 def open_manifest(folder: Path, *, is_new: bool, accepts_loss: bool) -> Manifest:
     """The manifest of a log; a new one for a new log, and for one that has lost it when that is accepted.
 
+    A log of an earlier release is taken over.
+
     Raises:
-        StartupError: It is missing or damaged, and that is not accepted.
-        OSError: It cannot be read or written.
+        StartupError: It is missing or damaged, or an earlier release has lost something, and that is not accepted.
+        OSError: A file cannot be read or written.
     """
     path = folder / MANIFEST
     if is_new:
         return Manifest.create(path)
+    segments = [segment_path(folder, number) for number in segment_numbers(folder)]
     manifest = Manifest.read(path) if path.exists() else None
-    if manifest is not None:
+    if manifest is not None and not has_first_format(segments, manifest.extent):
         return manifest
+    if manifest is not None or (not path.exists() and all(map(begins_as_first_format, segments))):
+        return take_over(segments, path, accepts_loss=accepts_loss)
     what = "is damaged" if path.exists() else "is missing"
     if not accepts_loss:
         raise StartupError(
@@ -157,8 +163,8 @@ def open_manifest(folder: Path, *, is_new: bool, accepts_loss: bool) -> Manifest
             "or give --accept-loss to go on with the segments that are there"
         )
     log.error("the manifest of a log is lost, and that was accepted", file=str(path), reason=what)
-    there = [number for number in segment_numbers(folder) if header_of(segment_path(folder, number)) is not None]
-    return Manifest.create(path, oldest=min(there, default=1), newest=max(there, default=0))
+    numbers = [int(segment.stem) for segment in segments if header_of(segment) is not None]
+    return Manifest.create(path, oldest=min(numbers, default=1), newest=max(numbers, default=0))
 
 
 def _headers(folder: Path, extent: Extent) -> dict[int, SegmentHeader]:

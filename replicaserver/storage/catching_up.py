@@ -27,6 +27,7 @@ log = structlog.get_logger("replicaserver.journal")
 BATCH_ROWS = 10_000
 
 _HEAD = struct.Struct("<II")
+_LENGTH = struct.Struct("<I")
 
 
 def origin_of(gpid: Gpid, store: RocksStore) -> Origin:
@@ -172,6 +173,9 @@ class LeftRecords:
         if not file.exists():
             return
         data, position = file.read_bytes(), 0
+        if (unchecked := _without_checksums(origin, data)) is not None:
+            yield from unchecked
+            return
         while position < len(data):
             start = position + _HEAD.size
             length, checksum = _HEAD.unpack_from(data.ljust(start, b"\0"), position)
@@ -187,3 +191,19 @@ class LeftRecords:
         if not self._accepts_loss:
             raise StartupError(f"{what}: restore the file, or give --accept-loss to go on without them")
         log.error("acknowledged writes are lost, and that was accepted", reason=what)
+
+
+def _without_checksums(origin: Origin, data: bytes) -> list[bytes] | None:
+    """The payloads of a file as earlier releases wrote it: lengths alone stand between them; `None` if it is not one.
+
+    The bytes behind a length tell the two apart: there stands a record of the store, or a checksum.
+    """
+    payloads, position = [], 0
+    while position < len(data):
+        start = position + _LENGTH.size
+        payload = data[start : start + _LENGTH.unpack_from(data.ljust(start, b"\0"), position)[0]]
+        if not is_round_of(origin, payload):
+            return None
+        payloads.append(payload)
+        position = start + len(payload)
+    return payloads

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import shutil
 import sqlite3
+import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -461,3 +462,20 @@ async def test_a_journal_that_cannot_be_replayed_says_so_in_one_line(journal, pa
     with pytest.raises(StartupError, match="cannot replay the journal") as caught:
         await after_a_crash(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["closed", "killed"])
+async def test_a_journal_of_an_earlier_release_is_taken_over(tmp_path, end):
+    with zipfile.ZipFile(Path(__file__).parent / "first_format_journals.zip") as archive:
+        archive.extractall(tmp_path)
+    path = tmp_path / end / "journal.sqlite"
+    kept = [f"s-dev-{number}" for number in range(12) if number not in (3, 7)]
+    for _ in range(2):
+        journal = await Journal.open(path)
+        sessions = await journal.load()
+        assert [session.id for session in sessions] == kept
+        assert [session.history("userId")[-1][1] for session in sessions] == [f"u-{name[6:]}" for name in kept]
+        assert (waiting(path), journal.waiting) == (["s-dev-3", "s-dev-7"], 2)
+        sessions[0].touch(5000)
+        await journal.store(sessions[0])
+        await journal.close()

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from replicaserver.log_records import encode_record
+from replicaserver.log_records import Origin, encode_record
 from replicaserver.storage.catching_up import LeftRecords
 from replicaserver.storage.journal import KEPT_SEGMENTS
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
+from shared.pegasus.structures.base import Gpid
 from tests.replicaserver.journals import ONE, TWO, Opened, written
 
 
@@ -363,3 +365,17 @@ async def test_records_that_nobody_comes_for_are_forgotten(tmp_path: Path, opene
     assert len(list((tmp_path / "left").iterdir())) == 1
     left.delete_older(2**40)
     assert list((tmp_path / "left").iterdir()) == []
+
+
+async def test_a_node_of_an_earlier_release_loses_nothing(tmp_path: Path, store_settings: StoreSettings):
+    with zipfile.ZipFile(Path(__file__).parent / "first_format_node.zip") as archive:
+        archive.extractall(tmp_path)
+    for _ in range(2):
+        again = Opened(tmp_path / "node", store_settings)
+        assert again.rows() == {b"key %02d" % number: b"v" * 200 for number in range(1, 30)}
+        assert (again.rows(TWO), again.stores[TWO].durable().ballot) == ({b"two": b"2"}, 7)
+        absent = Origin(Gpid(9, 1), 5)
+        assert [record.number for record in again.journal.left.of(absent)][:2] == [1, 2]
+        again.journal.left.add(absent, [encode_record(absent, 3, {}, {b"k": b"v"})])
+        assert [record.number for record in again.journal.left.of(absent)] == [1, 2, 3]
+        await again.close()
