@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -15,12 +14,10 @@ import click
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType
 
+from gateway.conditions import read_conditions
 from shared.cli import option
 
 _URL: Final = "http://127.0.0.1:8000/api/v1"
-_CONDITION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>|=)\s*(.*?)\s*", re.DOTALL)
-_NULL_TEST = re.compile(r"\s*([A-Za-z_][\w.]*)\s+is(\s+not)?\s+null\s*", re.IGNORECASE)
-_MEMBERSHIP = re.compile(r"\s*([A-Za-z_][\w.]*)\s+in\s+(\[.*\])\s*", re.DOTALL)
 
 url_option = option("--url", default=_URL, help="The gateway's API.")
 token_option = option("--token", help="API key.", show_default=False)
@@ -60,7 +57,7 @@ def send(channel: str, value: str, url: str, token: str | None) -> None:
 @click.argument("alias", metavar="CHANNEL")
 @url_option
 @token_option
-@click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="As 'x>=30'; all must hold.")
+@click.option("--where", "conditions", multiple=True, metavar="CONDITION", help="As 'x>=30 and y<2'; all must hold.")
 @click.option("--sort", multiple=True, metavar="FIELD", help="Sort by a field; -FIELD for descending order.")
 @click.option("--limit", type=click.IntRange(min=0), help="Print that many records at most.")
 @click.option("--offset", type=click.IntRange(min=0), help="Skip that many records first.")
@@ -80,8 +77,9 @@ def state(
     \b
     Conditions:  x>=30   name==AAPL   inner.z!=1   timestamp<2026-11-21T04:00:00
                  x in [1,2,3]   y is null   y is not null   bid<@ask (another field)
+                 x>=30 and name=="A and B" (joined by 'and' or commas)
     """
-    query: dict[str, Any] = {"filters": [read_condition(text) for text in conditions]}
+    query: dict[str, Any] = {"filters": _filters(conditions)}
     if sort:
         query["sort"] = [[name.lstrip("-"), "desc" if name.startswith("-") else "asc"] for name in sort]
     query |= {name: value for name, value in (("limit", limit), ("offset", offset)) if value is not None}
@@ -90,33 +88,17 @@ def state(
     _run(_call("GET", f"{url}/state/{quote(alias)}", token, query={"query": json.dumps(query)}))
 
 
-def read_condition(text: str) -> dict[str, Any]:
-    """A filter of the state query language from what a person types.
-
-    Raises:
-        click.BadParameter: It is no condition.
-    """
-    found = _NULL_TEST.fullmatch(text)
-    if found:
-        return {"attr": found.group(1), "by": {"where": "not_null" if found.group(2) else "is_null"}}
-    found = _MEMBERSHIP.fullmatch(text)
-    if found:
-        return {"attr": found.group(1), "by": {"where": "in", "value": _value(found.group(2))}}
-    found = _CONDITION.fullmatch(text)
-    if not found:
-        raise click.BadParameter(f"{text!r} is no condition; expected FIELD OPERATOR VALUE, such as 'x>=30'")
-    attr, where, written = found.groups()
-    where = "==" if where == "=" else where
-    if written.startswith("@"):
-        return {"attr": attr, "by": {"attr": written[1:], "where": where}}
-    return {"attr": attr, "by": {"value": _value(written), "where": where}}
-
-
-def _value(written: str) -> Any:
-    try:
-        return json.loads(written)
-    except ValueError:
-        return written
+def _filters(conditions: tuple[str, ...]) -> list[dict[str, Any]]:
+    filters: list[dict[str, Any]] = []
+    for text in conditions:
+        try:
+            read = read_conditions(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--where") from error
+        if not read:
+            raise click.BadParameter("is empty; leave it out to see all records", param_hint="--where")
+        filters += read
+    return filters
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -139,8 +121,9 @@ async def _call(
         text = await answer.read()
         if answer.status != 200:
             raise click.ClickException(f"{answer.status}: {_detail(text)}")
-        for warning in answer.headers.getall("X-Gateway-Query-Warning", []):
-            click.echo(f"warning: {warning}", err=True)
+        ignored = answer.headers.getall("X-Gateway-Query-Warning", [])
+        if ignored:  # the gateway answers all the same, but not what was asked
+            raise click.ClickException("; ".join(ignored))
         for record in orjson.loads(text):
             _print(record)
 

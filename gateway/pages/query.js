@@ -4,45 +4,62 @@ import { base, call } from "./api.js";
 import { element, setText } from "./dom.js";
 import { brief, flatten } from "./model.js";
 
-const CONDITION = /^\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|=|<|>)\s*(.+?)\s*$/;
+const SEPARATOR = /("(?:[^"\\]|\\.)*"|'[^']*'|\[(?:"(?:[^"\\]|\\.)*"|[^\]"])*\]|\s+and\s+|,)/is;
+const COMPARISON = /^([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>|=)\s*(.+)$/s;
+const NULL_TEST = /^([A-Za-z_][\w.]*)\s+is(\s+not)?\s+null$/i;
+const MEMBERSHIP = /^([A-Za-z_][\w.]*)\s+in\s+(\[.*\])$/is;
+const NEEDS_QUOTES = /[<>=!"]|(?:^|\s)(?:and|or)(?:\s|$)/i;
 const MOST_ROWS = 200;
 
-/** Conditions such as `x >= 30 and y == "a"` as the query language has them; throws an Error that names the bad one. */
+/**
+ * Conditions such as `x >= 30 and y == "a"` as the query language has them; throws an Error that names the bad one.
+ * The grammar is that of `gateway/conditions.py`, which says more about it.
+ */
 export function parse(text) {
-  const filters = split(text).map((part) => {
-    const found = CONDITION.exec(part);
-    if (!found) throw new Error(`“${part.trim()}” is no condition: write field, ==, !=, <, <=, > or >=, value`);
-    const [, attr, operator, value] = found;
-    return { attr, by: { value: literal(value), where: operator === "=" ? "==" : operator } };
-  });
+  const filters = split(text).map(condition);
   return filters.length ? { filters } : {};
 }
 
 function split(text) {
-  const parts = [];
-  let part = "";
-  let quote = "";
-  for (const piece of text.split(/("|'|\s+and\s+|\s+AND\s+|,)/)) {
-    if (quote) {
-      part += piece;
-      if (piece === quote) quote = "";
-    } else if (piece === '"' || piece === "'") {
-      part += piece;
-      quote = piece;
-    } else if (piece === "," || /^\s+and\s+$/i.test(piece)) {
-      parts.push(part);
-      part = "";
-    } else part += piece;
+  const parts = [""];
+  for (const [number, piece] of text.split(SEPARATOR).entries()) {
+    if (number % 2 && (piece === "," || piece.trim().toLowerCase() === "and")) parts.push("");
+    else parts[parts.length - 1] += piece;
   }
-  return [...parts, part].filter((each) => each.trim());
+  return parts.map((part) => part.trim()).filter(Boolean);
+}
+
+function condition(text) {
+  const test = NULL_TEST.exec(text);
+  if (test) return { attr: test[1], by: { where: test[2] ? "not_null" : "is_null" } };
+  const membership = MEMBERSHIP.exec(text);
+  if (membership) return { attr: membership[1], by: { where: "in", value: list(membership[2]) } };
+  const found = COMPARISON.exec(text);
+  if (!found) throw new Error(`“${text}” is no condition: write field, ==, !=, <, <=, > or >=, value`);
+  const [, attr, operator, written] = found;
+  const where = operator === "=" ? "==" : operator;
+  if (written.startsWith("@")) return { attr, by: { attr: written.slice(1), where } };
+  return { attr, by: { value: literal(written), where } };
+}
+
+function list(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Error(`“${text}” is no list: write one such as [1, 2] or ["a", "b"]`);
+  }
 }
 
 function literal(text) {
   if (text.length > 1 && text.startsWith("'") && text.endsWith("'")) return text.slice(1, -1);
+  if (/^-?\d+$/.test(text) && !Number.isSafeInteger(Number(text))) return text; // the gateway compares it exactly
   try {
     const value = JSON.parse(text);
     return value !== null && typeof value === "object" ? text : value;
   } catch {
+    if (NEEDS_QUOTES.test(text)) {
+      throw new Error(`“${text}” is no value: write text of that kind in quotes, and join conditions by “and” or commas`);
+    }
     return text;
   }
 }
@@ -57,7 +74,6 @@ export class QueryBox {
     );
     this.where = element("input", { id: "state-where", type: "text", placeholder: "x >= 30 and y == \"a\"", autocomplete: "off", spellcheck: "false" });
     this.error = element("p", { class: "error", role: "alert" });
-    this.note = element("p", { class: "note" });
     this.summary = element("p", { class: "soft", role: "status" });
     this.rows = element("div", { class: "rows", hidden: true });
     const form = element(
@@ -65,7 +81,7 @@ export class QueryBox {
       element("div", { class: "field-row" }, element("label", { for: "state-alias" }, "State"), this.alias),
       element("div", { class: "field-row" }, element("label", { for: "state-where" }, "Where"), this.where),
       element("div", { class: "actions" }, element("button", { type: "submit", class: "primary" }, "Query"), this.summary),
-      this.error, this.note,
+      this.error,
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -79,12 +95,13 @@ export class QueryBox {
   }
 
   async run() {
-    for (const node of [this.error, this.note, this.summary]) setText(node, "");
+    for (const node of [this.error, this.summary]) setText(node, "");
     try {
       const query = parse(this.where.value);
       const path = `${base}/state/${encodeURIComponent(this.alias.value)}?query=${encodeURIComponent(JSON.stringify(query))}`;
       const response = await call(path);
-      setText(this.note, response.headers.get("x-gateway-query-warning") ?? "");
+      const ignored = response.headers.get("x-gateway-query-warning"); // then it answers something that was not asked
+      if (ignored) throw new Error(ignored);
       this.show(await response.json());
     } catch (error) {
       this.rows.hidden = true;
@@ -97,7 +114,9 @@ export class QueryBox {
     const more = records.length > shown.length ? `, the first ${shown.length} shown` : "";
     setText(this.summary, `${records.length} ${records.length === 1 ? "row" : "rows"}${more}`);
     const flat = shown.map((record) => new Map(flatten(record, this.nested)));
-    const fields = [...new Set(flat.flatMap((record) => [...record.keys()]))];
+    const members = new Set(flat.flatMap((record) => [...record.keys()]));
+    const last = ["id", "timestamp"].filter((name) => members.delete(name));
+    const fields = [...members, ...last];
     const head = element("tr", {}, ...fields.map((field) => element("th", { scope: "col" }, field)));
     const body = flat.map((record) =>
       element("tr", {}, ...fields.map((field) => element("td", {}, record.has(field) ? brief(record.get(field)) : ""))));

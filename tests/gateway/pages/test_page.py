@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser import chromium
+from tests.gateway.conditions import RIGHT, WRONG
 from tests.gateway.conftest import Client, Serve
 
 PRICES = """
@@ -175,13 +176,29 @@ async def test_states_are_queried_with_conditions(prices: Opened):
         await expect(page.locator("#panel-state [role=status]")).to_have_text(
             f"{len(symbols)} {'row' if len(symbols) == 1 else 'rows'}"
         )
-        assert await rows.locator("td:nth-child(3)").all_text_contents() == symbols if symbols else True
+        assert await rows.locator("td:nth-child(1)").all_text_contents() == symbols if symbols else True
     await where.fill("price about 20")
     await where.press("Enter")
     await expect(page.locator("#panel-state .error")).to_contain_text("“price about 20” is no condition")
     await where.fill("bogus == 1")
     await where.press("Enter")
-    await expect(page.locator("#panel-state .note")).to_contain_text("unknown field bogus")
+    await expect(page.locator("#panel-state .error")).to_contain_text("unknown field bogus")
+    await expect(page.locator("#panel-state table")).to_be_hidden()
+    head = await page.locator("#panel-state th").all_text_contents()
+    assert (head[0], head[-2:]) == ("symbol", ["id", "timestamp"])
+
+
+async def test_the_page_reads_conditions_as_the_command_line_does(prices: Opened):
+    parse = """async (texts) => {
+        const { parse } = await import("/pages/query.js");
+        const read = (text) => { try { return parse(text).filters ?? []; } catch (error) { return error.message; } };
+        return texts.map(read);
+    }"""
+    found = await prices.page.evaluate(parse, [*RIGHT, *WRONG])
+    assert dict(zip(RIGHT, found, strict=False)) == RIGHT
+    for text, said in zip(WRONG, found[len(RIGHT) :], strict=True):
+        assert isinstance(said, str), text
+        assert " is no " in said
 
 
 async def test_everything_can_be_done_with_the_keyboard(prices: Opened):
