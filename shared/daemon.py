@@ -21,7 +21,7 @@ from aiohttp import hdrs, web
 from shared.errors import StartupError
 from shared.express import ExpressLane
 from shared.listener import Listener
-from shared.tasks import start_task
+from shared.tasks import Supervisor, start_task
 
 log = structlog.get_logger("shared.daemon")
 
@@ -180,6 +180,7 @@ class _Reloads:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._tasks = Supervisor(expected=())
         self._task: asyncio.Task[None] | None = None
         self._again = False
 
@@ -196,13 +197,16 @@ class _Reloads:
         while self._again:
             self._again = False
             notify_systemd("RELOADING=1")
-            try:
-                await self._service.reload()
-            except StartupError as error:
-                log.error("reload failed, the old state stays in force", reason=str(error))
-            else:
-                log.info("reloaded")
+            await self._tasks.once("reload", self._reload)
             notify_systemd("READY=1")
+
+    async def _reload(self) -> None:
+        try:
+            await self._service.reload()
+        except StartupError as error:
+            log.error("reload failed, the old state stays in force", reason=str(error))
+        else:
+            log.info("reloaded")
 
 
 def bind(listener: Listener) -> list[socket.socket]:

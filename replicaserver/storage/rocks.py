@@ -23,6 +23,7 @@ from itertools import chain, filterfalse, islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import structlog
 from rocksdict import (
     AccessType,
     BlockBasedOptions,
@@ -45,6 +46,8 @@ from replicaserver.compaction import DEEPEST, Order
 from replicaserver.rows import UnreadableError
 from replicaserver.storage import statistics
 from replicaserver.storage.differences import differences
+
+log = structlog.get_logger("replicaserver.rocks")
 
 META_FAMILY = "pegasus_meta_cf"
 LOGGED = "logged"
@@ -404,11 +407,7 @@ class RocksStore:
         """
         if self._carried is None:
             raise StoreError("it is not noted which rows are in memory alone")
-        with contextlib.suppress(Exception):  # it says that it cannot write, and is closed all the same
-            self._meta.close()
-        with contextlib.suppress(Exception):
-            self._db.close()
-        self._meta_handle = None
+        self.close()
         self._open()
         self.apply(*self._carried)
         self._carried = None
@@ -426,10 +425,16 @@ class RocksStore:
         _guarded(self._db.cancel_all_background, False)
 
     def close(self) -> None:
-        """Close the store; iterators must be gone."""
+        """Close the store; iterators must be gone.
+
+        It is closed whatever RocksDB says, which is logged: that it cannot write, or was closed already.
+        """
         self._meta_handle = None
-        self._meta.close()
-        self._db.close()
+        for part in (self._meta, self._db):
+            try:
+                _guarded(part.close)
+            except StoreError as error:
+                log.warning("RocksDB complains about being closed", path=str(self.path), reason=str(error))
 
     # -- measures -----------------------------------------------------------------------------------
 

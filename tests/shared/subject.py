@@ -60,6 +60,8 @@ def service(options: ServerOptions, *, fails: bool = False, dawdles: bool = Fals
         reloads += 1
         if reloads == 2:
             raise StartupError("no paint left")
+        if reloads == 3:
+            raise KeyError("paint")
 
     async def echo(request: web.Request) -> web.Response:
         return json_response(await read_json_object(request, limit=1000))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import json
 import os
 import signal
 import socket
@@ -74,6 +75,18 @@ def test_sighup_reloads_and_a_failed_reload_changes_nothing(subject: DaemonProce
     subject.send_signal(signal.SIGHUP)
     subject.wait_for_log("no paint left")
     assert get(subject, "/healthz")[0] == 200
+
+
+def test_an_unexpected_error_of_a_reload_is_logged_and_the_next_one_works(subject: DaemonProcess):
+    for told, count in (('"reloaded"', 1), ("no paint left", 1), ("KeyError: 'paint'", 1), ('"reloaded"', 2)):
+        subject.send_signal(signal.SIGHUP)
+        subject.wait_for_logs(told, count)
+    assert get(subject, "/healthz")[0] == 200
+    subject.send_signal(signal.SIGTERM)
+    assert subject.wait() == 0
+    (line,) = [json.loads(line) for line in subject.stderr().splitlines() if "KeyError" in line]
+    assert (line["level"], line["task"]) == ("error", "reload")
+    assert "in reload" in line["exception"]
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_1(subject: DaemonProcess):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage.rocks import Durable, RocksStore, StoreError, StoreSettings
@@ -71,6 +72,28 @@ def test_a_store_that_cannot_be_opened_again_is_tried_again(store: RocksStore):
     store.note_unwritten()
     store.reopen()
     assert store.get(b"a") == b"v"
+
+
+def test_a_store_that_could_not_write_is_closed_all_the_same(tmp_path: Path, store_settings: StoreSettings):
+    store = RocksStore(tmp_path / "rdb", store_settings)
+    store.apply({b"a": b"v"}, {})
+    with no_descriptors():
+        with pytest.raises(StoreError, match="Too many open files"):
+            store.flush()
+        with capture_logs() as logged:
+            store.close()
+    assert "Too many open files" in logged[0]["reason"]
+    RocksStore(tmp_path / "rdb", store_settings).close()
+
+
+def test_a_store_that_could_not_be_opened_again_is_closed_all_the_same(tmp_path: Path, store_settings: StoreSettings):
+    store = RocksStore(tmp_path / "rdb", store_settings)
+    store.note_unwritten()
+    with no_descriptors(), pytest.raises(StoreError, match="Too many open files"):
+        store.reopen()
+    store.close()
+    store.close()
+    RocksStore(tmp_path / "rdb", store_settings).close()
 
 
 def test_a_damaged_file_is_an_error_and_not_the_end_of_the_rows(tmp_path: Path, store_settings: StoreSettings):
