@@ -35,6 +35,8 @@ log = structlog.get_logger("metaserver.backing_up")
 
 Ask = Callable[[HostPort, BackupRequest], Awaitable[BackupResponse]]
 COMPLETE = 1000
+DELETE_AGAIN_S = 60.0
+"""How long it takes until an old backup that could not be deleted is tried again."""
 
 
 class Backups:
@@ -53,6 +55,7 @@ class Backups:
         self._ask = ask
         self._interval_s = interval_s
         self._progress: dict[tuple[int, Gpid], int] = {}
+        self._undeleted: dict[int, tuple[str, float]] = {}
 
     @property
     def is_enabled(self) -> bool:
@@ -212,12 +215,19 @@ class Backups:
         return ""
 
     async def _delete(self, old: Backup) -> None:
+        """Delete a backup; when that fails it is tried again later, and told when the reason is another one."""
+        told, again_s = self._undeleted.get(old.id, ("", 0.0))
+        if self._service.wall_clock() < again_s:
+            return
         try:
             folder = provider_paths.backup_folder(old.root, old.policy_name, old.id)
             await asyncio.to_thread(self.require_provider(old.provider).delete, folder)
         except (ProviderError, PathError, Refused) as error:
-            log.warning("an old backup cannot be deleted", backup_id=old.id, reason=str(error))
+            if str(error) != told:
+                log.warning("an old backup cannot be deleted", backup_id=old.id, reason=str(error))
+            self._undeleted[old.id] = str(error), self._service.wall_clock() + DELETE_AGAIN_S
             return
+        self._undeleted.pop(old.id, None)
         await self._service.change(lambda _metadata: (Change(backups={old.id: None}), None))
         log.info("old backup deleted", backup_id=old.id)
 

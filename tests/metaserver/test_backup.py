@@ -7,6 +7,7 @@ import datetime
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from metaserver import backup
 from metaserver.metadata import Backup, BackupPolicy, Metadata, Refused
@@ -169,6 +170,30 @@ class TestPolicies:
         assert [info.backup_id for info in response.backup_infos[0]] == [ids[-1][0]]
         unknown = await served.call(QUERY, messages.QueryBackupPolicyRequest(["q"], 1))
         assert (unknown.err, unknown.hint_msg) == ("ERR_INVALID_PARAMETERS", "there is no policy 'q'")
+
+    async def test_an_old_backup_that_cannot_be_deleted_is_tried_once_a_minute_and_told_once(self, served):
+        noon = datetime.datetime.fromtimestamp(NOW_S).strftime("%H:%M")
+        await self.add(served, "p", start_time=noon)
+        await served.backups.step()
+        (kept,) = served.service.metadata.backups.values()
+        folder = served.path.parent / "backup" / "p" / str(kept.id)
+        folder.parent.mkdir(parents=True)
+        folder.symlink_to(served.path.parent.parent)  # which the provider does not follow
+        served.clock.advance(DAY)
+        with capture_logs() as logged:
+            for _ in range(5):
+                await served.backups.step()
+            served.clock.advance(61)
+            for _ in range(5):
+                await served.backups.step()
+        told = [line for line in logged if line["event"] == "an old backup cannot be deleted"]
+        assert [line["backup_id"] for line in told] == [kept.id]
+        folder.unlink()
+        await served.backups.step()
+        assert kept.id in served.service.metadata.backups
+        served.clock.advance(61)
+        await served.backups.step()
+        assert kept.id not in served.service.metadata.backups
 
 
 async def test_policies_are_off_unless_switched_on(served):
