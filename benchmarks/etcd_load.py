@@ -6,6 +6,7 @@ Requests are encoded by hand: two fields of one message each (`etcdserverpb.KV`)
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 
@@ -39,7 +40,9 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-async def load(port: int, operation: str, requests: Sequence[bytes], *, clients: int, seconds: float) -> FrameRate:
+async def load(
+    port: int, operation: str, requests: Sequence[bytes], *, clients: int, seconds: float | None
+) -> FrameRate:
     """Send requests from several connections at once, each waiting for its reply before the next.
 
     Args:
@@ -47,7 +50,7 @@ async def load(port: int, operation: str, requests: Sequence[bytes], *, clients:
         operation: ``put`` or ``get``.
         requests: The encoded messages; clients go round them.
         clients: How many connections there are.
-        seconds: For how long.
+        seconds: For how long; None sends every request once.
     """
     channels = [
         grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)])
@@ -58,12 +61,13 @@ async def load(port: int, operation: str, requests: Sequence[bytes], *, clients:
     latencies_s: list[float] = []
     for call in calls:
         await call(requests[0])  # connects
-    until = time.perf_counter() + seconds
+    until = math.inf if seconds is None else time.perf_counter() + seconds
+    last = len(requests) if seconds is None else math.inf
 
     async def one(place: int) -> None:
         nonlocal received
         call, at = calls[place], place
-        while (began := time.perf_counter()) < until:
+        while (began := time.perf_counter()) < until and at < last:
             received += len(await call(requests[at % len(requests)]))
             latencies_s.append(time.perf_counter() - began)
             at += clients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ class _Client(asyncio.Protocol):
         self._transport.abort()
 
 
-async def load(port: int, frames: Sequence[bytes], complete: Complete, *, clients: int, seconds: float) -> FrameRate:
+async def load(
+    port: int, frames: Sequence[bytes], complete: Complete, *, clients: int, seconds: float | None
+) -> FrameRate:
     """Send frames from several clients at once, each waiting for its reply before the next.
 
     Args:
@@ -75,7 +78,7 @@ async def load(port: int, frames: Sequence[bytes], complete: Complete, *, client
         frames: The requests; clients go round them.
         complete: Recognises a reply.
         clients: How many connections there are.
-        seconds: For how long.
+        seconds: For how long; None sends every frame once.
     """
     loop = asyncio.get_running_loop()
     connected = [
@@ -83,12 +86,13 @@ async def load(port: int, frames: Sequence[bytes], complete: Complete, *, client
     ]
     received = 0
     latencies_s: list[float] = []
-    until = time.perf_counter() + seconds
+    until = math.inf if seconds is None else time.perf_counter() + seconds
+    last = len(frames) if seconds is None else math.inf
 
     async def one(client: _Client, place: int) -> None:
         nonlocal received
         count = len(frames)
-        while (began := time.perf_counter()) < until:
+        while (began := time.perf_counter()) < until and place < last:
             received += await client.ask(frames[place % count])
             latencies_s.append(time.perf_counter() - began)
             place += clients
@@ -118,5 +122,5 @@ def redis_reply(data: bytes) -> int:
         return 0
     if data[:1] == b"-":
         raise Refused(data[:end])
-    length = end + 2 if data[:1] != b"$" else end + 2 + int(data[1:end]) + 2
+    length = end + 2 if data[:1] != b"$" or data[1:2] == b"-" else end + 2 + int(data[1:end]) + 2
     return length if len(data) >= length else 0

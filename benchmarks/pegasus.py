@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -41,7 +42,7 @@ from shared.pegasus.thrift import Codec, codec_of
 
 PACKAGES = ("rocksdict", "uvloop", "anycrc", "pyarrow")
 TEMP, PARTITIONS = 2, 8
-KEYS = 100_000
+KEYS = 50_000
 PREFIX = "RPC_RRDB_RRDB_"
 MANY = b"many rows"
 MANY_ROWS = 20_000
@@ -97,9 +98,14 @@ class Values:
 # -- requests ---------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _codec(request: type) -> Codec[object]:
+    return codec_of(request)
+
+
 def frame(name: str, request: type, value: object, index: int) -> bytes:
     """A request to a partition of the table."""
-    codec: Codec[object] = codec_of(request)
+    codec = _codec(request)
     arguments = codec.encode_field(value, 1)
     return encode_request(PREFIX + name, 1, arguments, app_id=TEMP, partition_index=index, timeout_ms=10_000)
 
@@ -151,6 +157,8 @@ async def singles(bench: Bench) -> None:
         ours, redis = single_frames(size), redis_frames(size)
         etcd = etcd_requests(size) if "etcd" in bench.servers else {}
         for operation in ("put", "get"):
+            if operation == "get":
+                await _store_all(bench, ours["put"], redis["put"], etcd.get("put"))
             for clients in (1, 32):
                 measures: dict[str, Measure] = {}
                 for name in ("bare", "ours"):
@@ -164,6 +172,20 @@ async def singles(bench: Bench) -> None:
                 _compare(
                     bench, f"{operation}, {size} B, {clients} conn.", operation, clients, await bench.turns(measures)
                 )
+
+
+async def _store_all(bench: Bench, ours: Sequence[bytes], redis: Sequence[bytes], etcd: Sequence[bytes] | None) -> None:
+    """Store every row everywhere, before they are read."""
+    say(f"{KEYS:,} rows to read")
+    for name, port in bench.ports.items():
+        if name == "ours":
+            await frame_load.load(port, ours, pegasus_reply, clients=32, seconds=None)
+        elif name.startswith("redis"):
+            await frame_load.load(port, redis, redis_reply, clients=32, seconds=None)
+        elif name == "etcd" and etcd is not None:
+            from benchmarks import etcd_load
+
+            await etcd_load.load(port, "put", etcd, clients=32, seconds=None)
 
 
 def _frames(bench: Bench, name: str, frames: Sequence[bytes], complete: frame_load.Complete, clients: int) -> Measure:
