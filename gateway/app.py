@@ -319,7 +319,8 @@ def _door(gateway: Gateway, origins: Origins) -> Door:
     channels = gateway.engine.channels if gateway.access.is_open else None
     redirects = Redirects(gateway.declared.options.server.root_path, gateway.mounts.base, channels)
     options = gateway.declared.options.auth.api_key or ApiKeys()
-    public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config", "/favicon.ico", "/static/favicon.png"}
+    public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config"}
+    public |= {"/favicon.ico", "/static/favicon.png", "/pages/style.css"}  # what the login form loads
     if not options.protect_docs:
         public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", *(f"/static/{name}" for name in ASSETS)}
     return Door(gateway, options, Login(gateway, options), origins, redirects, public)

@@ -46,6 +46,7 @@ class Door:
     ) -> None:
         self._access = gateway.access
         self._api = gateway.mounts.api_root
+        self._base = gateway.mounts.base
         self._options = options
         self._login = login
         self._origins = origins
@@ -97,6 +98,8 @@ class Door:
 
     def _turn_away(self, request: web.Request) -> web.Response:
         path = request.path
+        if path == f"{self._base}/auth/login":
+            return self._login.reject(request)
         if path == self._api or path.startswith(self._api + "/") or path.endswith(".json"):
             raise unauthorized(self._options.message)
         return self._login.form(403)

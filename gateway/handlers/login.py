@@ -8,15 +8,17 @@ from aiohttp import hdrs, web
 
 from gateway.declarations import ApiKeys
 from gateway.handlers.answers import unauthorized
+from gateway.handlers.page import HEADERS
 from gateway.runtime import Gateway
 from shared.auth import offered_keys
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{{font:16px system-ui;display:grid;place-items:center;min-height:90vh}}form{{display:grid;gap:.8rem}}</style>
-</head><body><form method="get" action="{action}"><h1>{title}</h1>{message}{fields}
-<button type="submit">{button}</button></form></body></html>"""
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="{root}/static/favicon.png"><link rel="stylesheet" href="{root}/pages/style.css">
+</head><body class="login"><form method="get" action="{action}"><h1>{title}</h1>{fields}
+<button type="submit" class="primary">{button}</button></form></body></html>"""
 
 
 class Login:
@@ -38,7 +40,7 @@ class Login:
         access, name = self._gateway.access, self._options.name
         key = next((each for each in offered_keys(request, self._options.name) if access.is_valid(each)), None)
         if key is None:
-            raise unauthorized(self._options.message)
+            return self.reject(request)
         response = web.Response(status=307, headers={hdrs.LOCATION: f"{self._root}/"})
         response.set_cookie(
             name,
@@ -50,6 +52,16 @@ class Login:
             secure=request.secure,
         )
         return response
+
+    def reject(self, request: web.Request) -> web.Response:
+        """The answer to a login without a valid key: the form again for a person, an error for a program.
+
+        Raises:
+            Problem: The caller did not ask for a page.
+        """
+        if "text/html" not in request.headers.get(hdrs.ACCEPT, ""):
+            raise unauthorized(self._options.message)
+        return self.form(403, "That key is not known here." if request.query.get(self._options.name) else None)
 
     async def log_out(self, request: web.Request) -> web.Response:
         """``GET /auth/logout``: forget the cookie."""
@@ -73,12 +85,12 @@ class Login:
 
     def form(self, status: int, error: str | None = None) -> web.Response:
         """The page that asks for a key."""
-        message = f"<p role=alert>{html.escape(error)}</p>" if error else ""
+        message = f'<p class="error" role="alert">{html.escape(error)}</p>' if error else ""
         name = html.escape(self._options.name)
         field = f'<label>Key <input type="password" name="{name}" autocomplete="current-password" autofocus></label>'
         return self._page("Log in", "login", message + field, "Log in", status)
 
     def _page(self, title: str, action: str, fields: str, button: str, status: int) -> web.Response:
         target = f"{self._root}{self._base}/auth/{action}"
-        text = _PAGE.format(title=title, action=target, message="", fields=fields, button=button)
-        return web.Response(text=text, content_type="text/html", status=status)
+        text = _PAGE.format(title=title, root=self._root, action=target, fields=fields, button=button)
+        return web.Response(text=text, content_type="text/html", status=status, headers=HEADERS)

@@ -12,6 +12,7 @@ import { Value } from "./value.js";
 
 const DRAW_MS = 200;
 const HEALTH_MS = 2000;
+const ONE_COLUMN = matchMedia("(max-width: 960px)"); // as style.css has it: the detail is below the list
 const TABS = ["value", "send", "state"];
 
 class Page {
@@ -29,6 +30,8 @@ class Page {
     setInterval(() => this.health(), HEALTH_MS);
     this.listen();
     this.health();
+    const opened = new Date().toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+    setText(byId("since"), `since ${opened}`);
     if (feeds.length) this.table.open(feeds[0]);
   }
 
@@ -46,6 +49,7 @@ class Page {
   }
 
   choose(feed) {
+    const isFirst = this.chosen === null;
     this.chosen = feed;
     const schema = this.catalogue.struct(feed.channel);
     setText(byId("detail-title"), feed.path);
@@ -58,6 +62,10 @@ class Page {
     this.query = this.states.length ? new QueryBox(byId("panel-state"), this.states, feed.channel, feed.nested) : null;
     if (!this.query) byId("panel-state").replaceChildren(element("p", { class: "soft" }, "No channel keeps a state."));
     this.draw();
+    if (ONE_COLUMN.matches && !isFirst) {
+      byId("detail").scrollIntoView();
+      byId("detail").focus({ preventScroll: true });
+    }
   }
 
   draw() {
@@ -107,6 +115,7 @@ class Page {
       if (event.key === "ArrowDown" || event.key === "Enter") this.table.focus();
     });
     byId("pause").addEventListener("click", () => this.pause());
+    byId("back").addEventListener("click", () => this.table.focusOpened());
     for (const tab of TABS) byId(`tab-${tab}`).addEventListener("click", () => this.showTab(tab));
     byId("tabs").addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -119,7 +128,7 @@ class Page {
   }
 
   shortcut(event) {
-    if (event.key === "Escape") return this.table.focus();
+    if (event.key === "Escape") return this.table.focusOpened();
     if (event.target.closest("input, select, textarea, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
     const open = (tab, part) => () => {
       this.showTab(tab, !part);

@@ -104,9 +104,18 @@ export class Table {
 
   focus(step = 0) {
     const visible = this.visible;
-    if (!visible.length) return;
     const at = visible.findIndex((row) => row.node === document.activeElement);
-    const next = visible[Math.min(visible.length - 1, Math.max(0, at + step))];
+    this.focusRow(visible[Math.min(visible.length - 1, Math.max(0, at + step))]);
+  }
+
+  /** Go back to the row that was opened, if it can be seen. */
+  focusOpened() {
+    const visible = this.visible;
+    this.focusRow(visible.find((row) => row.node.getAttribute("aria-selected") === "true") ?? visible[0]);
+  }
+
+  focusRow(next) {
+    if (!next) return;
     for (const row of this.rows) row.node.tabIndex = row === next ? 0 : -1;
     next.node.focus();
   }

@@ -110,6 +110,21 @@ async def test_logging_in_sets_a_cookie_and_logging_out_clears_it(serve: Serve):
     assert (answer.status, await answer.json()) == (403, REFUSAL)
 
 
+async def test_a_wrong_key_is_an_error_for_programs_and_the_form_again_for_people(serve: Serve):
+    gateway = await serve(KEYS + DEMO_TYPES)
+    wrong = "/api/v1/auth/login?token=wrong"
+    answer = await gateway.http.get(wrong)
+    assert (answer.status, await answer.json()) == (403, REFUSAL)
+    answer = await gateway.http.get(wrong, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (answer.status, answer.content_type) == (403, "text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    text = await answer.text()
+    assert "That key is not known here." in text
+    assert 'type="password" name="token"' in text
+    assert (await gateway.http.get("/pages/style.css")).status == 200  # what the form loads
+    assert (await gateway.http.get("/pages/main.js")).status == 403
+
+
 async def test_the_login_page_passes_a_key_on(serve: Serve):
     gateway = await serve(KEYS + DEMO_TYPES)
     assert (await gateway.http.get("/login")).status == 200

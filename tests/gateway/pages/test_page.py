@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -66,8 +67,8 @@ class Opened:
         return found[0]
 
 
-async def open_page(browser: Browser, client: Client) -> Opened:
-    page = await browser.new_page()
+async def open_page(browser: Browser, client: Client, width: int = 1280, height: int = 720) -> Opened:
+    page = await browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(15_000)
     opened = Opened(page, client)
     await page.goto(opened.address + "/")
@@ -283,6 +284,36 @@ async def test_with_authentication_a_key_is_asked_for(serve: Serve, browser: Bro
     await page.keyboard.press("Enter")
     await expect(dialog).to_be_hidden()
     await expect(page.locator("#panel-state [role=status]")).to_have_text("0 rows")
+
+
+async def test_on_a_phone_a_chosen_channel_comes_into_view(serve: Serve, browser: Browser):
+    opened = await open_page(browser, await serve(PRICES), width=390, height=500)
+    await opened.live()
+    title = opened.page.locator("#detail-title")
+    await expect(title).not_to_be_in_viewport()  # opening the page scrolls nowhere
+    await opened.row("quiet").click()
+    await expect(title).to_have_text("quiet")
+    await expect(title).to_be_in_viewport()
+    await opened.page.get_by_role("button", name="All channels").click()
+    await expect(opened.row("quiet")).to_be_focused()
+    await expect(opened.row("quiet")).to_be_in_viewport()
+
+
+async def test_ticks_are_counted_since_a_time_that_is_shown(prices: Opened):
+    heading = prices.page.get_by_role("columnheader", name="Ticks since")
+    assert re.fullmatch(r"Ticks since \d\d:\d\d", await heading.inner_text())
+
+
+async def test_a_wrong_key_leads_back_to_the_form_and_says_so(serve: Serve, browser: Browser):
+    opened = await open_page(browser, await serve(PRICES + KEYS))
+    page = opened.page
+    await page.get_by_label("Key").fill("wrong")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_have_text("That key is not known here.")
+    await expect(page.get_by_role("button", name="Log in")).to_have_css("font-weight", "600")  # from style.css
+    await page.get_by_label("Key").fill("sesame")
+    await page.keyboard.press("Enter")
+    await opened.live()
 
 
 async def test_the_page_forbids_everything_that_is_not_its_own(serve: Serve):
