@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -75,9 +76,14 @@ def random_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """An iserver that is ready to serve."""
+    """An iserver that is ready to serve.
+
+    Attributes:
+        location: URL or absolute path of the warehouse.
+    """
 
     server: ImpressionServer
+    location: str
     streams: Streams
     journal: Journal | RedisSessions
     etl: Etl
@@ -99,17 +105,20 @@ class Parts:
         """Retire every session, of every server that shares them, and write all that is finished (§7).
 
         Returns:
-            How many sessions were written.
+            How many sessions this server has written meanwhile, also in a run that was under way.
 
         Raises:
             NotStoredError: The journal cannot be written.
             OSError: The warehouse cannot be written; the sessions stay in the journal.
         """
+        before = self.etl.sessions
         await self.server.retire_all()
         if self.sharing is not None:
             with self.uploading():
-                return await self.sharing.etl.run_all(self.server.configuration)
-        return await self.run_etl()
+                await self.sharing.etl.run_all(self.server.configuration)
+        else:
+            await self.run_etl()
+        return self.etl.sessions - before
 
     async def run_etl(self) -> int:
         """Write all that is finished."""
@@ -186,6 +195,7 @@ async def open_parts(
     uploading = watch_uploads(metrics)
     return Parts(
         server,
+        _absolute(location),
         streams,
         journal,
         etl,
@@ -305,6 +315,10 @@ def _adjusted(document: Document, settings: ServerSettings) -> Document:
     return replace(document, settings=replace(document.settings, session_timeout_s=settings.session_timeout_s))
 
 
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).absolute())
+
+
 # --- HTTP -----------------------------------------------------------------------------------------
 
 
@@ -389,6 +403,7 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
             parts.server,
             _push(parts, FileSource(settings.config_file), settings),
             token=settings.token,
+            location=parts.location,
             max_body_bytes=MAX_BODY_BYTES,
         )
         table += [

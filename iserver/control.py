@@ -17,15 +17,19 @@ from iserver.refusals import InvalidConfigurationError, MalformedError
 Json = dict[str, Any]
 
 
-def metadata(configuration: Configuration) -> Json:
-    """The answer to the compiler's one GraphQL query; control values become part of generated clients."""
+def metadata(configuration: Configuration, location: str) -> Json:
+    """The answer to the compiler's one GraphQL query; control values become part of generated clients.
+
+    Args:
+        location: Where the warehouse is, whoever chose it: without a location the compiler refuses `--hive`.
+    """
     environment = configuration.environment
     program = configuration.definition.program
     described = {
         "name": environment.name,
         "id": environment.id,
         "isProduction": environment.is_production,
-        "warehouseLocation": environment.warehouse_location,
+        "warehouseLocation": location,
     }
     features = []
     for plan in configuration.features.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import structlog
 
 from shared.errors import Problem
 from shared.metrics import Metrics
+from shared.text import without_lone_surrogates
 
 log = structlog.get_logger("shared.web")
 
@@ -107,7 +109,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def json_value(body: bytes) -> Any:
-    """A body as JSON, whatever its Content-Type says.
+    """A body as JSON, whatever its Content-Type says; half of a surrogate pair is read as U+FFFD.
 
     Raises:
         Problem: 400 when it is not JSON.
@@ -115,6 +117,9 @@ def json_value(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if "surrogate" in str(error):
+            with suppress(ValueError, RecursionError):
+                return orjson.loads(without_lone_surrogates(body))
         raise Problem(400, f"malformed JSON: {error}", code="malformed_json") from error
 
 

@@ -22,16 +22,17 @@ Push = Callable[[Sequence[SourceFile]], Awaitable[None]]
 class CompilerHandlers:
     """Metadata for generated clients, and a place to push FDL to."""
 
-    def __init__(self, server: ImpressionServer, push: Push, *, token: str, max_body_bytes: int) -> None:
+    def __init__(self, server: ImpressionServer, push: Push, *, token: str, location: str, max_body_bytes: int) -> None:
         self._server = server
         self._push = push
         self._token = token
+        self._location = location
         self._max_body_bytes = max_body_bytes
 
     async def graphql(self, request: web.Request) -> web.Response:
         """The metadata of the environment, whatever the query says."""
         authorise(bearer_token(request), self._token)
-        return json_response(metadata(self._server.configuration), content_type=JSON)
+        return json_response(metadata(self._server.configuration, self._location), content_type=JSON)
 
     async def push_files(self, request: web.Request) -> web.Response:
         """Replace the configuration's FDL by the files of the body."""

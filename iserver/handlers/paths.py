@@ -20,4 +20,5 @@ async def forgive_paths(request: web.Request, handler: Handler) -> web.StreamRes
     if meant == path:
         return await handler(request)
     match = await request.app.router.resolve(request.clone(rel_url=request.rel_url.with_path(meant, encoded=True)))
+    request.match_info.update(match)  # what the path of the route has in braces
     return await match.handler(request)

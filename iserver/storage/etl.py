@@ -48,6 +48,7 @@ class Etl:
     """Moves finished sessions into the warehouse, one run at a time.
 
     Attributes:
+        sessions: Sessions written so far.
         rows: Rows written so far.
         seconds: Duration of the last run that had something to do.
     """
@@ -77,6 +78,7 @@ class Etl:
         self._running = asyncio.Lock()
         self._warehouse: Tables | None = None
         self._prepared: Configuration | None = None
+        self.sessions = 0
         self.rows = 0
         self.seconds = 0.0
 
@@ -102,13 +104,13 @@ class Etl:
             OSError: The warehouse cannot be written; the sessions stay in the journal.
         """
         async with self._running:
-            started, sessions = time.monotonic(), 0
+            started, before = time.monotonic(), self.sessions
             while (batch := await self._journal.next_batch(self._new_id(), self._batch_sessions)) is not None:
                 await asyncio.to_thread(self._prepare, configuration)
                 self.rows += await asyncio.to_thread(self._write, batch)
-                sessions += await self._journal.close_batch(batch)
+                self.sessions += await self._journal.close_batch(batch)
                 self.seconds = time.monotonic() - started
-            return sessions
+            return self.sessions - before
 
     async def close(self) -> None:
         """Let go of the warehouse."""

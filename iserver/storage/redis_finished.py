@@ -128,20 +128,19 @@ class SharedEtl(Etl):
                 await cancel_and_wait(renewing)
                 await self._queue.release()
 
-    async def run_all(self, configuration: Configuration) -> int:
+    async def run_all(self, configuration: Configuration) -> None:
         """Write everything that is finished by now, or see another server do it.
 
         Raises:
             OSError: It is not written after all.
         """
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
-        sessions = await self.run(configuration)
+        await self.run(configuration)
         while await self._queue.count():
             if asyncio.get_running_loop().time() > deadline:
                 raise WarehouseError("another server is writing the warehouse and does not come to an end")
             await asyncio.sleep(0.1)
-            sessions += await self.run(configuration)
-        return sessions
+            await self.run(configuration)
 
     async def _stay(self) -> None:
         while True:

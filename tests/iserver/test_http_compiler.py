@@ -42,6 +42,15 @@ async def test_control_values_are_those_in_force(iserver):
     assert fields["product"]["controlValue"] is None
 
 
+async def test_the_compiler_is_told_where_the_tables_are(open_iserver, config, tmp_path):
+    """Without a location it refuses to write statements for Hive."""
+    iserver = await open_iserver(config_file=config, token="t0ken", accept_fdl=True)
+    answer = await post(iserver, "/api/graphql", {}, headers=TOKEN)
+    tenant = (await answer.json())["data"]["authedTenant"]
+    assert tenant["environment"]["warehouseLocation"] == str(tmp_path / "data" / "warehouse")
+    assert tenant["environments"][0]["warehouseLocation"] == str(tmp_path / "data" / "warehouse")
+
+
 async def test_pushed_fdl_is_in_force_and_in_the_file(iserver, shop, config):
     answer = await post(iserver, "/fdl-push", push(shop))
     assert answer.status == 200

@@ -198,3 +198,18 @@ async def test_errors_have_the_protocols_codes(iserver, key, body, status, code)
     assert (answer.status, error["errorCode"]) == (status, code)
     assert error["errorDetails"]
     assert error.get("key") == key
+
+
+async def test_a_trailing_slash_is_no_part_of_the_key(iserver):
+    answer = await evaluate(iserver, "RatingBox/")
+    assert (answer.status, (await answer.json())["key"]) == (200, "RatingBox")
+    assert (await evaluate(iserver, "Nothing/")).status == 404
+
+
+async def test_half_of_a_surrogate_pair_in_a_context_is_read_as_browsers_would_send_it(iserver):
+    body = rb'{"context": {"targetingKey": "dev-1", "product": "cut \ud83d", "note": "\udc00"}}'
+    answer = await evaluate(iserver, "RatingBox", body=body)
+    assert (answer.status, (await answer.json())["value"]) == (200, True)
+    await iserver.server.retire_all()
+    (session,) = iserver.finished()
+    assert session.records[0].args["product"] == "cut \ufffd"

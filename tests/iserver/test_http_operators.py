@@ -35,6 +35,31 @@ async def test_flushing_ends_all_sessions_and_writes_them(iserver, tmp_path):
     assert iserver.finished() == []
 
 
+async def test_flushing_counts_what_a_run_under_way_writes_for_it(iserver):
+    """The timer's run may take the sessions that a command ended; the command waits for it."""
+    await iserver.features({"RatingBox": {"product": "p"}})
+    journal = iserver.parts.journal
+    next_batch, finish = journal.next_batch, journal.finish
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait_first(*arguments):
+        if not reached.is_set():
+            reached.set()
+            await go_on.wait()
+        return await next_batch(*arguments)
+
+    async def finish_and_go_on(*arguments):
+        await finish(*arguments)
+        go_on.set()
+
+    journal.next_batch, journal.finish = wait_first, finish_and_go_on
+    timer = asyncio.ensure_future(iserver.parts.run_etl())
+    await reached.wait()
+    answer = await iserver.post("cmd", FLUSH)
+    assert await answer.text() == "flushed 1 sessions to the warehouse\n"
+    assert await timer == 1
+
+
 @pytest.mark.parametrize("body", [{}, {"action": "simulate"}, {"action": 7}])
 async def test_other_actions_are_refused(iserver, body):
     assert (await iserver.post("cmd", body)).status == 400

@@ -11,6 +11,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from shared import logs
 from shared.auth import equal
+from shared.errors import Problem
+from shared.manners import json_value
 from shared.text import header_text
 
 
@@ -28,6 +30,27 @@ def test_a_credential_of_any_bytes_is_only_a_wrong_one():
     assert equal(header_text("\udcff"), "secret") is False
     assert equal("\udcff", "secret") is False
     assert equal("\ud800", "\ud800") is True
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (rb'["cut \ud83d", "\ude00", "\ud83d\ude00"]', ["cut \ufffd", "\ufffd", "😀"]),
+        (rb'["\ud83d\ud83d\ude00", "\ud83d\u0041", 1.0, 1]', ["\ufffd😀", "\ufffdA", 1.0, 1]),
+        (rb'{"\\ud83d": "\\\ud83d"}', {"\\ud83d": "\\\ufffd"}),
+        ('{"ü": "\\udfff"}'.encode(), {"ü": "\ufffd"}),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_a_replacement_character_as_browsers_send_it(sent, read):
+    assert json_value(sent) == read
+
+
+@pytest.mark.parametrize(
+    "sent", [rb'["\ud83d", NaN]', rb'["\ud83d"', b'["\xed\xa0\xbd"]', rb'["\ud83d"' + b"[" * 100_000]
+)
+def test_what_is_no_json_is_refused_with_half_of_a_surrogate_pair_too(sent):
+    with pytest.raises(Problem, match="malformed JSON"):
+        json_value(sent)
 
 
 def test_a_malformed_request_is_one_line_at_debug_level(capsys):
