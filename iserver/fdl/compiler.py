@@ -32,13 +32,17 @@ from iserver.fdl.syntax import Definition, Document, EnumNode, EventNode, Featur
 Node = TypeVar("Node", EnumNode, ObjectNode, EventNode, FeatureNode, SessionNode)
 
 
-def compile_program(files: Sequence[SourceFile]) -> Program:
+def compile_program(files: Sequence[SourceFile], *, is_stored: bool = False) -> Program:
     """Compile several files, in order, as one program.
+
+    Args:
+        files: The files.
+        is_stored: Whether sessions began under this program, so that what was accepted before is accepted again.
 
     Raises:
         FdlError: With every error found: all syntax errors, or else all semantic ones.
     """
-    program, diagnostics = _compile(files)
+    program, diagnostics = _compile(files, is_stored=is_stored)
     if program is None:
         raise FdlError([item for item in diagnostics if item.is_error])
     return program
@@ -49,7 +53,7 @@ def check(files: Sequence[SourceFile]) -> list[Diagnostic]:
     return _compile(files)[1]
 
 
-def _compile(files: Sequence[SourceFile]) -> tuple[Program | None, list[Diagnostic]]:
+def _compile(files: Sequence[SourceFile], *, is_stored: bool = False) -> tuple[Program | None, list[Diagnostic]]:
     documents: list[Document] = []
     syntax_errors: list[Diagnostic] = []
     for file in files:
@@ -59,7 +63,7 @@ def _compile(files: Sequence[SourceFile]) -> tuple[Program | None, list[Diagnost
             syntax_errors.extend(error.diagnostics)
     if syntax_errors:
         return None, syntax_errors
-    compiler = _Compiler(documents)
+    compiler = _Compiler(documents, is_stored=is_stored)
     program = compiler.program(files)
     if compiler.report.errors:
         return None, compiler.report.diagnostics
@@ -69,9 +73,9 @@ def _compile(files: Sequence[SourceFile]) -> tuple[Program | None, list[Diagnost
 class _Compiler:
     """One compilation."""
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], *, is_stored: bool) -> None:
         self.documents = documents
-        self.report = Report()
+        self.report = Report(is_stored=is_stored)
         self.definitions: list[Definition] = [item for document in documents for item in document.definitions]
         self.fields = Fields(self.report)
 

@@ -44,14 +44,20 @@ class Report:
 
     Attributes:
         diagnostics: Everything said so far.
+        is_stored: Whether the program was accepted before, perhaps by an earlier version that rejected less.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_stored: bool = False) -> None:
         self.diagnostics: list[Diagnostic] = []
+        self.is_stored = is_stored
 
     def error(self, position: Position, message: str) -> None:
         """Add a semantic error."""
         self.diagnostics.append(Diagnostic("semantic", position.file, position.line, position.column, message))
+
+    def later_rule(self, position: Position, message: str) -> None:
+        """Add a semantic error that earlier versions did not find; in a program that they accepted it is a warning."""
+        (self.warning if self.is_stored else self.error)(position, message)
 
     def warning(self, position: Position, message: str) -> None:
         """Add a warning."""

@@ -51,7 +51,7 @@ class Fields:
         claimed = scope.claim(node.name, node.position)
         type_ = self.type(node.type)
         if place is Place.TOP_EVENT_FIELD and isinstance(type_, EnumType) and node.default is not None:
-            self._report.error(
+            self._report.later_rule(
                 node.position, f"'{node.name}' of a top-level event is an enum and cannot have a default"
             )
         if type_ is None:

@@ -133,7 +133,8 @@ class RedisSessions:
                 continue
             try:
                 files = [SourceFile(file, text) for file, text in orjson.loads(sources)]
-                self._definitions[fingerprint] = Definition(await asyncio.to_thread(compile_program, files))
+                program = await asyncio.to_thread(compile_program, files, is_stored=True)
+                self._definitions[fingerprint] = Definition(program)
             except (FdlError, TypeError, ValueError) as error:
                 self._give_up(fingerprint, f"found FDL that cannot be compiled here ({error})")
 

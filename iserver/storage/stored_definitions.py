@@ -41,7 +41,7 @@ class StoredDefinitions(Mapping[str, Definition]):
         found = self._compiled.get(fingerprint)
         if found is None:
             files = [SourceFile(name, text) for name, text in orjson.loads(self._sources[fingerprint])]
-            found = self._compiled[fingerprint] = Definition(compile_program(files))
+            found = self._compiled[fingerprint] = Definition(compile_program(files, is_stored=True))
             del self._sources[fingerprint]
         return found
 

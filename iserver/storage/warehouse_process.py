@@ -232,7 +232,7 @@ class _Worker:
     def _program(self, fingerprint: str) -> Program:
         program = self._programs.get(fingerprint)
         if program is None:
-            program = self._programs[fingerprint] = compile_program(self._sources[fingerprint])
+            program = self._programs[fingerprint] = compile_program(self._sources[fingerprint], is_stored=True)
         return program
 
     def call_open(self, location: str, table_format: TableFormat) -> None:

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from iserver.definitions import Definition
-from iserver.fdl import SourceFile, compile_program
+from iserver.fdl import FdlError, SourceFile, compile_program
 from iserver.finishing import finish
 from iserver.refusals import NotStoredError
 from iserver.session import Session
@@ -265,6 +265,18 @@ async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
     assert "Another" in new.definition.program.features
 
 
+async def test_sessions_come_back_whose_fdl_is_not_accepted_any_more(journal, path):
+    fdl = FDL + "enum Level { LOW HIGH }\nevent Alarm { level: Level = LOW }\n"
+    accepted_before = Definition(compile_program([SourceFile("before.fdl", fdl)], is_stored=True))
+    with pytest.raises(FdlError, match="cannot have a default"):
+        compile_program(accepted_before.program.sources)
+    await journal.keep_definition(accepted_before)
+    await journal.store(Session.begin("s-before", accepted_before, {"deviceId": "d"}, now_ms=1000))
+    (found,) = await after_a_crash(path)
+    (level,) = found.definition.program.events["Alarm"].fields
+    assert (found.id, level.default) == ("s-before", "LOW")
+
+
 def stored_definitions(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [name for (name,) in connection.execute("SELECT fingerprint FROM definitions")]
@@ -282,9 +294,9 @@ async def test_definitions_that_nothing_refers_to_are_deleted_and_never_compiled
     assert len(stored_definitions(path)) == 20
     compiled = []
 
-    def count(files):
+    def count(files, **options):
         compiled.append(files)
-        return compile_program(files)
+        return compile_program(files, **options)
 
     monkeypatch.setattr("iserver.storage.stored_definitions.compile_program", count)
     journal = await Journal.open(path)
