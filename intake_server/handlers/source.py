@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +13,7 @@ from intake_server import descriptions
 from intake_server.encoding.control import pack, plain
 from intake_server.handlers.wire import PACKED, SOURCE_ID, is_small, message_of, send_parts
 from intake_server.kinds import kind_of
+from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
 from intake_server.recipes import Recipe, SearchRecipe
 from intake_server.resolution import Resolved
@@ -27,9 +30,22 @@ from shared.manners import Answer
 from shared.web import read_body, response
 
 Message = dict[str, Any]
-_MOST_ANSWERS = 1000
+_DIRECT_BYTES = 16 * 2**20
+_LARGEST_DIRECT = 2**18
+_DIRECT_S = 3600.0
 DATASETS_AS = "datasets-as"
 """The request header in which a client says how its zarr takes a data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class _DirectAnswer:
+    """An answer with which clients open the data themselves, empty when the arguments cannot travel."""
+
+    packed: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.packed) + 1024
 
 
 class SourceHandlers:
@@ -55,6 +71,7 @@ class SourceHandlers:
         self._max_body = max_body
         self._send_timeout_s = send_timeout_s
         self._infos = infos
+        self._direct: LatelyUsed[_DirectAnswer] = LatelyUsed(_DIRECT_BYTES, _LARGEST_DIRECT, _DIRECT_S, time.monotonic)
         self._actions: dict[str, Callable[[Mapping[str, str], Message, Caller], Awaitable[bytes]]] = {
             "open": self._open,
             "search": self._search,
@@ -112,14 +129,12 @@ class SourceHandlers:
                 )
             return None
         resolved = await self._catalogs.resolve(entry, parameters)
-        answers: dict[Any, bytes] = located.view.state.derived.setdefault("direct", {})
-        key = (located.name, driver, resolved.fingerprint)
-        known = answers.get(key)
+        key = (located.view.catalog.generation, entry.digest(), located.name, driver, resolved.fingerprint)
+        known = self._direct.look(key)
         if known is None:
-            if len(answers) >= _MOST_ANSWERS:
-                answers.clear()
-            known = answers[key] = self._direct_answer(located, driver, resolved)
-        return known or None
+            known = _DirectAnswer(self._direct_answer(located, driver, resolved))
+            self._direct.put(key, known)
+        return known.packed or None
 
     def _direct_answer(self, located: Located, driver: str, resolved: Resolved) -> bytes:
         """The encoded answer, empty when the arguments cannot travel."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,31 @@ async def test_a_direct_answer_is_the_description_with_rendered_arguments(serve:
         "metadata": {},
         "args": {"metadata": {"catalog_dir": f"{folder}/"}, "urlpath": f"{folder}/a.csv"},
     }
+
+
+async def test_direct_answers_are_remembered_up_to_a_number_of_bytes(serve: Serve):
+    server = await serve(f"""
+        metadata: {{about: {"x" * 60_000}}}
+        sources:
+          e:
+            driver: csv
+            direct_access: force
+            metadata: {{about: {"y" * 60_000}}}
+            parameters: {{p: {{description: any, type: str, default: x}}}}
+            args: {{urlpath: 'a{{{{ p }}}}.csv'}}
+    """)
+    message = {"action": "open", "name": "e", "available_plugins": PLUGINS}
+    assert len((await server.post(message)).body) > 120_000
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for n in range(200):
+            assert (await server.post({**message, "parameters": {"p": f"{n}"}})).status == 200
+        gc.collect()
+        made = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/msgpack/*")])
+        assert sum(trace.size for trace in made.statistics("filename")) < 2**24 + 2**20  # of 24 MB
+    finally:
+        tracemalloc.stop()
 
 
 async def test_the_matched_driver_comes_first(serve: Serve):
@@ -292,6 +318,7 @@ async def test_a_source_that_could_not_be_opened_can_be_once_its_file_is_there(s
 async def test_a_name_of_many_parts_costs_no_more_than_its_own_size(serve: Serve, name: Any):
     server = await serve(POLICIES + "  a: {driver: yaml_file_cat, args: {path: '{{ CATALOG_DIR }}/catalog.yml'}}")
     await server.open("a")
+    gc.collect()
     tracemalloc.start()
     try:
         answer = await server.open(name)
