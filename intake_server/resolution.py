@@ -118,6 +118,7 @@ def _arguments(
     sent = {name: _sent(declared[name], value, given) for name, value in values.items()}
     context = {name: _for_templates(value) for name, value in sent.items() if value is not None}
     context["CATALOG_DIR"] = entry.scope.directory
+    has_callers = any(map(holds_marked, sent.values()))
     arguments: dict[str, Any] = {}
     with templates.limited():
         for key, template in found.items():
@@ -131,6 +132,9 @@ def _arguments(
                     rendered, lands_in = sent[name], "urlpath" if is_place(template) else name
                 else:
                     rendered = _coerced(declared[name], rendered, now)
+            if not has_callers:
+                arguments[name] = _tidy(name, rendered)
+                continue
             try:
                 arguments[name] = _tidy(name, landed(lands_in, rendered, confine=rules.confine_paths))
             except Misplaced as error:

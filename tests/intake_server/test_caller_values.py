@@ -426,3 +426,18 @@ async def test_a_datetime_entry_opens_for_every_day(serve: Serve, folder: Path):
 async def test_more_than_64_kib_of_values_are_refused(serve: Serve, tenants: Path):
     answer = await (await serve(NESTED)).open("nested", {"bucket": "x" * 70_000})
     assert (answer.status, "expected at most 65536" in answer.reason) == (400, True)
+
+
+async def test_characters_beyond_the_first_plane_that_the_author_wrote_stay_as_they_are(serve: Serve, folder: Path):
+    private = "\U000f0041"  # what marks a caller's A
+    (folder / f"{private}.csv").write_text("x\n1\n", encoding="utf-8")
+    (folder / "A.csv").write_text("y\n1\n", encoding="utf-8")
+    server = await serve(f"""
+        sources:
+          private: {{driver: csv, args: {{urlpath: '{{{{ CATALOG_DIR }}}}/{private}.csv'}}}}
+          keys:
+            driver: csv
+            args: {{urlpath: '{{{{ CATALOG_DIR }}}}/A.csv', storage_options: {{"\U0001f600": 1}}}}
+    """)
+    assert (await server.opened("private"))["dtype"] == {"x": "int64"}
+    assert (await server.open("keys")).reason != "parameter : cannot name what is in 'storage_options'"
