@@ -7,15 +7,18 @@ Pure: it knows no sockets and no clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 REQUEST_S = 60.0
-"""How long a request may take to arrive, and a new connection to send its first."""
+"""How long a request may take to arrive."""
 SEND_S = 60.0
 """How long a client may take nothing of the answers that wait for it."""
 HTTP_IDLE_S = 120.0
-RPC_IDLE_S = 3600.0
-"""Clients of Pegasus keep their connections, and not all of them expect that a server closes one."""
+RPC_IDLE_S = math.inf
+"""Clients of Pegasus keep their connections, some open one to every server long before they need it, and not all of
+them notice that a server closes one: the Python client waits for answers on it until its calls time out. Hosts that are
+gone are noticed by TCP keep-alive, and connections that are idle make room where others need it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any, cast
 import structlog
 
 from shared.pegasus.accepting import Acceptor, Room
-from shared.pegasus.deadlines import REQUEST_S, Deadlines, Progress
+from shared.pegasus.deadlines import RPC_IDLE_S, Deadlines, Progress
 from shared.pegasus.framing import MAGIC
 from shared.pegasus.http_speaker import HttpSpeaker
 from shared.pegasus.routes import Router
@@ -94,9 +94,12 @@ class PegasusServer:
             connection.look(now_s)
 
     def _make_room(self) -> bool:
-        """Close some of the connections whose clients wait for nothing, those that have been idle longest."""
+        """Close some of the connections whose clients wait for nothing, those that have been idle longest.
+
+        Connections that have never sent anything come first, however old they are.
+        """
         idle = [connection for connection in self.connections if connection.is_idle()]
-        idle.sort(key=lambda connection: connection.deadlines.idle_since_s)
+        idle.sort(key=lambda connection: (connection.received_anything, connection.deadlines.idle_since_s))
         for connection in idle[: max(1, len(idle) // 100)]:
             log.info("connection closed", peer=connection.peer, reason="idle, and others need the room")
             connection.abort()
@@ -256,7 +259,7 @@ class Connection(asyncio.Protocol):
         """Close the connection if it has been silent for too long."""
         speaker, unsent = self._speaker, self.unsent_bytes
         if speaker is None:
-            progress, idle_s = Progress(received=self._received), REQUEST_S
+            progress, idle_s = Progress(received=self._received, is_partial=self.received_anything), RPC_IDLE_S
         else:
             is_owed = not (self._reads and speaker.is_idle())
             progress = Progress(speaker.requests(), self._received, speaker.is_partial(), is_owed, unsent)

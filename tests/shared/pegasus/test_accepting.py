@@ -73,6 +73,17 @@ async def test_the_connection_that_was_idle_longest_makes_room_for_a_new_one():
         assert [await client.answer() for client in clients] == [None, "ERR_OK", "ERR_OK"]
 
 
+async def test_a_connection_that_never_sent_anything_makes_room_first():
+    async with serving(Room(1 << 20, most=2)) as server:
+        asking, silent = await Client.of(server), await Client.of(server)
+        asking.ask()
+        assert await asking.answer() == "ERR_OK"
+        (await Client.of(server)).ask()
+        assert await silent.answer() is None
+        asking.ask()
+        assert await asking.answer() == "ERR_OK"
+
+
 async def test_a_connection_is_closed_at_once_when_no_other_is_idle():
     async with serving(Room(1 << 20, most=2)) as server:
         busy = [await Client.of(server) for _ in range(2)]
