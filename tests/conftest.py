@@ -7,6 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+settings.register_profile("busy", deadline=None)  # how long one example takes says more about the machine
+settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True, scope="session")
