@@ -152,6 +152,8 @@ class ModuleGateway:
 
     def add_validator(self, struct: str, check: Callable[[Record], object]) -> None:
         """Check every record of a struct type; a `ValueError` rejects it with 422."""
+        if struct not in self._engine.types.specs:
+            raise KeyError(f"there is no struct {struct!r}")
         self._engine.types[struct].add_check(check)
 
     # --- ticking ---
@@ -233,10 +235,14 @@ class ModuleGateway:
 
     def state(self, alias: str) -> ModuleState:
         """The state of that alias."""
+        if alias not in self._engine.states:
+            raise KeyError(f"there is no state {alias!r}")
         return ModuleState(self._engine.states[alias])
 
     def stage(self, channel: str) -> Stage:
         """The staging areas of a channel."""
+        if channel not in self._engine.stages:
+            raise KeyError(f"channel {channel!r} has no staging areas; 'stage: true' gives it some")
         return self._engine.stages[channel]
 
     def paths(self, channel: str | None = None) -> list[tuple[str, str | None]]:

@@ -352,6 +352,45 @@ async def test_a_module_that_fails_to_start_fails_the_start(serve: Serve, tmp_pa
         await serve(text, folder=tmp_path)
 
 
+async def test_the_module_of_the_documentation_works(serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    (tmp_path / "desk.py").write_text("class Desk:" + page.partition("class Desk:")[2].partition("```")[0])
+    gateway = await serve(
+        "structs: {Price: {fields: {symbol: str, bid: float, ask: float}}}\n"
+        "channels:\n"
+        "  prices: {type: Price, send: true, stage: true, state: {keyby: [symbol]}}\n"
+        "  venues: {type: Price, keys: [A, B]}\n"
+        "modules: [{use: 'desk.py:Desk'}]\n",
+        folder=tmp_path,
+    )
+    feed = gateway.gateway.engine.channels["prices"].feeds[0]
+    await until(lambda: bool(feed.waiters))
+    (error,) = await gateway.refused("POST", "/send/prices", 422, json={"bid": 2, "ask": 1})
+    assert error["msg"] == "Value error, bid is above ask"
+    sent = await gateway.send("prices", [{"symbol": s, "bid": 1, "ask": ask} for s, ask in (("X", 40), ("Y", 50))])
+    venues = gateway.gateway.engine.channels["venues"]
+    await until(lambda: all(venue.last is not None for venue in venues.feeds))
+    assert await gateway.get("/last/venues/A") == sent[:1]
+    assert await gateway.get("/last/venues/B") == sent[1:]
+    (staged,) = gateway.gateway.engine.stages["prices"].contents(None).values()
+    assert len(staged) == 1
+    assert "is staged in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("ask", "complaint"),
+    [
+        (lambda gw: gw.state("nope"), "there is no state 'nope'"),
+        (lambda gw: gw.stage("bid"), "channel 'bid' has no staging areas; 'stage: true' gives it some"),
+        (lambda gw: gw.add_validator("Nope", str), "there is no struct 'Nope'"),
+    ],
+)
+async def test_what_a_module_asks_for_and_does_not_exist_is_named(connect: Any, ask: Any, complaint: str):
+    with pytest.raises(StartupError) as error:
+        await connect(ask)
+    assert str(error.value).endswith(f"module Example: {complaint}")
+
+
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
