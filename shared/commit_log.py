@@ -390,10 +390,8 @@ class CommitLog:
         assert self._in_flight is not None
         turns = TURNS if len(self._in_flight.waiting) >= CROWD else 0
         self._is_scheduled = True
-        try:
-            self._settle(error)
-        finally:  # who was told wrongly harms nobody else
-            self._flush_after(turns)
+        self._settle(error)
+        self._flush_after(turns)
 
     def _flush_after(self, turns: int) -> None:
         if turns:
@@ -416,7 +414,10 @@ class CommitLog:
             waiting = [*waiting, *self._waiting]
             self._begin_again()
         for done in waiting:
-            done(error)
+            try:
+                done(error)
+            except Exception as failure:
+                log.error("who waited for the log failed when told", folder=str(self._folder), exc_info=failure)
         if not (self._waiting or self._bringing):
             self._be_idle()
 

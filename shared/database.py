@@ -7,6 +7,7 @@ A write that has returned is on the disk: the database runs in WAL mode with `sy
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -215,6 +216,8 @@ def _commit_group(connection: sqlite3.Connection, group: Sequence[Sequence[State
 
 def _commit(connection: sqlite3.Connection, statements: Sequence[Statement]) -> Exception | None:
     try:
+        if connection.in_transaction:  # it could not be rolled back
+            connection.execute("ROLLBACK")
         connection.execute("BEGIN IMMEDIATE")
         for sql, rows in statements:
             if len(rows) == 1:
@@ -223,7 +226,8 @@ def _commit(connection: sqlite3.Connection, statements: Sequence[Statement]) -> 
                 connection.executemany(sql, rows)
         connection.execute("COMMIT")
     except Exception as error:  # noqa: BLE001 - a value SQLite cannot hold, or a bug: raised where it was asked for
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        with contextlib.suppress(sqlite3.Error):  # it is tried again before the next transaction
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
         return error
     return None

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared.commit_log import CommitLog
 from shared.errors import StartupError
@@ -140,6 +141,32 @@ async def test_one_who_fails_when_asked_harms_nobody_else(tmp_path: Path):
         assert await asyncio.gather(*stored) == [None, None]
     assert failures == ["a bug"]
     assert await replayed(tmp_path / "log", 1 << 20) == [b"before", b"after"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_one_who_fails_when_told_harms_nobody_else(tmp_path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch):
+    told: list[str] = []
+
+    def bug(_error: OSError | None) -> None:
+        raise RuntimeError("a bug")
+
+    async with running(tmp_path / "log") as log:
+        await append(log, b"alone")
+        with monkeypatch.context() as broken, capture_logs() as logged:
+            if fails:
+                broken.setattr(SegmentFiles, "write", full)
+                broken.setattr(SegmentFiles, "stage", full)
+            log.append(b"first", lambda _error: told.append("first"))
+            log.append(b"second", bug)
+            log.append(b"third", lambda _error: told.append("third"))
+            await log.drained()
+        assert told == ["first", "third"]
+        assert [str(line["exc_info"]) for line in logged if "exc_info" in line] == ["a bug"]
+        await append(log, b"later")
+
+
+def full(*_arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 async def test_callers_are_told_in_the_order_in_which_they_came(tmp_path: Path):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shared.database import GroupCommitWriter, open_database
+from shared.database import GroupCommitWriter, open_database, open_for_writing
 from shared.errors import StartupError
 
 MIGRATIONS = ["CREATE TABLE visit (id INTEGER PRIMARY KEY, page TEXT NOT NULL)"]
@@ -153,3 +155,25 @@ async def test_a_bug_in_one_write_is_raised_there_and_does_not_end_the_writer(
         await writer.submit([(INSERT, None)])  # type: ignore[list-item]
     await writer.write(INSERT, [(2, "home")])
     assert stored(tmp_path) == [(2, "home")]
+
+
+async def test_a_rollback_that_fails_does_not_end_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Broken(sqlite3.Connection):
+        is_broken = False
+
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if Broken.is_broken and sql == "ROLLBACK":
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Broken))
+    connection, writer = await open_for_writing(tmp_path / "visits.db", MIGRATIONS)
+    Broken.is_broken = True
+    for _ in range(2):
+        with pytest.raises(sqlite3.Error):
+            await writer.write("INSERT INTO nowhere VALUES (?)", [(1,)])
+    Broken.is_broken = False
+    await writer.write(INSERT, [(1, "stored")])
+    assert stored(tmp_path) == [(1, "stored")]
+    await writer.close()
+    await connection.close()
