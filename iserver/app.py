@@ -84,6 +84,7 @@ class Parts:
 
     server: ImpressionServer
     location: str
+    clock_ms: Callable[[], int]
     streams: Streams
     journal: Journal | RedisSessions
     etl: Etl
@@ -196,6 +197,7 @@ async def open_parts(
     return Parts(
         server,
         _absolute(location),
+        clock_ms,
         streams,
         journal,
         etl,
@@ -375,7 +377,7 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
     """Every endpoint, in the order of the specification (§2)."""
     visitors = _visitors(parts, is_draining)
     devices = DeviceHandlers(parts.server, parts.streams)
-    flags = OfrepHandlers(parts.server, new_id=random_id, max_body_bytes=MAX_BODY_BYTES)
+    flags = OfrepHandlers(parts.server, new_id=random_id, clock_ms=parts.clock_ms, max_body_bytes=MAX_BODY_BYTES)
     operators = OperatorHandlers(
         parts.synchroniser,
         parts.flush_to_warehouse,

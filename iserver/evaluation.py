@@ -69,7 +69,7 @@ class Visitor:
         open_gates: Features whose percentage let this session in before.
         device: The overrides of a registered QA device.
         assigned: Receives new assignments.
-        forced: Receives the ids of experiments assigned by a QA override.
+        forced: Receives the ids of experiments whose variant a QA override chose.
         opened: Receives the features whose percentage let the session in.
     """
 
@@ -97,23 +97,14 @@ class ExperimentPlan:
         self._variants = {variant.id: variant for variant in experiment.variants}
         self._thresholds = list(accumulate(variant.weight for variant in experiment.variants))
 
-    def is_running(self, now_ms: int) -> bool:
-        """Whether it is published, has started and has not finished."""
-        experiment = self.experiment
-        return (
-            experiment.state == "published"
-            and (experiment.start_ms is None or experiment.start_ms <= now_ms)
-            and (experiment.finish_ms is None or now_ms < experiment.finish_ms)
-        )
-
     def variant_of(self, visitor: Visitor) -> Variant | None:
         """The visitor's variant, assigned now if need be; `None` for visitors who take no part."""
-        if not self.is_running(visitor.now_ms):
+        if not self.experiment.is_running(visitor.now_ms):
             return None
         if visitor.device is not None and (forced := visitor.device.variants.get(self.id)) in self._variants:
+            visitor.forced.add(self.id)
             if visitor.assignments.get(self.id) != forced:
                 visitor.assigned[self.id] = forced
-                visitor.forced.add(self.id)
             return self._variants[forced]
         assigned = visitor.assigned.get(self.id) or visitor.assignments.get(self.id)
         if assigned is not None:

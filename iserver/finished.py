@@ -98,7 +98,8 @@ class FinishedSession(msgspec.Struct, frozen=True, gc=False):
         args: Keys and other args by FDL name, with their last values.
         plugin_outputs: Values of session plugin outputs by FDL name, with their last values.
         histories: Per mutable field its values in order; the last entry ends at `end_ms`.
-        variants: Ids of the variants that were active, control variants included (§10).
+        variants: Ids of the variants that were active, control variants included (§10), without those that a QA
+            override chose.
         audiences: Ids of the audiences the visitor was found in.
         events: Session events in the order in which they were received.
         records: Memo records with at least one impression, in the order in which they were created.

@@ -38,7 +38,7 @@ def finish(session: Session, end_ms: int) -> FinishedSession:
         args={name: value for name, value in session.fields.items() if name not in plugin_names},
         plugin_outputs={name: value for name, value in session.fields.items() if name in plugin_names},
         histories={name: _history(session, name, end_ms) for name in session.definition.mutables},
-        variants=tuple(session.active.values()),
+        variants=tuple(variant for experiment, variant in session.active.items() if experiment not in session.forced),
         audiences=session.audiences,
         events=tuple(session.events or ()),
         records=tuple(

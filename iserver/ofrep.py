@@ -9,17 +9,21 @@ that is null, or that the application computes, defers to the default in the cod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from iserver.audiences import same
-from iserver.configuration import Configuration, touches
-from iserver.document.model import Constant
+from iserver.configuration import Configuration
+from iserver.document.model import Constant, Experiment, FeatureSettings, VariantValue
+from iserver.evaluation import Device
 
 Json = dict[str, Any]
+
+STATIC, SPLIT, TARGETING = "STATIC", "SPLIT", "TARGETING_MATCH"
+"""Reasons of OpenFeature: nothing was evaluated, chance decided, a rule decided."""
 
 IMPRESSION_ID, RECORD, TARGETING_KEY = "impressionId", "recordImpression", "targetingKey"
 
@@ -112,8 +116,21 @@ def features_request(configuration: Configuration, context: Json, features: Sequ
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose flags are evaluated, and when.
+
+    Attributes:
+        device: What the configuration says of a registered QA device.
+        now_ms: The current time, for experiments with a start and a finish.
+    """
+
+    device: Device | None
+    now_ms: int
+
+
 def evaluations(
-    configuration: Configuration, flags: Sequence[Flag], answer: Json, features: Sequence[str]
+    configuration: Configuration, flags: Sequence[Flag], answer: Json, features: Sequence[str], asker: Asker
 ) -> list[Json]:
     """What each flag was evaluated to.
 
@@ -122,69 +139,116 @@ def evaluations(
         flags: The flags asked for.
         answer: The answer (§3.3) to `features_request` for `features`.
         features: The features that were requested, in order.
+        asker: Whose flags they are.
     """
     shown = dict(zip(features, answer["impressions"], strict=True))
     errors = dict(zip(features, answer.get("errors") or [None] * len(features), strict=True))
     variants = {item["id"]: item["variant"] for item in answer["_variants"]}
-    return [_evaluation(configuration, flag, shown[flag.feature], errors[flag.feature], variants) for flag in flags]
+    return [
+        _evaluation(configuration, flag, shown[flag.feature], errors[flag.feature], variants, asker) for flag in flags
+    ]
 
 
 def _evaluation(
-    configuration: Configuration, flag: Flag, shown: Any, error: str | None, variants: Mapping[str, Any]
+    configuration: Configuration, flag: Flag, shown: Any, error: str | None, variants: Mapping[str, Any], asker: Asker
 ) -> Json:
     if error is not None:
         return {"key": flag.key, "errorCode": "INVALID_CONTEXT", "errorDetails": error}
     is_on = isinstance(shown, dict)
     if flag.output is None:
-        reason = _gate_reason(configuration, flag.feature) if is_on else "DISABLED"
+        reason = _gate_reason(configuration, flag.feature, asker)
         return {"key": flag.key, "value": is_on, "variant": "on" if is_on else "off", "reason": reason, "metadata": {}}
-    plan = configuration.features[flag.feature]
-    value = (shown if is_on else plan.controls).get(flag.output)
+    value = (shown if is_on else configuration.features[flag.feature].controls).get(flag.output)
     active = {**variants, **{item["id"]: item["variant"] for item in shown.get("_variants", ())}} if is_on else {}
-    taken = {
-        id_: variant
-        for id_, variant in active.items()
-        if (experiment := configuration.experiments.get(id_)) is not None and touches(experiment, flag.feature)
-    }
-    names = [variant["name"] or variant["id"] if variant else "control" for variant in taken.values()]
-    reason = "DISABLED" if not is_on else "SPLIT" if taken else _rollout_reason(configuration, flag, value)
-    metadata = {
-        f"experiment {configuration.experiments[id_].name}": name for id_, name in zip(taken, names, strict=True)
-    }
+    setting = _experiments(
+        configuration, asker, lambda value: (value.feature, value.field) == (flag.feature, flag.output)
+    )
+    taken = [(experiment, active[experiment.id]) for experiment in setting if experiment.id in active]
+    names = [variant["name"] or variant["id"] if variant else "control" for _, variant in taken]
+    if not is_on:
+        reason = _gate_reason(configuration, flag.feature, asker)
+    else:
+        reason = _output_reason(configuration, flag, value, setting, is_assigned=bool(taken), asker=asker)
     return {
         "key": flag.key,
         **({} if value is None else {"value": value}),  # without one, the caller's default stands
         "variant": ", ".join(names) if names else "control",
         "reason": reason,
-        "metadata": metadata,
+        "metadata": {f"experiment {item.name}": name for (item, _), name in zip(taken, names, strict=True)},
     }
 
 
-def _gate_reason(configuration: Configuration, feature: str) -> str:
-    """Why a feature is on."""
-    settings = configuration.document.features.get(feature)
-    if settings is None or configuration.features[feature].definition.no_gate:
-        return "STATIC"
+def _experiments(
+    configuration: Configuration, asker: Asker, decides: Callable[[VariantValue], bool]
+) -> list[Experiment]:
+    """The running experiments with a variant that decides something."""
+    return [
+        experiment
+        for experiment in configuration.experiments.values()
+        if experiment.is_running(asker.now_ms)
+        and any(decides(value) for variant in experiment.variants for value in variant.values)
+    ]
+
+
+def _gate_reason(configuration: Configuration, feature: str, asker: Asker) -> str:
+    """Why a feature is on or off: the first that was there to decide it."""
+    override = asker.device.overrides.get(feature) if asker.device is not None else None
+    if override is not None and override.active is not None:
+        return TARGETING
+    definition = configuration.features[feature].definition
+    if definition.no_gate:
+        return STATIC
+    switching = _experiments(configuration, asker, lambda value: value.feature == feature and value.active is not None)
+    if switching:
+        return _reason(switching[0].audience_id, 0)
+    settings = configuration.document.features.get(feature, FeatureSettings())
+    active = settings.gate.active
+    if active is False or (active is None and definition.off_by_default):
+        return "DISABLED"
     return _reason(settings.gate.audience_id, settings.gate.percent)
 
 
-def _rollout_reason(configuration: Configuration, flag: Flag, value: Any) -> str:
-    """Why an output that no experiment touches has its value: by the first rollout that gives this value.
+def _output_reason(
+    configuration: Configuration,
+    flag: Flag,
+    value: Any,
+    setting: Sequence[Experiment],
+    *,
+    is_assigned: bool,
+    asker: Asker,
+) -> str:
+    """Why an output of a feature that is on has its value.
 
-    Evaluation does not tell, since nobody else asks, and what it decided may be remembered from an earlier request.
+    Evaluation does not tell, since nobody else asks, and what it decided may be remembered from an earlier request. So
+    it is the first that gives this value, or else what has left the visitor out.
+
+    Args:
+        setting: The experiments that set the output in some variant.
+        is_assigned: Whether the visitor has a variant in one of them, be it control.
     """
-    settings = configuration.document.features.get(flag.feature)
-    for rollout in settings.controls.get(flag.output or "", ()) if settings is not None else ():
+    override = asker.device.overrides.get(flag.feature) if asker.device is not None else None
+    if override is not None and flag.output in override.values:
+        return TARGETING
+    if is_assigned:
+        return SPLIT
+    left_out = [_reason(experiment.audience_id, experiment.percent) for experiment in setting]
+    settings = configuration.document.features.get(flag.feature, FeatureSettings())
+    for rollout in settings.controls.get(flag.output or "", ()):
+        reason = _reason(rollout.audience_id, rollout.percent)
         gives = rollout.value.value if isinstance(rollout.value, Constant) else None
-        if rollout.is_unconditional or same(gives, value):
-            return _reason(rollout.audience_id, rollout.percent)
-    return "STATIC"
+        if reason == STATIC:
+            break
+        if same(gives, value):
+            return reason
+        left_out.append(reason)
+    return next((reason for reason in (TARGETING, SPLIT) if reason in left_out), STATIC)
 
 
 def _reason(audience_id: str | None, percent: float) -> str:
+    """Why a condition decided as it did, for those it took and for those it left out."""
     if audience_id is not None:
-        return "TARGETING_MATCH"
-    return "SPLIT" if percent < 100 else "STATIC"
+        return TARGETING
+    return SPLIT if percent < 100 else STATIC
 
 
 def etag(evaluated: Sequence[Json]) -> str:

@@ -17,7 +17,7 @@ from iserver.evaluation import Assignment
 from iserver.fdl.model import JsonValue
 from iserver.finished import Event, Impression
 from iserver.record import Change, Record, event_change
-from iserver.session_state import NOBODY, SessionState, shared
+from iserver.session_state import SessionState, shared
 
 Definitions: TypeAlias = Mapping[str, Definition]
 
@@ -264,7 +264,6 @@ def _flush(session: SessionState, _: Definitions, now_ms: int) -> None:
     for record in list(session.memo.values()):
         _answer_no_more(session, record)
     session.assignments = shared(tuple(item for item in session.assignments.items() if item[0] not in session.forced))
-    session.forced = NOBODY
     session.last_flush_ms = now_ms
 
 

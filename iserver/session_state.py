@@ -33,7 +33,7 @@ class SessionState:
         user_agent, entry_url: Fixed at creation (§3.5).
         fields: Keys, args and plugin outputs by name, only those that are set.
         assignments: Variant id by experiment id, kept until the session ends.
-        forced: Experiments whose assignment a QA override made.
+        forced: Experiments whose variant a QA override chose: this session says nothing about them.
         open_gates: Features whose percentage let the session in.
         active: Active variants: id by experiment id, in the order of activation.
         audiences: Ids, in the order in which the visitor was found in them.

@@ -328,7 +328,7 @@ class Visit:
         visitor, session = self._known_visitor, self.session
         if visitor is None:
             return
-        if visitor.assigned:
+        if visitor.assigned or not visitor.forced <= session.forced:
             session.assign(visitor.assigned, visitor.forced)
             self.assigned = visitor.assigned
         if visitor.context.found:

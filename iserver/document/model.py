@@ -197,6 +197,14 @@ class Experiment:
     start_ms: int | None = None
     finish_ms: int | None = None
 
+    def is_running(self, now_ms: int) -> bool:
+        """Whether it is published, has started and has not finished."""
+        return (
+            self.state == "published"
+            and (self.start_ms is None or self.start_ms <= now_ms)
+            and (self.finish_ms is None or now_ms < self.finish_ms)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Override:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -10,7 +10,18 @@ from aiohttp import web
 
 from iserver.handlers.refusals import explain
 from iserver.handlers.visitors import JSON
-from iserver.ofrep import EvaluationError, Flag, all_flags, context_of, etag, evaluations, features_request, one_flag
+from iserver.ofrep import (
+    TARGETING_KEY,
+    Asker,
+    EvaluationError,
+    Flag,
+    all_flags,
+    context_of,
+    etag,
+    evaluations,
+    features_request,
+    one_flag,
+)
 from iserver.refusals import RefusalError
 from iserver.server import ImpressionServer
 from iserver.visits import NewId, Origin
@@ -23,9 +34,12 @@ CODES = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}
 class OfrepHandlers:
     """Flags for OpenFeature clients."""
 
-    def __init__(self, server: ImpressionServer, *, new_id: NewId, max_body_bytes: int) -> None:
+    def __init__(
+        self, server: ImpressionServer, *, new_id: NewId, clock_ms: Callable[[], int], max_body_bytes: int
+    ) -> None:
         self._server = server
         self._new_id = new_id
+        self._clock_ms = clock_ms
         self._max_body_bytes = max_body_bytes
 
     async def flag(self, request: web.Request) -> web.Response:
@@ -74,7 +88,8 @@ class OfrepHandlers:
             assert refused is not None
             code = CODES.get(refused.status, "GENERAL")
             raise EvaluationError(refused.status, code, refused.message, refused.headers) from refusal
-        return evaluations(configuration, flags, answer, features)
+        asker = Asker(configuration.devices.get(context[TARGETING_KEY]), self._clock_ms())
+        return evaluations(configuration, flags, answer, features, asker)
 
 
 def _failed(error: EvaluationError, key: str | None = None) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ class _Writer:
     def snowflake(self, program: Program) -> Iterator[str]:
         for table in metadata_tables():
             yield (
-                f"create or replace external table {table.name}(\n"
+                f"create or replace external table {_snowflake_name(table.name)}(\n"
                 f"{_lines(_snowflake_column(item) for item in table.columns)})\n"
                 f"with location = @{self.location.lstrip('@')}/tables/{table.name}\n"
                 f"file_format = (type = 'JSON')\ncomment = {_sql_text(table.comment)};"
@@ -204,8 +205,30 @@ def _hive_name(name: str) -> str:
     return f"`{name}`"
 
 
+_SNOWFLAKE_RESERVED = re.compile(
+    r"""
+    account | all | alter | and | any | as | between | by | case | cast | check | column | connect |
+    connection | constraint | create | cross | current | current_date | current_time | current_timestamp
+    | current_user | database | delete | distinct | drop | else | exists | false | following | for |
+    from | full | grant | group | gscluster | having | ilike | in | increment | inner | insert |
+    intersect | into | is | issue | join | lateral | left | like | localtime | localtimestamp | minus |
+    natural | not | null | of | on | or | order | organization | qualify | regexp | revoke | right |
+    rlike | row | rows | sample | schema | select | set | some | start | table | tablesample | then | to
+    | trigger | true | try_cast | union | unique | update | using | values | view | when | whenever |
+    where | with
+    """,
+    re.VERBOSE,
+)
+
+
 def _snowflake_name(name: str) -> str:
-    return _quoted(name.upper())
+    """Unquoted, as in the queries of users; quoted only where it must be, and then in upper case as all other names."""
+    return _quoted(name.upper()) if _SNOWFLAKE_RESERVED.fullmatch(name) else name
+
+
+def _snowflake_key(name: str) -> str:
+    """The same name in a path into a file, where case counts."""
+    return _quoted(name) if _SNOWFLAKE_RESERVED.fullmatch(name) else name
 
 
 def _sql_text(text: str) -> str:
@@ -271,7 +294,7 @@ def _snowflake_type(column: Column) -> str:
 def _snowflake_column(column: Column) -> str:
     type_ = _snowflake_type(column)
     comment = f" comment {_sql_text(column.comment)}" if column.comment else ""
-    return f"{_snowflake_name(column.name)} {type_} as (value:{_quoted(column.name)}::{type_}){comment}"
+    return f"{_snowflake_name(column.name)} {type_} as (value:{_snowflake_key(column.name)}::{type_}){comment}"
 
 
 def _duckdb_type(type_: ColumnType) -> str:
@@ -312,7 +335,7 @@ def _hive_view(view: View) -> str:
 def _snowflake_view(view: View) -> str:
     def select(table: str, column: str) -> str:
         fields = "".join(
-            f", event.value:{_quoted(name)}::{_snowflake_type(Column(name, type_))} as {_snowflake_name(name)}"
+            f", event.value:{_snowflake_key(name)}::{_snowflake_type(Column(name, type_))} as {_snowflake_name(name)}"
             for name, type_ in view.fields
         )
         return (

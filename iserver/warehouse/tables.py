@@ -155,7 +155,7 @@ def session_table(program: Program) -> Table:
         Column("session_length", Primitive.BIGINT, "Milliseconds from the start to the last activity"),
         Column("user_agent", Primitive.STRING),
         Column("entry_url", Primitive.STRING, "The page the visit started on"),
-        Column("variants", Array(Primitive.STRING), "Ids of the experiment variants that were active"),
+        Column("variants", Array(Primitive.STRING), "Ids of the experiment variants that were active, not forced"),
         Column("audiences", Array(Primitive.STRING), "Ids of the audiences the visitor was found in"),
     ]
     for item in (*session.args, *session.plugin_outputs):

@@ -127,6 +127,19 @@ def test_hive_ddl_of_the_running_example(shop: Path):
     assert "  `user_id_history` array<struct<start_time:timestamp,end_time:timestamp,value:string>> " in output
 
 
+def test_snowflake_names_need_no_quotes_in_queries_unless_they_are_reserved(tmp_path: Path):
+    (tmp_path / "a.fdl").write_text(
+        "event Paid { order: Int } feature Group { args { product: String select: Int } event Buy { import Paid } }"
+    )
+    output = run("ddl", "--dialect", "snowflake", "--location", "stage", tmp_path / "a.fdl").output
+    assert "create or replace external table session(\n  device_id varchar as (value:device_id::varchar)," in output
+    assert 'create or replace external table "GROUP"(\n' in output
+    assert "  product varchar as (value:product::varchar),\n" in output
+    assert '  "SELECT" bigint as (value:"select"::bigint),\n' in output
+    assert "create or replace view paid as\n" in output
+    assert 'event.value:"order"::bigint as "ORDER"\nfrom "GROUP", table(flatten(input => buy)) event' in output
+
+
 def test_snowflake_cuts_the_partition_out_of_the_file_name(shop: Path):
     output = run("ddl", "--dialect", "snowflake", "--location", "causal_stage", shop).output
     name = "tables/rating_box/ds=2023-11-14/hh=22/x.parquet"

@@ -53,6 +53,16 @@ def test_the_last_value_of_a_mutable_field_lasts_until_the_end():
     assert histories["tier"] == (HistoryEntry(1000, 9000, "basic"),)
 
 
+def test_a_variant_that_a_qa_override_chose_is_not_logged_whatever_comes_later():
+    session = begin()
+    session.assign({"e1": "v1", "e2": "v2"}, forced={"e2"})
+    shown = session.remember("Box", DEFINITION, {}, {}, {}, {}, [("e1", "v1"), ("e2", "v2")])
+    session.show(shown, "imp-1", 1000)
+    assert finish(session, 9000).variants == ("v1",)
+    session.flush(2000)
+    assert finish(session, 9000).variants == ("v1",)
+
+
 def test_only_records_that_were_shown_are_logged():
     session = begin()
     shown, filled = box(session, 1), box(session, 2)

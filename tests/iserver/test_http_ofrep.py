@@ -33,7 +33,16 @@ async def test_a_feature_is_a_flag_that_is_on_or_off(iserver):
         "reason": "STATIC",
         "metadata": {},
     }
-    assert (await (await evaluate(iserver, "NewCheckout")).json())["reason"] == "DISABLED"
+    assert (await (await evaluate(iserver, "NewCheckout")).json())["reason"] == "SPLIT"
+
+
+@pytest.mark.parametrize("key", ["RatingBox", "RatingBox.tone"])
+async def test_only_a_feature_that_is_switched_off_is_disabled(open_iserver, shop, tmp_path, key):
+    shop["features"]["RatingBox"]["gate"] = {"active": False, "percent": 50}
+    config = tmp_path / "off.json"
+    config.write_bytes(orjson.dumps(shop))
+    iserver = await open_iserver(config_file=config)
+    assert (await (await evaluate(iserver, key)).json())["reason"] == "DISABLED"
 
 
 async def test_an_output_is_a_flag_with_its_value_and_the_variant_behind_it(iserver):
@@ -52,28 +61,46 @@ async def test_an_output_is_a_flag_with_its_value_and_the_variant_behind_it(iser
     ("conditions", "channel", "expected"),
     [
         ({"audienceId": "aud-paid"}, "paid", ("FORMAL", "TARGETING_MATCH")),
-        ({"audienceId": "aud-paid"}, "email", ("CASUAL", "STATIC")),
+        ({"audienceId": "aud-paid"}, "email", ("CASUAL", "TARGETING_MATCH")),
         ({"percent": 99.999}, "email", ("FORMAL", "SPLIT")),
-        ({"percent": 0.001}, "email", ("CASUAL", "STATIC")),
+        ({"percent": 0.001}, "email", ("CASUAL", "SPLIT")),
         ({}, "email", ("FORMAL", "STATIC")),
     ],
 )
-async def test_the_reason_says_what_decided(open_iserver, shop, tmp_path, conditions, channel, expected):
+@pytest.mark.parametrize("is_gated", [True, False])
+async def test_the_reason_says_what_decided(open_iserver, shop, tmp_path, conditions, channel, expected, is_gated):
+    """An audience or a percentage decides also for those whom it leaves out."""
     shop["experiments"] = []
     shop["qa"] = {}
     default = {"value": {"constant": "CASUAL"}}
     shop["features"]["RatingBox"] = {
         "controls": {"tone": [{"value": {"constant": "FORMAL"}, **conditions}, default]},
-        "gate": conditions,
+        **({"gate": conditions} if is_gated else {}),
     }
     config = tmp_path / "reasons.json"
     config.write_bytes(orjson.dumps(shop))
     iserver = await open_iserver(config_file=config)
     output = await (await evaluate(iserver, "RatingBox.tone", channel=channel)).json()
     feature = await (await evaluate(iserver, "RatingBox", channel=channel)).json()
-    assert feature["reason"] == (expected[1] if expected[0] == "FORMAL" else "DISABLED")
-    if feature["value"]:
-        assert (output["value"], output["reason"]) == expected
+    assert (output["value"], output["reason"]) == expected
+    assert (feature["value"], feature["reason"]) == (
+        (expected[0] == "FORMAL", expected[1]) if is_gated else (True, "STATIC")
+    )
+
+
+async def test_an_output_that_the_experiment_does_not_set_is_not_split(iserver):
+    answer = await (await evaluate(iserver, "RatingBox.callToAction")).json()
+    assert (answer["variant"], answer["reason"], answer["metadata"]) == ("control", "STATIC", {})
+
+
+async def test_an_experiment_that_switches_a_feature_decides_by_chance(open_iserver, shop, tmp_path):
+    switch = {"feature": "NewCheckout", "active": True}
+    shop["experiments"][0]["variants"][1]["values"].append(switch)
+    config = tmp_path / "switch.json"
+    config.write_bytes(orjson.dumps(shop))
+    iserver = await open_iserver(config_file=config)
+    flags = [await (await evaluate(iserver, "NewCheckout", targetingKey=f"dev-{n}")).json() for n in range(20)]
+    assert {(flag["value"], flag["reason"]) for flag in flags} == {(True, "SPLIT"), (False, "SPLIT")}
 
 
 async def test_an_evaluation_is_an_impression_with_the_id_that_the_context_names(iserver):
