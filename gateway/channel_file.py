@@ -190,7 +190,7 @@ class _Reader:
         self._check_fields(specs, by_name)
         self._check_states(channels, specs, by_name)
         names = {channel.name for channel in channels}
-        self._check_selections(names)
+        self._check_selections(names, {state.alias for channel in channels for state in channel.states})
         self._check_keys(names)
         places = tuple(self._source.place(("modules", number)) for number in range(len(options.modules)))
         return Declared(options, enums, structs, tuple(channels), places)
@@ -360,7 +360,7 @@ class _Reader:
                         hint = _did_you_mean(path, names)
                         raise self._source.error(where, f"keyby {path!r} is not a field of {channel.struct}{hint}")
 
-    def _check_selections(self, channels: set[str]) -> None:
+    def _check_selections(self, channels: set[str], aliases: set[str]) -> None:
         options = self._options
         lists: list[tuple[Location, list[str]]] = [(("stream", "include"), options.stream.include or [])]
         for group in ("last", "next", "send", "state", "lookup", "stage"):
@@ -370,13 +370,24 @@ class _Reader:
                 lists.append((("rest", group, "exclude"), selection.exclude))
         for where, names in lists:
             for number, name in enumerate(names):
-                if name.partition("/")[0] not in channels and name != HEARTBEAT:
-                    hint = _did_you_mean(name, channels)
+                if name not in channels and name != HEARTBEAT:
+                    hint = _did_you_mean(name.partition("/")[0], channels)
                     raise self._source.error((*where, number), f"{name!r} is not a channel{hint}")
+        state = options.rest.state
+        for kind, names in () if state is False else (("include", state.include or []), ("exclude", state.exclude)):
+            for number, name in enumerate(names):
+                if name not in aliases:
+                    hint = _did_you_mean(name, aliases)
+                    raise self._source.error(("rest", "state", kind, number), f"{name!r} is not a state{hint}")
 
     def _check_keys(self, channels: set[str]) -> None:
         api_key = self._options.auth.api_key
+        known: set[str] = set()
         for number, key in enumerate([] if api_key is None else api_key.keys):
+            text = key.key if isinstance(key, ApiKey) else key
+            if text in known:
+                raise self._source.error(("auth", "api_key", "keys", number), "this key is given twice")
+            known.add(text)
             for at, name in enumerate((key.channels or []) if isinstance(key, ApiKey) else []):
                 if name not in channels and name != HEARTBEAT:
                     where: Location = ("auth", "api_key", "keys", number, "channels", at)

@@ -42,6 +42,8 @@ class Source:
             raise ChannelFileError(f"{name}:{line}: {problem}{hint}") from None
         except yaml.YAMLError as error:
             raise ChannelFileError(f"{name}: {error}") from None
+        except RecursionError:
+            raise ChannelFileError(f"{name}: values are nested too deeply, or contain themselves") from None
 
     def error(self, location: Location, message: str) -> ChannelFileError:
         """An error at a place in the file."""
@@ -73,7 +75,10 @@ class Source:
             return members
         if isinstance(node, yaml.SequenceNode):
             return [self._read(item, (*at, number), loader) for number, item in enumerate(node.value)]
-        value = loader.construct_object(node)
+        try:
+            value = loader.construct_object(node)
+        except ValueError as error:  # such as the 45th day of a month
+            raise self.error(at, f"{node.value!r}: {error}") from None
         if isinstance(value, (str, int, float, bool)) or value is None:
             return value
         return node.value  # a date or a time: as it is written
@@ -123,7 +128,11 @@ def override_value(value: Any, override: str, name: str) -> None:
             at = at.setdefault(step, {})
         else:
             raise ChannelFileError(f"{name}: --set {override}: there is no {step!r}")
+    try:
+        value_of = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        raise ChannelFileError(f"{name}: --set {override}: the value is not YAML") from None
     if isinstance(at, dict) or (isinstance(at, list) and isinstance(steps[-1], int) and steps[-1] < len(at)):
-        at[steps[-1]] = yaml.safe_load(text)
+        at[steps[-1]] = value_of
     else:
         raise ChannelFileError(f"{name}: --set {override}: there is no {steps[-1]!r}")

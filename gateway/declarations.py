@@ -212,7 +212,7 @@ class ApiKey(Section):
 class ApiKeys(Section):
     """Authentication by API keys."""
 
-    keys: list[str | ApiKey] = Field(default_factory=list)
+    keys: list[Annotated[str, Field(min_length=1)] | ApiKey] = Field(default_factory=list)
     name: str = "token"
     cookie_max_age: Span = 12 * 3600.0
     cookie_domain: str | None = None

@@ -76,8 +76,8 @@ def fields_of_schema(schema: Mapping[str, Any]) -> tuple[FieldSpec, ...]:
     for name, given in properties.items():
         if name in ("id", "timestamp"):
             continue
-        if not isinstance(given, dict):
-            raise ValueError(f"property {name!r} is not a schema")
+        given = {} if given is True else given  # anything at all
+        declared = _of_schema(name, given)
         limits = Limits(
             given.get("minimum"),
             given.get("exclusiveMinimum"),
@@ -87,22 +87,33 @@ def fields_of_schema(schema: Mapping[str, Any]) -> tuple[FieldSpec, ...]:
             given.get("maxLength", given.get("maxItems")),
             given.get("pattern"),
         )
-        specs.append(FieldSpec(name, _of_schema(name, given), given.get("default", ABSENT), limits=limits))
+        specs.append(FieldSpec(name, declared, given.get("default", ABSENT), limits=limits))
     return tuple(specs)
 
 
-def _of_schema(name: str, schema: Mapping[str, Any]) -> FieldType:
+def _of_schema(name: str, schema: Any) -> FieldType:
+    if schema is True:
+        return Scalar("any")
+    if not isinstance(schema, dict):
+        raise ValueError(f"property {name!r}: {schema!r} is not a schema")
+    for keyword in ("enum", "anyOf"):
+        if not isinstance(schema.get(keyword, [None]), list) or not schema.get(keyword, [None]):
+            raise ValueError(f"property {name!r}: {keyword} is not a list of at least one item")
     if "enum" in schema:
         return LiteralOf(tuple(schema["enum"]))
     if "const" in schema:
         return LiteralOf((schema["const"],))
     if "anyOf" in schema:
-        kinds = [_of_schema(name, each) for each in schema["anyOf"] if each.get("type") != "null"]
+        kinds = [_of_schema(name, each) for each in schema["anyOf"] if not _is_null(each)]
+        if not kinds:
+            raise ValueError(f"property {name!r} is null and nothing else")
         inner = kinds[0] if len(kinds) == 1 else UnionOf(tuple(kinds))
         return nullable(inner) if len(kinds) < len(schema["anyOf"]) else inner
     kind = schema.get("type")
     if isinstance(kind, list):
         rest = [each for each in kind if each != "null"]
+        if not rest:
+            raise ValueError(f"property {name!r} is null and nothing else")
         options = tuple(_of_schema(name, {**schema, "type": each}) for each in rest)
         inner = options[0] if len(options) == 1 else UnionOf(options)
         return nullable(inner) if "null" in kind else inner
@@ -124,3 +135,7 @@ def _of_schema(name: str, schema: Mapping[str, Any]) -> FieldType:
         case None:
             return Scalar("any")
     raise ValueError(f"property {name!r}: unknown type {kind!r}")
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("type") == "null"

@@ -68,6 +68,37 @@ channels:
         ("channels:", "stream: {include: [quote]}\nchannels:", "channels.yml:6: stream.include.0: 'quote' is not a"),
         ("bid: float", "bid: [", "channels.yml:"),
         (
+            "channels:",
+            "fields: {day: 2026-13-45}\nchannels:",
+            "channels.yml:6: fields.day: '2026-13-45': month must be",
+        ),
+        ("channels:", "fields: {n: !!int x}\nchannels:", "channels.yml:6: fields.n: 'x': invalid literal for int()"),
+        (
+            "channels:",
+            "fields: &a [*a]\nchannels:",
+            "channels.yml: values are nested too deeply, or contain themselves",
+        ),
+        (
+            "channels:",
+            "stream: {include: [quotes/a]}\nchannels:",
+            "channels.yml:6: stream.include.0: 'quotes/a' is not a",
+        ),
+        (
+            "channels:",
+            "rest: {state: {include: [quotes]}}\nchannels:",
+            "channels.yml:6: rest.state.include.0: 'quotes' is not a state",
+        ),
+        (
+            "channels:",
+            "auth: {api_key: {keys: [k, {key: k, read_only: true}]}}\nchannels:",
+            "channels.yml:6: auth.api_key.keys.1: this key is given twice",
+        ),
+        (
+            "channels:",
+            "auth: {api_key: {keys: ['']}}\nchannels:",
+            "channels.yml:6: auth.api_key.keys.0: string should have",
+        ),
+        (
             "bid: float",
             'bid: {type: str, pattern: "["}',
             "channels.yml:5: structs.Quote.fields.bid: pattern '[': unclosed character class",
@@ -206,6 +237,8 @@ def test_settings_can_be_put_over_the_file():
     assert declared.options.server.title == "Prices"
     assert declared.options.server.contact.name == "me"
     assert not declared.channels[0].sendable
+    with pytest.raises(ChannelFileError, match=r"--set server\.title=\[: the value is not YAML"):
+        parse_channel_file(GOOD, "c.yml", {}, None, ["server.title=["])
     with pytest.raises(ChannelFileError, match=r"--set nonsense: expected section\.option=value"):
         parse_channel_file(GOOD, "c.yml", {}, None, ["nonsense"])
 
@@ -240,6 +273,8 @@ async def test_a_struct_can_come_from_a_json_schema(serve: Serve, tmp_path: Path
             "kind": {"enum": ["a", "b"]},
             "note": {"type": ["string", "null"], "default": None},
             "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 2},
+            "rest": {"type": "array", "items": True},
+            "other": True,
         },
     }
     (tmp_path / "thing.json").write_text(json.dumps(schema))
@@ -294,3 +329,23 @@ def test_a_struct_that_cannot_be_imported_is_told(struct: str, complaint: str, t
     with pytest.raises(ChannelFileError) as error:
         declare(f"structs:\n  Thing: {struct}\nchannels: {{things: {{type: Thing}}}}\n", tmp_path)
     assert str(error.value).startswith(f"channels.yml:2: structs.Thing: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("property_schema", "complaint"),
+    [
+        (3, "property 'x': 3 is not a schema"),
+        ({"anyOf": [3]}, "property 'x': 3 is not a schema"),
+        ({"anyOf": [{"type": "null"}]}, "property 'x' is null and nothing else"),
+        ({"type": ["null"]}, "property 'x' is null and nothing else"),
+        ({"type": "array", "items": 3}, "property 'x': 3 is not a schema"),
+        ({"enum": 3}, "property 'x': enum is not a list of at least one item"),
+        ({"enum": []}, "property 'x': enum is not a list of at least one item"),
+        ({"type": "integer", "minimum": "a"}, "ValueError: 'ge' must be coercible to an integer"),
+    ],
+)
+def test_a_json_schema_that_is_none_is_told(property_schema: object, complaint: str, tmp_path: Path):
+    (tmp_path / "thing.json").write_text(json.dumps({"properties": {"x": property_schema}}))
+    with pytest.raises(ChannelFileError) as error:
+        declare("structs:\n  Thing: {schema: thing.json}\nchannels: {things: {type: Thing}}\n", tmp_path)
+    assert str(error.value) == f"channels.yml:2: structs.Thing: {complaint}"
