@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 import structlog
-from pydantic_core import ValidationError, to_json
+from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
 from gateway.channels import Channels, Feed
 from gateway.engine import Change, Engine
@@ -71,9 +71,12 @@ def write_record(record: Record) -> Written:
     encoded = record.encoded
     if b"null" not in encoded:
         return encoded, None
-    complete = to_json(
-        record.values, inf_nan_mode="constants", timedelta_mode="float", bytes_mode="utf8", serialize_unknown=True
-    )
+    try:
+        complete = to_json(
+            record.values, inf_nan_mode="constants", timedelta_mode="float", bytes_mode="utf8", serialize_unknown=True
+        )
+    except PydanticSerializationError:  # bytes of a module that are no text: they print with replacement characters
+        return encoded, None
     return encoded, None if complete == encoded else complete
 
 
@@ -112,8 +115,8 @@ class Follower:
 
     def announce(self, changes: Sequence[Change]) -> tuple[int, bytes]:
         """Number a group of our own, and pack it; it is not applied before it comes back with the others'."""
+        payload = pack(changes)  # before it has a number: those of a batch are without gaps
         self._sequence += 1
-        payload = pack(changes)
         self._own[self._sequence] = changes, len(payload)
         self.own_bytes += len(payload)
         return self._sequence, payload

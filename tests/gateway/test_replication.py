@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.records import Record
 from gateway.replication import Entry, Follower, Gap, Restoring, pack, take_snapshot, unpack
 from gateway.runtime import Gateway
 from tests.gateway.joined import NOON, Listener, change, everything, feed_of, gateway_of
@@ -86,6 +87,23 @@ def test_an_entry_is_applied_once_however_often_it_comes():
     follower.take(entry)
     follower.take(entry)
     assert feed_of(here, "quotes").ticks == 1
+
+
+def test_a_record_of_a_module_with_bytes_that_are_no_text_is_packed_as_it_prints():
+    here, there = gateway_of(), gateway_of()
+    feed = feed_of(here, "quotes")
+    record = Record("Quote", {"symbol": "a", "note": b"\xff", "price": None})
+    [(_, [other])] = unpack(pack([(feed, [record])]), there.engine.channels, there.engine.types)
+    assert other.encoded == record.encoded
+
+
+def test_a_group_that_cannot_be_packed_takes_no_number():
+    here = gateway_of()
+    follower = Follower(here.engine, "here")
+    with pytest.raises(TypeError):
+        follower.announce([(feed_of(here, "quotes"), None)])  # type: ignore[list-item]
+    sequence, _ = follower.announce([change(here, "quotes", {"symbol": "a"})])
+    assert sequence == 1
 
 
 def test_a_missing_entry_is_noticed_before_anything_is_applied():
