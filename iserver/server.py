@@ -38,7 +38,7 @@ CHUNK, CHUNK_BYTES = 128, 4 * 2**20
 
 FULL_BYTES = 4 * 2**20
 """A session that takes more memory ends with the request that makes it so; the visitor's next request begins another.
-That is some ten thousand impressions or events."""
+That is some thousands of impressions or events."""
 
 MOST_FEATURES = 1000
 """How many features one request may ask for, unless the program has more."""
