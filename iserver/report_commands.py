@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import click
 @click.option("--experiment", "experiment_id", help="Id or name of one experiment; default: all of them.")
 @click.option(
     "--metric",
-    "metric_text",
+    "metric_texts",
     metavar="METRIC",
-    help="event:NAME, the share of visitors with the event, or event:NAME.FIELD, the mean of its sum per visitor.",
+    multiple=True,
+    help="event:NAME, the share of visitors with the event, or event:NAME.FIELD, the mean of its sum per visitor; "
+    "repeatable.",
 )
 @click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Draw the report into this file.")
 @click.option(
@@ -35,7 +38,7 @@ import click
 def report_command(
     location: str,
     experiment_id: str | None,
-    metric_text: str | None,
+    metric_texts: Sequence[str],
     page: Path | None,
     confidence: float,
     tightest_at: int,
@@ -51,7 +54,7 @@ def report_command(
     from iserver.storage.report_tables import ReportWarehouse
 
     try:
-        metric = Metric.parse(metric_text) if metric_text else None
+        metrics = [Metric.parse(text) for text in dict.fromkeys(metric_texts)]
         warehouse = ReportWarehouse(location)
         experiments = warehouse.experiments()
         if experiment_id is not None:
@@ -59,10 +62,13 @@ def report_command(
             if not experiments:
                 raise ReportError(f"the warehouse knows no experiment {experiment_id!r}")
         alpha = 1 - confidence / 100
-        results = [examine(warehouse, item, metric, alpha=alpha, tightest_at=tightest_at) for item in experiments]
+        results = [
+            [examine(warehouse, item, metric, alpha=alpha, tightest_at=tightest_at) for metric in metrics or [None]]
+            for item in experiments
+        ]
     except ReportError as error:
         raise click.ClickException(str(error)) from error
-    click.echo("\n".join(report_text(result) for result in results) or "The configuration has no experiments.")
+    click.echo("\n".join(report_text(*of_one) for of_one in results) or "The configuration has no experiments.")
     if page is not None:
         try:
             page.write_text(report_page(results, location, datetime.now(UTC)), encoding="utf-8")

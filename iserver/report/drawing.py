@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 840, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 32, 24, 32
 TICKS = 5
 DAY_LABELS = 8
+BESIDE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class _Drawing:
         yield f'aria-label="{escape(label)}">'
         yield f'<text x="{LEFT}" y="12">{escape(self.chart.unit)}</text>'
         yield from self.axis()
-        for series in self.chart.series:
-            yield from self.series(series)
+        for number, series in enumerate(self.chart.series):
+            yield from self.series(series, BESIDE * (number - (len(self.chart.series) - 1) / 2))
         yield from self.legend()
         yield "</svg>"
 
@@ -96,7 +97,16 @@ class _Drawing:
             x = self.x(day)
             yield f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{day:%b} {day.day}</text>'
 
-    def series(self, series: Series) -> Iterator[str]:
+    def series(self, series: Series, beside: float) -> Iterator[str]:
+        """A line and its band; of a single day a point and its interval, beside those of the other series."""
+        if len(series.points) == 1:
+            ((day, value),) = series.points
+            x = self.x(day) + beside
+            for _, low, high in series.band:
+                yield f'<line class="interval" stroke="{series.color}" x1="{x:.1f}" x2="{x:.1f}" '
+                yield f'y1="{self.y(low):.1f}" y2="{self.y(high):.1f}"/>'
+            yield f'<circle cx="{x:.1f}" cy="{self.y(value):.1f}" r="3" fill="{series.color}"/>'
+            return
         if not series.points:
             return
         if series.band:

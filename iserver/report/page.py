@@ -12,7 +12,7 @@ from string import Template
 from iserver.report.drawing import Chart, Series, draw
 from iserver.report.model import Variant
 from iserver.report.results import DayResult, Result
-from iserver.report.text import interval_text, metric_text, number, ratio_text
+from iserver.report.text import interval_text, metric_text, number, ratio_text, verdicts
 
 PAGE = Template("""\
 <!doctype html>
@@ -31,7 +31,8 @@ PAGE = Template("""\
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.2rem; margin-top: 3rem; } h3 { font-size: 1rem; margin-top: 2rem; }
-p, figcaption { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
+p, figcaption { color: var(--soft); } .verdict { color: var(--ink); font-weight: 600; }
+.bad { color: var(--bad); font-weight: 600; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem 0 .25rem 1.5rem; border-bottom: 1px solid var(--faint); text-align: right; }
 td { white-space: nowrap; }
@@ -40,7 +41,7 @@ figure { margin: 1rem 0; }
 svg { min-width: 36rem; max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 svg text { fill: var(--soft); }
 svg .grid { stroke: var(--faint); } svg .zero { stroke: var(--soft); }
-svg .line { fill: none; stroke-width: 2; } svg .band { stroke: none; opacity: .18; }
+svg .line, svg .interval { fill: none; stroke-width: 2; } svg .band { stroke: none; opacity: .18; }
 </style>
 </head>
 <body>
@@ -54,20 +55,22 @@ $experiments
 COLORS = ("var(--a)", "var(--b)", "var(--c)", "var(--d)")
 
 
-def report_page(results: Sequence[Result], location: str, now: datetime) -> str:
+def report_page(results: Sequence[Sequence[Result]], location: str, now: datetime) -> str:
     """All experiments on one page.
 
     Args:
+        results: For each experiment a result for each metric.
         location: Where the warehouse is.
         now: When the page is made.
     """
-    experiments = "\n".join("\n".join(_experiment(result)) for result in results)
+    experiments = "\n".join("\n".join(_experiment(of_one)) for of_one in results)
     return PAGE.substitute(
         made=f"Made on {now:%Y-%m-%d at %H:%M}", location=escape(location), experiments=experiments or "<p>None.</p>"
     )
 
 
-def _experiment(result: Result) -> Iterator[str]:
+def _experiment(results: Sequence[Result]) -> Iterator[str]:
+    result = results[0]
     experiment = result.experiment
     yield f"<h2>{escape(experiment.name)}</h2>"
     features = ", ".join(experiment.features)
@@ -77,8 +80,17 @@ def _experiment(result: Result) -> Iterator[str]:
         yield f"<p>{result.exposure.mixed} visitors were exposed to more than one variant and are left out.</p>"
     mark = ' class="bad"' if result.ratio_is_wrong else ""
     yield f"<p{mark}>Sample ratio: {escape(ratio_text(result))}</p>"
+    for of_metric in results:
+        yield from _metric(of_metric)
+    if result.days:
+        yield _figure(_visitors(result), "Visitors exposed by the end of each day.")
+
+
+def _metric(result: Result) -> Iterator[str]:
     if result.metric is not None and result.days:
         yield f"<h3>{escape(metric_text(result.metric))}</h3>"
+        for verdict in verdicts(result):
+            yield f"<p class=verdict>{escape(verdict)}</p>"
         yield _table(["variant", "mean", "difference", "interval"], _means(result, result.days[-1]))
         confidence = f"{100 * (1 - result.alpha):g} %"
         yield _figure(
@@ -86,8 +98,6 @@ def _experiment(result: Result) -> Iterator[str]:
             f"Difference from control at the end of each day; {confidence} for all "
             "intervals together, valid at every look.",
         )
-    if result.days:
-        yield _figure(_visitors(result), "Visitors exposed by the end of each day.")
 
 
 def _exposures(result: Result) -> list[list[str]]:

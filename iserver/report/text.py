@@ -13,12 +13,13 @@ DAYS_SHOWN = 14
 """Days of the course that are printed; the page has all of them."""
 
 
-def report_text(result: Result) -> str:
-    """One experiment as text, ending with a newline."""
-    return "\n".join(_lines(result)) + "\n"
+def report_text(first: Result, *others: Result) -> str:
+    """One experiment as text, ending with a newline; a result for each metric."""
+    lines = [*_exposure_lines(first), *(line for result in (first, *others) for line in _metric_lines(result))]
+    return "\n".join(lines) + "\n"
 
 
-def _lines(result: Result) -> Iterator[str]:
+def _exposure_lines(result: Result) -> Iterator[str]:
     experiment = result.experiment
     yield f"{experiment.name} ({experiment.id}), {experiment.state}"
     yield f"  features: {', '.join(experiment.features) or 'none'}"
@@ -27,6 +28,9 @@ def _lines(result: Result) -> Iterator[str]:
     if result.exposure.mixed:
         yield f"  left out: {result.exposure.mixed} visitors who were exposed to more than one variant"
     yield f"  sample ratio: {ratio_text(result)}"
+
+
+def _metric_lines(result: Result) -> Iterator[str]:
     if result.metric is None or not result.days:
         return
     yield ""
@@ -34,6 +38,7 @@ def _lines(result: Result) -> Iterator[str]:
     yield from _table(["variant", "mean", "difference", "interval", ""], _result_rows(result, result.days[-1]))
     confidence = f"{100 * (1 - result.alpha):g} %"
     yield f"  intervals: {confidence} for all of them together, valid at every look"
+    yield from (f"  {verdict}" for verdict in verdicts(result))
     yield ""
     yield from _table(["day", "visitors", *(variant.name for variant in result.treatments)], _course_rows(result))
 
@@ -41,6 +46,29 @@ def _lines(result: Result) -> Iterator[str]:
 def metric_text(metric: Metric) -> str:
     """A metric, and what its mean is."""
     return f"{metric}, {'share of visitors with it' if metric.is_rate else 'mean of the sum per visitor'}"
+
+
+def verdicts(result: Result) -> list[str]:
+    """What can be concluded of each variant by now, in a sentence."""
+    if result.metric is None or not result.days:
+        return []
+    if result.ratio_is_wrong:
+        return ["Do not conclude anything: the traffic was not split as configured. Find out why first."]
+    intervals = result.days[-1].intervals
+    return [_verdict(result, variant.name, intervals[variant.id]) for variant in result.treatments if intervals]
+
+
+def _verdict(result: Result, name: str, interval: Interval) -> str:
+    is_rate = result.metric is not None and result.metric.is_rate
+    if not isfinite(interval.low):
+        return f"{name}: too early to conclude anything ({interval_text(interval, is_rate=is_rate)})."
+    low, high = (number(end, is_rate=is_rate, signed=True) for end in (interval.low, interval.high))
+    ends = f"{low} and {high}"
+    if not interval.excludes_zero:
+        return f"{name}: no difference from control is established; if there is one, it is between {ends}."
+    direction = "higher" if interval.low > 0 else "lower"
+    estimate = number(interval.estimate, is_rate=is_rate, signed=True)
+    return f"{name}: {direction} than control, by about {estimate}; the true difference is between {ends}."
 
 
 def ratio_text(result: Result) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from iserver.report.drawing import Chart, Series, draw, ticks
 from iserver.report.model import Metric, ReportError
 from iserver.report.page import report_page
 from iserver.report.results import examine
-from iserver.report.text import report_text
+from iserver.report.text import report_text, verdicts
 from iserver.report_commands import report_command
 from iserver.storage.report_tables import ReportWarehouse
 from tests.iserver.report.experiments import DAYS, NOW, play, session, visitors
@@ -220,6 +221,34 @@ def test_the_page_draws_every_experiment(shop: str, tmp_path: Path):
     assert "established" in page.words
 
 
+def test_every_metric_is_reported_once_below_the_exposures(shop: str, tmp_path: Path):
+    path = tmp_path / "report.html"
+    metrics = ["--metric", "event:Rating", "--metric", "event:AddToCart.value", "--metric", "event:Rating"]
+    output = run("--warehouse", shop, "--experiment", "exp-copy", *metrics, "--html", str(path)).output
+    page = Page(path.read_text())
+    for words in (output, page.words):
+        assert words.count("event:Rating, share of visitors with it") == 1
+        assert words.count("event:AddToCart.value, mean of the sum per visitor") == 1
+    assert output.count("sample ratio") == 1
+    assert page.tags.count("svg") == 3
+
+
+def test_the_verdict_is_a_sentence(shop: str, tmp_path: Path):
+    result = result_of(shop, "event:Rating")
+    (verdict,) = verdicts(result)
+    assert verdict.startswith("Blue: higher than control, by about +")
+    assert verdict in report_text(result)
+    assert verdict in Page(report_page([[result]], shop, NOW)).words
+    few = result_of(play(tmp_path / "few", visitors(60, lift=0.1)), "event:Rating")
+    assert verdicts(few) == [
+        "Blue: too early to conclude anything (needs 100 visitors per variant, and values that differ)."
+    ]
+    same = result_of(play(tmp_path / "same", visitors(900, lift=0)), "event:Rating")
+    assert "Blue: no difference from control is established" in verdicts(same)[0]
+    wrong = result_of(play(tmp_path / "wrong", visitors(2_000, lift=0, share=0.58)), "event:Rating")
+    assert verdicts(wrong)[0].startswith("Do not conclude anything: the traffic was not split as configured")
+
+
 def test_a_page_that_cannot_be_written_is_one_line(shop: str, tmp_path: Path):
     page = tmp_path / "nowhere" / "report.html"
     result = run("--warehouse", shop, "--html", str(page))
@@ -231,7 +260,7 @@ def test_names_on_the_page_are_text_and_never_markup(shop: str):
     result = result_of(shop, "event:Rating")
     variants = tuple(replace(variant, name="<b>&") for variant in result.experiment.variants)
     evil = replace(result, experiment=replace(result.experiment, name="<script>x</script>", variants=variants))
-    page = Page(report_page([evil], "<i>", NOW))
+    page = Page(report_page([[evil]], "<i>", NOW))
     assert not {"script", "b", "i"} & set(page.tags)
     assert "<script>x</script>" in page.words
     assert "<script>x</script>" in report_text(evil)
@@ -240,7 +269,11 @@ def test_names_on_the_page_are_text_and_never_markup(shop: str):
 def test_a_chart_of_nothing_and_of_one_day_can_be_drawn():
     assert "<svg" in draw(Chart([], "visitors"))
     one = Series("a", "red", [(date(2023, 11, 15), 3.0)], [(date(2023, 11, 15), 2.0, 4.0)])
-    assert "polygon" in draw(Chart([one], "visitors"))
+    other = Series("b", "blue", [(date(2023, 11, 15), 3.0)], [(date(2023, 11, 15), 1.0, 5.0)])
+    drawn = ElementTree.fromstring(draw(Chart([one, other], "visitors")))
+    intervals = [line for line in drawn.iter("line") if line.get("class") == "interval"]
+    assert len({line.get("x1") for line in intervals}) == 2
+    assert all(float(line.get("y1")) - float(line.get("y2")) > 10 for line in intervals)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 10), (-0.03, 0.11), (2, 2.0001), (-1e6, 1e7)])
