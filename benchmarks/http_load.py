@@ -11,10 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from typing import cast
 from urllib.parse import urlsplit
 
+NUMBER = "################"
+"""Stands in a request for a number of as many digits, which no other request that is sent has."""
+
+_NUMBER = NUMBER.encode()
 _RECEIVE_BYTES = 1 << 20
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
@@ -22,7 +26,7 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, the same for every client.
+    """One request; it may have `NUMBER` in it.
 
     Attributes:
         url: Where it goes.
@@ -218,7 +222,7 @@ async def load(
     """Send requests from several clients at once.
 
     Args:
-        requests: Each client goes round them, beginning at another one.
+        requests: Each client goes round a part of its own, or round all of them when there are too few for that.
         clients: How many clients there are.
         seconds: For how long new requests are sent.
         most: How many requests are sent at most.
@@ -229,13 +233,14 @@ async def load(
     measured = Measured()
     turns = iter(range(most))
     connected = [await _connect(requests[0].address) for _ in range(clients)]
+    numbers = count(time.time_ns() // 1000)  # microseconds: a later load begins with a greater one
     if warm_up:
-        await connected[0].ask(prepared[0], timeout_s)
+        await connected[0].ask(_numbered(prepared[0], numbers), timeout_s)
     started = time.perf_counter()
     await asyncio.gather(
         *(
-            _one_client(one, requests[0].address, _from(prepared, n), turns, started + seconds, timeout_s, measured)
-            for n, one in enumerate(connected)
+            _one_client(one, requests[0].address, mine, turns, started + seconds, timeout_s, measured)
+            for one, mine in zip(connected, _streams(prepared, clients, numbers), strict=True)
         )
     )
     measured.seconds = time.perf_counter() - started
@@ -247,8 +252,16 @@ async def _connect(address: tuple[str, int]) -> _Connection:
     return protocol
 
 
-def _from(prepared: Sequence[bytes], first: int) -> Iterator[bytes]:
-    return islice(cycle(prepared), first % len(prepared), None)
+def _streams(prepared: Sequence[bytes], clients: int, numbers: Iterator[int]) -> Iterator[Iterator[bytes]]:
+    """What each client sends, without end."""
+    for number in range(clients):
+        first, last = (len(prepared) * which // clients for which in (number, number + 1))
+        own = cycle(prepared[first:last]) if first < last else islice(cycle(prepared), number, None)
+        yield (_numbered(request, numbers) for request in own)
+
+
+def _numbered(request: bytes, numbers: Iterator[int]) -> bytes:
+    return request.replace(_NUMBER, b"%0*d" % (len(_NUMBER), next(numbers)))
 
 
 async def _one_client(

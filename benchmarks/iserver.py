@@ -27,7 +27,7 @@ import click
 import uvloop
 
 from benchmarks.harness import Goal, Line, Server, environment, running, say, table
-from benchmarks.http_load import Measured, Request, load
+from benchmarks.http_load import NUMBER, Measured, Request, load
 from benchmarks.unleash import KEY, PACKAGE, unleash_proxy
 
 PACKAGES = ("aiohttp", "uvloop", "orjson", "msgspec", "pyarrow")
@@ -38,38 +38,43 @@ P99_MS = 20.0
 PEER = Goal(2.0)
 
 
+def devices() -> list[str]:
+    """Who sends each request: in random order, and of as many clients each has devices of its own."""
+    chosen, clients = random.Random(7), max(CLIENTS)
+    parts = [range(DEVICES * number // clients, DEVICES * (number + 1) // clients) for number in range(clients)]
+    return [f"dev-{chosen.choice(part)}" for part in parts for _ in range(REQUESTS // clients)]
+
+
 def visits(url: str) -> list[Request]:
-    """Visits of many devices in random order, each with an impression of its own and three features."""
-    chosen = random.Random(7)
+    """Visits of many devices, each with an impression that no other request has, and three features."""
     return [
         _post(
             f"{url}/features",
             {
                 "fetchOptions": [],
-                "args": {"deviceId": f"dev-{chosen.randrange(DEVICES)}", "channel": "email", "userAgent": "UA/1"},
-                "impressionId": f"imp-{number}",
+                "args": {"deviceId": device, "channel": "email", "userAgent": "UA/1"},
+                "impressionId": f"imp-{NUMBER}",
                 "requests": {"RatingBox": {"product": "iPhone"}, "ProductInfo": {}, "Search": {"query": "shoes"}},
             },
         )
-        for number in range(REQUESTS)
+        for device in devices()
     ]
 
 
 def ratings(url: str) -> list[Request]:
     """Events on the impressions that `welcome` has made."""
-    chosen = random.Random(7)
     return [
         _post(
             f"{url}/signal",
             {
-                "id": {"deviceId": f"dev-{chosen.randrange(DEVICES)}"},
+                "id": {"deviceId": device},
                 "feature": "RatingBox",
                 "event": "Rating",
                 "impressionId": "imp-first",
                 "args": {"stars": number % 5},
             },
         )
-        for number in range(REQUESTS)
+        for number, device in enumerate(devices())
     ]
 
 
@@ -87,10 +92,8 @@ def welcome(url: str) -> list[Request]:
 
 def flags(url: str) -> list[Request]:
     """Requests of many users for all toggles, as the proxy's own clients send them."""
-    chosen = random.Random(7)
     key = (("Authorization", KEY),)
-    users = (f"dev-{chosen.randrange(DEVICES)}" for _ in range(REQUESTS))
-    return [Request(f"{url}/proxy?userId={user}&properties[channel]=email", headers=key) for user in users]
+    return [Request(f"{url}/proxy?userId={user}&properties[channel]=email", headers=key) for user in devices()]
 
 
 def _post(url: str, body: object) -> Request:

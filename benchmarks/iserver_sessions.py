@@ -21,7 +21,7 @@ import orjson
 import uvloop
 
 from benchmarks.harness import Goal, Line, Server, running, say
-from benchmarks.http_load import Measured, Request, load
+from benchmarks.http_load import NUMBER, Measured, Request, load
 from shared.commit_log import CommitLog
 
 MEMORY_MB = 3 * 2**30 / 1e6
@@ -107,7 +107,7 @@ def sweep(server: Server, sessions: int, expire_at_s: float) -> tuple[float, Mea
     Returns:
         How many sessions were swept in a second, and what the client saw before and meanwhile.
     """
-    requests = [visit(server.url, f"probe-{number}", f"imp-{number}") for number in range(500)]
+    requests = [visit(server.url, f"probe-{number}", f"imp-{NUMBER}") for number in range(500)]
     before, meanwhile = Measured(), Measured()
     while time.time() < expire_at_s - 1:
         before.add(uvloop.run(load(requests, clients=1, seconds=0.5, warm_up=False)))

@@ -56,7 +56,7 @@ def measurements(folder: Path, seconds: float) -> Iterator[Line]:
             started.append(opened.enter_context(running(name, command, ready="/readyz", log=folder / f"{name}.log")))
         for server in started:
             requests = welcome(f"{server.url}/iserver")
-            uvloop.run(load(requests, clients=32, seconds=120, most=DEVICES, warm_up=False))
+            uvloop.run(load(requests, clients=1, seconds=120, most=DEVICES, warm_up=False))
         for clients in CLIENTS:
             say(f"features with the journal and with Redis, {clients} clients")
             alone, alone_text = measure(started[0], visits(f"{started[0].url}/iserver"), clients, seconds)
