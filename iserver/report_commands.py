@@ -54,7 +54,7 @@ def report_command(
     from iserver.storage.report_tables import ReportWarehouse
 
     try:
-        metrics = [Metric.parse(text) for text in dict.fromkeys(metric_texts)]
+        metrics: Sequence[Metric | None] = [Metric.parse(text) for text in dict.fromkeys(metric_texts)] or [None]
         warehouse = ReportWarehouse(location)
         experiments = warehouse.experiments()
         if experiment_id is not None:
@@ -63,7 +63,7 @@ def report_command(
                 raise ReportError(f"the warehouse knows no experiment {experiment_id!r}")
         alpha = 1 - confidence / 100
         results = [
-            [examine(warehouse, item, metric, alpha=alpha, tightest_at=tightest_at) for metric in metrics or [None]]
+            [examine(warehouse, item, metric, alpha=alpha, tightest_at=tightest_at) for metric in metrics]
             for item in experiments
         ]
     except ReportError as error:
