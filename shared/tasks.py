@@ -41,6 +41,17 @@ async def _result_of(work: Awaitable[T]) -> T:
     return await work
 
 
+async def _done(work: Work) -> None:
+    """Do work; when not the task is cancelled, but something that it waits for, that is a failure like others."""
+    try:
+        await work()
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("something that it waited for was cancelled") from error
+
+
 async def cancel_and_wait(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel tasks and wait until they have ended; what they raise is dropped, as nobody needs their result."""
     running = [task for task in tasks if task is not None and not task.done()]
@@ -118,7 +129,7 @@ class Supervisor:
     async def attempt(self, name: str, work: Work, *, is_critical: bool = False) -> bool:
         """Do work now, as one run of the task `name`; whether it succeeded. A failure is logged and counted."""
         try:
-            await work()
+            await _done(work)
         except Exception as error:  # noqa: BLE001 - a bug in one run must not end the task for good
             self._failed(name, error, is_critical)
             return False
@@ -186,7 +197,7 @@ class Supervisor:
     async def _do_once(self, name: str, work: Work, after_s: float) -> None:
         if not await self._stops_within(after_s):
             try:
-                await work()
+                await _done(work)
             except Exception as error:  # noqa: BLE001 - nobody else hears of it
                 self._report(name, error, is_new=True)
 

@@ -61,6 +61,22 @@ async def test_long_lived_work_is_begun_again_when_it_raises(supervisor):
     await work.has_run(4)
 
 
+async def test_the_cancellation_of_what_work_waits_for_is_a_failure_like_others(supervisor, counted):
+    work = Work()
+
+    async def waits():
+        await work()
+        cancelled = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    supervisor.periodic("sweep", 0.001, waits)
+    supervisor.loop("reader", waits)
+    await asyncio.wait({supervisor.once("answer", waits)})
+    await work.has_run(9)
+    assert counted.keys() == {"sweep", "reader", "answer"}
+
+
 async def test_long_lived_work_that_returns_has_ended(supervisor):
     work = Work()
     await supervisor.loop("reader", work)
