@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
-from intake_server.caller_text import holds_marked, kept, marked, unmarked
+from intake_server.caller_text import CallerText, holds_marked, kept, marked, unmarked
 
 MOST_SIZE = 2**18
 """Characters or items of one value, with all that is in it."""
@@ -35,6 +35,7 @@ MOST_SECONDS = 2.0
 """Processor time of all templates of an entry together."""
 _WIDTHS = frozenset({"batch", "center", "expandtabs", "indent", "ljust", "rjust", "slice", "to_bytes", "truncate"})
 _WIDTHS |= {"wordwrap", "zfill", "round"}
+_SEARCHES = frozenset({"count", "endswith", "find", "index", "rfind", "rindex", "startswith"})
 _SLOW = frozenset({"pprint", "striptags", "sum", "urlize", "wordwrap"})
 _WIDE = re.compile(r"\d{5,}")
 _NESTED = re.compile(r"\{[^{}]*:[^{}]*\{")
@@ -164,12 +165,24 @@ def _adding_up(values: Iterable[Any]) -> Iterator[Any]:
         yield value
 
 
+def _searched(value: Any) -> Any:
+    """What ``in`` looks in: a text finds what a caller sent also where it is the author's."""
+    return CallerText(value) if type(value) is str else value
+
+
 class _WithLimits(NodeTransformer):
-    """Leads loops and concatenations through functions of ours."""
+    """Leads loops, searches and concatenations through functions of ours."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - as Jinja2 calls it
         self.generic_visit(node)
         node.iter = nodes.Filter(node.iter, "_ticking", [], [], None, None, lineno=node.lineno)
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802 - as Jinja2 calls it
+        self.generic_visit(node)
+        for operand in node.ops:
+            if operand.op in ("in", "notin"):
+                operand.expr = nodes.Filter(operand.expr, "_searched", [], [], None, None, lineno=node.lineno)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - as Jinja2 calls it
@@ -186,7 +199,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     def __init__(self, cache_size: int) -> None:
         super().__init__(autoescape=False, cache_size=cache_size, finalize=_shown)
         self.filters = {name: _limited_filter(name, function) for name, function in self.filters.items()}
-        self.filters |= {"_ticking": _ticking, "_joined": _joined}
+        self.filters |= {"_ticking": _ticking, "_joined": _joined, "_searched": _searched}
         self.globals["lipsum"] = _lipsum
 
     @staticmethod
@@ -227,6 +240,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         args = tuple(map(_listed, args))
         given = [*args, *kwargs.values()]
         on = getattr(__obj, "__self__", None)
+        if isinstance(on, str) and __obj.__name__ in _SEARCHES:
+            args = tuple(map(unmarked, args))
         if isinstance(on, (str, bytes, int, list, tuple, dict)):
             _check_work(on, given)
             if __obj.__name__ in _WIDTHS:

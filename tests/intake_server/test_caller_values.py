@@ -441,3 +441,17 @@ async def test_characters_beyond_the_first_plane_that_the_author_wrote_stay_as_t
     """)
     assert (await server.opened("private"))["dtype"] == {"x": "int64"}
     assert (await server.open("keys")).reason != "parameter : cannot name what is in 'storage_options'"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'yes' if p in 'xab' else 'no' }}",
+        "{{ 'yes' if 'abx'.startswith(p) else 'no' }}",
+        "{{ 'yes' if 'xab'.endswith(p) else 'no' }}",
+        "{{ 'yes' if 'xab'.find(p) == 1 else 'no' }}",
+        "{{ 'yes' if 'abab'.count(p) == 2 else 'no' }}",
+    ],
+)
+def test_the_authors_text_is_searched_for_what_the_caller_sent(template: str):
+    assert rendered(template, "ab", argument="csv_kwargs") == "yes"
