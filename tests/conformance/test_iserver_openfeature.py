@@ -50,7 +50,7 @@ def iserver(tmp_path: Path) -> Iterator[DaemonProcess]:
 
 SEEN = {
     "on": [True, "STATIC", None],
-    "off": [False, "DISABLED", None],
+    "off": [False, "SPLIT", None],
     "button": ["Submit", "SPLIT", None],
     "unknown": ["?", "ERROR", "FLAG_NOT_FOUND"],
     "no key": [False, "ERROR", "TARGETING_KEY_MISSING"],
