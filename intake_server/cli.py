@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -133,7 +132,6 @@ def start(**flags: Any) -> None:
     context = click.get_current_context()
     options = ServerOptions.take(flags)
     logs.configure(options.log_level, options.log_format)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     classic = read_config(config_path(os.environ))
     options = _with_classic(options, classic)
     keeps = context.get_parameter_source("data_dir") is not ParameterSource.DEFAULT

@@ -57,6 +57,7 @@ def configure(level: LogLevel = "info", log_format: LogFormat = "auto") -> None:
     malformed = logging.getLogger("aiohttp.server")
     malformed.filters[:] = [lambda record: _shorten_malformed(record) and record.levelno >= threshold]
     logging.getLogger("asyncio").setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("watchfiles").setLevel(max(threshold, logging.WARNING))  # a log in a watched folder feeds itself
     logging.getLogger("aiosqlite").setLevel(max(threshold, logging.WARNING))
 
 

@@ -28,6 +28,10 @@ class Unreadable(Exception):  # noqa: N818 - a property of the data, answered as
     """A partition exists and cannot be read; the text says why."""
 
 
+class Replaced(Unreadable):
+    """A file is not the one that the source was opened with; a fresh open reads what is there now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """What opening tells (§3.3).

@@ -21,7 +21,7 @@ from typing import Any
 
 import fsspec
 
-from intake_server.drivers.base import Unopenable, Unreadable, cause
+from intake_server.drivers.base import Replaced, Unopenable, cause
 from intake_server.paths import is_url
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -111,7 +111,7 @@ class Listing:
         """Read a file as the one that was listed: the content of another is not what the source was opened as.
 
         Raises:
-            Unreadable: It was another one before or afterwards.
+            Replaced: It was another one before or afterwards.
         """
         self.check(file)
         yield
@@ -121,10 +121,10 @@ class Listing:
         """Refuse a file that is not the one that was listed.
 
         Raises:
-            Unreadable: It is another one, or gone.
+            Replaced: It is another one, or gone.
         """
         if self.stamp(file) != file.stamp:
-            raise Unreadable(f"{file.path}: the file has changed since the source was opened; open it again")
+            raise Replaced(f"{file.path}: the file has changed since the source was opened; open it again")
 
     def pin(self) -> list[list[Any]]:
         """What `pinned` needs to make the same listing again."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from intake_server.drivers.base import NoSuchPartition, Unreadable
+from intake_server.drivers.base import NoSuchPartition, Replaced, Unreadable
 from intake_server.encoding.blocks import NotABlock
 from intake_server.encoding.frames import NotAFrame
 from intake_server.exports import arrays, lists, previews, tables
@@ -164,6 +164,10 @@ class Exports:
             raise Problem(406, str(error), code="not_acceptable") from error
         except FullError as error:
             raise Problem(413, "the export is too large; select less, or another format", code="too_large") from error
+        except Replaced as error:  # the next request opens what is there now
+            raise Problem(
+                503, public_reason(str(error), [opened.directory]), code="replaced", headers={"Retry-After": "1"}
+            ) from error
         except (Unreadable, NotAFrame, NotABlock, NoSuchPartition) as error:
             log.warning("cannot export", entry=opened.name, format=export.form.name, reason=str(error))
             raise Problem(500, public_reason(str(error), [opened.directory]), code="unreadable") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from intake_server.drivers.base import NoSuchPartition, Partition, Unreadable
+from intake_server.drivers.base import NoSuchPartition, Partition, Replaced, Unreadable
 from intake_server.encoding import values
 from intake_server.encoding.parts import Parts, TooLarge
 from intake_server.lately_used import LatelyUsed
@@ -111,6 +111,8 @@ class Reads:
             raise Problem(400, str(error), code="no_such_partition") from error
         except TooLarge as error:
             raise Problem(413, str(error), code="too_large") from error
+        except Replaced as error:
+            raise Problem(410, public_reason(str(error), [opened.directory]), code="replaced") from error
         except (Unreadable, *values.Unsendable) as error:
             log.warning("cannot read", entry=opened.name, partition=partition, reason=str(error))
             raise Problem(500, public_reason(str(error), [opened.directory]), code="unreadable") from error

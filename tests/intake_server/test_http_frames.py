@@ -337,7 +337,7 @@ async def test_a_file_that_is_replaced_after_the_open_is_not_read_as_the_one_tha
     (folder / name).write_bytes(after)
     server.server.sources.forget_stamps()
     answer = await server.read(source_id)
-    assert (answer.status, "has changed" in answer.reason, str(folder) in answer.reason) == (500, True, False)
+    assert (answer.status, "has changed" in answer.reason, str(folder) in answer.reason) == (410, True, False)
     opened = await server.opened("t")
     assert (await server.read(opened["source_id"])).value["data"] != first
 
