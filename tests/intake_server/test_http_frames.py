@@ -312,7 +312,7 @@ async def test_a_file_that_disappears_after_the_open_is_an_error_of_that_read_al
     source_id = (await server.opened("impression"))["source_id"]
     gone.unlink()
     answer = await server.read(source_id, 0)
-    assert (answer.status, str(folder) in answer.reason) == (500, False)
+    assert (answer.status, str(folder) in answer.reason) == (410, False)
     assert frame((await server.read(source_id, 1)).value["data"])["n"].tolist() == [2]
 
 
