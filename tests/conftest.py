@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -25,6 +26,17 @@ def loggers_follow_the_configuration() -> Iterator[None]:
 
         patched.setattr(structlog, "configure", without_cache)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that a test runs in this process configures logging; the next test must not have it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -140,7 +140,7 @@ async def test_a_file_cut_short_after_the_open_is_an_error_of_that_read_alone(se
     source_id = (await server.opened("a"))["source_id"]
     with (folder / "a.npy").open("r+b") as opened:
         opened.truncate(5000)
-    assert [(await server.read(source_id, [block])).status for block in (0, 1)] == [500, 500]
+    assert [(await server.read(source_id, [block])).status for block in (0, 1)] == [410, 410]
     assert await server.names() == ["a"]
 
 
