@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -28,7 +27,7 @@ LONGEST_BACKOFF_S = 10.0
 CANCEL_AGAIN_S = 0.5
 """How long a cancelled task may take to end before it is cancelled again, in seconds."""
 STABLE_S = 60.0
-"""A long-lived task that ran for this many seconds before it failed counts as having worked."""
+"""A long-lived task that has run for this many seconds works again; its earlier failures are forgotten."""
 
 
 def start_task(work: Awaitable[T], *, name: str) -> asyncio.Task[T]:
@@ -73,6 +72,7 @@ class Supervisor:
         expected: Exceptions that are conditions of the surroundings and not bugs: logged as one line, without a
             traceback. They are counted and retried like all others.
         first_backoff_s: Pause after the first failure, in seconds; it doubles with each further one.
+        stable_s: After how many seconds of running what `loop` runs counts as working again.
     """
 
     def __init__(
@@ -81,10 +81,12 @@ class Supervisor:
         *,
         expected: tuple[type[Exception], ...] = (OSError,),
         first_backoff_s: float = FIRST_BACKOFF_S,
+        stable_s: float = STABLE_S,
     ) -> None:
         self._on_failure = on_failure
         self._expected = expected
         self._first_backoff_s = first_backoff_s
+        self._stable_s = stable_s
         self._tasks: set[asyncio.Task[Any]] = set()
         self._endless: set[asyncio.Task[Any]] = set()
         self._finite: set[asyncio.Task[Any]] = set()
@@ -133,8 +135,7 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - a bug in one run must not end the task for good
             self._failed(name, error, is_critical)
             return False
-        if self._failing.pop(name, None) is not None:
-            log.info("background task works again", task=name)
+        self._recovered(name)
         return True
 
     def failures(self) -> Mapping[str, str]:
@@ -187,11 +188,12 @@ class Supervisor:
 
     async def _keep_running(self, name: str, work: Work, is_critical: bool) -> None:
         while not self._stopping.is_set():
-            started_s = time.monotonic()
-            if await self.attempt(name, work, is_critical=is_critical):
-                return
-            if time.monotonic() - started_s >= STABLE_S:
-                self._failing[name].count = 1
+            stable = asyncio.get_running_loop().call_later(self._stable_s, self._recovered, name)
+            try:
+                if await self.attempt(name, work, is_critical=is_critical):
+                    return
+            finally:
+                stable.cancel()
             await self._stops_within(self._backoff_s(name, LONGEST_BACKOFF_S))
 
     async def _do_once(self, name: str, work: Work, after_s: float) -> None:
@@ -200,6 +202,10 @@ class Supervisor:
                 await _done(work)
             except Exception as error:  # noqa: BLE001 - nobody else hears of it
                 self._report(name, error, is_new=True)
+
+    def _recovered(self, name: str) -> None:
+        if self._failing.pop(name, None) is not None:
+            log.info("background task works again", task=name)
 
     def _failed(self, name: str, error: Exception, is_critical: bool) -> None:
         failures = self._failing.setdefault(name, _Failures(is_critical))

@@ -112,6 +112,27 @@ async def test_persistent_failure_is_a_reason_not_to_be_ready_until_it_ends(supe
     assert supervisor.not_ready() == []
 
 
+async def test_long_lived_work_that_runs_again_is_no_reason_any_more():
+    supervisor, failures, unready = Supervisor(first_backoff_s=0.001, stable_s=0.05), 5, []
+
+    async def read():
+        nonlocal failures
+        unready.append(supervisor.not_ready())
+        if failures:
+            failures -= 1
+            raise OSError("the bus is away")
+        await asyncio.Event().wait()
+
+    supervisor.loop("reader", read)
+    async with asyncio.timeout(60):
+        while True:
+            if not (failures or supervisor.not_ready()):
+                break
+            await asyncio.sleep(0.01)
+    await supervisor.stop()
+    assert unready[-1] == ["the background task 'reader' keeps failing"]
+
+
 async def test_one_failure_leaves_the_daemon_ready(supervisor):
     work = Work(OSError("the disk is full"))
     await supervisor.once("prepare", work)
