@@ -8,7 +8,7 @@ that text of a caller is never taken for text of the catalog's author.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 _PLANE = 0xF0000
@@ -62,24 +62,27 @@ def marks(text: str) -> list[bool]:
 
 def marked(value: Any) -> Any:
     """A caller's value with every text in it marked, at any depth."""
-    if isinstance(value, str):
-        return CallerText(_in_private(value))
-    if isinstance(value, Mapping):
-        return {marked(key): marked(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return type(value)(marked(item) for item in value)
-    return value
+    return _with_texts(value, lambda text: CallerText(_in_private(text)))
 
 
 def unmarked(value: Any) -> Any:
     """A value with every text in it as it was sent, at any depth."""
+    return _with_texts(value, _as_sent)
+
+
+def _as_sent(marked_text: str) -> str:
+    text = str.__str__(marked_text)
+    return text if text.isascii() else text.translate(_BACK)
+
+
+def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """A value with every text in it changed, at any depth."""
     if isinstance(value, str):
-        text = str.__str__(value)
-        return text if text.isascii() else text.translate(_BACK)
+        return change(value)
     if isinstance(value, Mapping):
-        return {unmarked(key): unmarked(item) for key, item in value.items()}
+        return {_with_texts(key, change): _with_texts(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return type(value)(unmarked(item) for item in value)
+        return type(value)(_with_texts(item, change) for item in value)
     return value
 
 
