@@ -117,7 +117,7 @@ def features_request(configuration: Configuration, context: Json, features: Sequ
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class Caller:
     """Whose flags are evaluated, and when.
 
     Attributes:
@@ -130,7 +130,7 @@ class Asker:
 
 
 def evaluations(
-    configuration: Configuration, flags: Sequence[Flag], answer: Json, features: Sequence[str], asker: Asker
+    configuration: Configuration, flags: Sequence[Flag], answer: Json, features: Sequence[str], caller: Caller
 ) -> list[Json]:
     """What each flag was evaluated to.
 
@@ -139,36 +139,36 @@ def evaluations(
         flags: The flags asked for.
         answer: The answer (§3.3) to `features_request` for `features`.
         features: The features that were requested, in order.
-        asker: Whose flags they are.
+        caller: Whose flags they are.
     """
     shown = dict(zip(features, answer["impressions"], strict=True))
     errors = dict(zip(features, answer.get("errors") or [None] * len(features), strict=True))
     variants = {item["id"]: item["variant"] for item in answer["_variants"]}
     return [
-        _evaluation(configuration, flag, shown[flag.feature], errors[flag.feature], variants, asker) for flag in flags
+        _evaluation(configuration, flag, shown[flag.feature], errors[flag.feature], variants, caller) for flag in flags
     ]
 
 
 def _evaluation(
-    configuration: Configuration, flag: Flag, shown: Any, error: str | None, variants: Mapping[str, Any], asker: Asker
+    configuration: Configuration, flag: Flag, shown: Any, error: str | None, variants: Mapping[str, Any], caller: Caller
 ) -> Json:
     if error is not None:
         return {"key": flag.key, "errorCode": "INVALID_CONTEXT", "errorDetails": error}
     is_on = isinstance(shown, dict)
     if flag.output is None:
-        reason = _gate_reason(configuration, flag.feature, asker)
+        reason = _gate_reason(configuration, flag.feature, caller)
         return {"key": flag.key, "value": is_on, "variant": "on" if is_on else "off", "reason": reason, "metadata": {}}
     value = (shown if is_on else configuration.features[flag.feature].controls).get(flag.output)
     active = {**variants, **{item["id"]: item["variant"] for item in shown.get("_variants", ())}} if is_on else {}
     setting = _experiments(
-        configuration, asker, lambda value: (value.feature, value.field) == (flag.feature, flag.output)
+        configuration, caller, lambda value: (value.feature, value.field) == (flag.feature, flag.output)
     )
     taken = [(experiment, active[experiment.id]) for experiment in setting if experiment.id in active]
     names = [variant["name"] or variant["id"] if variant else "control" for _, variant in taken]
     if not is_on:
-        reason = _gate_reason(configuration, flag.feature, asker)
+        reason = _gate_reason(configuration, flag.feature, caller)
     else:
-        reason = _output_reason(configuration, flag, value, setting, is_assigned=bool(taken), asker=asker)
+        reason = _output_reason(configuration, flag, value, setting, is_assigned=bool(taken), caller=caller)
     return {
         "key": flag.key,
         **({} if value is None else {"value": value}),  # without one, the caller's default stands
@@ -179,26 +179,26 @@ def _evaluation(
 
 
 def _experiments(
-    configuration: Configuration, asker: Asker, decides: Callable[[VariantValue], bool]
+    configuration: Configuration, caller: Caller, decides: Callable[[VariantValue], bool]
 ) -> list[Experiment]:
     """The running experiments with a variant that decides something."""
     return [
         experiment
         for experiment in configuration.experiments.values()
-        if experiment.is_running(asker.now_ms)
+        if experiment.is_running(caller.now_ms)
         and any(decides(value) for variant in experiment.variants for value in variant.values)
     ]
 
 
-def _gate_reason(configuration: Configuration, feature: str, asker: Asker) -> str:
+def _gate_reason(configuration: Configuration, feature: str, caller: Caller) -> str:
     """Why a feature is on or off: the first that was there to decide it."""
-    override = asker.device.overrides.get(feature) if asker.device is not None else None
+    override = caller.device.overrides.get(feature) if caller.device is not None else None
     if override is not None and override.active is not None:
         return TARGETING
     definition = configuration.features[feature].definition
     if definition.no_gate:
         return STATIC
-    switching = _experiments(configuration, asker, lambda value: value.feature == feature and value.active is not None)
+    switching = _experiments(configuration, caller, lambda value: value.feature == feature and value.active is not None)
     if switching:
         return _reason(switching[0].audience_id, 0)
     settings = configuration.document.features.get(feature, FeatureSettings())
@@ -215,7 +215,7 @@ def _output_reason(
     setting: Sequence[Experiment],
     *,
     is_assigned: bool,
-    asker: Asker,
+    caller: Caller,
 ) -> str:
     """Why an output of a feature that is on has its value.
 
@@ -226,7 +226,7 @@ def _output_reason(
         setting: The experiments that set the output in some variant.
         is_assigned: Whether the visitor has a variant in one of them, be it control.
     """
-    override = asker.device.overrides.get(flag.feature) if asker.device is not None else None
+    override = caller.device.overrides.get(flag.feature) if caller.device is not None else None
     if override is not None and flag.output in override.values:
         return TARGETING
     if is_assigned:

@@ -12,7 +12,7 @@ from iserver.handlers.refusals import explain
 from iserver.handlers.visitors import JSON
 from iserver.ofrep import (
     TARGETING_KEY,
-    Asker,
+    Caller,
     EvaluationError,
     Flag,
     all_flags,
@@ -88,8 +88,8 @@ class OfrepHandlers:
             assert refused is not None
             code = CODES.get(refused.status, "GENERAL")
             raise EvaluationError(refused.status, code, refused.message, refused.headers) from refusal
-        asker = Asker(configuration.devices.get(context[TARGETING_KEY]), self._clock_ms())
-        return evaluations(configuration, flags, answer, features, asker)
+        caller = Caller(configuration.devices.get(context[TARGETING_KEY]), self._clock_ms())
+        return evaluations(configuration, flags, answer, features, caller)
 
 
 def _failed(error: EvaluationError, key: str | None = None) -> web.Response:
