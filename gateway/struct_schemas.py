@@ -26,7 +26,7 @@ from gateway.fields import (
     UnionOf,
     spell_type,
 )
-from gateway.records import Members
+from gateway.records import Members, printable_time
 from gateway.structs import FieldSpec, StructSpec
 
 
@@ -225,7 +225,7 @@ def _scalar_schema(name: str, limits: dict[str, Any]) -> cs.CoreSchema:
         case "date":
             return cs.date_schema()
         case "time":
-            return cs.time_schema()
+            return cs.no_info_after_validator_function(printable_time, cs.time_schema())
         case "timedelta":
             return cs.timedelta_schema()
         case "bytes":

@@ -107,6 +107,10 @@ def command(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
+# A test says nothing about the disk of the machine it runs on; a later `--set` of the same name wins.
+WRITES_ON_A_FULL_DISK = ("--set", "disk_min_available_space_ratio=0")
+
+
 def start_daemon(
     name: str, *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> DaemonProcess:
@@ -118,8 +122,10 @@ def start_daemon(
         env: Environment variables besides those of the tests.
         cwd: The folder to start it in.
     """
+    settings = WRITES_ON_A_FULL_DISK if name == "replicaserver" else ()
+    given = [*settings, *map(str, arguments)]
     process = subprocess.Popen(
-        [command(name), "start", "--host", "127.0.0.1", "--port", "0", "--log-format", "json", *map(str, arguments)],
+        [command(name), "start", "--host", "127.0.0.1", "--port", "0", "--log-format", "json", *given],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -48,7 +48,7 @@ class DataHandlers:
             raise Problem(400, str(error), code="bad_selection") from error
         except NotAvailable as error:
             raise Problem(406, str(error), code="not_acceptable") from error
-        export = Export(opened, selection, form, form.is_text and _accepts_gzip(request))
+        export = Export(opened, selection, form, form.is_text and _wants_gzip(request))
         headers = _headers(export, located.name)
         if ranges.names_tag(request.headers.get(hdrs.IF_NONE_MATCH), export.etag):
             return web.Response(status=304, headers=headers)
@@ -144,7 +144,10 @@ def _named(formats: list[str], by_suffix: Format | None) -> Format | None:
     return media.by_name(formats[0]) if formats else by_suffix
 
 
-def _accepts_gzip(request: web.Request) -> bool:
+def _wants_gzip(request: web.Request) -> bool:
+    """Whether the answer is compressed: never a range, which fsspec counts in bytes of the data themselves."""
+    if hdrs.RANGE in request.headers:
+        return False
     for part in request.headers.get(hdrs.ACCEPT_ENCODING, "").lower().split(","):
         coding, _, parameters = part.partition(";")
         if coding.strip() == "gzip":

@@ -86,7 +86,7 @@ def test_partitions_are_read_by_the_workers_of_a_cluster(cluster: str, tmp_path:
         assert post(server.port, action="read", source_id=table["source_id"], partition=0)[0] == 200
         assert post(server.port, action="read", source_id=table["source_id"], partition=1)[0] == 400
         (tmp_path / "f_3.csv").unlink()
-        assert post(server.port, action="read", source_id=opened["source_id"], partition=3)[0] == 500
+        assert post(server.port, action="read", source_id=opened["source_id"], partition=3)[0] == 410
 
 
 def test_a_scheduler_that_does_not_answer_ends_the_start(monkeypatch: pytest.MonkeyPatch):

@@ -276,5 +276,5 @@ def test_check_says_which_entries_open(folder: Path):
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "ok      text: python, 1 partition, shape (None,)",
-        "FAILED  missing: {CATALOG_DIR}/none.csv: No such file or directory",
+        f"FAILED  missing: {folder}/none.csv: No such file or directory",
     ]

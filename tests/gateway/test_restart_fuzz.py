@@ -85,6 +85,7 @@ channels:
   few: {{type: Row, send: true, state: {{keyby: [text_or_number], max_keys: 2, alias: fewest}}}}
   lists: {{type: Row, list: true, send: true, state: {{keyby: [moment_or_text], alias: of_lists}}}}
 """
+DECLARED = declare(FILE)
 CHANNELS = ["rows", "pairs", "few", "lists"]
 VALUES = st.sampled_from(NAMES).flatmap(lambda name: st.tuples(st.just(name), KINDS[name][1] | st.none()))
 ROWS = st.lists(st.lists(VALUES, max_size=4).map(dict), min_size=1, max_size=5)
@@ -117,7 +118,7 @@ def test_a_restart_with_a_journal_changes_nothing_that_can_be_read(rows: list[An
     async def run(path: Path) -> None:
         before: dict[str, bytes] | None = None
         for sent in (rows, rows, more, []):  # the second time they are updates
-            parts = build(declare(FILE), journal=path)
+            parts = build(DECLARED, journal=path)
             async with TestClient(TestServer(parts.app)) as client:
                 if before is not None:
                     assert await seen(client) == before

@@ -90,6 +90,11 @@ def test_json_has_a_form_for_everything():
     assert set(rows[1].values()) == {None}
 
 
+def test_json_keeps_every_digit_of_a_time_of_day():
+    clock = pa.table({"clock": [time(12, 0, 0, 50_789)]})
+    assert json.loads(joined("json", clock)) == [{"clock": "12:00:00.050789"}]
+
+
 @pytest.mark.parametrize(("name", "expected"), [("csv", b'"a"\n'), ("json", b"[]"), ("jsonl", b"")])
 def test_no_rows_are_a_valid_answer(name, expected):
     assert joined(name, pa.table({"a": pa.array([], pa.int64())})) == expected
