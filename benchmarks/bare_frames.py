@@ -11,9 +11,9 @@ from typing import cast
 import click
 import uvloop
 
-from shared.pegasus.framing import encode_reply
-from shared.pegasus.structures.rrdb import ReadResponse
-from shared.pegasus.thrift import Codec, codec_of
+from shared.pegasus.wire.framing import encode_reply
+from shared.pegasus.wire.structures.rrdb import ReadResponse
+from shared.pegasus.wire.thrift import Codec, codec_of
 
 
 class _Bare(asyncio.Protocol):

@@ -22,7 +22,7 @@ import uvloop
 
 from benchmarks.harness import Goal, Line, Server, running, say
 from benchmarks.http_load import NUMBER, Measured, Request, load
-from shared.commit_log import CommitLog
+from shared.wal.log import CommitLog
 
 MEMORY_MB = 3 * 2**30 / 1e6
 REPLAY_S = 60.0

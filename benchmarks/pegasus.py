@@ -35,10 +35,10 @@ from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 from benchmarks import frame_load, http_load
 from benchmarks.frame_load import FrameRate, pegasus_reply, redis_reply
 from benchmarks.harness import Goal, Line, Server, cache_folder, environment, free_port, running, say, table
-from shared.pegasus.framing import encode_request
-from shared.pegasus.keys import crc64, encode_key, partition_of
-from shared.pegasus.structures import rrdb
-from shared.pegasus.thrift import Codec, codec_of
+from shared.pegasus.wire.framing import encode_request
+from shared.pegasus.wire.keys import crc64, encode_key, partition_of
+from shared.pegasus.wire.structures import rrdb
+from shared.pegasus.wire.thrift import Codec, codec_of
 
 PACKAGES = ("rocksdict", "uvloop", "anycrc", "pyarrow")
 TEMP, PARTITIONS = 2, 8

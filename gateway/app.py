@@ -45,10 +45,10 @@ from gateway.storage.bus import BusOptions, RedisBus
 from gateway.storage.journal import SqliteJournal
 from shared.auth import equal, generate_key
 from shared.errors import StartupError
+from shared.http.app import Cors, apply_manners, health_routes
+from shared.http.origins import Origins
 from shared.metrics import Metrics
-from shared.origins import Origins
 from shared.tasks import Supervisor
-from shared.web import Cors, apply_manners, health_routes
 
 log = structlog.get_logger("gateway.app")
 

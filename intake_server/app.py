@@ -41,11 +41,11 @@ from intake_server.storage.catalog_files import UnreadableCatalog
 from intake_server.storage.export_files import ExportFiles
 from intake_server.storage.recipe_shelf import RecipeShelf, read_key
 from shared.errors import StartupError
-from shared.express import MAX_BODY_BYTES, ExpressLane
-from shared.hot_routes import HotQuery, HotRoute
+from shared.http.app import apply_manners, health_routes
+from shared.http.fast_path import MAX_BODY_BYTES, ExpressLane
+from shared.http.fast_routes import HotQuery, HotRoute
 from shared.metrics import Metrics
 from shared.tasks import Supervisor
-from shared.web import apply_manners, health_routes
 
 log = structlog.get_logger("intake_server")
 EXPECTED_FAILURES = (OSError, UnreadableCatalog, Busy, TookTooLong)

@@ -43,11 +43,11 @@ from iserver.streams import Streams
 from iserver.synchronising import Synchroniser
 from iserver.upkeep import give_way
 from shared.errors import StartupError
-from shared.express import ExpressLane
-from shared.hot_routes import HotRoute
+from shared.http.app import Cors, apply_manners, health_routes
+from shared.http.fast_path import ExpressLane
+from shared.http.fast_routes import HotRoute
 from shared.metrics import Metrics
 from shared.tasks import Supervisor
-from shared.web import Cors, apply_manners, health_routes
 
 if TYPE_CHECKING:
     from iserver.telemetry import Telemetry

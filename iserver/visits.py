@@ -24,7 +24,7 @@ from iserver.refusals import MalformedError, SessionGoneError
 from iserver.requests import FeaturesRequest
 from iserver.session import Session
 from iserver.sessions import Sessions
-from shared.text import header_text
+from shared.http.text import header_text
 
 NewId = Callable[[], str]
 

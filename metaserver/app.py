@@ -26,25 +26,26 @@ from metaserver.measure import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
 from metaserver.tables import NewTable
-from shared.pegasus import calls, metric_keeper
-from shared.pegasus.common_routes import CommonRoutes
-from shared.pegasus.connection import RpcConnections
-from shared.pegasus.file_providers import FileProviders
-from shared.pegasus.flags import Flags
-from shared.pegasus.introspection import Introspection
-from shared.pegasus.metric_query import Identity
-from shared.pegasus.metrics import Registry
-from shared.pegasus.pprof import Pprof
-from shared.pegasus.routes import Route, Router, route
-from shared.pegasus.rpc import Rpc
-from shared.pegasus.server import PegasusServer
-from shared.pegasus.structures import backup as saved
-from shared.pegasus.structures import bulk_load as bulk
-from shared.pegasus.structures import duplication as dup
-from shared.pegasus.structures import meta_admin as admin
-from shared.pegasus.structures import partition_split as split
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.meta_admin import UpdateConfigurationRequest
+from shared.pegasus.client.connection import RpcConnections
+from shared.pegasus.files.providers import FileProviders
+from shared.pegasus.metrics import maintenance
+from shared.pegasus.metrics.entities import Registry
+from shared.pegasus.metrics.query import Identity
+from shared.pegasus.process.common_routes import CommonRoutes
+from shared.pegasus.process.introspection import Introspection
+from shared.pegasus.process.pprof import Pprof
+from shared.pegasus.serving.routes import Route, Router, route
+from shared.pegasus.serving.rpc import Rpc
+from shared.pegasus.serving.server import PegasusServer
+from shared.pegasus.settings.flags import Flags
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.structures import backup as saved
+from shared.pegasus.wire.structures import bulk_load as bulk
+from shared.pegasus.wire.structures import duplication as dup
+from shared.pegasus.wire.structures import meta_admin as admin
+from shared.pegasus.wire.structures import partition_split as split
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.meta_admin import UpdateConfigurationRequest
 
 __all__ = ["Metaserver", "Settings", "http_routes", "rpc_table"]
 
@@ -207,7 +208,7 @@ class Metaserver:
         self._resources = contextlib.AsyncExitStack()
         self._pprof = Pprof(os.environ)
         self._registry = Registry("meta")
-        self._tasks = metric_keeper.supervisor(self._registry)
+        self._tasks = maintenance.supervisor(self._registry)
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         self.flags.warn_of_idle()
@@ -248,7 +249,7 @@ class Metaserver:
         if not self.flags.boolean("enable_http_server"):
             return None
         registry = self._registry
-        metric_keeper.start(self._tasks, registry, self.flags)
+        maintenance.start(self._tasks, registry, self.flags)
         Measurements(registry, service, lambda: len(self._server.connections), time.monotonic)
         identity = Identity(self.flags.text("cluster_name"), "meta", socket.gethostname(), leadership.this.port)
         process = Introspection(registry, self._pprof, lambda: identity, lambda: self._not_ready(leadership))

@@ -22,12 +22,12 @@ import structlog
 from metaserver import backup
 from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Refused, Table, refused_paths
 from metaserver.service import MetaService
-from shared.pegasus import provider_paths
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError
-from shared.pegasus.provider_paths import PathError
-from shared.pegasus.structures.backup import BackupRequest, BackupResponse, PolicyInfo, RestoreRequest
-from shared.pegasus.structures.base import Gpid, HostPort
+from shared.pegasus.files import paths
+from shared.pegasus.files.paths import PathError
+from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.backup import BackupRequest, BackupResponse, PolicyInfo, RestoreRequest
+from shared.pegasus.wire.structures.base import Gpid, HostPort
 
 __all__ = ["Backups"]
 
@@ -93,7 +93,7 @@ class Backups:
         """
         self.require_provider(provider)
         with refused_paths():
-            provider_paths.folder("backup_path", root)
+            paths.folder("backup_path", root)
 
         def decide(metadata: Metadata) -> tuple[Change, Backup]:
             begun = backup.begin(metadata, "", provider, root, [app_id], self._now_ms())
@@ -120,8 +120,8 @@ class Backups:
         provider = self.require_provider(request.backup_provider_name)
         root = request.restore_path or self._service.flags.text("cold_backup_root")
         with refused_paths():
-            table_name = provider_paths.name("app_name", f"{request.app_name}_{request.app_id}")
-            made = provider_paths.backup_folder(root, request.policy_name, request.time_stamp)
+            table_name = paths.name("app_name", f"{request.app_name}_{request.app_id}")
+            made = paths.backup_folder(root, request.policy_name, request.time_stamp)
         first = posixpath.join(made, table_name, "0", "backup_metadata")
         try:
             described = orjson.loads(await asyncio.to_thread(provider.read, first))
@@ -220,7 +220,7 @@ class Backups:
         if self._service.wall_clock() < again_s:
             return
         try:
-            folder = provider_paths.backup_folder(old.root, old.policy_name, old.id)
+            folder = paths.backup_folder(old.root, old.policy_name, old.id)
             await asyncio.to_thread(self.require_provider(old.provider).delete, folder)
         except (ProviderError, PathError, Refused) as error:
             if str(error) != told:

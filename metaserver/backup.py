@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from metaserver.metadata import Backup, BackupPolicy, Change, Metadata, Partition, Refused, Table, refused_paths
 from metaserver.tables import MAX_PARTITIONS, check_name
-from shared.pegasus import provider_paths
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.backup import ModifyBackupPolicyRequest
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.files import paths
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.backup import ModifyBackupPolicyRequest
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 RESTORE = "restore."
 _START_TIME = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
@@ -31,7 +31,7 @@ def add_policy(metadata: Metadata, policy: BackupPolicy, shortest_interval_s: in
     if not policy.name or policy.name in metadata.policies:
         raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"policy name '{policy.name}' is empty or in use")
     with refused_paths():
-        provider_paths.name("policy_name", policy.name)
+        paths.name("policy_name", policy.name)
     _check(metadata, policy, shortest_interval_s)
     return Change(policies={policy.name: policy})
 

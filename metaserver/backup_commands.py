@@ -11,9 +11,9 @@ from metaserver.commands import CommandError, Row, admin, cluster_command, table
 from metaserver.explanations import NOT_RESTORED
 from shared.cli import option
 from shared.pegasus.client import PegasusClient
-from shared.pegasus.connection import Call
-from shared.pegasus.errors import RpcError
-from shared.pegasus.structures.backup import (
+from shared.pegasus.client.connection import Call
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.structures.backup import (
     AddBackupPolicyRequest,
     AddBackupPolicyResponse,
     BackupItem,
@@ -27,7 +27,7 @@ from shared.pegasus.structures.backup import (
     StartBackupAppRequest,
     StartBackupAppResponse,
 )
-from shared.pegasus.structures.meta_admin import CreateAppResponse
+from shared.pegasus.wire.structures.meta_admin import CreateAppResponse
 
 __all__ = ["backup"]
 

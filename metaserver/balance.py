@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from metaserver.metadata import Metadata, Partition, Table
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 
 @dataclass(frozen=True, slots=True)

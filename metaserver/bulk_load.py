@@ -12,10 +12,15 @@ from dataclasses import dataclass, replace
 
 from metaserver.env_rules import INGEST_BEHIND
 from metaserver.metadata import Change, Load, Metadata, Refused, Table
-from shared.pegasus.bulk_load_files import LoadInfo
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.bulk_load import BulkLoadControlType, BulkLoadResponse, BulkLoadStatus, IngestionStatus
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.files.bulk_load import LoadInfo
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.bulk_load import (
+    BulkLoadControlType,
+    BulkLoadResponse,
+    BulkLoadStatus,
+    IngestionStatus,
+)
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 S = BulkLoadStatus
 COMPLETE = 100

@@ -11,11 +11,11 @@ import click
 
 from metaserver.commands import CommandError, Row, admin, cluster_command, table_named
 from shared.cli import option
-from shared.pegasus.bulk_load_files import LoadInfo, table_folder
 from shared.pegasus.client import PegasusClient
-from shared.pegasus.connection import Call
-from shared.pegasus.keys import since_epoch
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.client.connection import Call
+from shared.pegasus.files.bulk_load import LoadInfo, table_folder
+from shared.pegasus.wire.keys import since_epoch
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadControlType,
     BulkLoadStatus,
     ClearBulkLoadStateRequest,

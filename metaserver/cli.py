@@ -16,14 +16,14 @@ from shared.cli import (
     run_daemon,
     start_command,
 )
-from shared.pegasus.flag_options import flag_options, take_flags
-from shared.pegasus.tls import cluster_tls, tls_ca_option
+from shared.pegasus.serving.tls import cluster_tls, tls_ca_option
+from shared.pegasus.settings.options import flag_options, take_flags
 
 if TYPE_CHECKING:
     from metaserver.app import Settings
     from shared.daemon import Service
-    from shared.pegasus.file_providers import FileProviders
-    from shared.pegasus.structures.base import HostPort
+    from shared.pegasus.files.providers import FileProviders
+    from shared.pegasus.wire.structures.base import HostPort
 
 HELP = """Keep the tables of a Pegasus cluster: names, partitions, who holds them.
 
@@ -71,7 +71,7 @@ main = daemon_group("metaserver", HELP, COMMANDS)
 def _address(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> HostPort | None:
     if value is None:
         return None
-    from shared.pegasus.structures.base import HostPort
+    from shared.pegasus.wire.structures.base import HostPort
 
     try:
         return HostPort.parse(value)
@@ -82,7 +82,7 @@ def _address(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> FileProviders | None:
     if not values:
         return None
-    from shared.pegasus.file_providers import FileProviders
+    from shared.pegasus.files.providers import FileProviders
 
     try:
         return FileProviders.parse(values)

@@ -18,13 +18,14 @@ import orjson
 
 from metaserver.explanations import NOT_ASSIGNED, NOT_RECALLED, level_in_force, why_not_created
 from shared.cli import EXISTING_FILE, option
-from shared.pegasus import calls
 from shared.pegasus.client import PegasusClient
-from shared.pegasus.connection import Call
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppInfo, AppStatus
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.client.connection import Call
+from shared.pegasus.serving.tls import client_context
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppInfo, AppStatus
+from shared.pegasus.wire.structures.meta_admin import (
     AppEnvOperation,
     BalancerRequest,
     ConfigType,
@@ -43,7 +44,6 @@ from shared.pegasus.structures.meta_admin import (
     RenameAppRequest,
     UpdateAppEnvRequest,
 )
-from shared.pegasus.tls import client_context
 
 __all__ = ["COMMANDS", "CommandError", "Row", "admin", "cluster_command", "table_named"]
 

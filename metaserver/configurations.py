@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from metaserver.metadata import Change, Metadata, Partition, Refused, Table
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import ConfigType
-from shared.pegasus.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import ConfigType
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 
 @dataclass(frozen=True, slots=True)

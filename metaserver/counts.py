@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from metaserver import health
 from metaserver.metadata import Partition
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
 
 
 @dataclass

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaserver.metadata import Refused
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.http import parse_bool, parse_int
+from shared.pegasus.serving.http import parse_bool, parse_int
+from shared.pegasus.wire.errors import ErrorCode
 
 __all__ = ["INGEST_BEHIND", "RULES", "Rule", "listing", "validate"]
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 from metaserver import env_rules, tables
 from metaserver.metadata import Refused
-from shared.pegasus import calls
 from shared.pegasus.client import PegasusClient
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.meta_admin import (
     ClusterInfoRequest,
     CreateAppRequest,
     ListNodesRequest,

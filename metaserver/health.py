@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from metaserver.metadata import Partition, Table
-from shared.pegasus.structures.base import HostPort
+from shared.pegasus.wire.structures.base import HostPort
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.pegasus.structures.base import NO_NODE, HostPort
+from shared.pegasus.wire.structures.base import NO_NODE, HostPort
 
 
 @dataclass

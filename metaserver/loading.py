@@ -14,12 +14,12 @@ from metaserver import bulk_load
 from metaserver.bulk_load import Seen
 from metaserver.metadata import Change, Load, Metadata, Refused, Table, refused_paths
 from metaserver.service import MetaService
-from shared.pegasus.bulk_load_files import INFO, LoadInfo, parse_info, table_folder
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.bulk_load import BulkLoadRequest, BulkLoadResponse, BulkLoadStatus
-from shared.pegasus.structures.meta_admin import MetaFunctionLevel
+from shared.pegasus.files.bulk_load import INFO, LoadInfo, parse_info, table_folder
+from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.bulk_load import BulkLoadRequest, BulkLoadResponse, BulkLoadStatus
+from shared.pegasus.wire.structures.meta_admin import MetaFunctionLevel
 
 __all__ = ["BulkLoads"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from metaserver import backup, health
 from metaserver.service import MetaService
-from shared.pegasus.metrics import Registry
-from shared.pegasus.process import memory_bytes
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.metrics.entities import Registry
+from shared.pegasus.process.statistics import memory_bytes
+from shared.pegasus.wire.structures.base import Gpid
 
 __all__ = ["Measurements"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from metaserver.metadata import APP_TYPE, Metadata, Partition, Table
 from metaserver.nodes import Nodes
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration, QueryCfgResponse
-from shared.pegasus.structures.meta_admin import ConfigType, UpdateConfigurationRequest
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppInfo, PartitionConfiguration, QueryCfgResponse
+from shared.pegasus.wire.structures.meta_admin import ConfigType, UpdateConfigurationRequest
 
 
 def app_info(metadata: Metadata, table: Table) -> AppInfo:

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.provider_paths import PathError
-from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
-from shared.pegasus.structures.bulk_load import BulkLoadStatus
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.files.paths import PathError
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.wire.structures.bulk_load import BulkLoadStatus
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 APP_TYPE = "pegasus"
 MAX_LAST_DROPS = 8

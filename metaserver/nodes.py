@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 
 @dataclass

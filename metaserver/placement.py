@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from metaserver.metadata import Metadata, Partition, Table
 from metaserver.nodes import Nodes
-from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
-from shared.pegasus.structures.meta_admin import ConfigType
-from shared.pegasus.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.wire.structures.meta_admin import ConfigType
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 
 @dataclass(frozen=True, slots=True)

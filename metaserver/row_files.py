@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter, Row
+from shared.pegasus.files.bulk_load import LoadInfo, LoadWriter, Row
 
 __all__ = ["FileError", "write"]
 

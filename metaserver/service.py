@@ -23,11 +23,11 @@ from metaserver.metadata import Change, Metadata, Partition, Refused, Table
 from metaserver.nodes import Nodes
 from metaserver.openings import Openings
 from metaserver.storage import MetadataStore, StoreError
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.flags import Flags
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import ConfigType, MetaFunctionLevel, UpdateConfigurationRequest
+from shared.pegasus.settings.flags import Flags
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import ConfigType, MetaFunctionLevel, UpdateConfigurationRequest
 from shared.tasks import Supervisor, start_task
 
 __all__ = ["MetaService"]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from metaserver import env_rules
 from metaserver.metadata import APP_TYPE, Change, Metadata, Partition, Refused, Table
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import PatternMatchType
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import PatternMatchType
 
 _NAME = re.compile(r"[0-9A-Za-z_.:]+")
 _CREATING = (AppStatus.CREATING, AppStatus.RECALLING)

@@ -34,22 +34,22 @@ from replicaserver.storage.catching_up import LeftRecords
 from replicaserver.storage.folders import DataFolder, FolderError, belong_together, parse_data_folders, take_hold
 from replicaserver.storage.journal import Journal
 from replicaserver.storage.rocks import StoreSettings
-from shared.commit_log import CommitLog
 from shared.errors import StartupError
-from shared.pegasus import metric_keeper
-from shared.pegasus.common_routes import CommonRoutes
-from shared.pegasus.file_providers import FileProviders
-from shared.pegasus.flags import Flags
-from shared.pegasus.framing import MAX_BODY_BYTES
-from shared.pegasus.introspection import Introspection
-from shared.pegasus.metric_query import Identity
-from shared.pegasus.metrics import Registry
-from shared.pegasus.pprof import Pprof
-from shared.pegasus.profiler import profiler
-from shared.pegasus.routes import Route, Router, route
-from shared.pegasus.rpc import Rpc
-from shared.pegasus.server import PegasusServer
-from shared.pegasus.structures.base import HostPort
+from shared.pegasus.files.providers import FileProviders
+from shared.pegasus.metrics import maintenance
+from shared.pegasus.metrics.entities import Registry
+from shared.pegasus.metrics.query import Identity
+from shared.pegasus.metrics.rpc_metrics import profiler
+from shared.pegasus.process.common_routes import CommonRoutes
+from shared.pegasus.process.introspection import Introspection
+from shared.pegasus.process.pprof import Pprof
+from shared.pegasus.serving.routes import Route, Router, route
+from shared.pegasus.serving.rpc import Rpc
+from shared.pegasus.serving.server import PegasusServer
+from shared.pegasus.settings.flags import Flags
+from shared.pegasus.wire.framing import MAX_BODY_BYTES
+from shared.pegasus.wire.structures.base import HostPort
+from shared.wal.log import CommitLog
 
 WORKER_THREADS = 4
 
@@ -125,7 +125,7 @@ class ReplicaServer:
         self.flags = Flags(settings.flags, EFFECTIVE)
         self.registry = Registry("replica")
         self.resources = contextlib.AsyncExitStack()
-        self.tasks = metric_keeper.supervisor(self.registry)
+        self.tasks = maintenance.supervisor(self.registry)
         self.node: Node
         self.link: MetaLink
         self.compactor: Compactor
@@ -206,7 +206,7 @@ class ReplicaServer:
     def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
-        metric_keeper.start(self.tasks, self.registry, self.flags)
+        maintenance.start(self.tasks, self.registry, self.flags)
         Measurements(self.node, lambda: len(self._server.connections), loader.look)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
         process = Introspection(self.registry, self._pprof, lambda: identity, self._not_ready)

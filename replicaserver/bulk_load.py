@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadMetadata,
     BulkLoadStatus,
     IngestionStatus,

@@ -6,7 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 
-from shared.pegasus.structures.rrdb import CheckType, FilterType
+from shared.pegasus.wire.structures.rrdb import CheckType, FilterType
 
 INT64 = range(-(2**63), 2**63)
 

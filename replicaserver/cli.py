@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
-from shared.pegasus.flag_options import flag_options, take_flags
-from shared.pegasus.tls import cluster_tls, tls_ca_option
+from shared.pegasus.serving.tls import cluster_tls, tls_ca_option
+from shared.pegasus.settings.options import flag_options, take_flags
 
 if TYPE_CHECKING:
     from replicaserver.app import Settings
     from shared.daemon import Service
-    from shared.pegasus.file_providers import FileProviders
-    from shared.pegasus.structures.base import HostPort
+    from shared.pegasus.files.providers import FileProviders
+    from shared.pegasus.wire.structures.base import HostPort
 
 HELP = """Hold partitions of the tables of a Pegasus cluster, each in a RocksDB of its own.
 
@@ -29,7 +29,7 @@ main = daemon_group("replicaserver", HELP)
 def _addresses(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> list[HostPort]:
     if ctx.resilient_parsing:  # `--help` need not wait for the import
         return []
-    from shared.pegasus.structures.base import HostPort
+    from shared.pegasus.wire.structures.base import HostPort
 
     try:
         return [HostPort.parse(item) for item in (value or "").split(",") if item.strip()]
@@ -40,7 +40,7 @@ def _addresses(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 def _providers(ctx: click.Context, _parameter: click.Parameter, values: Sequence[str]) -> FileProviders | None:
     if ctx.resilient_parsing:
         return None
-    from shared.pegasus.file_providers import FileProviders
+    from shared.pegasus.files.providers import FileProviders
 
     try:
         return FileProviders.parse(values)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from shared.pegasus.http import parse_int
-from shared.pegasus.structures.metadata import ManualCompactionStatus
+from shared.pegasus.serving.http import parse_int
+from shared.pegasus.wire.structures.metadata import ManualCompactionStatus
 
 ONCE = "manual_compact.once."
 PERIODIC = "manual_compact.periodic."

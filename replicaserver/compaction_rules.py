@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from shared.pegasus.keys import EPOCH
+from shared.pegasus.wire.keys import EPOCH
 
 _MATCHES: Mapping[str, Callable[[bytes, bytes], bool]] = {
     "SMT_MATCH_ANYWHERE": lambda text, pattern: pattern in text,

@@ -3,7 +3,7 @@
 A test compares them with the names that stand in the package.
 """
 
-from shared.pegasus.flags import EFFECTIVE_EVERYWHERE
+from shared.pegasus.settings.flags import EFFECTIVE_EVERYWHERE
 
 EFFECTIVE = EFFECTIVE_EVERYWHERE | frozenset(
     (

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
 
 __all__ = [
     "Origin",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from replicaserver.checks import key_filter
 from replicaserver.rows import Identity, Rows, Usage
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import HEADER_SIZES, encode_key, hash_key_range, next_prefix, value_expire
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import HEADER_SIZES, encode_key, hash_key_range, next_prefix, value_expire
+from shared.pegasus.wire.structures.rrdb import (
     BatchGetRequest,
     BatchGetResponse,
     CountResponse,

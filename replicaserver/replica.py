@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.metadata import PartitionStatus
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.metadata import PartitionStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from replicaserver.compaction_rules import REMOVED, Operation, Subject, decide
-from shared.pegasus.keys import decode_key, is_expired, is_key, value_expire, with_expire
+from shared.pegasus.wire.keys import decode_key, is_expired, is_key, value_expire, with_expire
 
 Exchange = tuple[bytes, bytes, bytes | None]
 """A raw key, the stored value that was seen, and the one that shall be there; None for no row."""

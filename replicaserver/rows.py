@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.pegasus.errors import RocksdbError
+from shared.pegasus.wire.errors import RocksdbError
 
 
 class UnreadableError(Exception):

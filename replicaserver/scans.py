@@ -14,9 +14,9 @@ from itertools import islice
 from replicaserver.checks import key_filter
 from replicaserver.reads import Limits, Reader
 from replicaserver.rows import Usage
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import decode_key, partition_of, value_expire
-from shared.pegasus.structures.rrdb import GetScannerRequest
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import decode_key, partition_of, value_expire
+from shared.pegasus.wire.structures.rrdb import GetScannerRequest
 
 FINISHED = -1
 IDLE_S = 300.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from replicaserver.compaction_rules import Operation, parse_operations
 from replicaserver.throttling import Throttle, parse_size_throttle, parse_throttle
-from shared.pegasus.http import parse_int
+from shared.pegasus.serving.http import parse_int
 
 USAGE_SCENARIOS = ("normal", "prefer_write", "bulk_load")
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from shared.pegasus.http import parse_int
+from shared.pegasus.serving.http import parse_int
 
 _SUFFIXES = {"K": 1024, "M": 1024 * 1024}
 

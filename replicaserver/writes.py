@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from replicaserver.checks import INT64, CheckError, parse_int64, passes
 from replicaserver.rows import Identity, Lookup
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import HEADER_SIZES, encode_key, encode_value, is_key, value_expire
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import HEADER_SIZES, encode_key, encode_value, is_key, value_expire
+from shared.pegasus.wire.structures.rrdb import (
     CheckAndMutateRequest,
     CheckAndMutateResponse,
     CheckAndSetRequest,

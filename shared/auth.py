@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from shared.text import header_text
+from shared.http.text import header_text
 
 
 def equal(given: str, expected: str) -> bool:

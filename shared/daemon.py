@@ -19,7 +19,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from shared.errors import StartupError
-from shared.express import ExpressLane
+from shared.http.fast_path import ExpressLane
 from shared.listener import Listener
 from shared.tasks import Supervisor, start_task
 

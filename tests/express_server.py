@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from shared.express import ExpressLane
+from shared.http.fast_path import ExpressLane
 
 
 class ExpressTestServer(TestServer):

@@ -12,7 +12,7 @@ from gateway.channels import Channel, Channels, Feed
 from gateway.invalid import UNREADABLE, Invalid, Unreadable
 from gateway.records import Record, encode, encode_list
 from shared.errors import Problem
-from shared.web import JSON
+from shared.http.app import JSON
 
 RIGHTS = web.RequestKey("gateway.rights", Rights)
 _JSON_HEADERS: dict[str, str] = {hdrs.CONTENT_TYPE: JSON}

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from gateway.handlers.answers import unprocessable
 from gateway.invalid import UNREADABLE, not_a_struct
 from shared.errors import Problem
-from shared.web import JSON, read_body
+from shared.http.app import JSON, read_body
 
 
 async def read_json_text(request: web.Request, limit: int) -> bytes:

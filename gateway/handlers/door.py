@@ -18,7 +18,7 @@ from gateway.handlers.login import Login
 from gateway.runtime import Gateway
 from shared.auth import bearer_token, offered_keys
 from shared.errors import Problem
-from shared.origins import Origins
+from shared.http.origins import Origins
 
 _READING: Final = (hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS)
 

@@ -16,7 +16,7 @@ from gateway.selection import Selection, compile_query
 from gateway.states import Selector, State, encoded_chunks, encoded_size
 from gateway.turns import in_turns
 from shared.errors import Problem
-from shared.web import JSON
+from shared.http.app import JSON
 
 _AT_ONCE = 500
 WARNING = "X-Gateway-Query-Warning"

@@ -20,7 +20,7 @@ from gateway.engine import Engine
 from gateway.ids import IdCounter
 from gateway.records import Record
 from gateway.states import row_text
-from shared.database import GroupCommitWriter, Statement, open_database
+from shared.sqlite import GroupCommitWriter, Statement, open_database
 
 log = structlog.get_logger("gateway.journal")
 

@@ -15,8 +15,8 @@ from intake_server.service.catalogs import Catalogs
 from intake_server.service.guard import Guard
 from intake_server.service.views import Located, NoSuchEntry
 from shared.errors import Problem
-from shared.hot_routes import NotExpress
-from shared.manners import Answer
+from shared.http.fast_routes import NotExpress
+from shared.http.lifecycle import Answer
 
 Query = MultiMapping[str]
 _MOST_DIGITS = 15

@@ -25,9 +25,9 @@ from intake_server.service.sources import OpenSource, Sources
 from intake_server.service.views import Located
 from intake_server.service.workers import Busy
 from shared.errors import Problem
-from shared.hot_routes import NotExpress
-from shared.manners import Answer
-from shared.web import read_body, response
+from shared.http.app import read_body, response
+from shared.http.fast_routes import NotExpress
+from shared.http.lifecycle import Answer
 
 Message = dict[str, Any]
 _DIRECT_BYTES = 16 * 2**20

@@ -16,8 +16,8 @@ from intake_server.kinds import kind_of
 from intake_server.paths import public_reason
 from intake_server.service.sending import Sending
 from shared.errors import Problem
-from shared.manners import Answer
-from shared.web import JSON, response
+from shared.http.app import JSON, response
+from shared.http.lifecycle import Answer
 
 log = structlog.get_logger("intake_server.requests")
 MSGPACK = "application/msgpack"

@@ -17,8 +17,8 @@ import structlog
 
 from intake_server.encoding.control import MalformedMessage, pack, unpack
 from intake_server.recipes import AnyRecipe, Recipe, SearchRecipe
-from shared.database import GroupCommitWriter, open_database
 from shared.errors import StartupError
+from shared.sqlite import GroupCommitWriter, open_database
 
 log = structlog.get_logger("intake_server.recipes")
 _MIGRATIONS = ("CREATE TABLE recipe (id TEXT PRIMARY KEY, recipe BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",)

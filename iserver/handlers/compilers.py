@@ -14,7 +14,7 @@ from iserver.refusals import InvalidConfigurationError, UnreachableError
 from iserver.server import ImpressionServer
 from shared.auth import bearer_token
 from shared.errors import Problem
-from shared.web import json_response, read_body, read_json_object
+from shared.http.app import json_response, read_body, read_json_object
 
 Push = Callable[[Sequence[SourceFile]], Awaitable[None]]
 

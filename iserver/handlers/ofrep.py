@@ -26,7 +26,7 @@ from iserver.refusals import RefusalError
 from iserver.server import ImpressionServer
 from iserver.visits import NewId, Origin
 from shared.errors import Problem
-from shared.web import json_response, read_json_object
+from shared.http.app import json_response, read_json_object
 
 CODES = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}
 

@@ -13,8 +13,8 @@ from iserver.handlers.visitors import JSON
 from iserver.refusals import InvalidConfigurationError, UnreachableError
 from shared.auth import bearer_token, equal
 from shared.errors import Problem, StartupError
-from shared.origins import Origins
-from shared.web import json_response, read_body, read_json_object
+from shared.http.app import json_response, read_body, read_json_object
+from shared.http.origins import Origins
 
 
 class Synchroniser(Protocol):

@@ -6,8 +6,8 @@ from aiohttp import web
 
 from iserver.refusals import MalformedError, NotStoredError, RefusalError, SessionGoneError, UnknownError
 from shared.errors import Problem
-from shared.manners import Answer
-from shared.web import json_response, response
+from shared.http.app import json_response, response
+from shared.http.lifecycle import Answer
 
 STATUSES: dict[type[RefusalError], int] = {
     MalformedError: 400,

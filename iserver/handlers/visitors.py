@@ -9,9 +9,9 @@ from aiohttp import web
 from iserver.server import Durable, ImpressionServer
 from iserver.visits import Origin
 from shared.errors import Problem
-from shared.hot_routes import Later
-from shared.manners import Answer, json_object
-from shared.web import json_response
+from shared.http.app import json_response
+from shared.http.fast_routes import Later
+from shared.http.lifecycle import Answer, json_object
 
 JSON = "application/json; charset=utf-8"  # without the charset the Java client misreads what is not ASCII
 JSON_HEADERS = {"Content-Type": JSON}
@@ -22,7 +22,7 @@ Answered = Answer | Later | Awaitable[Answer]
 
 
 class VisitorHandlers:
-    """The endpoints that need no authentication; the first three are hot routes (`shared.express`)."""
+    """The endpoints that need no authentication; the first three are hot routes (`shared.http.fast_path`)."""
 
     def __init__(self, server: ImpressionServer, *, is_draining: Callable[[], bool]) -> None:
         self._server = server

@@ -40,10 +40,10 @@ from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.session_log import Replayed, SessionLog
 from iserver.storage.stored_definitions import StoredDefinitions, encode
-from shared.commit_log import SEGMENT_BYTES
-from shared.database import GroupCommitWriter, open_for_writing
 from shared.errors import StartupError
-from shared.log_recovery import has_log
+from shared.sqlite import GroupCommitWriter, open_for_writing
+from shared.wal.log import SEGMENT_BYTES
+from shared.wal.recovery import has_log
 
 log = structlog.get_logger("iserver.journal")
 

@@ -25,8 +25,8 @@ from iserver.definitions import Definition
 from iserver.record import Change
 from iserver.refusals import NotStoredError
 from iserver.session import Session
-from shared.commit_log import SEGMENT_BYTES, CommitLog
 from shared.tasks import Supervisor
+from shared.wal.log import SEGMENT_BYTES, CommitLog
 
 OVER = -1
 """The `journal_segment` of a session that is over: nothing of it is stored any more."""

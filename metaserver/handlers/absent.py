@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from metaserver import tables
 from metaserver.metadata import Refused
 from metaserver.service import MetaService
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.duplication import (
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.duplication import (
     DuplicationAddRequest,
     DuplicationAddResponse,
     DuplicationListRequest,
@@ -21,7 +21,7 @@ from shared.pegasus.structures.duplication import (
     DuplicationQueryRequest,
     DuplicationQueryResponse,
 )
-from shared.pegasus.structures.partition_split import (
+from shared.pegasus.wire.structures.partition_split import (
     ControlSplitRequest,
     ControlSplitResponse,
     QuerySplitRequest,

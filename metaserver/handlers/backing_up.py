@@ -8,8 +8,8 @@ from metaserver import backup
 from metaserver.backing_up import Backups
 from metaserver.metadata import BackupPolicy, Refused
 from metaserver.service import MetaService
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.backup import (
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.backup import (
     AddBackupPolicyRequest,
     AddBackupPolicyResponse,
     BackupEntry,
@@ -27,8 +27,8 @@ from shared.pegasus.structures.backup import (
     StartBackupAppRequest,
     StartBackupAppResponse,
 )
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import CreateAppResponse
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import CreateAppResponse
 
 __all__ = ["BackupRpcs"]
 

@@ -15,14 +15,14 @@ from metaserver.loading import BulkLoads
 from metaserver.metadata import APP_TYPE, Change, Metadata, Refused, Table
 from metaserver.service import MetaService
 from shared.errors import Problem
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.http import HttpRequest, InvalidParameters, Response, parse_json_object
-from shared.pegasus.printer import Table as Printed
-from shared.pegasus.printer import sorted_json
-from shared.pegasus.printer import tables as print_tables
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import MetaFunctionLevel
+from shared.pegasus.serving.http import HttpRequest, InvalidParameters, Response, parse_json_object
+from shared.pegasus.serving.json_format import Table as Printed
+from shared.pegasus.serving.json_format import sorted_json
+from shared.pegasus.serving.json_format import tables as print_tables
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import MetaFunctionLevel
 
 __all__ = ["MetaRoutes"]
 

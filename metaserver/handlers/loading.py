@@ -8,8 +8,8 @@ from metaserver.loading import BulkLoads
 from metaserver.metadata import Refused
 from metaserver.service import MetaService
 from shared.errors import Problem
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadStatus,
     ClearBulkLoadStateRequest,
     ClearBulkLoadStateResponse,

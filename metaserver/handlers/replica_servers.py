@@ -8,11 +8,11 @@ from metaserver import configurations, messages
 from metaserver.handlers.rpc import MANY, unavailable
 from metaserver.metadata import Refused
 from metaserver.service import MetaService
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.framing import Request
-from shared.pegasus.rpc import Offloaded, Rpc, rpc
-from shared.pegasus.structures.failure_detector import BeaconAck, BeaconMessage
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.serving.rpc import Offloaded, Rpc, rpc
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.structures.failure_detector import BeaconAck, BeaconMessage
+from shared.pegasus.wire.structures.meta_admin import (
     ConfigSyncRequest,
     ConfigSyncResponse,
     ConfigType,
@@ -20,7 +20,7 @@ from shared.pegasus.structures.meta_admin import (
     UpdateConfigurationRequest,
     UpdateConfigurationResponse,
 )
-from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
+from shared.pegasus.wire.structures.metadata import PartitionStatus, ReplicaInfo
 
 __all__ = ["ReplicaServerRpcs"]
 

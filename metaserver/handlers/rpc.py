@@ -12,14 +12,14 @@ from metaserver.handlers.http import balance_counts, cluster_info
 from metaserver.metadata import Change, Metadata, Refused, Table
 from metaserver.placement import Action
 from metaserver.service import MetaService
-from shared.pegasus.common_routes import PEGASUS_VERSION
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.framing import Request
-from shared.pegasus.rpc import Offloaded, Rpc, rpc
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.command import Command
-from shared.pegasus.structures.layer2 import AppStatus, PartitionConfiguration, QueryCfgRequest, QueryCfgResponse
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.process.common_routes import PEGASUS_VERSION
+from shared.pegasus.serving.rpc import Offloaded, Rpc, rpc
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.command import Command
+from shared.pegasus.wire.structures.layer2 import AppStatus, PartitionConfiguration, QueryCfgRequest, QueryCfgResponse
+from shared.pegasus.wire.structures.meta_admin import (
     AppEnvOperation,
     BalancerRequest,
     BalancerResponse,
@@ -62,7 +62,7 @@ from shared.pegasus.structures.meta_admin import (
     UpdateAppEnvRequest,
     UpdateAppEnvResponse,
 )
-from shared.pegasus.structures.metadata import ManualCompactionStatus
+from shared.pegasus.wire.structures.metadata import ManualCompactionStatus
 
 __all__ = ["MANY", "MetaRpcs", "unavailable"]
 

@@ -12,11 +12,11 @@ import orjson
 
 from metaserver.metadata import Backup, BackupPolicy, Change, Load, Metadata, Partition, Table
 from metaserver.storage import StoreError
-from shared.database import GroupCommitWriter, Row, Statement, open_for_writing
 from shared.errors import StartupError
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.bulk_load import BulkLoadStatus
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.bulk_load import BulkLoadStatus
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.sqlite import GroupCommitWriter, Row, Statement, open_for_writing
 
 MIGRATIONS = [
     """

@@ -14,14 +14,14 @@ import structlog
 from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.node import Node, replica_info
 from replicaserver.node.partition import Partition
-from shared.pegasus.common_routes import PEGASUS_VERSION
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.framing import Request
-from shared.pegasus.rpc import NO_REPLY, NoReply, Rpc, rpc
-from shared.pegasus.structures import replica_admin
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.command import Command
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.process.common_routes import PEGASUS_VERSION
+from shared.pegasus.serving.rpc import NO_REPLY, NoReply, Rpc, rpc
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.structures import replica_admin
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.command import Command
+from shared.pegasus.wire.structures.meta_admin import (
     QueryAppInfoRequest,
     QueryAppInfoResponse,
     UpdateConfigurationRequest,

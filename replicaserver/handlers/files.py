@@ -8,12 +8,12 @@ from typing import Any
 from replicaserver.node.backups import Backups
 from replicaserver.node.bulk_loader import BulkLoader
 from replicaserver.node.node import Node
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.framing import Request
-from shared.pegasus.rpc import NO_REPLY, NoReply, Rpc, rpc
-from shared.pegasus.structures.backup import BackupClearRequest, BackupRequest, BackupResponse
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.serving.rpc import NO_REPLY, NoReply, Rpc, rpc
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.structures.backup import BackupClearRequest, BackupRequest, BackupResponse
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadRequest,
     BulkLoadResponse,
     IngestionRequest,

@@ -9,8 +9,8 @@ import orjson
 
 from replicaserver.node.node import Node
 from shared.errors import Problem
-from shared.pegasus.http import HttpRequest, Response, parse_int
-from shared.pegasus.structures.metadata import ManualCompactionStatus
+from shared.pegasus.serving.http import HttpRequest, Response, parse_int
+from shared.pegasus.wire.structures.metadata import ManualCompactionStatus
 
 
 @dataclass(frozen=True)

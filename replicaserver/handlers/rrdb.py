@@ -13,13 +13,13 @@ from replicaserver.node.partition import Partition
 from replicaserver.node.rounds import Operation
 from replicaserver.rows import UnreadableError, Usage
 from replicaserver.scans import FINISHED, Page
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
-from shared.pegasus.framing import Request
-from shared.pegasus.keys import EPOCH
-from shared.pegasus.rpc import NO_REPLY, NoReply, Rpc, rpc
-from shared.pegasus.structures import rrdb
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.thrift import I64, codec_of
+from shared.pegasus.serving.rpc import NO_REPLY, NoReply, Rpc, rpc
+from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.keys import EPOCH
+from shared.pegasus.wire.structures import rrdb
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.thrift import I64, codec_of
 
 PREFIX = "RPC_RRDB_RRDB_"
 MAX_SCANNER_BYTES = 256 * 1024

@@ -17,11 +17,11 @@ from replicaserver.handlers import wire
 from replicaserver.handlers.rrdb import PREFIX, answer_get
 from replicaserver.node.partition import Partition
 from replicaserver.node.rounds import PlainPut
-from shared.pegasus.errors import RpcError
-from shared.pegasus.framing import PLAIN, plain_call, reply_front
-from shared.pegasus.keys import is_key
-from shared.pegasus.rpc import Asker
-from shared.pegasus.structures.rrdb import UpdateResponse
+from shared.pegasus.serving.rpc import Asker
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.framing import PLAIN, plain_call, reply_front
+from shared.pegasus.wire.keys import is_key
+from shared.pegasus.wire.structures.rrdb import UpdateResponse
 
 log = structlog.get_logger("replicaserver.shortcuts")
 
@@ -52,7 +52,7 @@ class Shortcuts:
         self._partitions = partitions
 
     def take(self, data: bytes, start: int, asker: Asker) -> int:
-        """Take a GET or a PUT; see `shared.pegasus.rpc.Shortcut`."""
+        """Take a GET or a PUT; see `shared.pegasus.serving.rpc.Shortcut`."""
         if len(data) - start < _FRONT_BYTES + _PUT_BYTES:
             return 0
         plain, body_length, app_id, index, call, seqid = _read_front(data, start)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from replicaserver.rows import Identity
 from replicaserver.scans import Page
-from shared.pegasus.structures.rrdb import UpdateResponse
+from shared.pegasus.wire.structures.rrdb import UpdateResponse
 
 _I32 = struct.Struct(">i").pack
 _I64 = struct.Struct(">q").pack

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from replicaserver.replica import Replica
 from replicaserver.table_settings import TableSettings
 from replicaserver.throttling import ByteBucket, Throttle, Throttler, Verdict
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.flags import Flags
-from shared.pegasus.framing import MAX_BODY_BYTES, Request
-from shared.pegasus.metrics import Entity
-from shared.pegasus.rpc import NO_REPLY, NoReply
-from shared.pegasus.structures.metadata import DiskStatus, PartitionStatus
+from shared.pegasus.metrics.entities import Entity
+from shared.pegasus.serving.rpc import NO_REPLY, NoReply
+from shared.pegasus.settings.flags import Flags
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.framing import MAX_BODY_BYTES, Request
+from shared.pegasus.wire.structures.metadata import DiskStatus, PartitionStatus
 
 __all__ = ["Admission"]
 

@@ -30,12 +30,12 @@ from replicaserver.node.partition import Partition
 from replicaserver.storage import folders
 from replicaserver.storage.folders import FolderError
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus import provider_paths
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError
-from shared.pegasus.structures.backup import BackupClearRequest, BackupRequest, BackupResponse
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppInfo
+from shared.pegasus.files import paths
+from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.backup import BackupClearRequest, BackupRequest, BackupResponse
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppInfo
 
 log = structlog.get_logger("replicaserver.backups")
 
@@ -62,8 +62,8 @@ def partition_folder(root: str, policy: str, backup_id: int, app: str, gpid: Gpi
     Raises:
         PathError: The root, the policy's or the table's name leads elsewhere.
     """
-    table = provider_paths.name("app_name", f"{app}_{gpid.app_id}")
-    return posixpath.join(provider_paths.backup_folder(root, policy, backup_id), table, str(gpid.partition_index))
+    table = paths.name("app_name", f"{app}_{gpid.app_id}")
+    return posixpath.join(paths.backup_folder(root, policy, backup_id), table, str(gpid.partition_index))
 
 
 def parse_files(content: bytes) -> dict[str, str]:
@@ -79,7 +79,7 @@ def parse_files(content: bytes) -> dict[str, str]:
     files: dict[str, str] = {}
     for item in listed:
         name, md5 = (item.get("name"), item.get("md5")) if isinstance(item, dict) else (None, None)
-        if not (isinstance(name, str) and isinstance(md5, str) and provider_paths.name(f"{METADATA}: name", name)):
+        if not (isinstance(name, str) and isinstance(md5, str) and paths.name(f"{METADATA}: name", name)):
             raise ValueError(f"{METADATA} is damaged: a file has no name or no MD5")
         files[name] = md5
     return files

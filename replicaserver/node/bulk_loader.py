@@ -27,11 +27,11 @@ from replicaserver.node.rounds import Waiting
 from replicaserver.storage import folders
 from replicaserver.storage.rocks import StoreError
 from replicaserver.writes import Cost, Draft
-from shared.pegasus.bulk_load_files import METADATA, encode_metadata, parse_metadata, partition_folder
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
-from shared.pegasus.file_providers import FileProvider, FileProviders, ProviderError, md5_of
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.files.bulk_load import METADATA, encode_metadata, parse_metadata, partition_folder
+from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError, md5_of
+from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadMetadata,
     BulkLoadRequest,
     BulkLoadResponse,
@@ -40,7 +40,7 @@ from shared.pegasus.structures.bulk_load import (
     IngestionResponse,
     IngestionStatus,
 )
-from shared.pegasus.structures.metadata import FileMeta
+from shared.pegasus.wire.structures.metadata import FileMeta
 
 log = structlog.get_logger("replicaserver.bulk_loader")
 

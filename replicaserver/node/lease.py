@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 
-from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.wire.errors import ErrorCode, RpcError
 
 _BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 clock: Callable[[], float] = time.monotonic if _BOOTTIME is None else functools.partial(time.clock_gettime, _BOOTTIME)

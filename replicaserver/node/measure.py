@@ -8,10 +8,10 @@ from collections.abc import Callable
 from replicaserver.node.bulk_loader import LoadsNow
 from replicaserver.node.node import Node
 from replicaserver.node.partition import Partition
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.metrics import Entity, Registry
-from shared.pegasus.process import memory_bytes
-from shared.pegasus.structures.metadata import ManualCompactionStatus, PartitionStatus
+from shared.pegasus.metrics.entities import Entity, Registry
+from shared.pegasus.process.statistics import memory_bytes
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.metadata import ManualCompactionStatus, PartitionStatus
 
 _MB = 1 << 20
 _KINDS = {

@@ -33,12 +33,12 @@ from replicaserver.replica import (
 )
 from replicaserver.storage.folders import FolderError
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.connection import Call, RpcConnections
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.failure_detector import BeaconAck, BeaconMessage
-from shared.pegasus.structures.layer2 import AppInfo, PartitionConfiguration
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.client.connection import Call, RpcConnections
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.failure_detector import BeaconAck, BeaconMessage
+from shared.pegasus.wire.structures.layer2 import AppInfo, PartitionConfiguration
+from shared.pegasus.wire.structures.meta_admin import (
     ConfigSyncRequest,
     ConfigSyncResponse,
     ConfigType,

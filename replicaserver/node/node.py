@@ -17,9 +17,9 @@ from replicaserver.storage.folders import DataFolder, FolderError
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
 from replicaserver.table_settings import TableSettings
 from shared.errors import StartupError
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppInfo
-from shared.pegasus.structures.metadata import DiskStatus, ReplicaInfo
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.metadata import DiskStatus, ReplicaInfo
 
 log = structlog.get_logger("replicaserver.node")
 

@@ -26,15 +26,15 @@ from replicaserver.storage.rocks import RocksStore, StoreError
 from replicaserver.storage.statistics import Statistics
 from replicaserver.table_settings import TableSettings
 from replicaserver.writes import Draft
-from shared.pegasus.errors import RocksdbError, RpcError
-from shared.pegasus.flags import Flags
-from shared.pegasus.framing import Request
-from shared.pegasus.keys import EPOCH, make_timetag
-from shared.pegasus.metrics import Counter, Registry
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppInfo
-from shared.pegasus.structures.metadata import PartitionStatus
-from shared.pegasus.structures.rrdb import UpdateResponse
+from shared.pegasus.metrics.entities import Counter, Registry
+from shared.pegasus.settings.flags import Flags
+from shared.pegasus.wire.errors import RocksdbError, RpcError
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.keys import EPOCH, make_timetag
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.metadata import PartitionStatus
+from shared.pegasus.wire.structures.rrdb import UpdateResponse
 from shared.tasks import Supervisor
 
 log = structlog.get_logger("replicaserver.partition")

@@ -25,9 +25,9 @@ from replicaserver.rows import Identity
 from replicaserver.storage.journal import ReplicaLog
 from replicaserver.storage.rocks import StoreError
 from replicaserver.writes import Cost, Draft, updated
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.rpc import Asker, Pending
-from shared.pegasus.structures.rrdb import UpdateResponse
+from shared.pegasus.serving.rpc import Asker, Pending
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.structures.rrdb import UpdateResponse
 
 log = structlog.get_logger("replicaserver.rounds")
 

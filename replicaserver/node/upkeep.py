@@ -10,8 +10,8 @@ from replicaserver.node import passes
 from replicaserver.node.node import Node
 from replicaserver.rewriting import Pass
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.errors import RpcError
-from shared.pegasus.keys import EPOCH
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.keys import EPOCH
 
 log = structlog.get_logger("replicaserver.upkeep")
 

@@ -18,9 +18,9 @@ from replicaserver.log_records import Origin, Record, RecordError, decode_record
 from replicaserver.storage.folders import sync_folder, write_durably
 from replicaserver.storage.rocks import RocksStore
 from shared.errors import StartupError
-from shared.log_recovery import header_of, segment_path
-from shared.log_segments import SegmentReader
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
+from shared.wal.recovery import header_of, segment_path
+from shared.wal.segments import SegmentReader
 
 log = structlog.get_logger("replicaserver.journal")
 

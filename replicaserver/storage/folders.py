@@ -20,8 +20,8 @@ import orjson
 import structlog
 
 from shared.errors import StartupError
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppInfo
 
 log = structlog.get_logger("replicaserver.folders")
 

@@ -20,10 +20,10 @@ import structlog
 from replicaserver.log_records import Origin, Record, encode_caught_up, encode_record, number_of
 from replicaserver.storage.catching_up import CatchUp, LeftRecords, decode_from, origin_of, rounds_in_log
 from replicaserver.storage.rocks import Changes, Notes, RocksStore, StallError, StoreError
-from shared.commit_log import CommitLog
 from shared.errors import StartupError
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
 from shared.tasks import start_task
+from shared.wal.log import CommitLog
 
 log = structlog.get_logger("replicaserver.journal")
 

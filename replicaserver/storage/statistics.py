@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shared.pegasus.metrics import Entity
+from shared.pegasus.metrics.entities import Entity
 
 _GAUGES: Mapping[str, tuple[str, ...]] = {
     "rdb_block_cache_hit_count": ("block.cache.hit",),

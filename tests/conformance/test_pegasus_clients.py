@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from shared.pegasus.client import PegasusClient
-from shared.pegasus.errors import RpcError
-from shared.pegasus.structures.rrdb import CheckAndMutateRequest, CheckAndSetRequest, CheckType, Mutate
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.structures.rrdb import CheckAndMutateRequest, CheckAndSetRequest, CheckType, Mutate
 from tests.conformance.environments import client_python, run_client
 from tests.processes import run_command, start_daemon
 

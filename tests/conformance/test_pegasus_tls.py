@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from shared.pegasus.client import PegasusClient
-from shared.pegasus.errors import RpcError
+from shared.pegasus.wire.errors import RpcError
 from tests.processes import run_command, start_daemon
 
 

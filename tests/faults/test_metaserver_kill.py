@@ -7,13 +7,13 @@ import random
 
 import pytest
 
-from shared.pegasus import calls
-from shared.pegasus.connection import RpcConnections
-from shared.pegasus.errors import RpcError
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.failure_detector import BeaconMessage
-from shared.pegasus.structures.layer2 import AppStatus, QueryCfgRequest
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.client.connection import RpcConnections
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.failure_detector import BeaconMessage
+from shared.pegasus.wire.structures.layer2 import AppStatus, QueryCfgRequest
+from shared.pegasus.wire.structures.meta_admin import (
     ConfigType,
     CreateAppOptions,
     CreateAppRequest,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.pegasus.client import PegasusClient, TableClient
-from shared.pegasus.errors import ErrorCode, RpcError
+from shared.pegasus.wire.errors import ErrorCode, RpcError
 from tests.faults.test_iserver_full_disk import limit_files, readiness
 from tests.processes import start_daemon
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from replicaserver.storage.journal import KEPT_SEGMENTS
-from shared.log_segments import SegmentReader, read_header
-from shared.pegasus.connection import Call, RpcConnection
-from shared.pegasus.errors import RpcError
-from shared.pegasus.keys import encode_key, partition_of
-from shared.pegasus.structures import rrdb
-from shared.pegasus.structures.base import HostPort
+from shared.pegasus.client.connection import Call, RpcConnection
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.keys import encode_key, partition_of
+from shared.pegasus.wire.structures import rrdb
+from shared.pegasus.wire.structures.base import HostPort
+from shared.wal.segments import SegmentReader, read_header
 from tests.processes import DaemonProcess, start_daemon
 
 KILLS = 8

@@ -9,11 +9,11 @@ import urllib.request
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from shared.pegasus.connection import Call, RpcConnection
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.keys import encode_key, partition_of
-from shared.pegasus.structures import rrdb
-from shared.pegasus.structures.base import HostPort
+from shared.pegasus.client.connection import Call, RpcConnection
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.keys import encode_key, partition_of
+from shared.pegasus.wire.structures import rrdb
+from shared.pegasus.wire.structures.base import HostPort
 from tests.processes import DaemonProcess, start_daemon
 
 TEMP, PARTITIONS = 2, 8

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from replicaserver.cli import main
 from replicaserver.storage import folders
-from shared.pegasus.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.layer2 import AppInfo
 from tests.processes import run_command, start_daemon
 from tests.requires import program
 

@@ -18,24 +18,24 @@ from metaserver.measure import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
 from metaserver.tables import NewTable
-from shared.pegasus import calls
-from shared.pegasus.common_routes import CommonRoutes
-from shared.pegasus.connection import RpcConnections
-from shared.pegasus.errors import UnreachableError
-from shared.pegasus.file_providers import FileProviders
-from shared.pegasus.flags import Flags
-from shared.pegasus.introspection import Introspection
-from shared.pegasus.metric_query import Identity
-from shared.pegasus.metrics import Registry
-from shared.pegasus.pprof import Pprof
-from shared.pegasus.routes import Router
-from shared.pegasus.server import PegasusServer
-from shared.pegasus.structures.backup import BackupRequest, BackupResponse
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.bulk_load import BulkLoadRequest, BulkLoadResponse
-from shared.pegasus.structures.failure_detector import BeaconMessage
-from shared.pegasus.structures.meta_admin import ConfigSyncRequest, UpdateConfigurationRequest
-from shared.pegasus.structures.metadata import PartitionStatus, ReplicaInfo
+from shared.pegasus.client.connection import RpcConnections
+from shared.pegasus.files.providers import FileProviders
+from shared.pegasus.metrics.entities import Registry
+from shared.pegasus.metrics.query import Identity
+from shared.pegasus.process.common_routes import CommonRoutes
+from shared.pegasus.process.introspection import Introspection
+from shared.pegasus.process.pprof import Pprof
+from shared.pegasus.serving.routes import Router
+from shared.pegasus.serving.server import PegasusServer
+from shared.pegasus.settings.flags import Flags
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.errors import UnreachableError
+from shared.pegasus.wire.structures.backup import BackupRequest, BackupResponse
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.bulk_load import BulkLoadRequest, BulkLoadResponse
+from shared.pegasus.wire.structures.failure_detector import BeaconMessage
+from shared.pegasus.wire.structures.meta_admin import ConfigSyncRequest, UpdateConfigurationRequest
+from shared.pegasus.wire.structures.metadata import PartitionStatus, ReplicaInfo
 from shared.tasks import Supervisor
 
 NOW_S = 1_700_000_000

@@ -11,13 +11,13 @@ from structlog.testing import capture_logs
 
 from metaserver import backup
 from metaserver.metadata import Backup, BackupPolicy, Metadata, Refused
-from shared.pegasus import calls
-from shared.pegasus.connection import Call
-from shared.pegasus.structures import backup as messages
-from shared.pegasus.structures.backup import BackupResponse
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import QueryCfgRequest
-from shared.pegasus.structures.meta_admin import CreateAppResponse, DropAppRequest
+from shared.pegasus.client.connection import Call
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.structures import backup as messages
+from shared.pegasus.wire.structures.backup import BackupResponse
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import QueryCfgRequest
+from shared.pegasus.wire.structures.meta_admin import CreateAppResponse, DropAppRequest
 
 from .conftest import NOW_S, Cluster, node
 

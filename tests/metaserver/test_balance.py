@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from metaserver import balance
 from metaserver.balance import Move
 from metaserver.metadata import Load, Metadata, Partition, Table
-from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
-from shared.pegasus.structures.bulk_load import BulkLoadStatus
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import ConfigType, MetaFunctionLevel
+from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.wire.structures.bulk_load import BulkLoadStatus
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import ConfigType, MetaFunctionLevel
 from tests.metaserver.conftest import node
 
 A, B, C = (HostPort(name, 1) for name in "abc")

@@ -11,17 +11,17 @@ from metaserver import bulk_load
 from metaserver.bulk_load import Seen
 from metaserver.metadata import Change, Load, Metadata, Partition, Refused, Table
 from metaserver.tables import NewTable
-from shared.pegasus.bulk_load_files import INFO, LoadInfo, encode_info, table_folder
-from shared.pegasus.connection import Call
-from shared.pegasus.structures import bulk_load as messages
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.client.connection import Call
+from shared.pegasus.files.bulk_load import INFO, LoadInfo, encode_info, table_folder
+from shared.pegasus.wire.structures import bulk_load as messages
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadControlType,
     BulkLoadResponse,
     BulkLoadStatus,
     IngestionStatus,
     PartitionBulkLoadState,
 )
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 from .conftest import Cluster, node
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from metaserver.cli import main
-from shared.pegasus.structures.meta_admin import MetaFunctionLevel
+from shared.pegasus.wire.structures.meta_admin import MetaFunctionLevel
 from tests.metaserver.conftest import node
 
 

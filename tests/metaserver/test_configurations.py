@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from metaserver import configurations
 from metaserver.configurations import Proposed
 from metaserver.metadata import Load, Metadata, Partition, Refused, Table
-from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
-from shared.pegasus.structures.bulk_load import BulkLoadStatus
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import ConfigType
-from shared.pegasus.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.wire.structures.bulk_load import BulkLoadStatus
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import ConfigType
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 A, B, C = HostPort("a", 1), HostPort("b", 1), HostPort("c", 1)
 P0 = Gpid(2, 0)

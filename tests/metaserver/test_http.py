@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from metaserver.leadership import Leadership
-from shared.pegasus import calls
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.meta_admin import (
     AppEnvOperation,
     CreateAppOptions,
     CreateAppRequest,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import orjson
 
 from metaserver.metadata import Backup, BackupPolicy, Change
-from shared.pegasus import calls
-from shared.pegasus.structures.meta_admin import DropAppRequest
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.structures.meta_admin import DropAppRequest
 
 
 async def metrics(cluster, query):

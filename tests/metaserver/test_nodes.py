@@ -8,9 +8,9 @@ from metaserver import health
 from metaserver.health import Health, Load
 from metaserver.metadata import Partition, Table
 from metaserver.nodes import Nodes
-from shared.pegasus.structures.base import NO_NODE, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.structures.base import NO_NODE, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 A, B, C = HostPort("a", 1), HostPort("b", 1), HostPort("c", 1)
 

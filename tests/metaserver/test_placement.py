@@ -8,10 +8,10 @@ from metaserver import placement
 from metaserver.metadata import Metadata, Partition, Table
 from metaserver.nodes import Nodes
 from metaserver.placement import Action
-from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
-from shared.pegasus.structures.meta_admin import ConfigType
-from shared.pegasus.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.meta_admin import ConfigType
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 A, B, C, D = (HostPort(name, 1) for name in "abcd")
 P0 = Gpid(1, 0)

@@ -10,8 +10,8 @@ import pytest
 from rocksdict import Options, Rdict
 
 from metaserver import row_files
-from shared.pegasus.bulk_load_files import LoadInfo
-from shared.pegasus.keys import decode_value, encode_key
+from shared.pegasus.files.bulk_load import LoadInfo
+from shared.pegasus.wire.keys import decode_value, encode_key
 
 INFO = LoadInfo(2, "temp", 1)
 COLUMNS = ("user", "day", "amount")

@@ -9,16 +9,16 @@ import pytest
 from metaserver.leadership import Leadership
 from metaserver.metadata import Change, Partition, Refused, Table
 from metaserver.storage import StoreError
-from shared.pegasus import calls
-from shared.pegasus.connection import Call, RpcConnections
-from shared.pegasus.errors import RpcError
-from shared.pegasus.structures import duplication as dup
-from shared.pegasus.structures import meta_admin as admin
-from shared.pegasus.structures import partition_split as split
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.command import Command
-from shared.pegasus.structures.layer2 import AppStatus, QueryCfgRequest
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.client.connection import Call, RpcConnections
+from shared.pegasus.wire import calls
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.structures import duplication as dup
+from shared.pegasus.wire.structures import meta_admin as admin
+from shared.pegasus.wire.structures import partition_split as split
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.command import Command
+from shared.pegasus.wire.structures.layer2 import AppStatus, QueryCfgRequest
+from shared.pegasus.wire.structures.meta_admin import (
     AppEnvOperation,
     ConfigType,
     CreateAppOptions,
@@ -27,7 +27,7 @@ from shared.pegasus.structures.meta_admin import (
     NodeStatus,
     UpdateAppEnvRequest,
 )
-from shared.pegasus.structures.metadata import ManualCompactionStatus, PartitionStatus, ReplicaInfo
+from shared.pegasus.wire.structures.metadata import ManualCompactionStatus, PartitionStatus, ReplicaInfo
 
 from .conftest import Cluster, node
 

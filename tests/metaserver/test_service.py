@@ -13,8 +13,8 @@ from metaserver import configurations, tables
 from metaserver.metadata import Change, Metadata, Partition, Refused, Table
 from metaserver.storage import StoreError
 from metaserver.tables import NewTable
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 from .conftest import node
 

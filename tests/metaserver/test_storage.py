@@ -11,8 +11,8 @@ from metaserver.metadata import Change, Metadata, Partition, Table
 from metaserver.storage import StoreError
 from metaserver.storage.sqlite import SqliteStore
 from shared.errors import StartupError
-from shared.pegasus.structures.base import NO_NODE, Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 A, B, C = HostPort("node1.example", 34801), HostPort("127.0.0.1", 34802), HostPort("c", 1)
 TABLE = Table(

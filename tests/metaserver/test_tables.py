@@ -9,8 +9,8 @@ import pytest
 from metaserver import tables
 from metaserver.metadata import Change, Metadata, Partition, Refused, Table
 from metaserver.tables import Limits, NewTable
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppStatus
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppStatus
 
 A, B = HostPort("a", 1), HostPort("b", 1)
 LIMITS = Limits(is_frozen=False, alive_nodes=3, min_replica_count=1, max_replica_count=5)

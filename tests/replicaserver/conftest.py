@@ -15,14 +15,14 @@ from replicaserver.app import ReplicaServer, Settings
 from replicaserver.node.partition import Partition
 from replicaserver.replica import Configuration, Granted
 from replicaserver.storage.rocks import RocksStore, StoreSettings
-from shared.pegasus.connection import Call, RpcConnection
-from shared.pegasus.errors import RpcError
-from shared.pegasus.file_providers import FileProviders
-from shared.pegasus.keys import EPOCH
-from shared.pegasus.structures import rrdb
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.layer2 import AppInfo
-from shared.pegasus.thrift import I64
+from shared.pegasus.client.connection import Call, RpcConnection
+from shared.pegasus.files.providers import FileProviders
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.keys import EPOCH
+from shared.pegasus.wire.structures import rrdb
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.layer2 import AppInfo
+from shared.pegasus.wire.thrift import I64
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from replicaserver.storage.catching_up import LeftRecords
 from replicaserver.storage.journal import Journal, ReplicaLog
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
-from shared.commit_log import CommitLog
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
+from shared.wal.log import CommitLog
 from tests.crashes import copy_as_it_is
 
 ONE, TWO = Gpid(2, 0), Gpid(2, 1)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from replicaserver.reads import Limits
 from replicaserver.rows import Identity
 from replicaserver.writes import Draft
-from shared.pegasus.keys import encode_key, encode_value
+from shared.pegasus.wire.keys import encode_key, encode_value
 
 NOW = 1000
 WHO = Identity(2, 3, "127.0.0.1:34801")

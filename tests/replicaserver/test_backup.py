@@ -11,13 +11,13 @@ from replicaserver.replica import Assign, Configuration, Granted
 from replicaserver.storage import folders
 from replicaserver.storage.folders import FolderError
 from replicaserver.storage.rocks import RocksStore, StoreSettings
-from shared.pegasus.connection import Call
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.backup import BackupClearRequest, BackupRequest, BackupResponse, PolicyInfo
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppInfo
-from shared.pegasus.structures.rrdb import UpdateRequest
+from shared.pegasus.client.connection import Call
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.backup import BackupClearRequest, BackupRequest, BackupResponse, PolicyInfo
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Served, eventually
 
 KEY = encode_key(b"h", b"s")

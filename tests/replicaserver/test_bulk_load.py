@@ -13,12 +13,12 @@ from fsspec.implementations.local import LocalFileSystem
 from replicaserver.bulk_load import BulkLoad, Effect
 from replicaserver.replica import Configuration, Granted
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter, parse_info, parse_metadata
-from shared.pegasus.connection import Call
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
-from shared.pegasus.keys import encode_key, partition_of
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.bulk_load import (
+from shared.pegasus.client.connection import Call
+from shared.pegasus.files.bulk_load import LoadInfo, LoadWriter, parse_info, parse_metadata
+from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
+from shared.pegasus.wire.keys import encode_key, partition_of
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.bulk_load import (
     BulkLoadRequest,
     BulkLoadResponse,
     BulkLoadStatus,
@@ -26,7 +26,7 @@ from shared.pegasus.structures.bulk_load import (
     IngestionResponse,
     IngestionStatus,
 )
-from shared.pegasus.structures.rrdb import UpdateRequest
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Clock, Served, eventually, start
 
 S = BulkLoadStatus

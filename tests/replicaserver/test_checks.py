@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicaserver.checks import CheckError, key_filter, parse_int64, passes
-from shared.pegasus.structures.rrdb import CheckType, FilterType
+from shared.pegasus.wire.structures.rrdb import CheckType, FilterType
 
 C = CheckType
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replicaserver.compaction import DEEPEST, ManualCompaction, Order, is_disabled, max_running, order, wanted
-from shared.pegasus.structures.metadata import ManualCompactionStatus
+from shared.pegasus.wire.structures.metadata import ManualCompactionStatus
 
 LAST = 1_500_000_000
 

@@ -9,7 +9,7 @@ import pytest
 
 from replicaserver.compaction_rules import REMOVED, KeyPattern, Subject, TtlRange, decide, parse_operations
 from replicaserver.rewriting import Pass
-from shared.pegasus.keys import EPOCH, decode_value, encode_key
+from shared.pegasus.wire.keys import EPOCH, decode_value, encode_key
 from tests.replicaserver.rows import NOW, MemoryRows, stored
 
 

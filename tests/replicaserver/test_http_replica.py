@@ -12,9 +12,9 @@ import pytest
 from replicaserver.node.upkeep import Upkeep
 from replicaserver.replica import Forgotten
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.rrdb import UpdateRequest
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Clock, Served, eventually
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from replicaserver.node.lease import Lease
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures import rrdb
-from shared.pegasus.structures.rrdb import UpdateRequest
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures import rrdb
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Served
 
 KEY = encode_key(b"hk", b"sk")

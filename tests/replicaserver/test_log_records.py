@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replicaserver.log_records import Origin, Record, RecordError, decode_record, encode_caught_up, encode_record
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
 
 origins = st.builds(
     Origin, st.builds(Gpid, st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)), st.integers(0, 2**62 - 1)

@@ -14,18 +14,18 @@ from structlog.testing import capture_logs
 
 from replicaserver.node.meta_link import configuration, wire
 from replicaserver.replica import Configuration
-from shared.pegasus.connection import Call, RpcConnection
-from shared.pegasus.errors import ErrorCode, RpcError
-from shared.pegasus.framing import Request
-from shared.pegasus.keys import encode_key
-from shared.pegasus.rpc import rpc
-from shared.pegasus.server import PegasusServer
-from shared.pegasus.structures import replica_admin
-from shared.pegasus.structures.base import Gpid, HostPort
-from shared.pegasus.structures.command import Command
-from shared.pegasus.structures.failure_detector import BeaconAck, BeaconMessage
-from shared.pegasus.structures.layer2 import AppInfo
-from shared.pegasus.structures.meta_admin import (
+from shared.pegasus.client.connection import Call, RpcConnection
+from shared.pegasus.serving.rpc import rpc
+from shared.pegasus.serving.server import PegasusServer
+from shared.pegasus.wire.errors import ErrorCode, RpcError
+from shared.pegasus.wire.framing import Request
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures import replica_admin
+from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.command import Command
+from shared.pegasus.wire.structures.failure_detector import BeaconAck, BeaconMessage
+from shared.pegasus.wire.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.meta_admin import (
     ConfigSyncRequest,
     ConfigSyncResponse,
     ConfigType,
@@ -34,8 +34,8 @@ from shared.pegasus.structures.meta_admin import (
     UpdateConfigurationRequest,
     UpdateConfigurationResponse,
 )
-from shared.pegasus.structures.metadata import ReplicaInfo
-from shared.pegasus.structures.rrdb import UpdateRequest
+from shared.pegasus.wire.structures.metadata import ReplicaInfo
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Clock, Served, eventually, start
 
 PROPOSAL = Call("RPC_CONFIG_PROPOSAL", UpdateConfigurationRequest, bytes)

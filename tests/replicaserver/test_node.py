@@ -11,11 +11,11 @@ from structlog.testing import capture_logs
 from replicaserver.replica import LogFailed
 from replicaserver.storage.folders import DataFolder
 from replicaserver.storage.rocks import RocksStore, StoreError
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.metadata import DiskStatus
-from shared.pegasus.structures.rrdb import UpdateRequest
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.metadata import DiskStatus
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
 from tests.replicaserver.conftest import Clock, Served, start
 
 PUT = UpdateRequest(encode_key(b"h", b""), b"v")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from replicaserver.reads import Reader
 from replicaserver.rows import Usage
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.rrdb import BatchGetRequest, FilterType, FullKey, KeyValue, MultiGetRequest
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.rrdb import BatchGetRequest, FilterType, FullKey, KeyValue, MultiGetRequest
 from tests.replicaserver.rows import NOW, WHO, MemoryRows, limits, stored
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from replicaserver.handlers.admin import AdminHandlers
-from shared.pegasus.connection import Call
-from shared.pegasus.structures.command import Command
+from shared.pegasus.client.connection import Call
+from shared.pegasus.wire.structures.command import Command
 
 from .conftest import Served
 

@@ -28,9 +28,9 @@ from replicaserver.replica import (
     Unanswered,
     Write,
 )
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.structures.base import HostPort
-from shared.pegasus.structures.metadata import PartitionStatus
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.structures.base import HostPort
+from shared.pegasus.wire.structures.metadata import PartitionStatus
 
 ME, OTHER = HostPort("127.0.0.1", 34801), HostPort("127.0.0.1", 34802)
 NEW = Configuration(ballot=0, max_replica_count=3)

@@ -10,9 +10,9 @@ import pytest
 from replicaserver.node import rounds
 from replicaserver.storage.rocks import StoreError
 from replicaserver.writes import Draft, incr
-from shared.pegasus.errors import ErrorCode, RocksdbError, RpcError
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.rrdb import IncrRequest, KeyValue, MultiPutRequest, UpdateRequest
+from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.rrdb import IncrRequest, KeyValue, MultiPutRequest, UpdateRequest
 from tests.replicaserver.conftest import Served
 
 KEY = encode_key(b"hk", b"sk")

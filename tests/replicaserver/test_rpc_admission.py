@@ -9,12 +9,11 @@ import pytest
 
 from replicaserver.replica import Forgotten, LeaseHeld, LeaseLost
 from replicaserver.storage.rocks import StoreError
-from shared.log_files import SegmentFiles
-from shared.pegasus.errors import ErrorCode, RocksdbError
-from shared.pegasus.keys import encode_key, key_hash, partition_of
-from shared.pegasus.structures.command import Command
-from shared.pegasus.structures.metadata import DiskStatus
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.errors import ErrorCode, RocksdbError
+from shared.pegasus.wire.keys import encode_key, key_hash, partition_of
+from shared.pegasus.wire.structures.command import Command
+from shared.pegasus.wire.structures.metadata import DiskStatus
+from shared.pegasus.wire.structures.rrdb import (
     BatchGetRequest,
     FullKey,
     GetScannerRequest,
@@ -24,6 +23,7 @@ from shared.pegasus.structures.rrdb import (
     MultiPutRequest,
     UpdateRequest,
 )
+from shared.wal.files import SegmentFiles
 from tests.descriptors import no_descriptors
 from tests.replicaserver.conftest import Clock, Served
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.pegasus.errors import ErrorCode, RocksdbError
-from shared.pegasus.framing import MAGIC
-from shared.pegasus.keys import encode_key, partition_of
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.errors import ErrorCode, RocksdbError
+from shared.pegasus.wire.framing import MAGIC
+from shared.pegasus.wire.keys import encode_key, partition_of
+from shared.pegasus.wire.structures.rrdb import (
     BatchGetRequest,
     CheckAndMutateRequest,
     CheckAndSetRequest,

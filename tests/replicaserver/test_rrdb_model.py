@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.rrdb import (
     BatchGetRequest,
     CheckAndMutateRequest,
     CheckAndSetRequest,

@@ -7,9 +7,9 @@ import pytest
 from replicaserver.reads import Limits, Reader
 from replicaserver.rows import Usage
 from replicaserver.scans import FINISHED, IDLE_S, Page, Scans
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import encode_key, partition_of
-from shared.pegasus.structures.rrdb import FilterType, GetScannerRequest
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import encode_key, partition_of
+from shared.pegasus.wire.structures.rrdb import FilterType, GetScannerRequest
 from tests.replicaserver.rows import NOW, WHO, MemoryRows, limits
 
 FIRST_ID = 1000

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from replicaserver.handlers import shortcuts
 from replicaserver.handlers.shortcuts import Shortcuts
 from replicaserver.storage.rocks import StoreError
-from shared.pegasus.errors import ErrorCode
-from shared.pegasus.framing import encode_error, encode_request
-from shared.pegasus.keys import encode_key
-from shared.pegasus.structures.rrdb import UpdateRequest
-from shared.pegasus.thrift import codec_of
+from shared.pegasus.wire.errors import ErrorCode
+from shared.pegasus.wire.framing import encode_error, encode_request
+from shared.pegasus.wire.keys import encode_key
+from shared.pegasus.wire.structures.rrdb import UpdateRequest
+from shared.pegasus.wire.thrift import codec_of
 from tests.replicaserver.conftest import Clock, Served, start
 
 KEY = encode_key(b"hk", b"sk")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from replicaserver.handlers import wire
 from replicaserver.rows import Identity
 from replicaserver.scans import Page
-from shared.pegasus.structures.rrdb import KeyValue, ReadResponse, ScanResponse
-from shared.pegasus.thrift import codec_of
+from shared.pegasus.wire.structures.rrdb import KeyValue, ReadResponse, ScanResponse
+from shared.pegasus.wire.thrift import codec_of
 
 whos = st.builds(Identity, st.integers(1, 2**31 - 1), st.integers(0, 1000), st.sampled_from(["127.0.0.1:34801", "a:1"]))
 errors = st.integers(0, 13)

@@ -6,9 +6,9 @@ import pytest
 
 from replicaserver import writes
 from replicaserver.writes import Cost, capacity_units
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import decode_value, encode_key
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import decode_value, encode_key
+from shared.pegasus.wire.structures.rrdb import (
     CheckAndMutateRequest,
     CheckAndSetRequest,
     CheckType,

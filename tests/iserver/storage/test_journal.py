@@ -20,8 +20,8 @@ from iserver.finishing import finish
 from iserver.refusals import NotStoredError
 from iserver.session import Session
 from iserver.storage.journal import MIGRATIONS, Batch, Journal
-from shared.commit_log import Done
 from shared.errors import StartupError
+from shared.wal.log import Done
 from tests.crashes import copy_as_it_is
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()

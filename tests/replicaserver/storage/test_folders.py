@@ -8,8 +8,8 @@ import pytest
 
 from replicaserver.storage import folders
 from replicaserver.storage.folders import DataFolder, FolderError
-from shared.pegasus.structures.base import Gpid
-from shared.pegasus.structures.layer2 import AppInfo
+from shared.pegasus.wire.structures.base import Gpid
+from shared.pegasus.wire.structures.layer2 import AppInfo
 
 
 @pytest.fixture

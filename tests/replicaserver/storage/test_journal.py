@@ -17,9 +17,9 @@ from replicaserver.log_records import Origin, encode_record
 from replicaserver.storage.catching_up import LeftRecords
 from replicaserver.storage.journal import KEPT_SEGMENTS
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
-from shared.commit_log import CommitLog
 from shared.errors import StartupError
-from shared.pegasus.structures.base import Gpid
+from shared.pegasus.wire.structures.base import Gpid
+from shared.wal.log import CommitLog
 from tests.replicaserver.journals import ONE, TWO, Opened, written
 
 

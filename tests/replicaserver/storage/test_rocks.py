@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage.rocks import Durable, RocksStore, StoreError, StoreSettings
-from shared.pegasus.bulk_load_files import LoadInfo, LoadWriter
-from shared.pegasus.errors import RocksdbError
-from shared.pegasus.keys import encode_value
+from shared.pegasus.files.bulk_load import LoadInfo, LoadWriter
+from shared.pegasus.wire.errors import RocksdbError
+from shared.pegasus.wire.keys import encode_value
 from tests.descriptors import no_descriptors
 
 

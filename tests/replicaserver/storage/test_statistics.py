@@ -5,7 +5,7 @@ from __future__ import annotations
 from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage.rocks import RocksStore
 from replicaserver.storage.statistics import Reading, Statistics, read
-from shared.pegasus.metrics import Entity, Registry
+from shared.pegasus.metrics.entities import Entity, Registry
 
 TICKERS = """rocksdb.block.cache.miss COUNT : 16
 rocksdb.block.cache.hit COUNT : 984

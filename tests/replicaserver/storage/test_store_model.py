@@ -21,9 +21,8 @@ from replicaserver import writes
 from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage.rocks import StoreSettings
 from replicaserver.writes import Cost, Draft
-from shared.log_segments import HEADER_BYTES
-from shared.pegasus.keys import decode_value, encode_key
-from shared.pegasus.structures.rrdb import (
+from shared.pegasus.wire.keys import decode_value, encode_key
+from shared.pegasus.wire.structures.rrdb import (
     CheckAndMutateRequest,
     CheckType,
     IncrRequest,
@@ -34,6 +33,7 @@ from shared.pegasus.structures.rrdb import (
     MutateOperation,
     UpdateRequest,
 )
+from shared.wal.segments import HEADER_BYTES
 from tests.crashes import copy_as_it_is
 from tests.replicaserver.journals import ONE, SEGMENT_BYTES, Opened
 from tests.replicaserver.rows import NOW, WHO, MemoryRows

@@ -1,0 +1,288 @@
+"""One port for HTTP and RPC, told apart by the first four bytes of a connection (specification §2.1).
+
+Buffers are bounded on every side: an incomplete request is limited by its reader, and a client that sends
+faster than it reads its answers, or faster than they can be made, is not read from until it catches up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import structlog
+
+from shared.pegasus.serving.accepting import Acceptor, Room
+from shared.pegasus.serving.deadlines import RPC_IDLE_S, Deadlines, Progress
+from shared.pegasus.serving.http_protocol import HttpSpeaker
+from shared.pegasus.serving.protocol import Speaker
+from shared.pegasus.serving.routes import Router
+from shared.pegasus.serving.rpc import Rpc, Shortcut
+from shared.pegasus.serving.rpc_protocol import Observer, RpcService, RpcSpeaker
+from shared.pegasus.wire.framing import MAGIC
+
+__all__ = ["PegasusServer"]
+
+log = structlog.get_logger("shared.pegasus.serving.server")
+
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+MAX_ALL_UNSENT_BYTES = 512 * 1024 * 1024
+"""How much may wait to be sent to all clients together."""
+DRAIN_TIMEOUT_S = 10.0
+LOOK_S = 5.0
+"""How often connections are looked at for those that have been silent for too long."""
+WORKERS = 2
+"""Threads for requests and answers that are large: more would take more of the interpreter from the event loop."""
+SWITCH_INTERVAL_S = 0.001
+"""The event loop waits at most this long for a worker that has the interpreter, and a worker for the event loop."""
+
+
+class PegasusServer:
+    """Serves a table of HTTP routes and a table of RPC codes on the same sockets.
+
+    Args:
+        router: The HTTP routes; None when HTTP is disabled.
+        rpcs: What each RPC code does.
+        observe: Told about every answered RPC, for metrics.
+        failed: Told the code of every RPC that is answered with an error, and the error.
+        shortcut: Is offered every request before the table is; not used while everything is observed.
+        room: How many connections there may be; by default what the process may have, less a reserve for files.
+    """
+
+    def __init__(
+        self,
+        router: Router | None,
+        rpcs: Mapping[str, Rpc[Any, Any]],
+        *,
+        observe: Observer | None = None,
+        failed: Callable[[str, str], None] = lambda _code, _error: None,
+        shortcut: Shortcut | None = None,
+        room: Room | None = None,
+    ) -> None:
+        self.router = router
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc")
+        self.service = RpcService(rpcs, observe, failed, shortcut if observe is None else None, self._workers)
+        self.connections: set[Connection] = set()
+        self._paused: set[Connection] = set()
+        self._room = room
+        self._acceptor: Acceptor | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._unflushed: list[RpcSpeaker] = []
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
+        """Accept connections on bound sockets."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._acceptor = Acceptor(
+            lambda: Connection(self), tls, self._room or Room(), lambda: len(self.connections), self._make_room
+        )
+        self._acceptor.start(sockets)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Close the connections that have been silent for too long."""
+        self._look_later()
+        now_s = time.monotonic()
+        for connection in tuple(self.connections):
+            connection.look(now_s)
+
+    def _make_room(self) -> bool:
+        """Close some of the connections whose clients wait for nothing, those that have been idle longest.
+
+        Connections that have never sent anything come first, however old they are.
+        """
+        idle = [connection for connection in self.connections if connection.is_idle()]
+        idle.sort(key=lambda connection: (connection.received_anything, connection.deadlines.idle_since_s))
+        for connection in idle[: max(1, len(idle) // 100)]:
+            log.info("connection closed", peer=connection.peer, reason="idle, and others need the room")
+            connection.abort()
+        return bool(idle)
+
+    def paused(self, connection: Connection) -> None:
+        """Note that a client takes less than it is sent; those for whom most waits are closed when it is too much."""
+        self._paused.add(connection)
+        while sum(paused.unsent_bytes for paused in self._paused) > MAX_ALL_UNSENT_BYTES:
+            slowest = max(self._paused, key=lambda paused: paused.unsent_bytes)
+            log.warning("connection closed", peer=slowest.peer, reason="too much waits to be sent to clients")
+            self._paused.discard(slowest)
+            slowest.abort()
+
+    def resumed(self, connection: Connection) -> None:
+        """Note that a client has caught up, or is gone."""
+        self._paused.discard(connection)
+
+    async def drain(self) -> None:
+        """Stop accepting, answer what is in flight (at most 10 s), close every connection."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        if self._looking is not None:
+            self._looking.cancel()
+        closed = [connection.drain() for connection in tuple(self.connections)]
+        if closed:
+            _, late = await asyncio.wait(closed, timeout=DRAIN_TIMEOUT_S)
+            if late:
+                log.warning("requests were still unanswered", connections=len(late))
+        for connection in tuple(self.connections):
+            connection.abort()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def flush_soon(self, speaker: RpcSpeaker) -> None:
+        """Let a speaker send at the end of this turn of the loop, after all others have said what they have to say.
+
+        One send after the other finds the clients awake; one now and then wakes them one by one.
+        """
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed.append(speaker)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for speaker in unflushed:
+            speaker.flush()
+
+
+class Connection(asyncio.Protocol):
+    """One client: finds out what it speaks, and carries bytes for that speaker."""
+
+    def __init__(self, server: PegasusServer) -> None:
+        self.server = server
+        self.peer = ""
+        self.can_write = True
+        self._transport: asyncio.Transport | None = None
+        self._speaker: Speaker | None = None
+        self._first = b""
+        self._reads = True
+        self._ended = False
+        self._received = 0
+        self.deadlines = Deadlines(time.monotonic())
+        self._drained: asyncio.Future[None] | None = None
+
+    # asyncio calls these
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._transport.set_write_buffer_limits(MAX_UNSENT_BYTES)
+        name = transport.get_extra_info("peername")
+        self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+        self.server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._transport = None
+        self.server.connections.discard(self)
+        self.server.resumed(self)
+        if self._speaker is not None:
+            self._speaker.close()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += 1
+        if self._speaker is None:
+            self._first += data
+            if len(self._first) < 4:
+                return
+            self._speaker = self._choose(self._first[:4])
+            if self._speaker is None:
+                log.debug("connection closed", peer=self.peer, reason="no known protocol")
+                self.close()
+                return
+            data, self._first = self._first, b""
+        self._speaker.receive(data)
+
+    def eof_received(self) -> bool:
+        self._ended = True
+        if self._speaker is not None:
+            self._speaker.ended()
+        return self._speaker is not None and not self._speaker.is_idle()  # keep open to send what is owed
+
+    def pause_writing(self) -> None:
+        self.can_write = False
+        self.server.paused(self)
+
+    def resume_writing(self) -> None:
+        self.can_write = True
+        self.server.resumed(self)
+        if self._speaker is not None:
+            self._speaker.proceed()
+
+    # speakers call these
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def read_on(self, reads: bool) -> None:
+        """Take more from the client, or let it wait."""
+        if self._transport is None or reads == self._reads or self._transport.is_closing():
+            return
+        self._reads = reads
+        if reads:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def settled(self) -> None:
+        """Everything received has been answered."""
+        if self._ended or self._drained is not None:
+            self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def received_anything(self) -> bool:
+        """Whether its client has sent anything."""
+        return self._received > 0
+
+    def is_idle(self) -> bool:
+        """Whether its client waits for nothing, and nothing is on its way to it."""
+        return (self._speaker is None or self._speaker.is_idle()) and not self.unsent_bytes
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much waits to be sent."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def look(self, now_s: float) -> None:
+        """Close the connection if it has been silent for too long."""
+        speaker, unsent = self._speaker, self.unsent_bytes
+        if speaker is None:
+            progress, idle_s = Progress(received=self._received, is_partial=self.received_anything), RPC_IDLE_S
+        else:
+            is_owed = not (self._reads and speaker.is_idle())
+            progress = Progress(speaker.requests(), self._received, speaker.is_partial(), is_owed, unsent)
+            idle_s = speaker.idle_s
+        reason = self.deadlines.look(now_s, progress, idle_s)
+        if reason is not None:
+            log.info("connection closed", peer=self.peer, reason=reason)
+            self.abort()
+
+    def drain(self) -> asyncio.Future[None]:
+        """Take no more requests; the future is done when the connection is closed."""
+        self._drained = asyncio.get_running_loop().create_future()
+        if self._transport is None:
+            self._drained.set_result(None)
+        elif self._speaker is None or self._speaker.is_idle():
+            self.close()
+        else:
+            self.read_on(False)
+        return self._drained
+
+    def _choose(self, first: bytes) -> Speaker | None:
+        if first == MAGIC:
+            return RpcSpeaker(self, self.server.service, self.server.flush_soon)
+        if first in (b"GET ", b"POST") and self.server.router is not None:
+            return HttpSpeaker(self, self.server.router, self.server.service.load)
+        return None

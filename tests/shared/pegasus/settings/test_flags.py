@@ -1,0 +1,186 @@
+"""Settings, read and changed over HTTP (specification §4.4 to §4.6, §15, appendix B)."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from shared.errors import StartupError
+from shared.pegasus.process.common_routes import CommonRoutes
+from shared.pegasus.serving.http import HttpRequest
+from shared.pegasus.settings.flags import FlagError, Flags, read_ini
+
+CONFIG_SYNC = (
+    b'{"name":"config_sync_interval_ms","section":"replication","type":"FV_UINT32","tags":"flag_tag::FT_MUTABLE",'
+    b'"description":"The interval milliseconds of replica server to send replica config-sync requests to meta server",'
+    b'"value":"%s"}\n'
+)
+
+
+@pytest.fixture
+def flags():
+    return Flags()
+
+
+@pytest.fixture
+def routes(flags):
+    return CommonRoutes(flags, 1773393302.0)
+
+
+def get(handler, **args):
+    response = handler(HttpRequest("GET", "", args=args))
+    return response.status, response.body
+
+
+def test_the_catalog_has_every_setting_of_the_specification_and_one_of_ours(flags):
+    assert len(flags.catalog) == 280
+    assert sum(flag.is_mutable for flag in flags.catalog.values()) == 51
+    assert all(flag.description for flag in flags.catalog.values())
+
+
+def test_one_setting_is_shown_as_published(routes):
+    assert get(routes.config, name="config_sync_interval_ms") == (200, CONFIG_SYNC % b"30000")
+
+
+@pytest.mark.parametrize(
+    ("name", "type", "value"),
+    [
+        ("enable_http_server", "FV_BOOL", "true"),
+        ("rocksdb_bloom_filter_bits_per_key", "FV_DOUBLE", "10.00"),
+        ("rocksdb_compression_type", "FV_STRING", "lz4"),
+        ("rocksdb_max_open_files", "FV_INT32", "-1"),
+        ("rocksdb_block_cache_capacity", "FV_UINT64", "10737418240"),
+        ("replica_assign_delay_ms_for_dropouts", "FV_INT64", "600000"),
+    ],
+)
+def test_values_of_every_type_are_shown_as_text(routes, name, type, value):
+    shown = orjson.loads(get(routes.config, name=name)[1])
+    assert (shown["type"], shown["value"]) == (type, value)
+
+
+def test_a_missing_or_wrong_name_is_said(routes):
+    assert get(routes.config) == (400, b"name shouldn't be empty")
+    assert get(routes.config, name="") == (400, b"name shouldn't be empty")
+    assert get(routes.config, name="x", other="y") == (400, b"")
+    assert get(routes.config, name="nosuch") == (200, b"ERR_OBJECT_NOT_FOUND: 'nosuch' is not found")
+
+
+def test_all_settings_are_listed_by_name(routes):
+    assert get(routes.configs, name="x") == (400, b"")
+    status, body = get(routes.configs)
+    listed = orjson.loads(body)
+    assert status == 200
+    assert list(listed) == sorted(listed)
+    assert list(listed["timeout_ms"]) == ["name", "section", "type", "tags", "description", "value"]
+    assert CONFIG_SYNC.rstrip() % b"30000" in body
+    assert body.endswith(b"}}\n")
+
+
+def status_of(routes, **args):
+    status, body = get(routes.update_config, **args)
+    assert status == 200
+    return orjson.loads(body)["update_status"]
+
+
+def test_an_update_says_when_nothing_depends_on_the_setting():
+    routes = CommonRoutes(Flags({}, {"balance_cluster"}), 0)
+    _, acts = get(routes.update_config, balance_cluster="true")
+    assert orjson.loads(acts) == {"update_status": "ERR_OK"}
+    _, idle = get(routes.update_config, hotkey_buckets_num="41")
+    assert orjson.loads(idle)["update_status"] != "ERR_OK"  # it is not mutable, and refused as ever
+    _, idle = get(routes.update_config, enable_latency_tracer="true")
+    assert orjson.loads(idle) == {
+        "update_status": "ERR_OK",
+        "note": "nothing in this process depends on enable_latency_tracer",
+    }
+
+
+def test_the_published_sequence_of_updates(routes):
+    only_one = "ERR_INVALID_PARAMETERS: there should be exactly one config to be updated once"
+    assert status_of(routes) == only_one
+    assert status_of(routes, config_sync_interval_ms="10", replicas_stat_interval_ms="10") == only_one
+    assert status_of(routes, config_sync_interval_ms="-1") == "ERR_INVALID_PARAMETERS: -1 is invalid"
+    assert get(routes.config, name="config_sync_interval_ms")[1] == CONFIG_SYNC % b"30000"
+    assert status_of(routes, config_sync_interval_ms="10") == "ERR_OK"
+    assert get(routes.config, name="config_sync_interval_ms")[1] == CONFIG_SYNC % b"10"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("nosuch", "1", "ERR_OBJECT_NOT_FOUND: nosuch is not found"),
+        ("cluster_name", "x", "ERR_INVALID_PARAMETERS: cluster_name is not mutable"),
+        ("dup_load_plog_task", "x", "ERR_INVALID_PARAMETERS: string modifications are not supported"),
+        ("balance_cluster", "1", "ERR_INVALID_PARAMETERS: 1 is invalid"),
+        ("config_sync_interval_ms", "0", "ERR_INVALID_PARAMETERS: value validation failed"),
+        ("min_allowed_replica_count", "0", "ERR_INVALID_PARAMETERS: value validation failed"),
+        ("max_allowed_replica_count", "0", "ERR_INVALID_PARAMETERS: value validation failed"),
+        (
+            "min_allowed_replica_count",
+            "7",
+            'ERR_INVALID_PARAMETERS: group validator "min_max_allowed_replica_count" failed: '
+            '"meta_server.min_allowed_replica_count(7) should be <= meta_server.max_allowed_replica_count(5)"',
+        ),
+    ],
+)
+def test_what_cannot_be_updated_says_why_and_stays(routes, flags, name, value, status):
+    before = {name: flags.describe(name) for name in flags.catalog}
+    assert status_of(routes, **{name: value}) == status
+    assert {name: flags.describe(name) for name in flags.catalog} == before
+
+
+def test_the_published_sequence_of_replica_counts(flags):
+    flags.update("min_allowed_replica_count", "2")
+    flags.update("max_allowed_replica_count", "6")
+    with pytest.raises(FlagError, match=r"min_allowed_replica_count\(7\).*max_allowed_replica_count\(6\)"):
+        flags.update("min_allowed_replica_count", "7")
+    with pytest.raises(FlagError, match=r"min_allowed_replica_count\(2\).*max_allowed_replica_count\(1\)"):
+        flags.update("max_allowed_replica_count", "1")
+    assert flags.integer("min_allowed_replica_count") == 2
+    assert flags.integer("max_allowed_replica_count") == 6
+
+
+def test_listeners_hear_of_changes_only(flags):
+    heard = []
+    flags.on_change("config_sync_interval_ms", lambda: heard.append(flags.integer("config_sync_interval_ms")))
+    flags.update("config_sync_interval_ms", "500")
+    with pytest.raises(FlagError):
+        flags.update("config_sync_interval_ms", "0")
+    assert heard == [500]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"nosuch": "1"}, "there is no setting 'nosuch'$"),
+        ({"fd_grace_second": "9"}, r"there is no setting 'fd_grace_second' \(did you mean 'fd_grace_seconds'\?\)"),
+        ({"fd_lease_seconds": "22"}, r"fd_lease_seconds \(22\), fd_grace_seconds \(22\): each must be greater"),
+        ({"fd_lease_seconds": "3"}, r"fd_beacon_interval_seconds \(3\), fd_lease_seconds \(3\)"),
+        ({"fd_beacon_interval_seconds": "0"}, r"fd_beacon_interval_seconds \(0\)"),
+        ({"fd_grace_seconds": "soon"}, r"setting 'fd_grace_seconds' \(FV_INT32\)"),
+        ({"hotkey_buckets_num": "36"}, "setting 'hotkey_buckets_num' cannot be '36'"),
+        ({"rocksdb_filter_type": "none"}, "cannot be 'none'"),
+        ({"perf_counter_read_capacity_unit_size": "1000"}, "cannot be '1000'"),
+        ({"min_allowed_replica_count": "6"}, "min_max_allowed_replica_count"),
+    ],
+)
+def test_a_wrong_value_at_start_is_one_clear_line(overrides, reason):
+    with pytest.raises(StartupError, match=reason):
+        Flags(overrides)
+
+
+def test_a_configuration_file_of_the_original_is_read(flags):
+    text = (
+        "[replication]\ncluster_name = onebox\n[apps.meta]\nname = meta\n[meta_server]\ncluster_name = wrong section\n"
+    )
+    assert read_ini(text, flags.catalog) == {"cluster_name": "onebox"}
+    with pytest.raises(StartupError, match="malformed configuration file"):
+        read_ini("no section = 1\n", flags.catalog)
+
+
+def test_version_and_start_time(routes):
+    version = orjson.loads(get(routes.version)[1])
+    assert version["Version"] == "2.6.0-SNAPSHOT"
+    assert set(version) == {"Version", "GitCommit"}
+    started = orjson.loads(get(routes.recent_start_time)[1])["RecentStartTime"]
+    assert len(started) == 19
