@@ -31,35 +31,41 @@ Not there yet: several metaservers with a leader, replication to secondaries, du
 """
 
 COMMANDS = {
-    "create-table": LazyCommand("metaserver.commands", "create_table", "Create a table and wait until it is served."),
-    "drop-table": LazyCommand("metaserver.commands", "drop_table", "Drop a table."),
-    "recall-table": LazyCommand(
-        "metaserver.commands", "recall_table", "Bring a dropped table back, by its id (list-tables --status dropped)."
+    "create-table": LazyCommand(
+        "metaserver.commands.tables", "create_table", "Create a table and wait until it is served."
     ),
-    "rename-table": LazyCommand("metaserver.commands", "rename_table", "Give a table another name."),
-    "list-tables": LazyCommand("metaserver.commands", "list_tables", "List tables."),
+    "drop-table": LazyCommand("metaserver.commands.tables", "drop_table", "Drop a table."),
+    "recall-table": LazyCommand(
+        "metaserver.commands.tables",
+        "recall_table",
+        "Bring a dropped table back, by its id (list-tables --status dropped).",
+    ),
+    "rename-table": LazyCommand("metaserver.commands.tables", "rename_table", "Give a table another name."),
+    "list-tables": LazyCommand("metaserver.commands.tables", "list_tables", "List tables."),
     "set-envs": LazyCommand(
-        "metaserver.commands",
+        "metaserver.commands.tables",
         "set_envs",
         "Set, delete or clear environment variables of a table, and list those it then has.",
     ),
-    "nodes": LazyCommand("metaserver.commands", "nodes", "List the replica servers, with the replicas they hold."),
-    "level": LazyCommand("metaserver.commands", "level", "Show the function level, or set it."),
+    "nodes": LazyCommand(
+        "metaserver.commands.tables", "nodes", "List the replica servers, with the replicas they hold."
+    ),
+    "level": LazyCommand("metaserver.commands.tables", "level", "Show the function level, or set it."),
     "diagnose": LazyCommand(
-        "metaserver.commands",
+        "metaserver.commands.tables",
         "diagnose",
         "List the partitions that have no primary and get none by themselves, of one table or of all, and why.",
     ),
     "assign": LazyCommand(
-        "metaserver.commands",
+        "metaserver.commands.tables",
         "assign",
         "Give a partition that diagnose lists to a server that begins it anew, without rows.",
     ),
     "bulk-load": LazyCommand(
-        "metaserver.bulk_load_commands", "bulk_load", "Load a table from files: prepare them, start the load, watch it."
+        "metaserver.commands.bulk_load", "bulk_load", "Load a table from files: prepare them, start the load, watch it."
     ),
     "backup": LazyCommand(
-        "metaserver.backup_commands",
+        "metaserver.commands.backup",
         "backup",
         "Back tables up to a folder or URL, once or by policy, and restore them.",
     ),

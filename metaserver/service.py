@@ -16,12 +16,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from metaserver import balance, configurations, health, messages, placement, tables
-from metaserver.counts import Counts
-from metaserver.leadership import Leadership
-from metaserver.metadata import Change, Metadata, Partition, Refused, Table
-from metaserver.nodes import Nodes
-from metaserver.openings import Openings
+from metaserver.cluster import balance, configurations, health, messages, placement, tables
+from metaserver.cluster.leadership import Leadership
+from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.nodes import Nodes
 from metaserver.storage import MetadataStore, StoreError
 from shared.pegasus.settings.flags import Flags
 from shared.pegasus.wire.errors import ErrorCode, RpcError
@@ -89,7 +87,7 @@ class MetaService:
         self.metadata = Metadata()
         self.nodes = Nodes()
         self.level = MetaFunctionLevel[flags.text("meta_function_level_on_start").upper()]
-        self.counts = Counts()
+        self.counts = health.Counts()
         self.diagnoses: dict[Gpid, str] = {}
         self.moves: list[balance.Move] = []
         self.wall_clock = wall_clock
@@ -451,3 +449,36 @@ def _settle(answer: asyncio.Future[Any], result: Any = None, error: Exception | 
         answer.set_exception(error)
     else:
         answer.set_result(result)
+
+
+class Openings:
+    """Requests that are answered when their table is in service.
+
+    Clients ask for a table's partitions as soon as its creation is answered, and take ERR_BUSY_CREATING for a
+    failure. So the answer waits for the primaries; but not for long, as what was decided is durable already.
+
+    Args:
+        longest_s: After how many seconds a request is answered all the same.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    def begin(self, app_id: int) -> None:
+        """A table is being made or brought back."""
+        self._waiting.setdefault(app_id, asyncio.Event())
+
+    def end(self, app_id: int) -> None:
+        """The table is in service, or it is not known when it will be: nobody waits for it."""
+        event = self._waiting.pop(app_id, None)
+        if event is not None:
+            event.set()
+
+    async def wait(self, app_id: int) -> None:
+        """Wait for the end of what has begun, at most the longest time."""
+        event = self._waiting.get(app_id)
+        if event is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._longest_s):
+                    await event.wait()

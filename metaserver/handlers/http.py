@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from metaserver import env_rules, health, tables
-from metaserver.handlers import loading
-from metaserver.loading import BulkLoads
-from metaserver.metadata import APP_TYPE, Change, Metadata, Refused, Table
+from metaserver.bulk_load.driver import BulkLoads
+from metaserver.cluster import env_rules, health, tables
+from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Refused, Table
+from metaserver.handlers import bulk_load
 from metaserver.service import MetaService
 from shared.errors import Problem
 from shared.pegasus.serving.http import HttpRequest, InvalidParameters, Response, parse_json_object
@@ -188,7 +188,7 @@ class MetaRoutes:
             return redirect
         if not self.loads.is_enabled:
             raise Problem(404, "bulk load is not enabled")
-        error, hint = await loading.start(self.loads, _json_body(request, BULK_LOAD_BODY))
+        error, hint = await bulk_load.start(self.loads, _json_body(request, BULK_LOAD_BODY))
         return Response(print_tables(Printed().add_all([("error", error), ("hint_msg", hint)])))
 
     def query_bulk_load(self, request: HttpRequest) -> Response:
@@ -200,7 +200,7 @@ class MetaRoutes:
             raise Problem(404, "bulk load is not enabled")
         if "name" not in request.args:
             raise Problem(400, "name should not be empty")
-        error, status = loading.query(self.service, request.args["name"])
+        error, status = bulk_load.query(self.service, request.args["name"])
         shown = f"replication::bulk_load_status::BLS_{status.name}"
         return Response(print_tables(Printed().add_all([("error", error), ("app_status", shown)])))
 

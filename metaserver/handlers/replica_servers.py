@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaserver import configurations, messages
+from metaserver.cluster import configurations, messages
+from metaserver.cluster.metadata import Refused
 from metaserver.handlers.rpc import MANY, unavailable
-from metaserver.metadata import Refused
 from metaserver.service import MetaService
 from shared.pegasus.serving.rpc import Offloaded, Rpc, rpc
 from shared.pegasus.wire.errors import ErrorCode

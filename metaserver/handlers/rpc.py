@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from metaserver import messages, tables
+from metaserver.cluster import messages, tables
+from metaserver.cluster.metadata import Change, Metadata, Refused, Table
+from metaserver.cluster.placement import Action
 from metaserver.handlers.http import balance_counts, cluster_info
-from metaserver.metadata import Change, Metadata, Refused, Table
-from metaserver.placement import Action
 from metaserver.service import MetaService
 from shared.pegasus.process.common_routes import PEGASUS_VERSION
 from shared.pegasus.serving.rpc import Offloaded, Rpc, rpc

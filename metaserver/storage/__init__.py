@@ -1,10 +1,15 @@
-"""Where metadata is kept: one small protocol, SQLite first."""
+"""Durable storage of the metadata.
+
+A store loads all metadata and commits one change at a time, wholly or not at all; `sqlite` keeps it in one file.
+Knows the values of `cluster` and nothing of the service that commits them.
+Start with `MetadataStore` below.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from metaserver.metadata import Change, Metadata
+from metaserver.cluster.metadata import Change, Metadata
 
 
 class StoreError(Exception):

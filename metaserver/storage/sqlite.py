@@ -10,7 +10,7 @@ from typing import Any
 import aiosqlite
 import orjson
 
-from metaserver.metadata import Backup, BackupPolicy, Change, Load, Metadata, Partition, Table
+from metaserver.cluster.metadata import Backup, BackupPolicy, Change, Load, Metadata, Partition, Table
 from metaserver.storage import StoreError
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid, HostPort

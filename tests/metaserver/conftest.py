@@ -10,14 +10,14 @@ import aiohttp
 import pytest
 
 from metaserver import app
-from metaserver.backing_up import Backups
+from metaserver.backup.driver import Backups
+from metaserver.bulk_load.driver import BulkLoads
+from metaserver.cluster.leadership import Leadership
+from metaserver.cluster.tables import NewTable
 from metaserver.handlers.http import MetaRoutes
-from metaserver.leadership import Leadership
-from metaserver.loading import BulkLoads
-from metaserver.measure import Measurements
+from metaserver.handlers.metrics import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
-from metaserver.tables import NewTable
 from shared.pegasus.client.connection import RpcConnections
 from shared.pegasus.files.providers import FileProviders
 from shared.pegasus.metrics.entities import Registry

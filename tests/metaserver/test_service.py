@@ -9,14 +9,13 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from metaserver import configurations, tables
-from metaserver.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster import configurations, tables
+from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.tables import NewTable
 from metaserver.storage import StoreError
-from metaserver.tables import NewTable
 from shared.pegasus.wire.structures.base import Gpid
 from shared.pegasus.wire.structures.layer2 import AppStatus
-
-from .conftest import node
+from tests.metaserver.conftest import node
 
 
 def rename(old, new):
