@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 import pytest
 
-from tests.documentation import DAEMONS, command_group, options_table, page, routes_table, written_table
+from tests.documentation import DAEMONS, ROOT, command_group, options_table, page, routes_table, written_table
 
 REMEDY = "run: .venv/bin/python -m tests.documentation"
+TEXTS = [path.relative_to(ROOT) for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))]
+
+_FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("daemon", DAEMONS)
@@ -53,3 +59,28 @@ def flags_of(command: click.Command) -> list[str]:
     """The options of a command as they are typed."""
     own = [flag for option in command.params for flag in (*option.opts, *option.secondary_opts)]
     return [*own, "--help", "--version"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=str)
+def test_every_link_to_a_file_or_heading_leads_there(text: Path):
+    links = [link for link in _LINK.findall(prose(ROOT / text)) if not re.match(r"[a-z]+:", link)]
+    broken = [link for link in links if not leads_somewhere(ROOT / text, link)]
+    assert broken == []
+
+
+def prose(path: Path) -> str:
+    """A Markdown file without its fenced blocks and inline code."""
+    return re.sub(r"`[^`\n]*`", "", _FENCE.sub("", path.read_text(encoding="utf-8")))
+
+
+def leads_somewhere(source: Path, link: str) -> bool:
+    """Whether a link's file exists, and has the heading that the link names."""
+    name, _, anchor = link.partition("#")
+    target = source.parent / name if name else source
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = _HEADING.findall(_FENCE.sub("", path.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

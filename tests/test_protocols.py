@@ -1,0 +1,64 @@
+"""Sections that the code cites, as `§2.8` or `appendix A`, are headings of the protocol page of their package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    "iserver": ("iserver",),
+}
+"""Protocol page (in docs/protocols/) and the folders whose sources cite it."""
+
+_HEADING = re.compile(r"^#{2,4} ((?:Appendix )?[0-9A-Z]+(?:\.[0-9]+)*) ", re.MULTILINE)
+_STANDARD = re.compile(r"RFC \d+,? (?:§[\d.]+(?:, | and | to )?)+")
+_SECTION = re.compile(r"§ ?([0-9]+(?:\.[0-9]+)*)")
+_APPENDIX = re.compile(r"\bappendix ([A-Z])\b", re.IGNORECASE)
+
+
+def sections(page: str) -> set[str]:
+    """The numbers of a page's headings, such as `2.8` and `Appendix A`."""
+    return set(_HEADING.findall((ROOT / "docs" / "protocols" / f"{page}.md").read_text(encoding="utf-8")))
+
+
+def citations(text: str) -> set[str]:
+    """The sections that a text cites; those of standards (`RFC 9112 §2`) are not ours to check."""
+    text = _STANDARD.sub("", text)
+    return {*_SECTION.findall(text), *(f"Appendix {letter.upper()}" for letter in _APPENDIX.findall(text))}
+
+
+def sources(*folders: str) -> list[Path]:
+    """All Python files of the product in these folders."""
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize(("page", "folders"), PAGES.items())
+def test_every_section_that_the_code_cites_is_a_heading(page: str, folders: tuple[str, ...]):
+    existing = sections(page)
+    missing = {
+        str(path.relative_to(ROOT)): wrong
+        for path in sources(*folders)
+        if (wrong := citations(path.read_text(encoding="utf-8")) - existing)
+    }
+    assert missing == {}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_section_that_a_page_cites_is_a_heading(page: str):
+    text = (ROOT / "docs" / "protocols" / f"{page}.md").read_text(encoding="utf-8")
+    assert citations(text) - sections(page) == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_two_headings_have_the_same_number(page: str):
+    text = (ROOT / "docs" / "protocols" / f"{page}.md").read_text(encoding="utf-8")
+    numbers = _HEADING.findall(text)
+    assert sorted(set(numbers)) == sorted(numbers)
+
+
+def test_citations_are_told_from_those_of_standards():
+    text = "as in §2.8 and appendix B, or § 4 (RFC 9112 §2 to §6, RFC 9110 §13, §14), see §10.2"
+    assert citations(text) == {"2.8", "4", "10.2", "Appendix B"}
