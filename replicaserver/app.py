@@ -15,24 +15,24 @@ from typing import Any
 
 from rocksdict import Cache, WriteBufferManager
 
-from replicaserver.effective_settings import EFFECTIVE
 from replicaserver.handlers.admin import AdminHandlers
+from replicaserver.handlers.fast_path import Shortcuts, answer_puts
 from replicaserver.handlers.files import FileHandlers
 from replicaserver.handlers.http import ReplicaRoutes
 from replicaserver.handlers.rrdb import RrdbHandlers
-from replicaserver.handlers.shortcuts import Shortcuts, answer_puts
-from replicaserver.node.backups import Backups
-from replicaserver.node.bulk_loader import BulkLoader
-from replicaserver.node.compactor import Compactor
-from replicaserver.node.lease import Lease
-from replicaserver.node.measure import Measurements, failures
+from replicaserver.jobs.backups import Backups
+from replicaserver.jobs.bulk_loader import BulkLoader
+from replicaserver.jobs.compactor import Compactor
+from replicaserver.node.maintenance import Upkeep
 from replicaserver.node.meta_link import MetaLink
-from replicaserver.node.node import Node
-from replicaserver.node.partition import Surroundings
-from replicaserver.node.upkeep import Upkeep
-from replicaserver.storage.catching_up import LeftRecords
+from replicaserver.node.metrics import Measurements, failures
+from replicaserver.node.replicas import Node
+from replicaserver.partition.lease import Lease
+from replicaserver.partition.partition import Surroundings
+from replicaserver.settings import EFFECTIVE
 from replicaserver.storage.folders import DataFolder, FolderError, belong_together, parse_data_folders, take_hold
-from replicaserver.storage.journal import Journal
+from replicaserver.storage.node_log import Journal
+from replicaserver.storage.recovery import LeftRecords
 from replicaserver.storage.rocks import StoreSettings
 from shared.errors import StartupError
 from shared.pegasus.files.providers import FileProviders

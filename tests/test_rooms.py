@@ -13,7 +13,7 @@ DAEMONS = ("iserver", "metaserver", "replicaserver", "intake_server", "gateway")
 SERVICE_ROOMS = {
     "iserver": {"metrics", "plugins", "streams", "synchronising", "telemetry", "upkeep"},
     "metaserver": {"backup.driver", "bulk_load.driver", "service"},
-    "replicaserver": {"node"},
+    "replicaserver": {"jobs", "node", "partition"},
     "intake_server": {"drivers", "service"},
     "gateway": {"hosting", "module", "modules"},
 }

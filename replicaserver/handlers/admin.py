@@ -12,8 +12,8 @@ import orjson
 import structlog
 
 from replicaserver.node.meta_link import MetaLink
-from replicaserver.node.node import Node, replica_info
-from replicaserver.node.partition import Partition
+from replicaserver.node.replicas import Node, replica_info
+from replicaserver.partition.partition import Partition
 from shared.pegasus.process.common_routes import PEGASUS_VERSION
 from shared.pegasus.serving.rpc import NO_REPLY, NoReply, Rpc, rpc
 from shared.pegasus.wire.errors import ErrorCode, RpcError

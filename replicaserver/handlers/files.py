@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Any
 
-from replicaserver.node.backups import Backups
-from replicaserver.node.bulk_loader import BulkLoader
-from replicaserver.node.node import Node
+from replicaserver.jobs.backups import Backups
+from replicaserver.jobs.bulk_loader import BulkLoader
+from replicaserver.node.replicas import Node
 from shared.pegasus.serving.rpc import NO_REPLY, NoReply, Rpc, rpc
 from shared.pegasus.wire.errors import ErrorCode, RpcError
 from shared.pegasus.wire.framing import Request

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from replicaserver.node.node import Node
+from replicaserver.node.replicas import Node
 from shared.errors import Problem
 from shared.pegasus.serving.http import HttpRequest, Response, parse_int
 from shared.pegasus.wire.structures.metadata import ManualCompactionStatus

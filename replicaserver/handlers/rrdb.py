@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from replicaserver import writes
-from replicaserver.handlers import wire
-from replicaserver.node.partition import Partition
-from replicaserver.node.rounds import Operation
-from replicaserver.rows import UnreadableError, Usage
-from replicaserver.scans import FINISHED, Page
+from replicaserver.handlers import encoding
+from replicaserver.partition.partition import Partition
+from replicaserver.partition.write_batches import Operation
+from replicaserver.rows import writes
+from replicaserver.rows.scans import FINISHED, Page
+from replicaserver.rows.store import UnreadableError, Usage
 from shared.pegasus.serving.rpc import NO_REPLY, NoReply, Rpc, rpc
 from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.wire.framing import Request
@@ -83,7 +83,7 @@ class RrdbHandlers:
         def update(value: Any, request: Request) -> Any:
             return self._partition(request).write(operation, value, request, name, shares_decree=True)
 
-        return self._admitted(codec_of(question).decode_field, wire.update_response, update)
+        return self._admitted(codec_of(question).decode_field, encoding.update_response, update)
 
     def _admitted(self, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes], write: Any) -> Rpc[Any, Any]:
         """A write whose size is looked at first, with the limit of the setting ``max_allowed_write_size``."""
@@ -171,7 +171,7 @@ class RrdbHandlers:
                 page: Page = partition.page(name, value, now, usage)
             except UnreadableError as error:
                 page = Page(partition.unreadable(error, usage), [], None, FINISHED, None)
-            return wire.scan_response(page, partition.who)
+            return encoding.scan_response(page, partition.who)
 
         return partition.read(read, value, request, "scan")
 
@@ -195,12 +195,14 @@ def answer_get(partition: Partition, key: bytes) -> bytes:
     usage = Usage()
     end = partition.response_end
     if not end:
-        end = partition.response_end = wire.tail(partition.who)
+        end = partition.response_end = encoding.tail(partition.who)
     try:
         data = partition.reader.live(key, int(partition.around.unix_s()) - EPOCH, usage)
     except UnreadableError as error:
-        return wire.get_response(partition.unreadable(error, usage), b"", end)
-    answer = wire.get_response(RocksdbError.NOT_FOUND, b"", end) if data is None else wire.get_response(0, data, end)
+        return encoding.get_response(partition.unreadable(error, usage), b"", end)
+    answer = (
+        encoding.get_response(RocksdbError.NOT_FOUND, b"", end) if data is None else encoding.get_response(0, data, end)
+    )
     size = usage.bytes_
     partition.get_requests.value += 1
     partition.get_bytes.value += size

@@ -1,1 +1,5 @@
-"""The node: the replicas that are open here, and the work that goes on around them."""
+"""The node: which replicas it holds on which disks, and what the metaserver tells it.
+
+Decides where a replica is created, opened and set aside, which configuration it follows, and what runs at intervals.
+It never knows the wire, and it starts no long operation. Start reading in `replicas`, then `meta_link`.
+"""

@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 
-from replicaserver.node.node import Node
-from replicaserver.node.partition import Partition
-from replicaserver.replica import (
+from replicaserver.node.replicas import Node
+from replicaserver.partition.partition import Partition
+from replicaserver.replication.replica import (
     Assign,
     Configuration,
     Effect,

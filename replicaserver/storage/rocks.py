@@ -6,7 +6,7 @@ in a second column family and changes in the same write as the rows it belongs t
 there or neither.
 
 Rows that are applied are in memory until they are flushed; the node's log has them until then, see
-`replicaserver.storage.journal`. Everything here may be called from any thread; `apply` one call at a time.
+`replicaserver.storage.node_log`. Everything here may be called from any thread; `apply` one call at a time.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from rocksdict import (
     WriteOptions,
 )
 
-from replicaserver.compaction import DEEPEST, Order
-from replicaserver.rows import UnreadableError
+from replicaserver.rows.store import UnreadableError
 from replicaserver.storage import statistics
 from replicaserver.storage.differences import differences
+from replicaserver.table.compaction import DEEPEST, Order
 
 log = structlog.get_logger("replicaserver.rocks")
 
@@ -140,7 +140,7 @@ def _unlogged(*, at_once: bool) -> WriteOptions:
 
 
 class RocksStore:
-    """One open RocksDB with the rows of one replica; see `replicaserver.rows.Rows`.
+    """One open RocksDB with the rows of one replica; see `replicaserver.rows.store.Rows`.
 
     Whatever reads rows raises `StoreError` where they cannot be read, as in a damaged file; a `scan` does so midway.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from replicaserver.storage.journal import KEPT_SEGMENTS
+from replicaserver.storage.node_log import KEPT_SEGMENTS
 from shared.pegasus.client.connection import Call, RpcConnection
 from shared.pegasus.wire.errors import RpcError
 from shared.pegasus.wire.keys import encode_key, partition_of

@@ -12,8 +12,8 @@ import pytest
 from rocksdict import Cache
 
 from replicaserver.app import ReplicaServer, Settings
-from replicaserver.node.partition import Partition
-from replicaserver.replica import Configuration, Granted
+from replicaserver.partition.partition import Partition
+from replicaserver.replication.replica import Configuration, Granted
 from replicaserver.storage.rocks import RocksStore, StoreSettings
 from shared.pegasus.client.connection import Call, RpcConnection
 from shared.pegasus.files.providers import FileProviders

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from replicaserver.compaction import DEEPEST, Order
 from replicaserver.storage.rocks import RocksStore
 from replicaserver.storage.statistics import Reading, Statistics, read
+from replicaserver.table.compaction import DEEPEST, Order
 from shared.pegasus.metrics.entities import Entity, Registry
 
 TICKERS = """rocksdb.block.cache.miss COUNT : 16

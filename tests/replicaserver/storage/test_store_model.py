@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from rocksdict import Cache
 
-from replicaserver import writes
-from replicaserver.compaction import DEEPEST, Order
+from replicaserver.rows import writes
+from replicaserver.rows.writes import Cost, Draft
 from replicaserver.storage.rocks import StoreSettings
-from replicaserver.writes import Cost, Draft
+from replicaserver.table.compaction import DEEPEST, Order
 from shared.pegasus.wire.keys import decode_value, encode_key
 from shared.pegasus.wire.structures.rrdb import (
     CheckAndMutateRequest,
@@ -35,8 +35,8 @@ from shared.pegasus.wire.structures.rrdb import (
 )
 from shared.wal.segments import HEADER_BYTES
 from tests.crashes import copy_as_it_is
-from tests.replicaserver.journals import ONE, SEGMENT_BYTES, Opened
-from tests.replicaserver.rows import NOW, WHO, MemoryRows
+from tests.replicaserver.memory_rows import NOW, WHO, MemoryRows
+from tests.replicaserver.storage.logs import ONE, SEGMENT_BYTES, Opened
 
 SETTINGS = StoreSettings(6, 1 << 20, 3, "lz4", 10.0, 64 << 20, 8 << 20, 4, -1, Cache(16 << 20))
 

@@ -1,0 +1,76 @@
+"""What a node does without being asked: it sweeps expired rows, watches its disks, and deletes what is left over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from replicaserver.node.replicas import Node
+from replicaserver.partition import table_passes
+from replicaserver.storage.rocks import StoreError
+from replicaserver.table.rewriting import Pass
+from shared.pegasus.wire.errors import RpcError
+from shared.pegasus.wire.keys import EPOCH
+
+log = structlog.get_logger("replicaserver.upkeep")
+
+SWEEP_PAUSE_S = 60.0
+"""Seconds between two sweeps over all replicas."""
+SLICE_PAUSE_S = 0.1
+"""Seconds between two slices of a sweep: it reads at most 20,000 rows a second."""
+
+
+class Upkeep:
+    """The regular work on a node's replicas."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def start(self) -> None:
+        """Begin the regular work; it ends with the tasks of the node."""
+        flags = self._node.around.flags
+
+        def metrics_s() -> float:
+            return flags.integer("builtin_metrics_update_interval_ms") / 1000
+
+        for name, work, interval_s in (
+            ("expiry sweep", self.sweep, lambda: SWEEP_PAUSE_S),
+            ("disk check", self._node.look_at_disks, lambda: min(10, flags.integer("disk_stat_interval_seconds"))),
+            ("orphaned folders", self._node.delete_left_overs, lambda: flags.integer("gc_interval_ms") / 1000),
+            ("scanner expiry", self._forget_scanners, lambda: 30),
+            (
+                "engine metrics",
+                self.look_at_engines,
+                lambda: flags.integer("builtin_metrics_update_interval_ms") / 1000,
+            ),
+        ):
+            self._node.around.tasks.periodic(name, interval_s, work, immediately=True)
+
+    async def sweep(self) -> None:
+        """Remove the expired rows of every replica, a slice at a time."""
+        for partition in tuple(self._node.partitions.values()):
+            if partition.core.is_primary:
+                work = Pass(partition.data_version, int(self._node.around.unix_s()) - EPOCH)
+                try:
+                    outcome = await table_passes.rewrite(partition, work, SLICE_PAUSE_S, lambda _outcome: None)
+                except (StoreError, RpcError) as error:  # the others are swept all the same
+                    log.warning("expired rows stay", gpid=str(partition.gpid), reason=str(error))
+                    continue
+                if outcome.changed:
+                    log.info(
+                        "expired rows removed", gpid=str(partition.gpid), removed=outcome.changed, rows=outcome.rows
+                    )
+
+    async def look_at_engines(self) -> None:
+        """Bring the metrics up to date that RocksDB counts, one replica after the other: requests come first."""
+        for partition in tuple(self._node.partitions.values()):
+            try:
+                partition.look_at_engine()
+            except StoreError as error:
+                log.warning("an engine does not say what it does", gpid=str(partition.gpid), reason=str(error))
+            await asyncio.sleep(0)
+
+    async def _forget_scanners(self) -> None:
+        for partition in self._node.partitions.values():
+            partition.scans.sweep(self._node.around.unix_s())
