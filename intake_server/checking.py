@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from shared.errors import Problem
 
 if TYPE_CHECKING:
-    from intake_server.app import CatalogServer
+    from intake_server.service.catalogs import Catalogs
     from intake_server.service.guard import Caller
+    from intake_server.service.sources import Sources
     from intake_server.service.views import Located, View
 
 MOST_DEPTH = 4
@@ -32,34 +33,34 @@ class Finding:
     detail: str
 
 
-async def check(server: CatalogServer, caller: Caller) -> AsyncIterator[Finding]:
+async def check(catalogs: Catalogs, sources: Sources, caller: Caller) -> AsyncIterator[Finding]:
     """Open every entry of a catalog, and of the catalogs in it, with its default parameters."""
-    view = await server.catalogs.root()
-    async for finding in _check_view(server, view, caller, "", frozenset()):
+    view = await catalogs.root()
+    async for finding in _check_view(catalogs, sources, view, caller, "", frozenset()):
         yield finding
 
 
 async def _check_view(
-    server: CatalogServer, view: View, caller: Caller, prefix: str, seen: frozenset[bytes]
+    catalogs: Catalogs, sources: Sources, view: View, caller: Caller, prefix: str, seen: frozenset[bytes]
 ) -> AsyncIterator[Finding]:
     for name in view.catalog.entries:
-        located = await server.catalogs.locate(view, [name], caller)
+        located = await catalogs.locate(view, [name], caller)
         digest = located.entry.digest()
-        unknown = _unknown(server, located)
+        unknown = _unknown(catalogs, located)
         if unknown is not None:
             yield Finding(prefix + name, False, unknown)
             continue
-        if not server.catalogs.is_catalog(located.entry):
-            yield await _check_entry(server, located, caller, prefix + name)
+        if not catalogs.is_catalog(located.entry):
+            yield await _check_entry(catalogs, sources, located, caller, prefix + name)
             continue
         try:
-            inner = await server.catalogs.enter(located, {})
+            inner = await catalogs.enter(located, {})
         except Problem as problem:
             yield Finding(prefix + name, False, _why(problem))
             continue
         yield Finding(prefix + name, True, f"catalog of {len(inner.catalog)}")
         if digest not in seen and len(seen) < MOST_DEPTH:
-            async for finding in _check_view(server, inner, caller, f"{prefix}{name}.", seen | {digest}):
+            async for finding in _check_view(catalogs, sources, inner, caller, f"{prefix}{name}.", seen | {digest}):
                 yield finding
 
 
@@ -69,10 +70,10 @@ def _why(problem: Problem) -> str:
     return str(below) if below is not None and str(below) else problem.message
 
 
-def _unknown(server: CatalogServer, located: Located) -> str | None:
+def _unknown(catalogs: Catalogs, located: Located) -> str | None:
     """A variable in the templates of an entry that nothing gives, so that it renders as nothing."""
     try:
-        unknown = sorted(server.catalogs.unknown_variables(located.entry))
+        unknown = sorted(catalogs.unknown_variables(located.entry))
     except Problem as problem:
         return problem.message
     if not unknown:
@@ -83,11 +84,11 @@ def _unknown(server: CatalogServer, located: Located) -> str | None:
     return f"unknown variable {unknown[0]!r} in the arguments{hint}"
 
 
-async def _check_entry(server: CatalogServer, located: Located, caller: Caller, name: str) -> Finding:
+async def _check_entry(catalogs: Catalogs, sources: Sources, located: Located, caller: Caller, name: str) -> Finding:
     try:
-        resolved = await server.catalogs.resolve(located.entry, {})
-        target, target_resolved = await server.catalogs.target(located, resolved, caller)
-        opened = await server.sources.open(target_resolved, target.entry)
+        resolved = await catalogs.resolve(located.entry, {})
+        target, target_resolved = await catalogs.target(located, resolved, caller)
+        opened = await sources.open(target_resolved, target.entry)
     except Problem as problem:
         return Finding(name, False, _why(problem))
     schema = opened.source.schema

@@ -127,7 +127,7 @@ SIZE = SizeType()
 def start(**flags: Any) -> None:
     """Serve catalogs: YAML files, folders, globs or URLs."""
     from intake_server.access import BaseAuth
-    from intake_server.storage.classic_config import config_path, read_config
+    from intake_server.storage.auth import config_path, read_config
 
     context = click.get_current_context()
     options = ServerOptions.take(flags)
@@ -170,7 +170,7 @@ async def _check(settings: Settings) -> int:
     server = CatalogServer(settings, BaseAuth())
     await server.start()
     failed = 0
-    async for finding in checking.check(server, Caller({}, "everybody")):
+    async for finding in checking.check(server.catalogs, server.sources, Caller({}, "everybody")):
         failed += not finding.opens
         click.echo(f"{'ok    ' if finding.opens else 'FAILED'}  {finding.name}: {finding.detail}")
     problems = list(server.catalogs.problems())

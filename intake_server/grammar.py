@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from intake_server.catalog import Catalog, DriverChoice, Entry, Scope
-from intake_server.kinds import kind_of
+from intake_server.errors import kind_of
 from intake_server.parameters import TYPES, Parameter, ParameterError
 
 OBSOLETE_TEMPLATE_TAG = "!template "

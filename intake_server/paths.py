@@ -1,19 +1,14 @@
-"""Paths and URLs in catalogs: folders, doubled slashes, confinement, and reasons without server paths (§3.6, §9.2)."""
+"""Paths and URLs in catalogs: folders, doubled slashes, and what leads out of a folder (§9.2, §9.5)."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
 
 PATH_ARGUMENTS = frozenset(
     {"urlpath", "path", "paths", "uri", "url", "root", "file", "filename", "component", "table_uri", "consolidated"}
 )
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
-_LOCAL_PATH = re.compile(r"(?<![\w/:.}])/(?:[\w.@+~-]+/)+[^\s'\",:;()\[\]]*")
-MAX_REASON = 300
-_LONGEST_TEXT = 4096
 
 
 def is_url(path: str) -> bool:
@@ -50,18 +45,3 @@ def escapes(value: str) -> bool:
         or "::" in value
         or bool(re.match(r"^[A-Za-z][A-Za-z0-9+.-]*:", value))
     )
-
-
-def public_reason(text: str, directories: Iterable[str] = ()) -> str:
-    """An error text as it may be sent: one printable ASCII line of at most 300 characters, without server paths.
-
-    Args:
-        text: The text as raised.
-        directories: Catalog folders; each becomes ``{CATALOG_DIR}``.
-    """
-    for directory in sorted({d.rstrip("/") for d in directories if len(d.rstrip("/")) > 1}, key=len, reverse=True):
-        text = text.replace(directory, "{CATALOG_DIR}")
-    text = text[:_LONGEST_TEXT]
-    text = _LOCAL_PATH.sub(lambda found: "{...}/" + posixpath.basename(found.group().rstrip("/")), text)
-    text = _UNPRINTABLE.sub("?", " ".join(text.split()))
-    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 3] + "..."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from intake_server.kinds import kind_of
+from intake_server.errors import kind_of
 
 MAX_DEPTH = 8
 MAX_TEXT = 1000

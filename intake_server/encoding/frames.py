@@ -8,9 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from intake_server.encoding.parts import Parts
+from intake_server.encoding.parts import Parts, Sink
 from intake_server.encoding.portable import pandas_metadata, portable_type
-from intake_server.encoding.sink import Sink
 
 _NUMPY_NAMES = {
     pa.float16(): "float16",

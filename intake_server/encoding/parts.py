@@ -67,3 +67,31 @@ def envelope(data: Parts, *, format_name: str, compression: str, container: str,
     head = msgpack.packb({"format": format_name, "compression": compression, "container": container})
     header = b"\x84" + head[1:] + b"\xa4data" + bin_header(data.size)
     return Parts((memoryview(header), *data.buffers), len(header) + data.size)
+
+
+class Sink:
+    """A binary file that is written from its beginning to its end, and cannot be read."""
+
+    closed = False
+
+    def write(self, piece: Any, /) -> int:
+        """Take the next bytes; how many they were."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Whoever made it ends it."""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def readable(self) -> bool:
+        """It is not."""
+        return False
+
+    def seekable(self) -> bool:
+        """It is not."""
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from typing import Any
 
 import msgpack
@@ -11,13 +12,14 @@ import pyarrow as pa
 
 from intake_server.encoding import blocks, frames
 from intake_server.encoding.blocks import NotABlock
-from intake_server.encoding.compression import compress
 from intake_server.encoding.control import plain
 from intake_server.encoding.frames import NotAFrame
 from intake_server.encoding.parts import LARGEST_BIN, Parts, envelope
 from intake_server.negotiation import Form
 
 _PICKLE_PROTOCOLS = {"pickle2": 2, "pickle1": 1}
+_GZIP_LEVEL = 1
+_STEP = 1 << 20
 
 
 class NotPython(Exception):  # noqa: N818 - a property of the data, told to the caller
@@ -84,3 +86,21 @@ def _pickled(value: Any, format_name: str) -> Parts:
     if isinstance(value, np.ndarray) and not value.flags.owndata:
         value = value.copy()
     return Parts.of([pickle.dumps(value, protocol=_PICKLE_PROTOCOLS[format_name])])
+
+
+def compress(data: Parts, compression: str) -> Parts:
+    """Compress encoded data.
+
+    Args:
+        data: What to compress.
+        compression: ``none``, ``gzip`` (an ordinary gzip stream) or ``snappy`` (one raw block).
+    """
+    if compression == "none":
+        return data
+    if compression == "snappy":
+        return Parts.of([pa.compress(data.joined(), codec="snappy", asbytes=True)])
+    stream = zlib.compressobj(_GZIP_LEVEL, wbits=31)
+    pieces = [
+        stream.compress(view[start : start + _STEP]) for view in data.buffers for start in range(0, view.nbytes, _STEP)
+    ]
+    return Parts.of([*pieces, stream.flush()])

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from intake_server.encoding.sink import Sink
+from intake_server.encoding.parts import Sink
 from intake_server.exports.scan import Scan
 
 _GROUP_ROWS = 1 << 17

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from intake_server import descriptions
 from intake_server.encoding.control import pack, plain
+from intake_server.errors import kind_of
 from intake_server.handlers.wire import PACKED, SOURCE_ID, is_small, message_of, send_parts
-from intake_server.kinds import kind_of
 from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
 from intake_server.recipes import Recipe, SearchRecipe

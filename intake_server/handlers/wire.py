@@ -12,8 +12,7 @@ from aiohttp import hdrs, web
 
 from intake_server.encoding.control import MalformedMessage, pack, unpack
 from intake_server.encoding.parts import Parts
-from intake_server.kinds import kind_of
-from intake_server.paths import public_reason
+from intake_server.errors import kind_of, public_reason
 from intake_server.service.sending import Sending
 from shared.errors import Problem
 from shared.http.app import JSON, response

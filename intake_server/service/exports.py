@@ -15,6 +15,7 @@ import structlog
 from intake_server.drivers.base import NoSuchPartition, Replaced, Unreadable
 from intake_server.encoding.blocks import NotABlock
 from intake_server.encoding.frames import NotAFrame
+from intake_server.errors import public_reason
 from intake_server.exports import arrays, lists, previews, tables
 from intake_server.exports.arrays import Cut
 from intake_server.exports.data import DataSet, Divisible, Variable
@@ -22,7 +23,6 @@ from intake_server.exports.drawing import NotDrawable
 from intake_server.exports.media import Format, NotAvailable
 from intake_server.exports.scan import Scan, Selective, scan
 from intake_server.exports.selection import Selection, SelectionError
-from intake_server.paths import public_reason
 from intake_server.service.sending import Holding, InFlight
 from intake_server.service.shared_work import SharedWork
 from intake_server.service.sources import OpenSource

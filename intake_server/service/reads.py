@@ -11,9 +11,9 @@ import structlog
 from intake_server.drivers.base import NoSuchPartition, Partition, Replaced, Unreadable
 from intake_server.encoding import values
 from intake_server.encoding.parts import Parts, TooLarge
+from intake_server.errors import public_reason
 from intake_server.lately_used import LatelyUsed
 from intake_server.negotiation import Form
-from intake_server.paths import public_reason
 from intake_server.service.sending import InFlight
 from intake_server.service.shared_work import SharedWork
 from intake_server.service.sources import OpenSource

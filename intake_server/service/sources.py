@@ -18,7 +18,7 @@ from intake_server.drivers.base import Driver, NotServed, Source, Unopenable
 from intake_server.drivers.registry import Registry
 from intake_server.encoding import zarr_store
 from intake_server.encoding.control import pack
-from intake_server.paths import public_reason
+from intake_server.errors import public_reason
 from intake_server.recipes import FILE_BYTES, Recipe, Step
 from intake_server.resolution import Resolved
 from intake_server.service.recipe_book import RecipeBook, UnknownId

@@ -1,4 +1,4 @@
-"""Auth plugins by their dotted names, and API keys from a file (specification §7)."""
+"""The classic configuration file, auth plugins by their dotted names, and API keys from a file (§5, §7)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import structlog
 import yaml
 
 from intake_server.access import BaseAuth, Grant, KeyAuth, Plugin, SecretAuth
 from shared.errors import StartupError
 
+log = structlog.get_logger("intake_server.config")
 _CLASSIC: Mapping[str, type[BaseAuth]] = {
     "intake.auth.base.BaseAuth": BaseAuth,
     "intake.auth.secret.SecretAuth": SecretAuth,
 }
 _SHA256 = re.compile(r"^[0-9a-fA-F]{64}$")
+
+
+def config_path(environment: Mapping[str, str]) -> Path:
+    """Where the file is: ``$INTAKE_CONF_FILE``, else in ``$INTAKE_CONF_DIR``, else in ``~/.intake``."""
+    if environment.get("INTAKE_CONF_FILE"):
+        return Path(environment["INTAKE_CONF_FILE"]).expanduser()
+    folder = environment.get("INTAKE_CONF_DIR") or "~/.intake"
+    return Path(folder).expanduser() / "conf.yaml"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a file; empty when there is none or it is broken."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        log.warning("the configuration file is ignored", path=str(path), reason=str(error))
+        return {}
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        log.warning("the configuration file is ignored", path=str(path), reason="it is not a map")
+        return {}
+    return {str(key): value for key, value in document.items()}
 
 
 def plugin_from(value: Any) -> Plugin:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from intake_server.encoding.sink import Sink
+from intake_server.encoding.parts import Sink
 from intake_server.lately_used import LatelyUsed
 
 

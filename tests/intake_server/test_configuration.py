@@ -12,8 +12,7 @@ from click.testing import CliRunner
 
 from intake_server.access import BaseAuth, Grant, SecretAuth
 from intake_server.cli import main
-from intake_server.storage.auth import plugin_from, read_keys
-from intake_server.storage.classic_config import config_path, read_config
+from intake_server.storage.auth import config_path, plugin_from, read_config, read_keys
 from shared.errors import StartupError
 
 

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from intake_server.encoding import blocks, frames
-from intake_server.encoding.compression import compress
 from intake_server.encoding.control import MalformedMessage, pack, plain, unpack
 from intake_server.encoding.parts import LARGEST_BIN, Parts, TooLarge, bin_header, envelope
 from intake_server.encoding.portable import portable_type, with_pandas_names
+from intake_server.encoding.values import compress
 
 HOUR = timezone(timedelta(hours=1))
 
