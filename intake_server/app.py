@@ -12,34 +12,34 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from intake_server.access import Plugin
+from intake_server.auth.authorizer import Guard
+from intake_server.auth.plugins import Plugin
+from intake_server.concurrency.backpressure import InFlight
+from intake_server.concurrency.cache import LatelyUsed
+from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers, not_now
 from intake_server.drivers import third_party
 from intake_server.drivers.base import Partition
 from intake_server.drivers.registry import Registry
-from intake_server.encoding.parts import Parts
-from intake_server.handlers.addresses import Addresses
 from intake_server.handlers.catalog_api import CatalogApi
 from intake_server.handlers.data import DataHandlers
 from intake_server.handlers.listing import ListingHandlers
+from intake_server.handlers.messages import error_answer, error_responses
 from intake_server.handlers.pages import PageHandlers
 from intake_server.handlers.source import SourceHandlers
-from intake_server.handlers.wire import error_answer, error_responses
-from intake_server.lately_used import LatelyUsed
-from intake_server.negotiation import Form, Policy
-from intake_server.service.catalogs import Catalogs
-from intake_server.service.dask_reads import DaskReads
-from intake_server.service.exports import Exports
-from intake_server.service.guard import Guard
-from intake_server.service.reads import ReadAndEncode, Reads, read_here
-from intake_server.service.recipe_book import RecipeBook
-from intake_server.service.sending import InFlight
-from intake_server.service.sources import OpenSource, Sources
-from intake_server.service.watching import watch
-from intake_server.service.workers import Busy, TookTooLong, Workers, not_now
+from intake_server.handlers.url_paths import Addresses
+from intake_server.serialization.negotiation import Form, Policy
+from intake_server.serialization.parts import Parts
+from intake_server.serving.catalogs import Catalogs
+from intake_server.serving.files import UnreadableCatalog
+from intake_server.serving.watch import watch
 from intake_server.settings import Settings
-from intake_server.storage.catalog_files import UnreadableCatalog
-from intake_server.storage.export_files import ExportFiles
-from intake_server.storage.recipe_shelf import RecipeShelf, read_key
+from intake_server.sources.dask_reads import DaskReads
+from intake_server.sources.export_files import ExportFiles
+from intake_server.sources.exports import Exports
+from intake_server.sources.pool import OpenSource, Sources
+from intake_server.sources.reads import ReadAndEncode, Reads, read_here
+from intake_server.sources.registry import RecipeBook
+from intake_server.sources.store import RecipeShelf, read_key
 from shared.errors import StartupError
 from shared.http.app import apply_manners, health_routes
 from shared.http.fast_path import MAX_BODY_BYTES, ExpressLane

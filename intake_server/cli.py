@@ -27,7 +27,7 @@ from shared.cli import (
 from shared.errors import StartupError
 
 if TYPE_CHECKING:
-    from intake_server.access import Plugin
+    from intake_server.auth.plugins import Plugin
     from shared.daemon import WebService
 
 HELP = """Serve catalogs and data sources to intake clients (``intake.open_catalog("intake://host:port")``)."""
@@ -126,8 +126,8 @@ SIZE = SizeType()
 )
 def start(**flags: Any) -> None:
     """Serve catalogs: YAML files, folders, globs or URLs."""
-    from intake_server.access import BaseAuth
-    from intake_server.storage.auth import config_path, read_config
+    from intake_server.auth.configuration import config_path, read_config
+    from intake_server.auth.plugins import BaseAuth
 
     context = click.get_current_context()
     options = ServerOptions.take(flags)
@@ -162,15 +162,15 @@ def check(catalogs: tuple[str, ...], flatten: bool, getshell: bool) -> None:
 
 
 async def _check(settings: Settings) -> int:
-    from intake_server import checking
-    from intake_server.access import BaseAuth
     from intake_server.app import CatalogServer
-    from intake_server.service.guard import Caller
+    from intake_server.auth.authorizer import Caller
+    from intake_server.auth.plugins import BaseAuth
+    from intake_server.serving.check import check_entries
 
     server = CatalogServer(settings, BaseAuth())
     await server.start()
     failed = 0
-    async for finding in checking.check(server.catalogs, server.sources, Caller({}, "everybody")):
+    async for finding in check_entries(server.catalogs, server.sources, Caller({}, "everybody")):
         failed += not finding.opens
         click.echo(f"{'ok    ' if finding.opens else 'FAILED'}  {finding.name}: {finding.detail}")
     problems = list(server.catalogs.problems())
@@ -231,8 +231,8 @@ def _overrides(given: tuple[str, ...]) -> dict[str, frozenset[str]]:
 
 
 def _plugin(flags: Mapping[str, Any], classic: Mapping[str, Any]) -> Plugin:
-    from intake_server.access import BaseAuth, SecretAuth
-    from intake_server.storage.auth import plugin_from, read_keys
+    from intake_server.auth.configuration import plugin_from, read_keys
+    from intake_server.auth.plugins import BaseAuth, SecretAuth
 
     if flags["auth_secret"] and flags["api_keys"]:
         raise click.UsageError("--auth-secret and --api-keys exclude each other")
@@ -254,8 +254,8 @@ def _with_classic(options: ServerOptions, classic: Mapping[str, Any]) -> ServerO
 
 
 def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebService:
-    from intake_server.access import SecretAuth
     from intake_server.app import CatalogServer, make_http
+    from intake_server.auth.plugins import SecretAuth
     from shared.daemon import WebService
 
     server = CatalogServer(settings, plugin)

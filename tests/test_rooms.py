@@ -14,7 +14,7 @@ SERVICE_ROOMS = {
     "iserver": {"metrics", "plugins", "streams", "synchronising", "telemetry", "upkeep"},
     "metaserver": {"backup.driver", "bulk_load.driver", "service"},
     "replicaserver": {"jobs", "node", "partition"},
-    "intake_server": {"drivers", "service"},
+    "intake_server": {"auth", "concurrency", "drivers", "serving", "sources"},
     "gateway": {"hosting", "module", "modules"},
 }
 """Rooms, or modules of a room, that run by themselves (timers, workers, caches, modules, drivers).

@@ -18,8 +18,8 @@ import pyarrow.csv as pc
 from intake_server.drivers import patterns
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
 from intake_server.drivers.files import File, Listing, listing, open_file, pinned
-from intake_server.encoding import frames
-from intake_server.encoding.frames import NotAFrame
+from intake_server.serialization import frames
+from intake_server.serialization.frames import NotAFrame
 
 NAME = "csv"
 _MISSING = (

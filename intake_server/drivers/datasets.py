@@ -17,9 +17,9 @@ import pandas as pd
 import xarray as xr
 
 from intake_server.drivers.base import NoSuchPartition, Partition, Schema, Unopenable, Unreadable, block_index
-from intake_server.encoding import zarr_store
-from intake_server.encoding.blocks import dtype_text
-from intake_server.encoding.zarr_store import StoredVariable
+from intake_server.serialization import zarr_store
+from intake_server.serialization.blocks import dtype_text
+from intake_server.serialization.zarr_store import StoredVariable
 
 BLOCK_BYTES = 64 << 20
 """The size of a block where neither the entry nor the data say one, in bytes."""

@@ -13,9 +13,9 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
-from intake_server.encoding import frames
-from intake_server.encoding.portable import with_pandas_names
-from intake_server.exports.conditions import Bounds
+from intake_server.export.filters import Bounds
+from intake_server.serialization import frames
+from intake_server.serialization.portable import with_pandas_names
 
 NAME = "delta"
 _ERRORS = (DeltaError, TableNotFoundError, OSError, ValueError, pa.ArrowException)

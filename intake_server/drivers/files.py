@@ -21,8 +21,8 @@ from typing import Any
 
 import fsspec
 
+from intake_server.catalog.paths import is_url
 from intake_server.drivers.base import Replaced, Unopenable, cause
-from intake_server.paths import is_url
 
 _MAGIC = re.compile(r"[*?\[]")
 _SETTLED_NS = 50_000_000

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, block_index, take
-from intake_server.encoding.blocks import dtype_text
+from intake_server.serialization.blocks import dtype_text
 
 NAME = "ndzarr"
 STAMP_S = 5.0

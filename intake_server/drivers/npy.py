@@ -17,7 +17,7 @@ import numpy as np
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, block_index, take
 from intake_server.drivers.files import File, Listing, listing, open_file, pinned
-from intake_server.encoding.blocks import dtype_text
+from intake_server.serialization.blocks import dtype_text
 
 NAME = "numpy"
 _LEAST_RUN_BYTES = 4096

@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
 from intake_server.drivers.files import File, Listing, listing, pinned
-from intake_server.encoding import frames
-from intake_server.encoding.frames import NotAFrame
-from intake_server.encoding.portable import with_pandas_names
-from intake_server.exports.conditions import Bounds
+from intake_server.export.filters import Bounds
+from intake_server.serialization import frames
+from intake_server.serialization.frames import NotAFrame
+from intake_server.serialization.portable import with_pandas_names
 
 NAME = "parquet"
 _HIVE = re.compile(r"^([A-Za-z_][\w.-]*)=(.*)$")

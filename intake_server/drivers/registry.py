@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from intake_server.descriptions import DriverInfo
+from intake_server.catalog.descriptions import DriverInfo
 from intake_server.drivers.base import Driver, Unopenable
 
 ALIAS = "alias"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from intake_server.descriptions import DriverInfo
+from intake_server.catalog.descriptions import DriverInfo
 from intake_server.drivers.base import (
     NotServed,
     Partition,
@@ -28,8 +28,8 @@ from intake_server.drivers.base import (
     block_index,
     single_index,
 )
-from intake_server.encoding.blocks import dtype_text
-from intake_server.encoding.control import plain
+from intake_server.serialization.blocks import dtype_text
+from intake_server.serialization.control import plain
 
 _REQUIRED = ("name", "container", "discover", "read", "read_partition", "close")
 _REQUIRED_OF_CATALOGS = ("name", "container", "__iter__", "__getitem__")

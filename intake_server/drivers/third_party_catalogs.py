@@ -11,9 +11,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from intake_server.catalog import Catalog, DriverChoice, Entry, Scope
-from intake_server.descriptions import masked
-from intake_server.encoding.control import pack, plain
+from intake_server.catalog.descriptions import masked
+from intake_server.catalog.model import Catalog, DriverChoice, Entry, Scope
+from intake_server.serialization.control import pack, plain
 
 MOST_ENTRIES = 100_000
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import xarray as xr
 
+from intake_server.catalog.paths import is_url
 from intake_server.drivers.base import Unopenable
 from intake_server.drivers.datasets import DatasetSource
 from intake_server.drivers.ndzarr import STAMP_S, ZARR_ERRORS
-from intake_server.paths import is_url
 
 NAME = "zarr"
 _OURS = ("urlpath", "storage_options", "chunks", "engine", "cache", "preprocess")

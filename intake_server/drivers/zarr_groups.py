@@ -8,10 +8,10 @@ from typing import Any
 
 import zarr
 
-from intake_server.catalog import Catalog, DriverChoice, Entry, Scope
+from intake_server.catalog.model import Catalog, DriverChoice, Entry, Scope
 from intake_server.drivers.base import Unopenable, take
 from intake_server.drivers.ndzarr import ZARR_ERRORS
-from intake_server.encoding.control import pack
+from intake_server.serialization.control import pack
 
 NAME = "zarr_cat"
 

@@ -11,19 +11,19 @@ import orjson
 import yaml
 from aiohttp import web
 
-from intake_server import search
-from intake_server.encoding.control import DATETIME_FORMAT, plain
-from intake_server.exports import media
-from intake_server.exports.data import DataSet
-from intake_server.exports.selection import SelectionError, split_query
-from intake_server.exports.tables import json_value
-from intake_server.handlers.addresses import Addresses, names_of, tagged
-from intake_server.publishing import Published, catalog_file
-from intake_server.search import MalformedQuery, Query
-from intake_server.service.catalogs import Catalogs
-from intake_server.service.guard import Caller
-from intake_server.service.sources import OpenSource
-from intake_server.service.views import Located, View
+from intake_server.auth.authorizer import Caller
+from intake_server.catalog import search
+from intake_server.catalog.search import MalformedQuery, Query
+from intake_server.export import formats
+from intake_server.export.catalog_file import Published, catalog_file
+from intake_server.export.data import DataSet
+from intake_server.export.selection import SelectionError, split_query
+from intake_server.export.tables import json_value
+from intake_server.handlers.url_paths import Addresses, names_of, tagged
+from intake_server.serialization.control import DATETIME_FORMAT, plain
+from intake_server.serving.catalogs import Catalogs
+from intake_server.serving.lookup import Located, View
+from intake_server.sources.pool import OpenSource
 from shared.errors import Problem
 
 JSON = "application/json"
@@ -142,7 +142,7 @@ def _formats(container: str, address: str, shape: Sequence[int | None] | None, q
     has_lines = container == "dataframe" or len(shape or ()) <= 2
     return [
         {"name": form.name, "media_type": form.media_type, "url": f"{address}.{form.name}{query}"}
-        for form in media.offered(container)
+        for form in formats.offered(container)
         if has_lines or form.name != "csv"
     ]
 

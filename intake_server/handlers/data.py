@@ -9,13 +9,13 @@ from urllib.parse import quote
 import structlog
 from aiohttp import hdrs, web
 
-from intake_server.exports import media, ranges
-from intake_server.exports.media import Format, NotAvailable
-from intake_server.exports.ranges import ByteRange, Unsatisfiable
-from intake_server.exports.selection import Selection, SelectionError, split_query
-from intake_server.handlers.addresses import SAFE, Addresses, names_of
-from intake_server.service.exports import Export, Exports, StoredExport, check_variable
-from intake_server.service.sending import Holding
+from intake_server.concurrency.backpressure import Holding
+from intake_server.export import formats, ranges
+from intake_server.export.formats import Format, NotAvailable
+from intake_server.export.ranges import ByteRange, Unsatisfiable
+from intake_server.export.selection import Selection, SelectionError, split_query
+from intake_server.handlers.url_paths import SAFE, Addresses, names_of
+from intake_server.sources.exports import Export, Exports, StoredExport, check_variable
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.requests")
@@ -41,7 +41,7 @@ class DataHandlers:
             named = _named(selecting.get("format", []), named)
             opened = await self._addresses.opened(located, parameters, caller)
             container = opened.source.schema.container
-            form = media.choose(container, named, request.headers.get(hdrs.ACCEPT, ""))
+            form = formats.choose(container, named, request.headers.get(hdrs.ACCEPT, ""))
             selection.check(container)
             check_variable(opened, selection)
         except SelectionError as error:
@@ -137,11 +137,11 @@ async def _read(stored: StoredExport, part: ByteRange) -> AsyncGenerator[bytes]:
         yield piece
 
 
-def _named(formats: list[str], by_suffix: Format | None) -> Format | None:
+def _named(names: list[str], by_suffix: Format | None) -> Format | None:
     """The format that the query or the address names; the query goes first."""
-    if len(formats) > 1:
+    if len(names) > 1:
         raise SelectionError("format: this is given twice")
-    return media.by_name(formats[0]) if formats else by_suffix
+    return formats.by_name(names[0]) if names else by_suffix
 
 
 def _wants_gzip(request: web.Request) -> bool:

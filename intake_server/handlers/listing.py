@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from aiohttp import hdrs, web
 from multidict import MultiMapping
 
-from intake_server.encoding.control import pack
-from intake_server.handlers.wire import SOURCE_ID, tagged, tagged_response
-from intake_server.listings import Page
-from intake_server.service.catalogs import Catalogs
-from intake_server.service.guard import Guard
-from intake_server.service.views import Located, NoSuchEntry
+from intake_server.auth.authorizer import Guard
+from intake_server.catalog.listings import Page
+from intake_server.handlers.messages import SOURCE_ID, tagged, tagged_response
+from intake_server.serialization.control import pack
+from intake_server.serving.catalogs import Catalogs
+from intake_server.serving.lookup import Located, NoSuchEntry
 from shared.errors import Problem
 from shared.http.fast_routes import NotExpress
 from shared.http.lifecycle import Answer

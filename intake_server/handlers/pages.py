@@ -8,9 +8,9 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
-from intake_server.exports.tables import json_value
-from intake_server.handlers.addresses import tagged
+from intake_server.export.tables import json_value
 from intake_server.handlers.openapi import document
+from intake_server.handlers.url_paths import tagged
 from shared.errors import Problem
 
 POLICY = (

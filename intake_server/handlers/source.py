@@ -9,21 +9,21 @@ from typing import Any
 
 from aiohttp import web
 
-from intake_server import descriptions
-from intake_server.encoding.control import pack, plain
+from intake_server.auth.authorizer import Caller, Guard
+from intake_server.catalog import descriptions
+from intake_server.catalog.search import MalformedQuery, Query
+from intake_server.concurrency.cache import LatelyUsed
+from intake_server.concurrency.thread_pool import Busy
 from intake_server.errors import kind_of
-from intake_server.handlers.wire import PACKED, SOURCE_ID, is_small, message_of, send_parts
-from intake_server.lately_used import LatelyUsed
-from intake_server.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
-from intake_server.recipes import Recipe, SearchRecipe
-from intake_server.resolution import Resolved
-from intake_server.search import MalformedQuery, Query
-from intake_server.service.catalogs import Catalogs
-from intake_server.service.guard import Caller, Guard
-from intake_server.service.reads import Reads
-from intake_server.service.sources import OpenSource, Sources
-from intake_server.service.views import Located
-from intake_server.service.workers import Busy
+from intake_server.handlers.messages import PACKED, SOURCE_ID, is_small, message_of, send_parts
+from intake_server.serialization.control import pack, plain
+from intake_server.serialization.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
+from intake_server.serving.catalogs import Catalogs
+from intake_server.serving.lookup import Located
+from intake_server.sources.pool import OpenSource, Sources
+from intake_server.sources.reads import Reads
+from intake_server.sources.specs import Recipe, SearchRecipe
+from intake_server.templates.resolution import Resolved
 from shared.errors import Problem
 from shared.http.app import read_body, response
 from shared.http.fast_routes import NotExpress

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from intake_server.service import dask_reads
+from intake_server.sources import dask_reads
 from shared.errors import StartupError
 from tests.processes import start_daemon
 

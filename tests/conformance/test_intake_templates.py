@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.conformance.environments import client_python, run_client
-from tests.intake_server.test_caller_values import COMPUTED, HERE
+from tests.intake_server.templates.test_caller_text import COMPUTED, HERE
 
 SCRIPT = """
 import json, sys

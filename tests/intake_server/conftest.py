@@ -13,9 +13,9 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from intake_server.access import BaseAuth, Plugin
 from intake_server.app import CatalogServer, make_http
-from intake_server.encoding.control import pack
+from intake_server.auth.plugins import BaseAuth, Plugin
+from intake_server.serialization.control import pack
 from intake_server.settings import Settings
 from tests.express_server import ExpressTestServer
 

@@ -1,0 +1,129 @@
+"""Listings as bytes (specification §3.1): an entry is described and packed once for each state of a catalog."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from intake_server.serialization.control import pack
+
+PROTOCOL_VERSION = "0.7.0"
+_MOST_PAGES = 256
+_MOST_CACHED_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One encoded answer of ``GET /v1/info``.
+
+    Attributes:
+        body: The MessagePack map.
+        etag: A strong entity tag, quoted.
+    """
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageSlot:
+    """Which page of a listing, for whom.
+
+    Attributes:
+        offset: How many visible entries to pass over; ignored without a size.
+        size: The most entries to list, None for all.
+        audience: Who asks: equal audiences see the same entries. None is not remembered unless all are visible.
+        visible: The names that the caller may see, in order; None for all.
+    """
+
+    offset: int = 0
+    size: int | None = None
+    audience: Hashable = None
+    visible: Sequence[str] | None = None
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether others will see the same page."""
+        return self.visible is None or self.audience is not None
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal pages."""
+        return (self.audience, self.offset if self.size is not None else 0, self.size)
+
+    def names(self, every: Sequence[str]) -> Sequence[str]:
+        """The names on the page, given all names of the catalog."""
+        chosen = every if self.visible is None else self.visible
+        return chosen if self.size is None else chosen[self.offset : self.offset + self.size]
+
+
+class Listing:
+    """The encoded descriptions of one state of a catalog, each made when it is first asked for.
+
+    Args:
+        names: The entries' names, in order.
+        describe: An entry's description as a packed MessagePack map, by its name.
+        metadata: The catalog's metadata.
+    """
+
+    def __init__(self, names: Iterable[str], describe: Callable[[str], bytes], metadata: Any) -> None:
+        self.names = tuple(names)
+        self._describe = describe
+        self._described: dict[str, bytes] = {}
+        self._metadata = pack(metadata)
+        self._pages: dict[Hashable, Page] = {}
+        self._cached = 0
+
+    def entry(self, name: str) -> bytes:
+        """The packed description of one entry."""
+        known = self._described.get(name)
+        if known is None:
+            known = self._described[name] = self._describe(name)
+        return known
+
+    def known_page(self, slot: PageSlot) -> Page | None:
+        """A page that was made before, None otherwise."""
+        return self._pages.get(slot.key) if slot.is_cacheable else None
+
+    def undescribed(self, slot: PageSlot) -> int:
+        """How many entries of a page have to be described yet: how much work the page is."""
+        return sum(name not in self._described for name in slot.names(self.names))
+
+    def page(self, slot: PageSlot) -> Page:
+        """One page of the listing."""
+        page = self.known_page(slot)
+        if page is None:
+            page = self._encode(slot)
+            if slot.is_cacheable:
+                self._remember(slot.key, page)
+        return page
+
+    def _encode(self, slot: PageSlot) -> Page:
+        listed = [self.entry(name) for name in slot.names(self.names)]
+        length = len(self.names if slot.visible is None else slot.visible)
+        body = b"".join(
+            (
+                b"\x84",
+                pack("version"),
+                pack(PROTOCOL_VERSION),
+                pack("sources"),
+                msgpack.Packer().pack_array_header(len(listed)),
+                *listed,
+                pack("length"),
+                pack(length),
+                pack("metadata"),
+                self._metadata,
+            )
+        )
+        return Page(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+
+    def _remember(self, key: Hashable, page: Page) -> None:
+        if len(self._pages) >= _MOST_PAGES or self._cached + len(page.body) > _MOST_CACHED_BYTES:
+            self._pages.clear()
+            self._cached = 0
+        self._pages[key] = page
+        self._cached += len(page.body)

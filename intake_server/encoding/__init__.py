@@ -1,1 +1,0 @@
-"""How control messages, frames, blocks and Python data become bytes (specification §4)."""

@@ -1,1 +1,0 @@
-"""Where catalogs and recipes are kept: files and the recipe database."""
