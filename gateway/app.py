@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,34 +16,39 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from gateway.access import Access, Credential, Rights
-from gateway.channel_file import Declared, parse_channel_file
-from gateway.channel_text import ChannelFileError
-from gateway.declarations import ApiKeys
-from gateway.handlers.answers import Redirects, error_answer
+from gateway.auth import Access
+from gateway.cluster.redis_bus import BusOptions, RedisBus
+from gateway.config.declared import Declared
+from gateway.config.models import ApiKeys
+from gateway.config.route_groups import Mounts, mounts_of
+from gateway.engine.channels import CONTROLS, Channels
+from gateway.engine.engine import Engine
+from gateway.engine.ids import IdCounter
+from gateway.engine.lookup import LookupLimits
+from gateway.engine.pipeline import Pipeline
+from gateway.handlers.context import Gateway
 from gateway.handlers.controls import Controls
 from gateway.handlers.documents import ASSETS, Documents
-from gateway.handlers.door import Door
-from gateway.handlers.events import Events
 from gateway.handlers.listings import Listings
 from gateway.handlers.login import Login
-from gateway.handlers.lookups import Lookups
-from gateway.handlers.page import Page
-from gateway.handlers.staging import Staging
-from gateway.handlers.states import States
-from gateway.handlers.stream import Stream, send_heartbeats
+from gateway.handlers.lookup import Lookups
+from gateway.handlers.middleware import Door
+from gateway.handlers.outputs import Monitoring, Outputs, Utility
+from gateway.handlers.responses import Redirects, error_answer
+from gateway.handlers.sse import Events
+from gateway.handlers.stage import Staging
+from gateway.handlers.state import States
 from gateway.handlers.ticks import Ticks
-from gateway.handlers.utility import Monitoring, Outputs, Utility
-from gateway.hosting import Host
-from gateway.importing import FileImporter
-from gateway.modules.demo import demo_file
-from gateway.observing import measure
-from gateway.runtime import Gateway, build_gateway
-from gateway.state_columns import ColumnSelector
-from gateway.states import Selector
-from gateway.storage.bus import BusOptions, RedisBus
+from gateway.handlers.ui import Page
+from gateway.handlers.websocket import Stream, send_heartbeats
+from gateway.metrics import export_metrics
+from gateway.modules.loader import ModuleLoader
+from gateway.schema.record import Record
+from gateway.schema.validation import StructTypes
+from gateway.settings import access_of
+from gateway.state.columnar import ColumnSelector
+from gateway.state.store import Selector
 from gateway.storage.journal import SqliteJournal
-from shared.auth import equal, generate_key
 from shared.errors import StartupError
 from shared.http.app import Cors, apply_manners, health_routes
 from shared.http.origins import Origins
@@ -53,71 +58,91 @@ from shared.tasks import Supervisor
 log = structlog.get_logger("gateway.app")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a gateway is started.
-
-    Attributes:
-        channel_file: The channel file; None runs the demo.
-        overrides: Settings put over the file's, such as ``server.title=Prices``.
-        journal: Where the journal is, or None.
-        bus: The Redis that joins this gateway with others, ``redis://HOST:PORT/DB#NAME``, or None.
-        environment: Where ``${ENV:NAME}`` looks.
-    """
-
-    channel_file: Path | None = None
-    overrides: tuple[str, ...] = ()
-    journal: Path | None = None
-    bus: str | None = None
-    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-
-
 def utc_now() -> datetime:
     """The current time, aware UTC."""
     return datetime.now(UTC)
 
 
-def read_declared(settings: Settings) -> Declared:
-    """Read the channel file.
-
-    Raises:
-        StartupError: It cannot be read, or something in it is wrong.
-    """
-    path = settings.channel_file
-    try:
-        text = demo_file() if path is None else path.read_text(encoding="utf-8")
-        name = "demo.yml" if path is None else str(path)
-        importer = FileImporter(Path.cwd() if path is None else path.parent)
-        return parse_channel_file(text, name, settings.environment, importer, settings.overrides)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise StartupError(f"cannot read {path}: {reason}") from error
-    except ChannelFileError as error:
-        raise StartupError(str(error)) from error
-
-
-def access_of(options: ApiKeys | None) -> Access:
-    """The keys of a channel file; a section without keys gets a fresh one, which is logged."""
-    if options is None:
-        return Access([], equal)
-    credentials = []
-    for number, given in enumerate(options.keys, start=1):
-        if isinstance(given, str):
-            credentials.append(Credential(given, Rights(name=f"key {number}")))
-        else:
-            channels = None if given.channels is None else frozenset(given.channels)
-            rights = Rights(given.name or f"key {number}", given.read_only, channels)
-            credentials.append(Credential(given.key, rights))
-    if not credentials:
-        key = generate_key()
-        log.warning("no API key is configured: this one was generated", key=key)
-        credentials.append(Credential(key, Rights(name="generated")))
-    return Access(credentials, equal, options.trusted_networks)
-
-
 def stop_process() -> None:
     """End this process as SIGTERM does, once the current answer is on its way."""
     asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
+
+
+def build_gateway(
+    declared: Declared,
+    access: Access,
+    *,
+    now: Callable[[], datetime],
+    epoch_ns: int,
+    shut_down: Callable[[], None],
+) -> Gateway:
+    """Build the parts of a gateway from its channel file.
+
+    Raises:
+        ValueError: A struct contradicts itself; the message names it.
+    """
+    started = now()
+    options = declared.options
+    ids = IdCounter(epoch_ns)
+    types = StructTypes(
+        declared.structs,
+        declared.enums,
+        next_id=ids.next,
+        now=now,
+        started=started,
+        max_body=options.server.max_body,
+    )
+    channels = Channels(declared.channels, recent=options.recent)
+    for channel in channels:
+        if channel.spec.key_enum is not None:
+            for name, value in types.enums[channel.spec.key_enum].members.items():
+                if isinstance(value, str) and name in (channel.spec.keys or ()):
+                    channel.also_call(name, value)
+    engine = Engine(
+        channels,
+        types,
+        next_id=ids.next,
+        now=now,
+        lookup_limits=LookupLimits(options.lookup.max_items, options.lookup.max_bytes, options.lookup.ttl),
+    )
+    mounts = mounts_of(declared)
+    _note_providers(engine, mounts)
+    if CONTROLS in channels:
+        engine.transform(CONTROLS, _mark_heartbeat)
+    return Gateway(
+        declared=declared,
+        access=access,
+        ids=ids,
+        engine=engine,
+        pipeline=Pipeline(engine),
+        mounts=mounts,
+        now=now,
+        started=started,
+        shut_down=shut_down,
+    )
+
+
+def _note_providers(engine: Engine, mounts: Mounts) -> None:
+    for spec in mounts.send or ():
+        channel = engine.channels[spec.name]
+        channel.setters += [f"Send[{spec.name}]<{key}>" for key in spec.keys or ()]
+        channel.setters.append(f"Send[{spec.name}]")
+    for spec in mounts.stage:
+        engine.channels[spec.name].setters.append(f"Stage[{spec.name}]")
+    for spec in mounts.stream:
+        engine.channels[spec.name].getters.append("Stream")
+        if spec.sendable and not mounts.send:
+            engine.channels[spec.name].setters.append(f"Stream[{spec.name}]")
+    if mounts.controls:
+        engine.channels[CONTROLS].getters.append("Controls")
+        engine.channels[CONTROLS].setters.append("Controls")
+
+
+def _mark_heartbeat(record: Record) -> Record:
+    """The engine's own sign of life: a heartbeat that went through it reads ``ok`` (§2.7)."""
+    if record.values.get("name") != "heartbeat" or record.values.get("status") == "ok":
+        return record
+    return Record(record.struct, {**record.values, "status": "ok"})
 
 
 @dataclass
@@ -171,18 +196,18 @@ def build(
     stream, events = Stream(gateway, listings), Events(gateway)
     app = web.Application(client_max_size=declared.options.server.max_body)
     metrics = Metrics("gateway")
-    measure(metrics, gateway)
+    export_metrics(metrics, gateway.engine, gateway.connections)
     tasks = Supervisor(metrics.count_task_failure)
     origins = Origins(declared.options.server.cors_origins)
     apply_manners(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
     app.middlewares.append(_door(gateway, origins).middleware())
     monitoring = Monitoring(gateway, metrics, tasks)
     app.add_routes(routes(gateway, selector, listings, stream, events, monitoring))
-    host = Host(gateway, app.router, folder or Path.cwd())
+    loader = ModuleLoader(gateway.engine, gateway.pipeline, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus, tasks)
-    host.connect(declared.options.modules, declared.module_places)
+    loader.connect(declared.options.modules, declared.module_places)
     app.add_routes(shortcuts(gateway))
-    _live(app, gateway, host, journal, joined, tasks)
+    _live(app, gateway, loader, journal, joined, tasks)
     return Parts(gateway, app, stream, events, tasks)
 
 
@@ -350,7 +375,7 @@ def _join(gateway: Gateway, url: str, tasks: Supervisor) -> RedisBus:
 def _live(
     app: web.Application,
     gateway: Gateway,
-    host: Host,
+    loader: ModuleLoader,
     journal: Path | None,
     bus: RedisBus | None,
     tasks: Supervisor,
@@ -363,15 +388,15 @@ def _live(
             await kept.open()
             gateway.pipeline.journal = kept
         if bus is None:
-            await host.start()
+            await loader.start()
         else:
             await bus.open()
-            bus.run_modules(host.start, host.stop)
+            bus.run_modules(loader.start, loader.stop)
         tasks.loop("heartbeats", lambda: send_heartbeats(gateway))
         _tune_garbage_collector()
         yield
         if bus is None:
-            await host.stop()
+            await loader.stop()
         else:
             await bus.close()
         await tasks.stop()

@@ -21,16 +21,16 @@ from shared.errors import StartupError
 
 COMMANDS = {
     "tail": LazyCommand(
-        "gateway.commands",
+        "gateway.commands.client",
         "tail",
         "Print the ticks of CHANNEL (a channel, or BASKET/KEY) as they come, one struct a line.",
     ),
     "send": LazyCommand(
-        "gateway.commands",
+        "gateway.commands.client",
         "send",
         "Tick CHANNEL (a channel, or BASKET/KEY) with JSON: a struct, or a list of structs; - reads standard input.",
     ),
-    "state": LazyCommand("gateway.commands", "state", "Print the records of the state of CHANNEL, one a line."),
+    "state": LazyCommand("gateway.commands.client", "state", "Print the records of the state of CHANNEL, one a line."),
 }
 
 main = daemon_group(
@@ -79,7 +79,8 @@ def run(file: Path, journal: bool, bus: str | None, overrides: tuple[str, ...], 
 @_FILE
 def check(file: Path, overrides: tuple[str, ...]) -> None:
     """Read the channel file FILE and print its routes; say what is wrong with it, and where."""
-    from gateway.app import Settings, build, read_declared
+    from gateway.app import build
+    from gateway.settings import Settings, read_declared
 
     try:
         declared = read_declared(Settings(file, overrides))
@@ -103,8 +104,8 @@ def route_table(parts: Any) -> list[str]:
 def _serve(
     file: Path | None, journal: bool, bus: str | None, overrides: tuple[str, ...], flags: dict[str, Any]
 ) -> None:
-    from gateway.app import Settings, read_declared
     from gateway.daemon import service
+    from gateway.settings import Settings, read_declared
 
     options = ServerOptions.take(flags)
     context = click.get_current_context()

@@ -9,10 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.app import Parts, Settings, access_of, build, read_declared
-from gateway.channel_file import Declared
-from gateway.reloading import change, needs_restart
-from gateway.runtime import Gateway
+from gateway.app import Parts, build
+from gateway.config.declared import Declared, needs_restart
+from gateway.handlers.context import Gateway
+from gateway.settings import Settings, access_of, read_declared
 from shared.daemon import WebService
 from shared.errors import StartupError
 from shared.file_watch import file_changes
@@ -62,7 +62,7 @@ def reload_declared(gateway: Gateway, declared: Declared) -> None:
     if kept:
         raise StartupError(f"only a restart can change {', '.join(kept)}")
     before, after = gateway.declared.options.auth.api_key, declared.options.auth.api_key
-    change(gateway, declared, gateway.access if before == after else access_of(after))
+    gateway.reload(declared, gateway.access if before == after else access_of(after))
 
 
 def _follow(parts: Parts, file: Path) -> None:

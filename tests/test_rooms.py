@@ -15,7 +15,7 @@ SERVICE_ROOMS = {
     "metaserver": {"backup.driver", "bulk_load.driver", "service"},
     "replicaserver": {"jobs", "node", "partition"},
     "intake_server": {"auth", "concurrency", "drivers", "serving", "sources"},
-    "gateway": {"hosting", "module", "modules"},
+    "gateway": {"cluster", "modules", "settings"},
 }
 """Rooms, or modules of a room, that run by themselves (timers, workers, caches, modules, drivers).
 

@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 from aiohttp import web
 
-from gateway.channels import CONTROLS, Tick
-from gateway.handlers.answers import json_bytes, json_value, require_unlimited, rights_of, unauthorized
-from gateway.records import encode
-from gateway.runtime import Gateway
+from gateway.engine.channels import CONTROLS, Tick
+from gateway.handlers.context import Gateway
+from gateway.handlers.responses import json_bytes, json_value, require_unlimited, rights_of, unauthorized
+from gateway.schema.record import encode
 from shared.errors import Problem
 
 

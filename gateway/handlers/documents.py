@@ -13,16 +13,15 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from gateway.asyncapi import asyncapi_document
-from gateway.channel_file import Declared
-from gateway.handlers.answers import json_bytes, json_value, rights_of
-from gateway.handlers.page import HEADERS
-from gateway.mounts import mounts_of
-from gateway.openapi import OpenApi
-from gateway.records import encode
-from gateway.runtime import Gateway
-from gateway.schemas import Schemas
-from gateway.visibility import visible_part
+from gateway.config.declared import Declared
+from gateway.config.route_groups import mounts_of
+from gateway.handlers.context import Gateway
+from gateway.handlers.responses import json_bytes, json_value, rights_of
+from gateway.handlers.ui import HEADERS
+from gateway.openapi.asyncapi import asyncapi_document
+from gateway.openapi.openapi import OpenApi
+from gateway.schema.json_schema import Schemas
+from gateway.schema.record import encode
 from shared.errors import Problem
 
 ASSETS = {
@@ -90,13 +89,13 @@ class Documents:
 
     def openapi_document(self, channels: frozenset[str] | None = None) -> dict[str, Any]:
         """The OpenAPI document as a value, of some channels or of all."""
-        declared, key = visible_part(self._gateway.declared, channels), self._gateway.declared.options.auth.api_key
+        declared, key = self._gateway.declared.visible_to(channels), self._gateway.declared.options.auth.api_key
         key_name = None if self._gateway.access.is_open or key is None else key.name
         return OpenApi(declared, mounts_of(declared), self._schemas(declared), key_name).document()
 
     async def asyncapi(self, request: web.Request) -> web.Response:
         """``GET /asyncapi.json``: without what the caller may not see."""
-        declared = visible_part(self._gateway.declared, rights_of(request).channels)
+        declared = self._gateway.declared.visible_to(rights_of(request).channels)
         return json_value(asyncapi_document(declared, mounts_of(declared), self._schemas(declared)))
 
     async def docs(self, request: web.Request) -> web.Response:

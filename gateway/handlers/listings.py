@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from gateway.handlers.answers import json_value, rights_of
-from gateway.runtime import Gateway
+from gateway.handlers.context import Gateway
+from gateway.handlers.responses import json_value, rights_of
 
 
 class Listings:

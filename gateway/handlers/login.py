@@ -6,10 +6,10 @@ import html
 
 from aiohttp import hdrs, web
 
-from gateway.declarations import ApiKeys
-from gateway.handlers.answers import unauthorized
-from gateway.handlers.page import HEADERS
-from gateway.runtime import Gateway
+from gateway.config.models import ApiKeys
+from gateway.handlers.context import Gateway
+from gateway.handlers.responses import unauthorized
+from gateway.handlers.ui import HEADERS
 from shared.auth import offered_keys
 
 _PAGE = """<!doctype html>

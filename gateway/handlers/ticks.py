@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.channels import Channel, ChannelSpec, Feed, Waiter
-from gateway.engine import Change
-from gateway.expansion import is_large
-from gateway.handlers.answers import (
+from gateway.engine.channels import Channel, ChannelSpec, Feed, Waiter
+from gateway.engine.engine import Change
+from gateway.handlers.context import Gateway
+from gateway.handlers.requests import read_json_text
+from gateway.handlers.responses import (
     feed_at,
     json_bytes,
     records_answer,
@@ -21,12 +22,11 @@ from gateway.handlers.answers import (
     unauthorized,
     unprocessable,
 )
-from gateway.handlers.bodies import read_json_text
-from gateway.invalid import Invalid, error_item, not_a_struct
-from gateway.records import Record
-from gateway.runtime import Gateway
-from gateway.sessions import changes_of
-from gateway.turns import collect
+from gateway.schema.invalid import Invalid, error_item, not_a_struct
+from gateway.schema.memory_estimate import is_large
+from gateway.schema.record import Record
+from gateway.state.slices import collect
+from gateway.streaming.session import changes_of
 from shared.errors import Problem
 from shared.tasks import start_task
 

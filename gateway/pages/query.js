@@ -13,7 +13,7 @@ const MOST_ROWS = 200;
 
 /**
  * Conditions such as `x >= 30 and y == "a"` as the query language has them; throws an Error that names the bad one.
- * The grammar is that of `gateway/conditions.py`, which says more about it.
+ * The grammar is that of `gateway/commands/conditions.py`, which says more about it.
  */
 export function parse(text) {
   const filters = split(text).map(condition);

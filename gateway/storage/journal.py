@@ -15,11 +15,11 @@ from typing import Final, TypeAlias
 import structlog
 from pydantic_core import ValidationError
 
-from gateway.channels import Feed, Tick
-from gateway.engine import Engine
-from gateway.ids import IdCounter
-from gateway.records import Record
-from gateway.states import row_text
+from gateway.engine.channels import Feed, Tick
+from gateway.engine.engine import Engine
+from gateway.engine.ids import IdCounter
+from gateway.schema.record import Record
+from gateway.state.store import row_text
 from shared.sqlite import GroupCommitWriter, Statement, open_database
 
 log = structlog.get_logger("gateway.journal")
@@ -46,7 +46,7 @@ _COUNTER: Final = "INSERT OR REPLACE INTO counter VALUES ('ids', ?)"
 
 
 class SqliteJournal:
-    """Writes ticks to a database file; a `gateway.pipeline.Journal`.
+    """Writes ticks to a database file; a `gateway.engine.pipeline.Journal`.
 
     Args:
         path: The file.

@@ -12,9 +12,10 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from gateway.app import Parts, build
-from gateway.channel_file import Declared, parse_channel_file
-from gateway.importing import FileImporter
-from gateway.runtime import Gateway
+from gateway.config.declared import Declared
+from gateway.config.loader import parse_channel_file
+from gateway.config.references import FileImporter
+from gateway.handlers.context import Gateway
 
 START = datetime(2026, 11, 21, 3, 56, 0, 381782, tzinfo=UTC)
 FIRST_ID = 1_795_233_321_154_754_275

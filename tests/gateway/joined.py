@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.access import Access
-from gateway.channel_file import parse_channel_file
-from gateway.channels import Feed, Tick
-from gateway.engine import Change
-from gateway.runtime import Gateway, build_gateway
+from gateway.app import build_gateway
+from gateway.auth import Access
+from gateway.config.loader import parse_channel_file
+from gateway.engine.channels import Feed, Tick
+from gateway.engine.engine import Change
+from gateway.handlers.context import Gateway
 
 QUOTES = """
 structs:

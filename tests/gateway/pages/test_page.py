@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser import chromium
-from tests.gateway.conditions import RIGHT, WRONG
+from tests.gateway.commands.conditions import RIGHT, WRONG
 from tests.gateway.conftest import Client, Serve
 
 PRICES = """

@@ -1,0 +1,272 @@
+"""The engine: how a tick becomes last value, state, lookup entry, message and derived ticks (specification §1, §4.4).
+
+Ticks are applied one after the other, each completely before the next. Whatever a handler ticks while it runs is
+queued behind the current tick. The engine knows no sockets, files or event loop: subscribers and waiters are
+callables, the time is an argument of its constructor.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.engine.channels import Channel, Channels, Feed, Recent, Tick, Waiter
+from gateway.engine.lookup import LookupCache, LookupLimits
+from gateway.engine.staging import Stage
+from gateway.schema.record import Record
+from gateway.schema.validation import StructTypes
+from gateway.state.columns import Columns
+from gateway.state.store import Key, State
+
+Change: TypeAlias = tuple[Feed, Sequence[Record]]
+Prepared: TypeAlias = tuple[Feed, Sequence[Record], Sequence[Sequence[Key]]]
+TickHandler: TypeAlias = Callable[[Tick], None]
+Transform: TypeAlias = Callable[[Record], Record]
+
+log = structlog.get_logger("gateway.engine")
+DERIVED_LIMIT: Final = 10_000
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the engine has done since it started."""
+
+    ticks: int = 0
+    handler_errors: int = 0
+    derived_dropped: int = 0
+    state_rejected: int = 0
+    entries_skipped: int = 0
+
+
+class Engine:
+    """All channels of a gateway and what hangs on them.
+
+    Args:
+        channels: The channels.
+        types: The compiled struct types.
+        next_id: Gives identifiers, here those of staging areas.
+        now: Gives the current time, aware UTC.
+        lookup_limits: How much is kept for lookup, for each struct type.
+        derived_limit: How many ticks handlers may derive from one root tick.
+    """
+
+    def __init__(
+        self,
+        channels: Channels,
+        types: StructTypes,
+        *,
+        next_id: Callable[[], str],
+        now: Callable[[], datetime],
+        lookup_limits: LookupLimits | None = None,
+        derived_limit: int = DERIVED_LIMIT,
+    ) -> None:
+        self.channels = channels
+        self.types = types
+        self.counters = Counters()
+        self._now = now
+        self._derived_limit = derived_limit
+        self._number = 0
+        self._recent = Recent()
+        limits = lookup_limits or LookupLimits()
+        self.lookups = {name: LookupCache(limits) for name, spec in types.specs.items() if spec.lookup}
+        self.stages = {channel.name: Stage(next_id) for channel in channels if channel.spec.staged}
+        self.columns: dict[str, Columns] = {}
+        self.states: dict[str, dict[str | None, State]] = {}
+        self.state_channels: dict[str, Channel] = {}
+        self._states_of: dict[Feed, list[State]] = {}
+        for channel in channels:
+            self._add_states(channel)
+        self._handlers: dict[Feed, list[tuple[str, TickHandler]]] = {}
+        self._observers: list[Callable[[Sequence[Tick]], None]] = []
+        self._transforms: dict[str, Transform] = {}
+        self._queue: deque[Sequence[Change]] = deque()
+        self._is_draining = False
+
+    def _add_states(self, channel: Channel) -> None:
+        if channel.spec.struct not in self.columns:
+            types = self.types
+            self.columns[channel.spec.struct] = Columns(types.specs[channel.spec.struct], types.specs, types.enums)
+        for spec in channel.spec.states:
+            rows = {feed.key: State(spec, self.columns[channel.spec.struct]) for feed in channel.feeds}
+            self.states[spec.alias] = rows
+            self.state_channels[spec.alias] = channel
+            for feed in channel.feeds:
+                self._states_of.setdefault(feed, []).append(rows[feed.key])
+
+    # --- wiring ---
+
+    def on_tick(self, channel: Channel, name: str, handler: TickHandler, key: str | None = None) -> None:
+        """Call a module's handler with every tick of a channel, or of one key of a basket."""
+        for feed in channel.feeds:
+            if key is None or feed.key == key:
+                self._handlers.setdefault(feed, []).append((name, handler))
+
+    def observe(self, observer: Callable[[Sequence[Tick]], None]) -> None:
+        """Call a part of the gateway (journal, statistics) with every group of simultaneous ticks."""
+        self._observers.append(observer)
+
+    def transform(self, channel: str, change: Transform) -> None:
+        """Change the records of a channel as they tick, as the controls are."""
+        self._transforms[channel] = change
+
+    # --- ticking ---
+
+    def check(self, changes: Sequence[Change]) -> None:
+        """Do all of `apply` that can fail, and change nothing."""
+        for feed, records in changes:
+            self._prepare(feed, records)
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Tick one or several feeds at once; a call from within a handler is queued behind the current tick.
+
+        What cannot be printed or has no key raises before anything has changed.
+        """
+        if self._is_draining:
+            self.check(changes)
+            self._queue.append(changes)
+            return
+        self._is_draining = True
+        try:
+            self._apply_group(changes)
+            if self._queue:
+                self._drain()
+        finally:
+            self._is_draining = False
+
+    def _drain(self) -> None:
+        derived = 0
+        while self._queue:
+            group = self._queue.popleft()
+            derived += 1
+            if derived > self._derived_limit:
+                self._stop_cycle(group)
+                break
+            self._apply_group(group)
+
+    def _apply_group(self, changes: Sequence[Change]) -> None:
+        prepared = [self._prepare(feed, records) for feed, records in changes]
+        at = self._now()
+        ticks = [self._store(change, at) for change in prepared]
+        for tick in ticks:
+            for subscriber in tick.feed.subscribers:
+                subscriber.deliver(tick)
+        for tick in ticks:
+            feed = tick.feed
+            if feed.waiters:
+                _resolve(feed.waiters, tick.encoded)
+            if feed.channel.waiters:
+                _resolve(feed.channel.waiters, feed.channel.encoded_last)
+        for observer in self._observers:
+            observer(ticks)
+        if self._handlers:
+            for tick in ticks:
+                self._handle(tick)
+
+    def _prepare(self, feed: Feed, records: Sequence[Record]) -> Prepared:
+        """Transform and print the records and find their rows: everything that depends on what they hold."""
+        if self._transforms:
+            change = self._transforms.get(feed.channel.name)
+            if change is not None:
+                records = [change(record) for record in records]
+        for record in records:
+            record.encoded  # noqa: B018 - printed once, and kept by the record
+        states = self._states_of.get(feed)
+        if states is None:
+            return feed, records, ()
+        return feed, records, [[state.key_of(record) for record in records] for state in states]
+
+    def _store(self, prepared: Prepared, at: datetime) -> Tick:
+        feed, records, keys = prepared
+        self._number += 1
+        tick = Tick(feed, records, at, self._number)
+        feed.last = tick
+        self._recent.add(tick)
+        feed.ticks += 1
+        self.counters.ticks += 1
+        cache = self.lookups.get(feed.channel.spec.struct)
+        if cache is not None:
+            _keep(cache, records, feed.channel.name, at)
+        if keys:
+            for state, keys_of_state in zip(self._states_of[feed], keys, strict=True):
+                for key, record in zip(keys_of_state, records, strict=True):
+                    if not state.put(key, record):
+                        self.counters.state_rejected += 1
+        return tick
+
+    def keep(self, channel: Channel, records: Sequence[Record], at: datetime) -> None:
+        """Make records that were staged findable by id."""
+        cache = self.lookups.get(channel.spec.struct)
+        if cache is not None:
+            _keep(cache, records, channel.name, at)
+
+    def _handle(self, tick: Tick) -> None:
+        for name, handler in self._handlers.get(tick.feed, ()):
+            try:
+                handler(tick)
+            except Exception:
+                self.counters.handler_errors += 1
+                log.exception("a module's handler failed", module=name, channel=tick.feed.path)
+
+    def _stop_cycle(self, group: Sequence[Change]) -> None:
+        dropped = len(self._queue) + 1
+        self._queue.clear()
+        self.counters.derived_dropped += dropped
+        log.error(
+            "too many derived ticks from one tick: the rest is dropped",
+            limit=self._derived_limit,
+            dropped=dropped,
+            channel=group[0][0].path if group else None,
+        )
+
+    # --- restoring ---
+
+    def restore_last(self, feed: Feed, records: Sequence[Record], at: datetime) -> None:
+        """Put a last value back without ticking it."""
+        tick = Tick(feed, records, at, 0)
+        feed.last = tick
+        self._recent.add(tick)
+
+    def restore_state(self, alias: str, key: str | None, record: Record) -> None:
+        """Put a row of a state back."""
+        self.states[alias][key].update(record)
+
+    # --- reading ---
+
+    def lookup(self, struct: str, record_id: str, channels: frozenset[str] | None = None) -> bytes | None:
+        """The printed record of a struct type with that id, if it is one of some channels (None: of any)."""
+        cache = self.lookups.get(struct)
+        return None if cache is None else cache.find(record_id, self._now().timestamp(), channels)
+
+    def lookup_any(self, record_id: str) -> bytes | None:
+        """The printed record of any struct type with that id."""
+        for struct in self.lookups:
+            found = self.lookup(struct, record_id)
+            if found is not None:
+                return found
+        return None
+
+    def handlers_of(self, channel: Channel) -> Mapping[str, int]:
+        """How many handlers each module has on a channel."""
+        counts: dict[str, int] = {}
+        for feed in channel.feeds:
+            for name, _ in self._handlers.get(feed, ()):
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+
+def _resolve(waiters: dict[Waiter, None], answer: bytes) -> None:
+    waiting = list(waiters)
+    waiters.clear()
+    for waiter in waiting:
+        waiter(answer)
+
+
+def _keep(cache: LookupCache, records: Sequence[Record], channel: str, at: datetime) -> None:
+    now = 0.0 if cache.limits.ttl_s is None else at.timestamp()
+    for record in records:
+        cache.add(record, channel, now)
