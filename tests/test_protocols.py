@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "iserver": ("iserver",),
+    "gateway": ("gateway",),
 }
 """Protocol page (in docs/protocols/) and the folders whose sources cite it."""
 
