@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     "iserver": ("iserver",),
     "gateway": ("gateway",),
+    "intake": ("intake_server",),
 }
 """Protocol page (in docs/protocols/) and the folders whose sources cite it."""
 
