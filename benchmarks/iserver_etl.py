@@ -26,9 +26,9 @@ import uvloop
 from benchmarks.harness import Goal, Line, Server, running, say
 from benchmarks.http_load import Measured, load
 from benchmarks.iserver import visits
-from iserver.definitions import Definition
+from iserver.evaluation.definition import Definition
 from iserver.fdl import SourceFile, compile_program
-from iserver.finished import Event, FinishedSession, Impression, Record
+from iserver.sessions.finished import Event, FinishedSession, Impression, Record
 from iserver.storage.journal import Journal
 
 START_MS = 1_700_000_000_000

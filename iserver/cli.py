@@ -28,20 +28,20 @@ HELP = "Decide which features visitors see, and record what happened: a Causal i
 
 COMMANDS = {
     "check": LazyCommand(
-        "iserver.fdl_commands", "check_command", "Check FDL files as one program, in the given order."
+        "iserver.commands.fdl", "check_command", "Check FDL files as one program, in the given order."
     ),
     "ddl": LazyCommand(
-        "iserver.fdl_commands",
+        "iserver.commands.fdl",
         "ddl_command",
         "Print the statements that create the warehouse's tables and views in a query engine.",
     ),
     "fmt": LazyCommand(
-        "iserver.fdl_commands",
+        "iserver.commands.fdl",
         "format_command",
         "Format FDL files in place; `-` formats the standard input to the standard output.",
     ),
     "report": LazyCommand(
-        "iserver.report_commands", "report_command", "Say what the experiments did, from the tables of the warehouse."
+        "iserver.commands.report", "report_command", "Say what the experiments did, from the tables of the warehouse."
     ),
 }
 

@@ -1,6 +1,8 @@
-"""The configuration document: what an environment's control plane says (specification §9.3).
+"""The configuration document: what an environment's control plane says (§9.3).
 
-This package knows the document's shape and nothing of FDL: `iserver.configuration` gives it meaning.
+`node` is a JSON value that knows its path, `reader` makes the plain data of `model` from it, `patterns` compiles
+regular expressions. It knows the document's shape and nothing of FDL: `iserver.configuration.compiled` resolves
+references and gives it meaning. Start with `read_document`.
 """
 
 from iserver.document.model import Document

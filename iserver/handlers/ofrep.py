@@ -8,9 +8,12 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from iserver.handlers.refusals import explain
-from iserver.handlers.visitors import JSON
-from iserver.ofrep import (
+from iserver.engine.engine import ImpressionServer
+from iserver.errors import RefusalError
+from iserver.handlers.client import JSON
+from iserver.handlers.middleware import explain
+from iserver.protocol.feature_requests import NewId, Origin
+from iserver.protocol.ofrep import (
     TARGETING_KEY,
     Caller,
     EvaluationError,
@@ -22,9 +25,6 @@ from iserver.ofrep import (
     features_request,
     one_flag,
 )
-from iserver.refusals import RefusalError
-from iserver.server import ImpressionServer
-from iserver.visits import NewId, Origin
 from shared.errors import Problem
 from shared.http.app import json_response, read_json_object
 

@@ -1,4 +1,5 @@
 """`iserver report`: what an experiment's variants did to a metric, read from the warehouse.
 
-Not part of the server: it reads the tables with DuckDB, and may run anywhere.
+`warehouse_tables` counts with DuckDB, `results` and `statistics` compute, `text`, `page` and `drawing` show.
+It is not part of the server: it knows only the tables of the warehouse, and may run anywhere. Start with `results`.
 """

@@ -100,7 +100,7 @@ class Exposure:
 
 
 class ReportTables(Protocol):
-    """Where the numbers come from: `iserver.storage.report_tables`."""
+    """Where the numbers come from: `iserver.report.warehouse_tables`."""
 
     def experiments(self) -> list[Experiment]: ...
     def expose(self, experiment: Experiment) -> Exposure: ...

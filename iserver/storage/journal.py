@@ -34,10 +34,11 @@ import aiosqlite
 import orjson
 import structlog
 
-from iserver.definitions import Definition
-from iserver.finished import FinishedSession, sessions_in
-from iserver.refusals import NotStoredError
-from iserver.session import Session
+from iserver.errors import NotStoredError
+from iserver.etl.interface import Batch
+from iserver.evaluation.definition import Definition
+from iserver.sessions.finished import FinishedSession, sessions_in
+from iserver.sessions.session import Session
 from iserver.storage.session_log import Replayed, SessionLog
 from iserver.storage.stored_definitions import StoredDefinitions, encode
 from shared.errors import StartupError
@@ -68,20 +69,6 @@ log belongs to the file, so that neither of them is missed when it is gone, and 
 The log knows that row too, so that a file that has lost its last changes (its `-wal`) is noticed."""
 
 ROWS_AT_ONCE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Finished sessions on their way to the warehouse.
-
-    Attributes:
-        id: Names the batch for ever: the warehouse recognises a repetition by it.
-        first_row, last_row: Its rows in `finished`.
-    """
-
-    id: str
-    first_row: int
-    last_row: int
 
 
 @dataclass(slots=True)

@@ -21,10 +21,10 @@ from typing import Any
 
 import orjson
 
-from iserver.definitions import Definition
-from iserver.record import Change
-from iserver.refusals import NotStoredError
-from iserver.session import Session
+from iserver.errors import NotStoredError
+from iserver.evaluation.definition import Definition
+from iserver.sessions.memo_record import Change
+from iserver.sessions.session import Session
 from shared.tasks import Supervisor
 from shared.wal.log import SEGMENT_BYTES, CommitLog
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-from iserver.definitions import Definition
+from iserver.evaluation.definition import Definition
 from iserver.fdl import SourceFile, compile_program
 
 

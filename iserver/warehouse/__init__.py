@@ -1,4 +1,6 @@
-"""The warehouse as plain data: its tables, their rows, its catalog and its DDL (specification §12).
+"""The warehouse as plain data: its tables, their rows, its catalog and its DDL (§12).
 
-Nothing here touches a file; `iserver.storage.warehouse` does.
+`tables` decides which tables, views and columns a program has; `arrow` and `rows` turn finished sessions into Arrow
+batches of them; `metadata`, `catalog` and `ddl` describe them to people and query engines.
+Nothing here touches a file; `iserver.etl` does. Start with `tables`.
 """

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from iserver.fdl.model import EventDefinition, FeatureDefinition, FieldDefinition, Program
 from iserver.fdl.values import InvalidValueError, reader
-from iserver.finished import Event, FinishedSession, Record
+from iserver.sessions.finished import Event, FinishedSession, Record
 from iserver.warehouse.arrow import arrow_schema, fdl_array, list_array, struct_array, times_array
 from iserver.warehouse.tables import feature_table, session_table
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from iserver.storage.warehouse import TableFormat, Warehouse
+from iserver.etl.writer import TableFormat, Warehouse
 from iserver.warehouse.metadata import metadata_rows
 from tests.conformance.environments import client_python, run_client
+from tests.iserver.warehouse.sessions import SHOP_PROGRAM, START_MS, visits
 from tests.iserver.warehouse.test_tables import DOCUMENT
-from tests.iserver.warehouse.visits import SHOP_PROGRAM, START_MS, visits
 
 pytestmark = pytest.mark.timeout(600)  # the client's environment may have to be made first
 

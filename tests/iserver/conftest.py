@@ -15,9 +15,10 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from iserver.app import Parts, make_http, open_parts
+from iserver.app import make_http
+from iserver.components import Parts, open_parts
+from iserver.etl.writer import Warehouse
 from iserver.settings import ServerSettings
-from iserver.storage.warehouse import Warehouse
 from tests.express_server import ExpressTestServer
 from tests.iserver.cutting_proxy import CuttingProxy
 from tests.redis_server import RedisServer
@@ -64,7 +65,7 @@ class Iserver:
         self.prefix = f"/{prefix}" if prefix else ""
 
     @property
-    def server(self) -> Any:
+    def engine(self) -> Any:
         return self.parts.server
 
     async def post(self, path: str, body: Any, **options: Any) -> ClientResponse:
@@ -92,7 +93,7 @@ class Iserver:
         """The sessions that wait for the warehouse."""
         import sqlite3
 
-        from iserver.finished import sessions_in
+        from iserver.sessions.finished import sessions_in
 
         if self.parts.sharing is not None:
             from redis import Redis

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from iserver.refusals import NotStoredError
+from iserver.errors import NotStoredError
 from iserver.settings import ServerSettings
 from tests.iserver.conftest import EXAMPLE, Clock, Ids, Iserver, running
 
@@ -139,7 +139,7 @@ async def test_both_lanes_leave_the_same_sessions(lanes: tuple[Iserver, Iserver]
         for path, body in (*ANSWERED, *REFUSED):
             await connection.ask(path, body)
         connection.close()
-    mine, theirs = [[list(session.describe()) for session in iserver.server.sessions] for iserver in lanes]
+    mine, theirs = [[list(session.describe()) for session in iserver.engine.sessions] for iserver in lanes]
     assert mine == theirs
     assert len(mine) == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import asyncio, gc, weakref
-from iserver.upkeep import TIDY_IDLE, Tidying
+from iserver.daemon import TIDY_IDLE, Tidying
 
 class Node:
     pass

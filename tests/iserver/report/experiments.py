@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from iserver.finished import Event, FinishedSession, Impression, Record
-from iserver.storage.warehouse import TableFormat, Warehouse
+from iserver.etl.writer import TableFormat, Warehouse
+from iserver.sessions.finished import Event, FinishedSession, Impression, Record
 from iserver.warehouse.metadata import metadata_rows
-from tests.iserver.warehouse.visits import SHOP_PROGRAM
+from tests.iserver.warehouse.sessions import SHOP_PROGRAM
 
 DAY_MS = 86_400_000
 START_MS = 1_700_006_400_000

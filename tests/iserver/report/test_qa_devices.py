@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from iserver.storage.report_tables import ReportWarehouse
+from iserver.report.warehouse_tables import ReportWarehouse
 
 
 async def test_a_device_with_a_forced_variant_is_in_no_report(open_iserver, shop, tmp_path):

@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
 
+from iserver.commands.report import report_command
 from iserver.report.drawing import Chart, Series, draw, ticks
 from iserver.report.model import Metric, ReportError
 from iserver.report.page import report_page
 from iserver.report.results import examine
 from iserver.report.text import report_text, verdicts
-from iserver.report_commands import report_command
-from iserver.storage.report_tables import ReportWarehouse
+from iserver.report.warehouse_tables import ReportWarehouse
 from tests.iserver.report.experiments import DAYS, NOW, play, session, visitors
 from tests.iserver.report.experiments import START_MS as START
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from iserver.definitions import Definition
+from iserver.errors import NotStoredError
+from iserver.etl.interface import Batch
+from iserver.evaluation.definition import Definition
 from iserver.fdl import FdlError, SourceFile, compile_program
-from iserver.finishing import finish
-from iserver.refusals import NotStoredError
-from iserver.session import Session
-from iserver.storage.journal import MIGRATIONS, Batch, Journal
+from iserver.sessions.finalize import finish
+from iserver.sessions.session import Session
+from iserver.storage.journal import MIGRATIONS, Journal
 from shared.errors import StartupError
 from shared.wal.log import Done
 from tests.crashes import copy_as_it_is

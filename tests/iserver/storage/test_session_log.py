@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from iserver.definitions import Definition
+from iserver.errors import NotStoredError
+from iserver.evaluation.definition import Definition
 from iserver.fdl import SourceFile, compile_program
-from iserver.finished import Event
-from iserver.refusals import NotStoredError
-from iserver.session import Session
+from iserver.sessions.finished import Event
+from iserver.sessions.session import Session
 from iserver.storage.session_log import BUSY_BYTES, SPARE_SEGMENTS, Replayed, SessionLog
 from tests.crashes import copy_as_it_is
 

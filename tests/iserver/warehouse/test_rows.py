@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from iserver.fdl.model import FieldDefinition, ListType, ObjectDefinition, ObjectType, Scalar, ScalarType, TypeRef
-from iserver.finished import Event, FinishedSession, Impression, Record
+from iserver.sessions.finished import Event, FinishedSession, Impression, Record
 from iserver.warehouse.arrow import arrow_type, fdl_array
 from iserver.warehouse.rows import FeatureRows, SessionRows
 from iserver.warehouse.tables import column_type
 from tests.iserver.fdl.programs import program
-from tests.iserver.warehouse.visits import SHOP_PROGRAM, START_MS, visit
+from tests.iserver.warehouse.sessions import SHOP_PROGRAM, START_MS, visit
 
 START = datetime(2023, 11, 14, 22, 13, 20)
 

@@ -1,0 +1,67 @@
+"""What clients in applications and browsers call (specification §3 to §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from iserver.engine.engine import Durable, ImpressionServer
+from iserver.protocol.feature_requests import Origin
+from shared.errors import Problem
+from shared.http.app import json_response
+from shared.http.fast_routes import Later
+from shared.http.lifecycle import Answer, json_object
+
+JSON = "application/json; charset=utf-8"  # without the charset the Java client misreads what is not ASCII
+JSON_HEADERS = {"Content-Type": JSON}
+DONE = Answer(b"", {"Content-Type": "text/plain; charset=utf-8"})
+"""Success with nothing to say."""
+
+Answered = Answer | Later | Awaitable[Answer]
+
+
+class VisitorHandlers:
+    """The endpoints that need no authentication; the first three are hot routes (`shared.http.fast_path`)."""
+
+    def __init__(self, server: ImpressionServer, *, is_draining: Callable[[], bool]) -> None:
+        self._server = server
+        self._is_draining = is_draining
+
+    def features(self, body: bytes, headers: Mapping[str, str]) -> Answered:
+        """Evaluate features and record their impressions (§3)."""
+        answer = self._server.features(json_object(body), Origin(headers))
+        if type(answer) is Durable:
+            return Later(Answer(answer.value, JSON_HEADERS), answer.stored)
+        return _features(answer)
+
+    def signal(self, body: bytes, _headers: Mapping[str, str]) -> Answered:
+        """Record what happened downstream (§4)."""
+        return _done(self._server.signal(json_object(body)))
+
+    def external(self, body: bytes, _headers: Mapping[str, str]) -> Answered:
+        """Store the value of an output that the application computes itself (§5)."""
+        return _done(self._server.external(json_object(body)))
+
+    async def session(self, request: web.Request) -> web.Response:
+        """All fields of a device's active session (§6)."""
+        persistent_id = request.query.get("id")
+        if not persistent_id:
+            raise Problem(400, "missing query parameter 'id': the persistent key of a session")
+        await self._server.refresh(persistent_id)
+        answer = self._server.session(persistent_id, with_details=request.query.get("detail") == "1")
+        return json_response(answer, content_type=JSON)
+
+    async def session_count(self, _request: web.Request) -> web.Response:
+        """The number of active sessions, for health checks and draining (§6)."""
+        if self._is_draining():
+            raise Problem(503, "draining", headers={"Retry-After": "1"})
+        return web.Response(text=str(len(self._server.sessions)))
+
+
+async def _features(answer: Awaitable[bytes]) -> Answer:
+    return Answer(await answer, JSON_HEADERS)
+
+
+def _done(work: Awaitable[None]) -> Later:
+    return Later(DONE, work.stored if type(work) is Durable else work)

@@ -1,0 +1,135 @@
+"""What clients are told: bodies of answers, in the order streaming clients need (specification §3.3 to §3.8)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from iserver.configuration.compiled import Configuration
+from iserver.fdl.names import RESPONSE_NAMES
+from iserver.protocol.feature_requests import Asked, Visit
+from iserver.sessions.memo_record import Record
+from iserver.sessions.session import Session
+
+Json = dict[str, Any]
+
+SHOWN = (
+    b'{"impressionIds":[%b],"impressions":[{"impressionId":%b,"impressionTime":%d}],"firstTime":%d,'
+    b'"impressionCount":%d%b,"_impressionId":%b}'
+)
+"""The object of a feature that was shown, with its values in the middle (§3.6)."""
+
+MAX_KEPT_BYTES = 1024
+"""Longer values are encoded for each answer, since what is kept is bounded only in number."""
+
+OURS = "_impressionId"
+"""The one member of an impression object that FDL lets an output be called, too."""
+
+
+def features_answer(visit: Visit) -> bytes:
+    """The body of an answer to `features`, in the form of the request."""
+    request, session, configuration = visit.request, visit.session, visit.configuration
+    answer: Json = {"session": configuration.wire.session(session)}
+    impression_id = request.impression_id
+    encoded_id = b"" if impression_id is None else orjson.dumps(impression_id)
+    objects = [impression_object(asked, impression_id, encoded_id, configuration) for asked in visit.asked]
+    errors: Any
+    if request.is_map:
+        for asked, value in zip(visit.asked, objects, strict=True):
+            if asked.name not in RESPONSE_NAMES:
+                answer[asked.name] = value
+        errors = {asked.name: asked.error for asked in visit.asked if asked.error is not None}
+    else:
+        answer["impressions"] = objects
+        errors = [asked.error for asked in visit.asked] if any(asked.error for asked in visit.asked) else None
+    if errors:
+        answer["errors"] = errors
+    if request.wants_flags:
+        answer["_flags"] = visit.flags()
+    answer["_variants"] = configuration.wire.variants(session.active.items())
+    answer["registered"] = visit.is_registered
+    return orjson.dumps(answer)
+
+
+def session_details(session: Session) -> Json:
+    """What is logged of a session but never sent to clients, for debugging (§6)."""
+    return {
+        "audiences": session.audiences,
+        "variants": list(session.active.values()),
+        "histories": {
+            name: [{"startTime": start_ms, "value": value} for start_ms, value in session.history(name)]
+            for name in session.definition.mutables
+        },
+    }
+
+
+def impression_object(
+    asked: Asked, impression_id: str | None, encoded_id: bytes, configuration: Configuration
+) -> Json | str | orjson.Fragment:
+    """The answer for one feature: an object, `"OFF"` or `"UNKNOWN"` (§3.6, §3.8).
+
+    Args:
+        asked: The feature.
+        impression_id: The request's.
+        encoded_id: The same in JSON.
+        configuration: The one in force for the request.
+    """
+    record = asked.record
+    if record is None:
+        if asked.literal is not None:
+            return asked.literal
+        assert asked.plan is not None
+        return asked.plan.controls
+    if impression_id is None:
+        return _cache_fill(asked, record, configuration)
+    impressions = record.impressions
+    time_ms, first_ms, count = record.time_of(impression_id), impressions[0].time_ms, len(impressions)
+    members = _members(record)
+    if members is not None:
+        return orjson.Fragment(SHOWN % (encoded_id, encoded_id, time_ms, first_ms, count, members, encoded_id))
+    answer: Json = orjson.loads(SHOWN % (encoded_id, encoded_id, time_ms, first_ms, count, b"", encoded_id))
+    del answer[OURS]
+    return {**answer, **_values(record), OURS: impression_id}
+
+
+def _cache_fill(asked: Asked, record: Record, configuration: Configuration) -> Json:
+    answer = {"impressionCount": 0, **_values(record), "_impressionId": asked.alias}
+    if record.variants:
+        answer["_variants"] = configuration.wire.variants(record.variants)
+    return answer
+
+
+def _members(record: Record) -> bytes | None:
+    """The values of a record as JSON members, each after a comma; None when one is called like ours.
+
+    A record that is shown again and again keeps them.
+    """
+    members = record.members
+    if members is None:
+        values = _values(record)
+        if OURS in values:
+            return None
+        members = b"," + orjson.dumps(values)[1:-1] if values else b""
+        if len(members) <= MAX_KEPT_BYTES:
+            members = _same(members)
+            if len(record.impressions) > 1:
+                record.members = members
+    return members
+
+
+@lru_cache(4096)
+def _same(members: bytes) -> bytes:
+    """The same object for equal bytes: most records have the values of many others."""
+    return members
+
+
+def _values(record: Record) -> Json:
+    values: Json = {**record.args, **record.outputs}
+    feature = record.definition.program.features[record.feature]
+    for item in feature.plugin_outputs:
+        values[item.name] = record.plugin_outputs.get(item.name, item.default)
+    for output, name in record.external.items():
+        values[f"_external_{output}"] = name
+    return values

@@ -1,0 +1,1 @@
+from tests.iserver.configuration.test_invalidation import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.handlers.test_external import *  # noqa: F403

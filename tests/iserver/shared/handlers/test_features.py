@@ -1,0 +1,1 @@
+from tests.iserver.handlers.test_features import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.handlers.test_ofrep import *  # noqa: F403

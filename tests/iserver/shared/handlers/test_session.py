@@ -1,0 +1,1 @@
+from tests.iserver.handlers.test_session import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.handlers.test_signal import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.handlers.test_sse import *  # noqa: F403

@@ -1,0 +1,1 @@
+from tests.iserver.plugins.test_runner import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.iserver.test_flushes import *  # noqa: F403

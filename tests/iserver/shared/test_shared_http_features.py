@@ -1,1 +1,0 @@
-from tests.iserver.test_http_features import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.iserver.test_http_ofrep import *  # noqa: F403

@@ -1,1 +1,0 @@
-from tests.iserver.test_http_session import *  # noqa: F403

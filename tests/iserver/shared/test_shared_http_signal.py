@@ -1,1 +1,0 @@
-from tests.iserver.test_http_signal import *  # noqa: F403

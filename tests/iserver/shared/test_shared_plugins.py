@@ -1,1 +1,0 @@
-from tests.iserver.test_plugins import *  # noqa: F403
