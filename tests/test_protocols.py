@@ -12,6 +12,7 @@ PAGES = {
     "iserver": ("iserver",),
     "gateway": ("gateway",),
     "intake": ("intake_server",),
+    "pegasus": ("metaserver", "replicaserver", "shared/pegasus"),
 }
 """Protocol page (in docs/protocols/) and the folders whose sources cite it."""
 
@@ -46,6 +47,11 @@ def test_every_section_that_the_code_cites_is_a_heading(page: str, folders: tupl
         if (wrong := citations(path.read_text(encoding="utf-8")) - existing)
     }
     assert missing == {}
+
+
+def test_nothing_else_cites_a_section():
+    outside = [path for path in sources("shared") if not path.is_relative_to(ROOT / "shared" / "pegasus")]
+    assert {path.name: wrong for path in outside if (wrong := citations(path.read_text(encoding="utf-8")))} == {}
 
 
 @pytest.mark.parametrize("page", PAGES)
