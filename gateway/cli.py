@@ -31,6 +31,16 @@ COMMANDS = {
         "Tick CHANNEL (a channel, or BASKET/KEY) with JSON: a struct, or a list of structs; - reads standard input.",
     ),
     "state": LazyCommand("gateway.commands.client", "state", "Print the records of the state of CHANNEL, one a line."),
+    "import-openapi": LazyCommand(
+        "gateway.commands.import_channels",
+        "import_openapi",
+        "Make a channel file from the OpenAPI document of a csp-gateway server.",
+    ),
+    "import-python": LazyCommand(
+        "gateway.commands.import_channels",
+        "import_python",
+        "Make a channel file from a GatewayChannels class of csp-gateway.",
+    ),
 }
 
 main = daemon_group(

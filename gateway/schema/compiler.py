@@ -135,12 +135,16 @@ class Compiler:
             now = self._now
             return cs.with_default_schema(schema, default_factory=lambda: self._moment(spec, now()))
         if spec.has_default:
-            return self._with_default(schema, spec.default)
+            return self._with_default(schema, spec)
         if isinstance(spec.type, (StructOf, Nullable)):
             return schema
         return cs.nullable_schema(schema)
 
-    def _with_default(self, schema: cs.CoreSchema, default: Any) -> cs.CoreSchema:
+    def _with_default(self, schema: cs.CoreSchema, spec: FieldSpec) -> cs.CoreSchema:
+        default = spec.default
+        if _is_empty(spec) and not spec.limits.given():
+            # nothing to check, and a struct inside itself could not be checked before it is complete
+            return cs.with_default_schema(schema, default_factory=lambda: default)
         validator = self.validator(schema)
         try:
             value = validator.validate_python(default)
@@ -208,6 +212,17 @@ class Compiler:
                 return cs.no_info_plain_validator_function(enum_reader(self._enums[name]))
             case StructOf(name):
                 return self.struct(self._specs[name])
+
+
+def _is_empty(spec: FieldSpec) -> bool:
+    """Whether a default is null or an empty collection, and the type allows it."""
+    declared = spec.type
+    if spec.default is None:
+        return isinstance(declared, Nullable)
+    declared = declared.item if isinstance(declared, Nullable) else declared
+    return (spec.default == [] and isinstance(declared, (ListOf, SetOf))) or (
+        spec.default == {} and isinstance(declared, DictOf)
+    )
 
 
 def _scalar_schema(name: str, limits: dict[str, Any]) -> cs.CoreSchema:

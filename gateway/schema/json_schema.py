@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from gateway.schema.field_types import (
@@ -10,6 +10,7 @@ from gateway.schema.field_types import (
     DictOf,
     EnumOf,
     EnumSpec,
+    EnumValue,
     FieldType,
     ListOf,
     LiteralOf,
@@ -91,10 +92,7 @@ class Schemas:
     def enum(self, spec: EnumSpec) -> Schema:
         """An enumeration, by what is printed."""
         values = list(spec.members.values() if spec.wire == "value" else spec.members)
-        kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
-        found = {kinds[type(value)] for value in values}
-        schema: Schema = {"enum": values, "title": spec.name}
-        return {"type": found.pop(), **schema} if len(found) == 1 else schema
+        return {**_one_of(values), "title": spec.name}
 
     def key_enum(self, name: str) -> Schema:
         """The keys of a basket over an enumeration: member names."""
@@ -141,8 +139,16 @@ class Schemas:
             case UnionOf(options):
                 return {"anyOf": [self.type(option) for option in options]}
             case LiteralOf(values):
-                return {"enum": list(values)}
+                return _one_of(values)
             case EnumOf(name):
                 return self.reference(name)
             case StructOf(name):
                 return self.reference(name)
+
+
+def _one_of(values: Sequence[EnumValue]) -> Schema:
+    """The schema of a few written-out values, with their type where they share one."""
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    found = {kinds[type(value)] for value in values}
+    schema: Schema = {"enum": list(values)}
+    return {"type": found.pop(), **schema} if len(found) == 1 else schema

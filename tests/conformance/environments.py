@@ -51,6 +51,7 @@ PYTHON_CLIENTS: Mapping[str, Sequence[str]] = {
         "csp-gateway-client==3.0.0", "csp==0.19.1", "aiohttp>=3.12", "aiostream>=0.6", "orjson>=3.10", "pandas>=2.2",
         "polars>=1.30",
     ),
+    "csp-gateway-3.0.0": ("csp-gateway==3.0.0", "csp==0.19.1"),
     "openfeature": ("openfeature-sdk>=0.8", "openfeature-provider-ofrep>=0.1"),
     "pypegasus3-0.0.1.1": ("pypegasus3==0.0.1.1", "setuptools<81"),
 }  # fmt: skip

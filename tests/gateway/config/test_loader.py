@@ -264,6 +264,18 @@ async def test_a_struct_may_contain_itself(serve: Serve):
     assert children == {"type": "array", "items": {"$ref": "#/components/schemas/Node"}}
 
 
+async def test_a_field_with_the_struct_itself_may_have_an_empty_default(serve: Serve):
+    gateway = await serve(
+        "structs:\n"
+        "  Node:\n    implicit: false\n"
+        "    fields: {left: 'Node? = null', rest: 'list[Node] = []', named: 'dict[str, Node] = {}'}\n"
+        "  Tree: {implicit: false, fields: {root: 'Node? = null', others: 'list[Node] = []'}}\n"
+        "channels: {trees: {type: Tree, send: true}}\n"
+    )
+    leaf = {"left": None, "rest": [], "named": {}}
+    assert await gateway.send("trees", {"root": {"left": {}}}) == [{"root": {**leaf, "left": leaf}, "others": []}]
+
+
 async def test_a_struct_can_come_from_a_json_schema(serve: Serve, tmp_path: Path):
     schema = {
         "type": "object",

@@ -87,7 +87,7 @@ async def test_every_answer_resolves_to_an_object_with_properties(serve: Serve):
         ("matrix", {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}),
         ("dict_", {"type": "object", "additionalProperties": {"type": "integer"}}),
         ("number", {"$ref": "#/components/schemas/Number"}),
-        ("literal", {"enum": ["x", "y"]}),
+        ("literal", {"type": "string", "enum": ["x", "y"]}),
         ("positive", {"type": "number", "exclusiveMinimum": 0}),
     ],
 )
