@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaserver.cluster.metadata import Refused
 from shared.pegasus.serving.http import parse_bool, parse_int
+from shared.pegasus.settings.throttles import parse_size_throttle, parse_throttle
 from shared.pegasus.wire.errors import ErrorCode
 
 __all__ = ["INGEST_BEHIND", "RULES", "Rule", "listing", "validate"]
@@ -53,64 +53,15 @@ def _choice(*choices: str, hint: str = "") -> Check:
     return lambda value: "" if value in choices else hint or " | ".join(choices)
 
 
-# -- throttling (§9.4) ----------------------------------------------------------------------------
+def _parsed_by(parse: Callable[[str], object]) -> Check:
+    def check(value: str) -> str:
+        try:
+            parse(value)
+        except ValueError as error:
+            return str(error)
+        return ""
 
-_UNITS = {"K": 1 << 10, "M": 1 << 20}
-
-
-def _throttling(value: str) -> str:
-    if not value:
-        return "The value shouldn't be empty"
-    seen: set[str] = set()
-    for item in value.split(","):
-        fields = item.split("*")
-        if len(fields) != 3:
-            return f"The field count of '{item}' separated by '*' must be 3"
-        units, keyword, delay = fields
-        failure = _units(units) or _throttle_kind(keyword, seen) or _unsigned(delay)
-        if failure:
-            return failure
-        seen.add(keyword)
-    return ""
-
-
-def _units(text: str) -> str:
-    digits = text[:-1] if text[-1:] in _UNITS else text
-    failure = _unsigned(digits)
-    if not failure and parse_int(digits, 64, is_signed=False) * _UNITS.get(text[-1:], 1) >= 1 << 64:
-        return f"'{digits}' result is overflow"
-    return failure
-
-
-def _throttle_kind(keyword: str, seen: set[str]) -> str:
-    if keyword not in ("delay", "reject"):
-        return f"'{keyword}' should be 'delay' or 'reject'"
-    return f"duplicate '{keyword}' config" if keyword in seen else ""
-
-
-def _unsigned(text: str) -> str:
-    try:
-        parse_int(text, 64, is_signed=False)
-    except ValueError:
-        return f"'{text}' should be an unsigned integer"
-    return ""
-
-
-_RATE = re.compile(r"[0-9]+[KM]?")
-
-
-def _read_throttling_by_size(value: str) -> str:
-    """A bare rate is accepted too, and a reject value must be greater than zero."""
-    if _RATE.fullmatch(value):
-        return _units(value)
-    failure = _throttling(value)
-    if failure:
-        return failure
-    for item in value.split(","):
-        units, keyword, _ = item.split("*")
-        if keyword == "reject" and parse_int(units.rstrip("KM"), 64, is_signed=False) == 0:
-            return f"invalid value '{value}', the reject rate should be > 0"
-    return ""
+    return check
 
 
 # -- the table of variables (§9.1) ----------------------------------------------------------------
@@ -123,7 +74,10 @@ _TARGET_LEVEL = Rule(
     "unsigned int64", "-1 or >= 1", "6", _integer(64, "-1 or >= 1", lambda level: level == -1 or level >= 1)
 )
 _THROTTLING = Rule(
-    "string", "<size[K|M]>*<delay|reject>*<milliseconds>", "10000*delay*100,20000*reject*100", _throttling
+    "string",
+    "<size[K|M]>*<delay|reject>*<milliseconds>",
+    "10000*delay*100,20000*reject*100",
+    _parsed_by(parse_throttle),
 )
 
 
@@ -165,7 +119,9 @@ RULES: Mapping[str, Rule] = {
     "replica.backup_request_throttling": _THROTTLING,
     "replica.deny_client_request": Rule("string", " | ".join(_DENY), "timeout*all", _choice(*_DENY, hint=_DENY_HINT)),
     "replica.read_throttling": _THROTTLING,
-    "replica.read_throttling_by_size": Rule("string", "", "20000*delay*100,20000*reject*100", _read_throttling_by_size),
+    "replica.read_throttling_by_size": Rule(
+        "string", "", "20000*delay*100,20000*reject*100", _parsed_by(parse_size_throttle)
+    ),
     "replica.rocksdb_block_cache_enabled": _BOOL,
     "replica.rocksdb_iteration_threshold_time_ms": _int64(">= 0", "1000", 0),
     "replica.slow_query_threshold": _int64(">= 20", "1000", 20),

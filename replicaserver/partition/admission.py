@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from replicaserver.replication.replica import Replica
 from replicaserver.table.settings import TableSettings
-from replicaserver.table.throttling import ByteBucket, Throttle, Throttler, Verdict
+from replicaserver.table.throttling import ByteBucket, Throttler, Verdict
 from shared.pegasus.metrics.entities import Entity
 from shared.pegasus.serving.rpc import NO_REPLY, NoReply
 from shared.pegasus.settings.flags import Flags
+from shared.pegasus.settings.throttles import Throttle
 from shared.pegasus.wire.errors import ErrorCode, RpcError
 from shared.pegasus.wire.framing import MAX_BODY_BYTES, Request
 from shared.pegasus.wire.structures.metadata import DiskStatus, PartitionStatus

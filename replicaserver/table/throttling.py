@@ -1,86 +1,10 @@
-"""Limits on how much a partition is asked to do (specification §9.4). Pure: the time is an argument."""
+"""Limits on how much a partition is asked to do (§9.4). Pure: the time is an argument."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from enum import Enum
 
-from shared.pegasus.serving.http import parse_int
-
-_SUFFIXES = {"K": 1024, "M": 1024 * 1024}
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One limit of a setting.
-
-    Attributes:
-        units: How many units a second the whole table may use.
-        wait_ms: How long a request over the limit is held back.
-    """
-
-    units: int
-    wait_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """A parsed setting; a rule that is not there does not limit."""
-
-    delay: Rule | None = None
-    reject: Rule | None = None
-
-
-def parse_throttle(text: str) -> Throttle:
-    """Read a setting such as ``20K*delay*100,50K*reject*100``.
-
-    Raises:
-        ValueError: With the hint of §9.4.
-    """
-    if not text:
-        raise ValueError("The value shouldn't be empty")
-    rules: dict[str, Rule] = {}
-    for item in text.split(","):
-        fields = item.split("*")
-        if len(fields) != 3:
-            raise ValueError(f"The field count of '{item}' separated by '*' must be 3")
-        units = _units(fields[0])
-        if fields[1] not in ("delay", "reject"):
-            raise ValueError(f"'{fields[1]}' should be 'delay' or 'reject'")
-        if fields[1] in rules:
-            raise ValueError(f"duplicate '{fields[1]}' config")
-        rules[fields[1]] = Rule(units, _unsigned(fields[2]))
-    return Throttle(rules.get("delay"), rules.get("reject"))
-
-
-def parse_size_throttle(text: str) -> Throttle:
-    """Read a by-size setting of reads: a bare number of bytes a second, or the form of `parse_throttle`.
-
-    Raises:
-        ValueError: With the hint of §9.4.
-    """
-    if re.fullmatch(r"[0-9]+[KM]?", text):
-        return Throttle(reject=Rule(_units(text), 0))
-    throttle = parse_throttle(text)
-    if throttle.reject is not None and throttle.reject.units == 0:
-        raise ValueError(f"'{text}' should reject above more than 0 bytes")
-    return throttle
-
-
-def _units(text: str) -> int:
-    digits, factor = (text[:-1], _SUFFIXES[text[-1]]) if text and text[-1] in _SUFFIXES else (text, 1)
-    units = _unsigned(digits, shown=text if factor == 1 else digits) * factor
-    if units >= 2**64:
-        raise ValueError(f"'{digits}' result is overflow")
-    return units
-
-
-def _unsigned(text: str, shown: str | None = None) -> int:
-    try:
-        return parse_int(text, 64, is_signed=False)
-    except ValueError:
-        raise ValueError(f"'{text if shown is None else shown}' should be an unsigned integer") from None
+from shared.pegasus.settings.throttles import Limit, Throttle
 
 
 class Verdict(Enum):
@@ -149,8 +73,8 @@ class ByteBucket:
         self._tokens -= size_bytes
 
 
-def _share(rule: Rule | None, partition_count: int) -> int:
-    return rule.units // partition_count + 1 if rule is not None else 0
+def _share(limit: Limit | None, partition_count: int) -> int:
+    return limit.units // partition_count + 1 if limit is not None else 0
 
 
 def _at_most(wait_ms: int, client_timeout_ms: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from replicaserver.table.settings import Deny, TableSettings
-from replicaserver.table.throttling import Rule
+from shared.pegasus.settings.throttles import Limit
 
 
 def test_variables_are_understood():
@@ -28,9 +28,9 @@ def test_variables_are_understood():
     assert settings.deny == Deny(is_silent=False, reads=False, writes=True)
     assert settings.validate_partition_hash
     assert (settings.slow_query_ms, settings.iteration_ms) == (30, 0)
-    assert settings.read_throttle.delay == Rule(20, 100)
-    assert settings.write_size_throttle.reject == Rule(1024, 5)
-    assert settings.read_size_throttle.reject == Rule(200, 0)
+    assert settings.read_throttle.delay == Limit(20, 100)
+    assert settings.write_size_throttle.reject == Limit(1024, 5)
+    assert settings.read_size_throttle.reject == Limit(200, 0)
     assert (settings.usage_scenario, settings.write_buffer_bytes) == ("bulk_load", 16777216)
 
 
