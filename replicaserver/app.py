@@ -16,23 +16,23 @@ from typing import Any
 from rocksdict import Cache, WriteBufferManager
 
 from replicaserver.handlers.admin import AdminHandlers
-from replicaserver.handlers.fast_path import Shortcuts, answer_puts
+from replicaserver.handlers.fast_path import FastPath, answer_puts
 from replicaserver.handlers.files import FileHandlers
 from replicaserver.handlers.http import ReplicaRoutes
 from replicaserver.handlers.rrdb import RrdbHandlers
 from replicaserver.jobs.backups import Backups
 from replicaserver.jobs.bulk_loader import BulkLoader
 from replicaserver.jobs.compactor import Compactor
-from replicaserver.node.maintenance import Upkeep
+from replicaserver.node.maintenance import Maintenance
 from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.metrics import Measurements, failures
 from replicaserver.node.replicas import Node
 from replicaserver.partition.lease import Lease
-from replicaserver.partition.partition import Surroundings
+from replicaserver.partition.partition import NodeContext
 from replicaserver.settings import EFFECTIVE
 from replicaserver.storage.folders import DataFolder, FolderError, belong_together, parse_data_folders, take_hold
-from replicaserver.storage.node_log import Journal
-from replicaserver.storage.recovery import LeftRecords
+from replicaserver.storage.node_log import NodeLog
+from replicaserver.storage.recovery import OrphanedRecords
 from replicaserver.storage.rocks import StoreSettings
 from shared.errors import StartupError
 from shared.pegasus.files.providers import FileProviders
@@ -145,7 +145,7 @@ class ReplicaServer:
         self.resources.push_async_callback(backups.close)
         self.node.before_open, self.node.on_open = backups.restore, loader.opened
         await self.node.open_all()
-        await self.node.look_at_disks()
+        await self.node.check_disks()
         self.resources.push_async_callback(self.compactor.close)
 
         self.link = MetaLink(
@@ -161,13 +161,13 @@ class ReplicaServer:
             rpc_table(data, files, admin, is_compat=is_compat),
             observe=profiler(self.registry) if self.flags.boolean("is_profile") else None,
             failed=failures(self.registry),
-            shortcut=Shortcuts(self.node.partitions).take,
+            shortcut=FastPath(self.node.partitions).take,
         )
         self.resources.push_async_callback(self._server.drain)
         self.resources.callback(self._pprof.close)
         await self._server.start(sockets, tls)
 
-        Upkeep(self.node).start()
+        Maintenance(self.node).start()
         self.link.start()
         self.resources.push_async_callback(self.link.close)
 
@@ -185,29 +185,29 @@ class ReplicaServer:
             raise StartupError(str(error)) from error
         except OSError as error:
             raise StartupError(f"cannot use the data directory {error.filename}: {error.strerror}") from error
-        journal = self._open_log(workers, disks)
-        self.resources.push_async_callback(journal.close)
+        node_log = self._open_log(workers, disks)
+        self.resources.push_async_callback(node_log.close)
         lease = Lease(self.flags.integer("fd_lease_seconds"))
-        around = Surroundings(
-            address, self.flags, self.registry, journal, workers, self._unix_s, answer_puts, self.tasks, lease
+        context = NodeContext(
+            address, self.flags, self.registry, node_log, workers, self._unix_s, answer_puts, self.tasks, lease
         )
         self.compactor = Compactor()
-        self.node = Node(around, disks, store_settings(self.settings, self.flags))
+        self.node = Node(context, disks, store_settings(self.settings, self.flags))
 
-    def _open_log(self, workers: Executor, disks: Sequence[DataFolder]) -> Journal:
+    def _open_log(self, workers: Executor, disks: Sequence[DataFolder]) -> NodeLog:
         accepts_loss = self.settings.accept_loss
         default = self.settings.data_dir / "replica" / "slog"
         folder = Path(self.flags.text("slog_dir") or default)
         segment_bytes = max(1, self.flags.integer("log_private_file_size_mb")) << 20
         commit_log = CommitLog.open(folder, segment_bytes=segment_bytes, accepts_loss=accepts_loss)
         belong_together(folder, commit_log.id, disks, accepts_loss=accepts_loss)
-        return Journal(commit_log, LeftRecords(folder / "left", accepts_loss=accepts_loss), workers)
+        return NodeLog(commit_log, OrphanedRecords(folder / "left", accepts_loss=accepts_loss), workers)
 
     def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
         if not self.flags.boolean("enable_http_server"):
             return None
         maintenance.start(self.tasks, self.registry, self.flags)
-        Measurements(self.node, lambda: len(self._server.connections), loader.look)
+        Measurements(self.node, lambda: len(self._server.connections), loader.summary)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
         process = Introspection(self.registry, self._pprof, lambda: identity, self._not_ready)
         return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))

@@ -74,7 +74,7 @@ class AdminHandlers:
 
     def proposal(self, value: UpdateConfigurationRequest, _request: Request) -> NoReply:
         """CONFIG_PROPOSAL: taken, and carried out meanwhile; the metaserver learns of it by the change it leads to."""
-        self._node.around.tasks.once(f"proposal for {value.config.pid}", partial(self._carry_out, value))
+        self._node.context.tasks.once(f"proposal for {value.config.pid}", partial(self._carry_out, value))
         return NO_REPLY
 
     async def _carry_out(self, value: UpdateConfigurationRequest) -> None:
@@ -177,7 +177,7 @@ class AdminHandlers:
 
     async def _flush(self, arguments: Sequence[str]) -> str:
         chosen = self._chosen(arguments)
-        workers = self._node.around.workers
+        workers = self._node.context.workers
         run = asyncio.get_running_loop().run_in_executor
         done = [(partition.gpid, await run(workers, partition.flush)) for partition in chosen]
         failures = [f"{gpid}: {failure}" for gpid, failure in done if failure]

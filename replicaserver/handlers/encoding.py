@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 
 from replicaserver.rows.scans import Page
-from replicaserver.rows.store import Identity
+from replicaserver.rows.store import Responder
 from shared.pegasus.wire.structures.rrdb import UpdateResponse
 
 _I32 = struct.Struct(">i").pack
@@ -19,7 +19,7 @@ _UPDATE = struct.Struct(">3sBhiBhiBhiBhqBh").pack
 _KEY, _VALUE, _EXPIRE = b"\x0c\0\x01", b"\x0c\0\x02", b"\x08\0\x03"
 
 
-def tail(who: Identity) -> bytes:
+def tail(who: Responder) -> bytes:
     """The end of a reading response: whose row it was, who answered, and the ends of response and result."""
     server = who.server.encode()
     return (
@@ -52,7 +52,7 @@ def update_response(answer: UpdateResponse) -> bytes:
     ) + _server_end(answer.server)
 
 
-def scan_response(page: Page, who: Identity) -> bytes:
+def scan_response(page: Page, who: Responder) -> bytes:
     """The result of GET_SCANNER and SCAN."""
     server = who.server.encode()
     parts = [b"\x0c\0\0\x08\0\x01", _I32(page.error), b"\x0f\0\x02\x0c", _I32(len(page.rows))]

@@ -16,7 +16,7 @@ import structlog
 from replicaserver.handlers import encoding
 from replicaserver.handlers.rrdb import PREFIX, answer_get
 from replicaserver.partition.partition import Partition
-from replicaserver.partition.write_batches import PlainPut
+from replicaserver.partition.write_queue import PlainPut
 from shared.pegasus.serving.rpc import Asker
 from shared.pegasus.wire.errors import RpcError
 from shared.pegasus.wire.framing import PLAIN, plain_call, reply_front
@@ -41,7 +41,7 @@ _read_end = struct.Struct(">3si2s").unpack_from
 _PUT_EXPIRY, _END, _END_BYTES = b"\x08\0\x03", b"\0\0", 9
 
 
-class Shortcuts:
+class FastPath:
     """Takes requests past the table of RPCs.
 
     Args:
@@ -96,7 +96,7 @@ def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes,
     if field != _PUT_VALUE or value_start + size != value_end or expiry_field != _PUT_EXPIRY or end != _END:
         return 0
     put = (key, data[value_start:value_end], expire, time.perf_counter_ns(), seqid, asker)
-    return stop if is_key(key) and partition.rounds.take_put(put, value_end - start) else 0
+    return stop if is_key(key) and partition.batches.submit_put(put, value_end - start) else 0
 
 
 def answer_puts(puts: Sequence[PlainPut], response: UpdateResponse | None, error: RpcError | None) -> None:

@@ -40,7 +40,7 @@ class ReplicaRoutes:
 
     def duplication(self, request: HttpRequest) -> Response:
         """What a table's primaries send to other clusters: nothing, there is no duplication here (§6.3)."""
-        if not self.node.around.flags.boolean("duplication_enabled"):
+        if not self.node.context.flags.boolean("duplication_enabled"):
             raise Problem(404, "duplication is not enabled [FLAGS_duplication_enabled=false]")
         _, app_id = _table(request, "appid")
         if not any(partition.core.is_primary for partition in self.node.of_table(app_id)):

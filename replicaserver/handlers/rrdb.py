@@ -9,7 +9,7 @@ from typing import Any
 
 from replicaserver.handlers import encoding
 from replicaserver.partition.partition import Partition
-from replicaserver.partition.write_batches import Operation
+from replicaserver.partition.write_queue import Operation
 from replicaserver.rows import writes
 from replicaserver.rows.scans import FINISHED, Page
 from replicaserver.rows.store import UnreadableError, Usage
@@ -149,7 +149,7 @@ class RrdbHandlers:
 
         def count_meanwhile(hash_key: bytes, now: int, usage: Usage) -> asyncio.Future[rrdb.CountResponse]:
             work = _checked(count, rrdb.CountResponse, partition)
-            return asyncio.get_running_loop().run_in_executor(partition.around.workers, work, hash_key, now, usage)
+            return asyncio.get_running_loop().run_in_executor(partition.context.workers, work, hash_key, now, usage)
 
         return partition.read(count_meanwhile, hash_key, request, "scan")
 
@@ -197,7 +197,7 @@ def answer_get(partition: Partition, key: bytes) -> bytes:
     if not end:
         end = partition.response_end = encoding.tail(partition.who)
     try:
-        data = partition.reader.live(key, int(partition.around.unix_s()) - EPOCH, usage)
+        data = partition.reader.live(key, int(partition.context.unix_s()) - EPOCH, usage)
     except UnreadableError as error:
         return encoding.get_response(partition.unreadable(error, usage), b"", end)
     answer = (

@@ -119,7 +119,7 @@ class Backups:
                 answer.err = ErrorCode.ERR_BUSY
                 return answer
             backup = self._running[key] = _Backup(request.backup_id)
-            backup.task = self._node.around.tasks.once(
+            backup.task = self._node.context.tasks.once(
                 f"backup of {partition.gpid}", partial(self._back_up, partition, backup, request, target)
             )
         answer.err, answer.progress, answer.checkpoint_total_size = backup.error, backup.progress, backup.size
@@ -133,7 +133,7 @@ class Backups:
             await asyncio.wait({backup.task})
 
     def _target(self, request: BackupRequest) -> str:
-        root = request.backup_path or self._node.around.flags.text("cold_backup_root")
+        root = request.backup_path or self._node.context.flags.text("cold_backup_root")
         return partition_folder(root, request.policy.policy_name, request.backup_id, request.app_name, request.pid)
 
     async def _back_up(self, partition: Partition, backup: _Backup, request: BackupRequest, target: str) -> None:

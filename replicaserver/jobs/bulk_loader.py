@@ -20,10 +20,10 @@ from typing import Any
 
 import structlog
 
-from replicaserver.node.metrics import LoadsNow
+from replicaserver.node.metrics import LoadSummary
 from replicaserver.node.replicas import Node
 from replicaserver.partition.partition import Partition
-from replicaserver.partition.write_batches import Waiting
+from replicaserver.partition.write_queue import PendingWrite
 from replicaserver.rows.writes import Cost, Draft
 from replicaserver.storage import folders
 from replicaserver.storage.rocks import StoreError
@@ -78,14 +78,14 @@ class BulkLoader:
         """Refuse writes to a replica that was opened in the middle of a load, until the load is added."""
         partition.admission.is_ingesting = partition.store.noted(INGESTING) != partition.store.noted(INGESTED)
 
-    def look(self) -> LoadsNow:
+    def summary(self) -> LoadSummary:
         """Which loads there are now."""
         now_s = time.monotonic()
         over = (BulkLoadStatus.INVALID, BulkLoadStatus.SUCCEED)
         running = [load for load in self._loads.values() if load.state.status not in over]
         longest_s = max((now_s - load.began_s for load in running if load.began_s), default=0.0)
         adding_s = max((now_s - load.adding_since_s for load in running if load.adding_since_s), default=0.0)
-        return LoadsNow(len(running), int(longest_s * 1000), int(adding_s * 1000))
+        return LoadSummary(len(running), int(longest_s * 1000), int(adding_s * 1000))
 
     # -- commands -------------------------------------------------------------------------------------
 
@@ -114,7 +114,7 @@ class BulkLoader:
         return self._answer(request, load.state)
 
     def _is_busy(self, load: _Load, wanted: BulkLoadStatus) -> bool:
-        most = self._node.around.flags.integer("max_concurrent_bulk_load_downloading_count")
+        most = self._node.context.flags.integer("max_concurrent_bulk_load_downloading_count")
         downloading = sum(
             other.task is not None and not other.task.done() and other.state.status is BulkLoadStatus.DOWNLOADING
             for other in self._loads.values()
@@ -139,7 +139,7 @@ class BulkLoader:
                 await self._clean_up(partition)
 
     def _start(self, partition: Partition, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        return self._node.around.tasks.once(f"bulk load of {partition.gpid}", work)
+        return self._node.context.tasks.once(f"bulk load of {partition.gpid}", work)
 
     async def _stop(self, load: _Load) -> None:
         load.stop.set()
@@ -148,7 +148,7 @@ class BulkLoader:
             load.task = None
 
     def _answer(self, request: BulkLoadRequest, state: BulkLoad) -> BulkLoadResponse:
-        me, shown = self._node.around.node, state.state()
+        me, shown = self._node.context.node, state.state()
         return BulkLoadResponse(
             err=ErrorCode.ERR_OK,
             pid=request.pid,
@@ -279,10 +279,10 @@ class BulkLoader:
         try:
             if partition.store.noted(INGESTED) != load_id:
                 await partition.note(INGESTING, load_id)
-                async with partition.rounds.held():
+                async with partition.batches.held():
                     await partition.log.persist()  # the log's older records must not be applied over the files
                     await self._add(partition, load, metadata)
-                await partition.rounds.submit(
+                await partition.batches.submit(
                     _log(load_id), None, lambda _waiting, _response: None, shares_decree=False
                 )
         except Exception as error:  # noqa: BLE001 - as above
@@ -314,7 +314,7 @@ class BulkLoader:
         def forget(draft: Draft) -> None:
             draft.notes.update({INGESTING: 0, INGESTED: 0})
 
-        await partition.rounds.own(forget)
+        await partition.batches.submit_internal(forget)
         partition.admission.is_ingesting = False
         await asyncio.get_running_loop().run_in_executor(self._executor, folders.delete, self._folder(partition))
 
@@ -333,7 +333,7 @@ def _is_here(path: Path, file: FileMeta) -> bool:
     return path.is_file() and path.stat().st_size == file.size and md5_of(path) == file.md5
 
 
-def _uncounted(_waiting: Waiting, _response: Any) -> None:
+def _uncounted(_waiting: PendingWrite, _response: Any) -> None:
     """The adding of files is no request of a client."""
 
 

@@ -36,8 +36,8 @@ class Compactor:
 
     def consider(self, partition: Partition) -> None:
         """Start a compaction if the table asks for one; called whenever its settings were received."""
-        around = partition.around
-        now_s = int(around.unix_s())
+        context = partition.context
+        now_s = int(context.unix_s())
         order = compaction.wanted(
             partition.app.envs,
             partition.store.settings.levels,
@@ -47,7 +47,7 @@ class Compactor:
         )
         if order is None or self._is_closing:
             return
-        if partition.compaction.enqueue(now_s, around.flags.integer("manual_compact_min_interval_seconds")):
+        if partition.compaction.enqueue(now_s, context.flags.integer("manual_compact_min_interval_seconds")):
             log.info("manual compaction queued", gpid=str(partition.gpid), target_level=order.target_level)
             self._queue.append((partition, order))
             self._start_some()
@@ -61,7 +61,7 @@ class Compactor:
             if most and sum(other.gpid.app_id == table for other in self._running.values()) >= most:
                 waiting.append((partition, order))
                 continue
-            task = partition.around.tasks.once(f"compaction of {partition.gpid}", partial(self._run, partition, order))
+            task = partition.context.tasks.once(f"compaction of {partition.gpid}", partial(self._run, partition, order))
             self._running[task] = partition
             task.add_done_callback(self._ended)
         self._queue = waiting
@@ -72,14 +72,14 @@ class Compactor:
             self._start_some()
 
     async def _run(self, partition: Partition, order: Order) -> None:
-        around, state = partition.around, partition.compaction
-        state.start(int(around.unix_s()))
+        context, state = partition.context, partition.compaction
+        state.start(int(context.unix_s()))
         shown = log.bind(gpid=str(partition.gpid))
         shown.info("manual compaction runs", target_level=order.target_level, forced=order.is_forced)
         try:
             await self._rewrite(partition, shown)
             await asyncio.get_running_loop().run_in_executor(self._executor, partition.store.compact, order)
-            finished_s = int(around.unix_s())
+            finished_s = int(context.unix_s())
             await partition.note("compacted_s", finished_s)
         except (StoreError, RpcError) as error:
             shown.error("manual compaction failed", reason=str(error))
@@ -93,7 +93,7 @@ class Compactor:
 
     async def _rewrite(self, partition: Partition, shown: structlog.stdlib.BoundLogger) -> None:
         """Remove expired rows and apply the table's rules, which the original does while it compacts."""
-        settings, now = partition.settings, int(partition.around.unix_s()) - EPOCH
+        settings, now = partition.settings, int(partition.context.unix_s()) - EPOCH
         work = Pass(partition.data_version, now, settings.default_ttl, settings.compaction_operations)
         keys = max(1, partition.store.measure("estimate-num-keys"))
         told = 0

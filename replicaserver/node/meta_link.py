@@ -80,16 +80,16 @@ class MetaLink:
         self._leader: HostPort | None = None
         self._start_time_ms = start_time_ms
         self._described = described
-        self._flags = node.around.flags
+        self._flags = node.context.flags
         self._connections = RpcConnections(tls=tls)
-        self._lease = node.around.lease
+        self._lease = node.context.lease
         self._has_lease = True
         self._is_acked = True
         self._knows_leader = asyncio.Event()
         self._is_synced = False
         self._wanted = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
-        self._failed_beacons = node.around.registry.server().counter("beacon_failed_count")
+        self._failed_beacons = node.context.registry.server().counter("beacon_failed_count")
         self._changed_s: dict[Gpid, float] = {}
         self._leaving: set[Gpid] = set()
 
@@ -100,7 +100,7 @@ class MetaLink:
 
     def start(self) -> None:
         """Begin to beat and to ask."""
-        tasks = self._node.around.tasks
+        tasks = self._node.context.tasks
         self._running += [
             tasks.loop("beacons", self._beat),
             tasks.loop("lease", self._watch_lease),
@@ -119,7 +119,7 @@ class MetaLink:
 
     def _spawn(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         self._running = [task for task in self._running if not task.done()]
-        self._running.append(self._node.around.tasks.once(name, work))
+        self._running.append(self._node.context.tasks.once(name, work))
 
     # -- beacons ------------------------------------------------------------------------------------
 
@@ -167,11 +167,11 @@ class MetaLink:
         )
 
     def _message(self, meta: HostPort) -> BeaconMessage:
-        node = self._node.around.node
+        node = self._node.context.node
         return BeaconMessage(int(time.time() * 1000), node, meta, self._start_time_ms, node, meta)
 
     def _acknowledged(self, sent_s: float) -> None:
-        self._look_at_lease()  # one that ended unnoticed, while the process was stopped, is lost all the same
+        self._check_lease()  # one that ended unnoticed, while the process was stopped, is lost all the same
         self._lease.renew(sent_s)
         if not self._is_acked:
             self._is_acked = True
@@ -181,26 +181,26 @@ class MetaLink:
 
     async def _watch_lease(self) -> None:
         while True:
-            self._look_at_lease()
+            self._check_lease()
             await asyncio.sleep(min(1.0, max(0.05, self._lease.remaining_s())))
 
-    def _look_at_lease(self) -> None:
+    def _check_lease(self) -> None:
         """When the lease has ended, serve nobody until it is known again what to serve."""
         if self._has_lease and not self._lease.is_held():
             lease_s, metas = self._flags.integer("fd_lease_seconds"), ", ".join(map(str, self._metas))
             log.error("no metaserver acknowledges this node, it stops serving", seconds=lease_s, metas=metas)
             self._has_lease = False
             self._lease.losses += 1
-            self._tell_all(LeaseLost())
+            self._notify_all(LeaseLost())
 
     def _regain(self) -> None:
         """It is known what to serve, from after the lease was lost."""
         if not self._has_lease and self._lease.is_held():
             log.info("this node serves again", meta=str(self._leader))
             self._has_lease = True
-            self._tell_all(LeaseHeld())
+            self._notify_all(LeaseHeld())
 
-    def _tell_all(self, message: Message) -> None:
+    def _notify_all(self, message: Message) -> None:
         for partition in tuple(self._node.partitions.values()):
             partition.step(message)
 
@@ -223,7 +223,7 @@ class MetaLink:
         leader, asked_s, losses = self._leader, time.monotonic(), self._lease.losses
         if leader is None:
             return False
-        node = self._node.around.node
+        node = self._node.context.node
         capacity = sum(disk.measure()[0] for disk in self._node.disks) >> 20
         request = ConfigSyncRequest(node, self._node.report(), ReplicaServerInfo({}, capacity), node)
         try:
@@ -266,7 +266,7 @@ class MetaLink:
 
     def _missing(self, wanted: UpdateConfigurationRequest) -> None:
         """The metaserver thinks that a replica is here that is not: its data is lost, and the metaserver must know."""
-        if wanted.config.primary_node() == self._node.around.node:
+        if wanted.config.primary_node() == self._node.context.node:
             log.error("a replica that should be here is lost", gpid=str(wanted.config.pid))
             lost = configuration(wanted.config)
             change = Configuration(
@@ -319,7 +319,7 @@ class MetaLink:
         partition = self._led(request)
         held = partition.core.configuration
         partition.step(Forgotten())
-        await partition.rounds.drained()
+        await partition.batches.drained()
         without = Configuration(
             held.ballot + 1, None, held.secondaries, held.max_replica_count, partition.core.last_committed
         )
@@ -340,7 +340,7 @@ class MetaLink:
             raise RpcError(ErrorCode.ERR_INVALID_STATE, "there are rows in it")
         held = partition.core.configuration
         partition.step(Forgotten())
-        await partition.rounds.drained()
+        await partition.batches.drained()
         answer = None
         if partition.is_untouched():
             vacated = Configuration(held.ballot + 1, None, (), held.max_replica_count, 0)
@@ -360,7 +360,7 @@ class MetaLink:
     def _led(self, request: UpdateConfigurationRequest) -> Partition:
         """The replica that this node shall leave, which it must be the primary of."""
         partition = self._node.partitions.get(request.config.pid)
-        me = self._node.around.node
+        me = self._node.context.node
         if partition is None or not partition.core.is_primary or (request.hp_node or request.node) != me:
             raise RpcError(ErrorCode.ERR_INVALID_STATE, "not the primary here")
         return partition
@@ -389,7 +389,7 @@ class MetaLink:
         self._changed_s[partition.gpid] = time.monotonic()
 
     def _update(self, app: AppInfo, gpid: Gpid, wanted: Configuration, type: ConfigType) -> UpdateConfigurationRequest:
-        me = self._node.around.node
+        me = self._node.context.node
         return UpdateConfigurationRequest(app, wire(gpid, wanted), type, me, me, None, me)
 
     async def _send_update(self, request: UpdateConfigurationRequest) -> Configuration | None:

@@ -31,7 +31,7 @@ _ROLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class LoadsNow:
+class LoadSummary:
     """The bulk loads of a node at a moment.
 
     Attributes:
@@ -54,18 +54,18 @@ class Measurements:
         loads: Which replicas are being loaded from files.
     """
 
-    def __init__(self, node: Node, sessions: Callable[[], int], loads: Callable[[], LoadsNow]) -> None:
+    def __init__(self, node: Node, sessions: Callable[[], int], loads: Callable[[], LoadSummary]) -> None:
         self._node = node
         self._sessions = sessions
         self._loads = loads
-        node.around.registry.before_query.append(self.measure)
+        node.context.registry.before_query.append(self.measure)
 
     def measure(self, is_asked_for: Callable[[Entity], bool]) -> None:
         """Bring the metrics up to date, of replicas only those that are asked for."""
         self._measure_server()
         for disk in self._node.disks:
             attributes = {"tag": disk.tag, "data_dir": str(disk.path)}
-            entity = self._node.around.registry.entity("disk", f"disk@{disk.tag}", attributes)
+            entity = self._node.context.registry.entity("disk", f"disk@{disk.tag}", attributes)
             total, free = disk.measure()
             entity.gauge("disk_capacity_total_mb").value = total // _MB
             entity.gauge("disk_capacity_avail_mb").value = free // _MB
@@ -74,7 +74,7 @@ class Measurements:
                 _measure_replica(partition)
 
     def _measure_server(self) -> None:
-        node, server = self._node, self._node.around.registry.server()
+        node, server = self._node, self._node.context.registry.server()
         roles = Counter(partition.core.status for partition in node.partitions.values())
         for name, role in _ROLES.items():
             server.gauge(name).value = roles[role]
@@ -85,8 +85,8 @@ class Measurements:
         server.counter("replica_removed_dirs").value = counts.removed_folders
         server.counter("moved_garbage_replicas").value = counts.moved_garbage
         server.counter("moved_error_replicas").value = counts.moved_errors
-        server.gauge("replica_garbage_dirs").value = sum(len(disk.left_over("gar")) for disk in node.disks)
-        server.gauge("replica_error_dirs").value = sum(len(disk.left_over("err")) for disk in node.disks)
+        server.gauge("replica_garbage_dirs").value = sum(len(disk.orphaned("gar")) for disk in node.disks)
+        server.gauge("replica_error_dirs").value = sum(len(disk.orphaned("err")) for disk in node.disks)
         loads = self._loads()
         server.gauge("bulk_load_running_count").value = loads.running
         server.gauge("bulk_load_max_duration_ms").value = loads.longest_ms

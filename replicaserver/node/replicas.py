@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from replicaserver.partition.partition import Partition, Surroundings
+from replicaserver.partition.partition import NodeContext, Partition
 from replicaserver.storage import folders
 from replicaserver.storage.folders import DataFolder, FolderError
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 OF_ANOTHER_TABLE = {"ballot": 0, "compacted_s": 0}
 """What a store forgets that was restored: it knows of the table that it was taken from."""
-MENDING_BYTES = 64 * 1024 * 1024
+RECOVERY_BYTES = 64 * 1024 * 1024
 """How much room a disk has, beside that for what is in memory, before replicas write to it again."""
 
 
@@ -61,7 +61,7 @@ class Node:
     """The replicas of this node.
 
     Attributes:
-        around: What replicas share.
+        context: What replicas share.
         disks: Where replicas lie.
         store_settings: How their stores are opened.
         before_open: Called with a new replica, its table and its folder before it is opened.
@@ -69,7 +69,7 @@ class Node:
         partitions: The open ones, by table id and index.
     """
 
-    around: Surroundings
+    context: NodeContext
     disks: Sequence[DataFolder]
     store_settings: StoreSettings
     before_open: Callable[[Gpid, AppInfo, Path], Awaitable[None]] = field(default=_nothing)
@@ -80,7 +80,7 @@ class Node:
 
     @property
     def _workers(self) -> Executor:
-        return self.around.workers
+        return self.context.workers
 
     async def open_all(self) -> None:
         """Open every replica that lies on the disks; one that cannot be opened is set aside, the others open.
@@ -103,9 +103,9 @@ class Node:
                     await self._set_aside(path, "err")
 
         await asyncio.gather(*(open_one(*one) for one in found))
-        journal = self.around.journal
-        behind = await self._in_worker(journal.replay, {gpid: store for gpid, _, store, _ in opened})
-        journal.start()
+        node_log = self.context.node_log
+        behind = await self._in_worker(node_log.replay, {gpid: store for gpid, _, store, _ in opened})
+        node_log.start()
         for gpid, app, store, disk in opened:
             if gpid in behind:
                 self.counts.failed += 1
@@ -138,7 +138,7 @@ class Node:
             try:
                 if store.durable().ballot:
                     await self._in_worker(store.write, {}, OF_ANOTHER_TABLE)
-                await self._in_worker(self.around.journal.take_back, gpid, store)
+                await self._in_worker(self.context.node_log.recover, gpid, store)
                 # last, because it makes the folder a replica for the next start
                 await self._in_worker(folders.save_description, path, app)
             except (StoreError, OSError, StartupError):
@@ -158,7 +158,7 @@ class Node:
             self.counts.opening -= 1
 
     def _begin(self, gpid: Gpid, app: AppInfo, store: RocksStore, disk: DataFolder) -> Partition:
-        partition = Partition(gpid, app, store, self.around, disk.tag)
+        partition = Partition(gpid, app, store, self.context, disk.tag)
         self.partitions[gpid] = partition
         self.on_open(partition)
         log.debug("replica opened", gpid=str(gpid), decree=partition.core.last_committed, ballot=partition.core.ballot)
@@ -193,10 +193,10 @@ class Node:
             await partition.close()
         finally:
             self.counts.closing -= 1
-        self.around.registry.retire(partition.metrics, asyncio.get_running_loop().time())
+        self.context.registry.retire(partition.metrics, asyncio.get_running_loop().time())
 
     async def _set_aside(self, path: Path, kind: str) -> None:
-        await self._in_worker(folders.set_aside, path, kind, int(self.around.unix_s()))
+        await self._in_worker(folders.set_aside, path, kind, int(self.context.unix_s()))
         if kind == "gar":
             self.counts.moved_garbage += 1
         else:
@@ -233,9 +233,9 @@ class Node:
 
     # -- upkeep -------------------------------------------------------------------------------------
 
-    async def look_at_disks(self) -> None:
+    async def check_disks(self) -> None:
         """Note which disks are nearly full: their replicas take no more writes. Mend replicas whose disk has room."""
-        least = self.around.flags.integer("disk_min_available_space_ratio")
+        least = self.context.flags.integer("disk_min_available_space_ratio")
         for disk in self.disks:
             total, free = await self._in_worker(disk.measure)
             is_full = free * 100 < total * least
@@ -243,27 +243,27 @@ class Node:
             failed = [partition for partition in here if partition.core.has_failed]
             for partition in here:
                 partition.admission.disk_status = DiskStatus.SPACE_INSUFFICIENT if is_full else DiskStatus.NORMAL
-            if not is_full and free > MENDING_BYTES + sum(2 * partition.log.unpersisted_bytes for partition in failed):
+            if not is_full and free > RECOVERY_BYTES + sum(2 * partition.log.unpersisted_bytes for partition in failed):
                 for partition in failed:
-                    await partition.mend()
+                    await partition.recover()
             if is_full:
                 log.warning("a disk is nearly full", tag=disk.tag, free_bytes=free, total_bytes=total)
 
-    async def delete_left_overs(self) -> None:
+    async def delete_orphaned_folders(self) -> None:
         """Delete the folders of replicas that have been gone or broken for long enough."""
-        flags, now_s = self.around.flags, self.around.unix_s()
+        flags, now_s = self.context.flags, self.context.unix_s()
         for kind, setting in (
             ("gar", "gc_disk_garbage_replica_interval_seconds"),
             ("err", "gc_disk_error_replica_interval_seconds"),
         ):
             for disk in self.disks:
-                for path, since_s in (await self._in_worker(disk.left_over, kind)).items():
+                for path, since_s in (await self._in_worker(disk.orphaned, kind)).items():
                     if since_s + flags.integer(setting) <= now_s:
                         await self._in_worker(folders.delete, path)
                         self.counts.removed_folders += 1
         kept_s = flags.integer("gc_disk_error_replica_interval_seconds")
         present = {gpid for disk in self.disks for gpid in await self._in_worker(disk.replicas)}
-        await self._in_worker(self.around.journal.left.delete_older, now_s - kept_s, present)
+        await self._in_worker(self.context.node_log.orphans.delete_older, now_s - kept_s, present)
 
 
 def replica_info(partition: Partition) -> ReplicaInfo:

@@ -60,13 +60,13 @@ class Admission:
         self._backup_throttler = Throttler(settings.backup_throttle, partition_count)
         if settings.read_size_throttle != before.read_size_throttle:
             self.read_bucket = ByteBucket(settings.read_size_throttle, partition_count, self._unix_s())
-        self.look()
+        self.refresh()
 
     def close(self) -> None:
         """Let nothing pass plainly any more."""
         self.reads_plainly = self.writes_plainly = False
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """See what passes plainly, after the replica or its table has changed."""
         settings = self._settings
         unlimited = Throttle()
@@ -91,7 +91,7 @@ class Admission:
     @is_ingesting.setter
     def is_ingesting(self, is_ingesting: bool) -> None:
         self._is_ingesting = is_ingesting
-        self.look()
+        self.refresh()
 
     @property
     def disk_status(self) -> DiskStatus:
@@ -101,7 +101,7 @@ class Admission:
     @disk_status.setter
     def disk_status(self, status: DiskStatus) -> None:
         self._disk_status = status
-        self.look()
+        self.refresh()
 
     async def admit_read(self, request: Request) -> NoReply | None:
         """Let a read pass, in the order of §11.1; what is returned is the answer of one that does not.

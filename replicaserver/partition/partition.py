@@ -14,14 +14,15 @@ import structlog
 
 from replicaserver.partition.admission import Admission
 from replicaserver.partition.lease import Lease
-from replicaserver.partition.write_batches import AnswerPuts, Backlog, Operation, PlainPut, Rounds, Waiting
-from replicaserver.replication.replica import Effect, LogFailed, LogMended, Message, Replica, SaveBallot
+from replicaserver.partition.write_batches import AnswerPuts, WriteBatches
+from replicaserver.partition.write_queue import Backlog, Operation, PendingWrite, PlainPut
+from replicaserver.replication.replica import Effect, LogFailed, LogRecovered, Message, Replica, SaveBallot
 from replicaserver.rows import writes
 from replicaserver.rows.reads import Limits, Reader
 from replicaserver.rows.scans import Page, Scans
-from replicaserver.rows.store import Identity, UnreadableError, Usage
+from replicaserver.rows.store import Responder, UnreadableError, Usage
 from replicaserver.rows.writes import Draft
-from replicaserver.storage.node_log import Journal
+from replicaserver.storage.node_log import NodeLog
 from replicaserver.storage.rocks import RocksStore, StoreError
 from replicaserver.storage.statistics import Statistics
 from replicaserver.table.compaction import ManualCompaction
@@ -43,14 +44,14 @@ WRITE_NAMES = ("put", "remove", "multi_put", "multi_remove", "incr", "check_and_
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class NodeContext:
     """What every replica of a node shares.
 
     Attributes:
         node: The address of this node.
         flags: The settings of the process.
         registry: Where metrics are.
-        journal: Puts writes on disk.
+        node_log: Puts writes on disk.
         workers: Threads for reads that may take long.
         unix_s: The clock.
         answer_puts: Sends the answers of plain puts.
@@ -62,7 +63,7 @@ class Surroundings:
     node: HostPort
     flags: Flags
     registry: Registry
-    journal: Journal
+    node_log: NodeLog
     workers: Executor
     unix_s: Callable[[], float]
     answer_puts: AnswerPuts
@@ -90,41 +91,41 @@ class Partition:
         lease: Until when this node may serve.
     """
 
-    def __init__(self, gpid: Gpid, app: AppInfo, store: RocksStore, around: Surroundings, disk: str) -> None:
+    def __init__(self, gpid: Gpid, app: AppInfo, store: RocksStore, context: NodeContext, disk: str) -> None:
         durable = store.durable()
         self.gpid = gpid
         self.app = app
         self.store = store
         self.disk_tag = disk
-        self.around = around
+        self.context = context
         self.data_version = durable.data_version
         self.core = Replica(
-            around.node,
+            context.node,
             durable.ballot,
             durable.decree,
-            min_members=around.flags.integer("mutation_2pc_min_replica_count"),
-            window=around.flags.integer("staleness_for_commit"),
-            may_serve=around.lease.is_held,
+            min_members=context.flags.integer("mutation_2pc_min_replica_count"),
+            window=context.flags.integer("staleness_for_commit"),
+            may_serve=context.lease.is_held,
         )
-        self.who = Identity(gpid.app_id, gpid.partition_index, str(around.node))
+        self.who = Responder(gpid.app_id, gpid.partition_index, str(context.node))
         self.reader = Reader(store, self.who, durable.data_version)
         self.scans = Scans(self.reader, durable.data_version, secrets.randbelow(2**62))
-        self.log = around.journal.of(gpid, store)
-        self.lease = around.lease
-        self.rounds = Rounds(
-            self.core, self.log, self.who, self.lease, self._draft, self._fail, self._answer_puts, around.backlog
+        self.log = context.node_log.of(gpid, store)
+        self.lease = context.lease
+        self.batches = WriteBatches(
+            self.core, self.log, self.who, self.lease, self._draft, self._fail, self._answer_puts, context.backlog
         )
-        self.metrics = around.registry.replica(*gpid)
+        self.metrics = context.registry.replica(*gpid)
         self._statistics = Statistics()
         self.compaction = ManualCompaction(last_finish_s=durable.compacted_s)
-        self.admission = Admission(gpid.partition_index, self.core, around.flags, self.metrics, around.unix_s)
+        self.admission = Admission(gpid.partition_index, self.core, context.flags, self.metrics, context.unix_s)
         self.response_end = b""
         self.settings = TableSettings()
         self._count_metrics()
         self.describe(app)
 
     def _count_metrics(self) -> None:
-        flags, counter = self.around.flags, self.metrics.counter
+        flags, counter = self.context.flags, self.metrics.counter
         self.read_unit = flags.integer("perf_counter_read_capacity_unit_size")
         self.write_unit = flags.integer("perf_counter_write_capacity_unit_size")
         self.read_units, self.write_units = counter("read_capacity_units"), counter("write_capacity_units")
@@ -147,14 +148,14 @@ class Partition:
         if settings.slow_query_ms is not None:
             self.slow_ns = settings.slow_query_ms * 1_000_000
         else:
-            self.slow_ns = self.around.flags.integer("rocksdb_slow_query_threshold_ns")
+            self.slow_ns = self.context.flags.integer("rocksdb_slow_query_threshold_ns")
         if settings.usage_scenario != before.usage_scenario or settings.write_buffer_bytes != before.write_buffer_bytes:
             self._tune()
         self.admission.describe(settings, app.partition_count)
 
     def _tune(self) -> None:
         """Fit the engine to how the table is used (§9.1)."""
-        settings, flags = self.settings, self.around.flags
+        settings, flags = self.settings, self.context.flags
         buffer = settings.write_buffer_bytes or flags.integer("rocksdb_write_buffer_size")
         trigger = flags.integer("rocksdb_level0_file_num_compaction_trigger")
         is_loading = settings.usage_scenario == "bulk_load"
@@ -176,26 +177,26 @@ class Partition:
         for effect in effects:
             if isinstance(effect, SaveBallot):
                 self.note("ballot", effect.ballot)
-        self.admission.look()
+        self.admission.refresh()
         return effects
 
     def note(self, name: str, value: int) -> asyncio.Future[None]:
         """Let the store know a number; it is on disk when the future is done."""
-        return self.rounds.own(lambda draft: draft.notes.__setitem__(name, value))
+        return self.batches.submit_internal(lambda draft: draft.notes.__setitem__(name, value))
 
     def _fail(self) -> None:
         self.step(LogFailed())
 
-    async def mend(self) -> None:
+    async def recover(self) -> None:
         """Take writes again after the disk did not take one, if it takes what is in memory now."""
         try:
             await self._renew_store()
             await self.note("ballot", self.core.ballot)  # does the log take anything?
-            await self.log.pass_over_failed()
+            await self.log.skip_failed()
         except (StoreError, RpcError) as error:
             log.warning("a replica still takes no writes", gpid=str(self.gpid), reason=str(error))
             return
-        self.step(LogMended())
+        self.step(LogRecovered())
         log.info("a replica takes writes again", gpid=str(self.gpid))
 
     async def _renew_store(self) -> None:
@@ -205,13 +206,13 @@ class Partition:
             StoreError: The disk takes no files, or the store cannot be opened.
         """
         in_worker = asyncio.get_running_loop().run_in_executor
-        await in_worker(self.around.workers, self.store.try_files)
+        await in_worker(self.context.workers, self.store.try_files)
         try:
-            await in_worker(self.around.workers, self.store.write, {}, {"ballot": self.core.ballot})
+            await in_worker(self.context.workers, self.store.write, {}, {"ballot": self.core.ballot})
         except StoreError as error:
             log.warning("a store is opened again", gpid=str(self.gpid), reason=str(error))
-            async with self.rounds.held():
-                await in_worker(self.around.workers, self.store.note_unwritten)
+            async with self.batches.held():
+                await in_worker(self.context.workers, self.store.note_unwritten)
                 self.store.reopen()  # on the event loop: a read in between would find it closed
                 self._tune()
 
@@ -244,7 +245,7 @@ class Partition:
     def _read(self, operation: Read, value: Any, name: str) -> Any:
         started = time.perf_counter_ns()
         usage = Usage()
-        answer = operation(value, int(self.around.unix_s()) - EPOCH, usage)
+        answer = operation(value, int(self.context.unix_s()) - EPOCH, usage)
         if asyncio.isfuture(answer):
             return self._read_later(answer, name, usage, started)
         self.account_read(name, usage, started)
@@ -286,7 +287,7 @@ class Partition:
         return error.code
 
     def _is_abnormal(self, name: str, usage: Usage) -> bool:
-        flags = self.around.flags
+        flags = self.context.flags
         if name == "batch_get":
             return usage.bytes_ > flags.integer(
                 "rocksdb_abnormal_batch_get_bytes_threshold"
@@ -300,7 +301,7 @@ class Partition:
 
     def limits(self, rows_flag: str) -> Limits:
         """What one range read may do, beginning now."""
-        flags = self.around.flags
+        flags = self.context.flags
         ms = self.settings.iteration_ms
         if ms is None:
             ms = flags.integer("rocksdb_iteration_threshold_time_ms")
@@ -313,7 +314,7 @@ class Partition:
 
     def page(self, name: str, value: Any, now: int, usage: Usage) -> Page:
         """A page of a scan: the first for a `GetScannerRequest` (``open``), a later one for a context id."""
-        limits, now_s = self.limits("rocksdb_max_iteration_count"), self.around.unix_s()
+        limits, now_s = self.limits("rocksdb_max_iteration_count"), self.context.unix_s()
         if name != "open":
             return self.scans.go_on(value, now, now_s, limits, usage)
         validates = self.settings.validate_partition_hash and value.validate_partition_hash is not False
@@ -338,7 +339,7 @@ class Partition:
         admission = self.admission
         if admission.writes_plainly and len(request.arguments) <= admission.max_write_bytes:
             size = len(request.arguments)
-            return self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
+            return self.batches.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
         return self._admitted_write(operation, value, request, name, shares_decree)
 
     async def _admitted_write(
@@ -348,14 +349,14 @@ class Partition:
         if refused is not None:
             return refused
         size = len(request.arguments)
-        return await self.rounds.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
+        return await self.batches.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
 
     def _draft(self) -> Draft:
-        unix_s = self.around.unix_s()
+        unix_s = self.context.unix_s()
         now, timetag = int(unix_s) - EPOCH, make_timetag(int(unix_s * 1_000_000))
         return Draft(self.store, self.data_version, now, timetag, self.settings.default_ttl)
 
-    def _accountant(self, name: str) -> Callable[[Waiting, Any], None]:
+    def _accountant(self, name: str) -> Callable[[PendingWrite, Any], None]:
         """What counts a write of one kind when it is answered."""
         requests = self.metrics.counter(f"{name}_requests")
         bytes_ = self.metrics.metrics.get(f"{name}_bytes")
@@ -363,7 +364,7 @@ class Partition:
         committed = self.metrics.counter("committed_requests")
         read_unit, write_unit = self.read_unit, self.write_unit
 
-        def account(waiting: Waiting, response: Any) -> None:
+        def account(waiting: PendingWrite, response: Any) -> None:
             requests.value += 1
             committed.value += 1
             cost = waiting.cost
@@ -393,7 +394,7 @@ class Partition:
             self.committed.value += len(puts)
             self.put_bytes.value += size
             self.write_units.value += units
-        self.around.answer_puts(puts, response, error)
+        self.context.answer_puts(puts, response, error)
 
     def is_untouched(self) -> bool:
         """Whether it is certain that nothing was ever written here, by clients or by a bulk load."""
@@ -404,7 +405,7 @@ class Partition:
         except StoreError:
             return False
 
-    def look_at_engine(self) -> None:
+    def update_engine_metrics(self) -> None:
         """Bring the metrics up to date that RocksDB counts.
 
         Raises:
@@ -426,9 +427,9 @@ class Partition:
         """Finish the writes under way and close the store."""
         self.admission.close()
         self.core.status = PartitionStatus.INACTIVE
-        await self.rounds.close()
+        await self.batches.close()
         try:
             await self.log.close()
         except StoreError as error:
             log.error("a store is closed before its files have everything", gpid=str(self.gpid), reason=str(error))
-        await asyncio.get_running_loop().run_in_executor(self.around.workers, self.store.close)
+        await asyncio.get_running_loop().run_in_executor(self.context.workers, self.store.close)

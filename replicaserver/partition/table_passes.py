@@ -34,11 +34,11 @@ async def rewrite(partition: Partition, work: Pass, pause_s: float, tell: Callab
     """
     loop, outcome, start = asyncio.get_running_loop(), Outcome(), b""
     while True:
-        slice_ = loop.run_in_executor(partition.around.workers, _read, partition.store, start, work)
+        slice_ = loop.run_in_executor(partition.context.workers, _read, partition.store, start, work)
         rows, exchanges, following = await slice_
         outcome.rows += rows
         if exchanges:
-            outcome.changed += await partition.rounds.own(_exchanging(exchanges))
+            outcome.changed += await partition.batches.submit_internal(_exchanging(exchanges))
         tell(outcome)
         if following is None:
             return outcome

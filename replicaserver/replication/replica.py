@@ -94,7 +94,7 @@ class LogFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class LogMended:
+class LogRecovered:
     """The disk takes writes again, and no start will find what it did not take."""
 
 
@@ -117,7 +117,7 @@ Message = (
     | Write
     | Logged
     | LogFailed
-    | LogMended
+    | LogRecovered
     | LeaseLost
     | LeaseHeld
 )
@@ -269,7 +269,7 @@ class Replica:
                 if self.configuration.secondaries:  # somebody else can do better
                     self.status = PartitionStatus.ERROR
                 return []
-            case LogMended():
+            case LogRecovered():
                 self.has_failed = False
                 return []
             case LeaseLost():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from replicaserver.rows.checks import key_filter
-from replicaserver.rows.store import Identity, Rows, Usage
+from replicaserver.rows.store import Responder, Rows, Usage
 from shared.pegasus.wire.errors import RocksdbError
 from shared.pegasus.wire.keys import HEADER_SIZES, encode_key, hash_key_range, next_prefix, value_expire
 from shared.pegasus.wire.structures.rrdb import (
@@ -56,7 +56,7 @@ class Reader:
         data_version: The layout of stored values.
     """
 
-    def __init__(self, rows: Rows, who: Identity, data_version: int) -> None:
+    def __init__(self, rows: Rows, who: Responder, data_version: int) -> None:
         self.rows = rows
         self.who = who
         self.header = HEADER_SIZES[data_version]

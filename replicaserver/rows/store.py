@@ -36,7 +36,7 @@ class Rows(Lookup, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Responder:
     """What every response repeats: whose row it is, and who answered."""
 
     app_id: int

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from replicaserver.rows.checks import INT64, CheckError, parse_int64, passes
-from replicaserver.rows.store import Identity, Lookup
+from replicaserver.rows.store import Lookup, Responder
 from shared.pegasus.wire.errors import RocksdbError
 from shared.pegasus.wire.keys import HEADER_SIZES, encode_key, encode_value, is_key, value_expire
 from shared.pegasus.wire.structures.rrdb import (
@@ -103,7 +103,7 @@ class Draft:
         return None if found is None else found[HEADER_SIZES[self.data_version] :]
 
 
-def put(draft: Draft, request: UpdateRequest, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
+def put(draft: Draft, request: UpdateRequest, who: Responder, decree: int, cost: Cost) -> UpdateResponse:
     """Store a row."""
     _check_key(request.key)
     draft.put(request.key, request.value, draft.expiry(request.expire_ts_seconds))
@@ -111,7 +111,7 @@ def put(draft: Draft, request: UpdateRequest, who: Identity, decree: int, cost: 
     return updated(who, decree)
 
 
-def remove(draft: Draft, key: bytes, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
+def remove(draft: Draft, key: bytes, who: Responder, decree: int, cost: Cost) -> UpdateResponse:
     """Remove a row; one that is absent is fine."""
     _check_key(key)
     draft.remove(key)
@@ -119,12 +119,12 @@ def remove(draft: Draft, key: bytes, who: Identity, decree: int, cost: Cost) -> 
     return updated(who, decree)
 
 
-def updated(who: Identity, decree: int) -> UpdateResponse:
+def updated(who: Responder, decree: int) -> UpdateResponse:
     """The response to a row that was stored or removed."""
     return UpdateResponse(RocksdbError.OK, who.app_id, who.partition_index, decree, who.server)
 
 
-def multi_put(draft: Draft, request: MultiPutRequest, who: Identity, decree: int, cost: Cost) -> UpdateResponse:
+def multi_put(draft: Draft, request: MultiPutRequest, who: Responder, decree: int, cost: Cost) -> UpdateResponse:
     """Store several rows of a hash key, all or none."""
     error = RocksdbError.OK if request.kvs else RocksdbError.INVALID_ARGUMENT
     prefix, header, changes = encode_key(request.hash_key, b""), draft.header(request.expire_ts_seconds), draft.changes
@@ -136,7 +136,7 @@ def multi_put(draft: Draft, request: MultiPutRequest, who: Identity, decree: int
 
 
 def multi_remove(
-    draft: Draft, request: MultiRemoveRequest, who: Identity, decree: int, cost: Cost
+    draft: Draft, request: MultiRemoveRequest, who: Responder, decree: int, cost: Cost
 ) -> MultiRemoveResponse:
     """Remove several rows of a hash key, all or none; the count is how many were asked for."""
     error = RocksdbError.OK if request.sort_keys else RocksdbError.INVALID_ARGUMENT
@@ -147,7 +147,7 @@ def multi_remove(
     return MultiRemoveResponse(error, len(request.sort_keys), who.app_id, who.partition_index, decree, who.server)
 
 
-def incr(draft: Draft, request: IncrRequest, who: Identity, decree: int, cost: Cost) -> IncrResponse:
+def incr(draft: Draft, request: IncrRequest, who: Responder, decree: int, cost: Cost) -> IncrResponse:
     """Add to a row that holds a decimal number; an absent one is 0."""
 
     def answer(error: RocksdbError, value: int) -> IncrResponse:
@@ -178,7 +178,7 @@ def incr(draft: Draft, request: IncrRequest, who: Identity, decree: int, cost: C
 
 
 def check_and_set(
-    draft: Draft, request: CheckAndSetRequest, who: Identity, decree: int, cost: Cost
+    draft: Draft, request: CheckAndSetRequest, who: Responder, decree: int, cost: Cost
 ) -> CheckAndSetResponse:
     """Store a row if another, or the same, meets a condition."""
 
@@ -203,7 +203,7 @@ def check_and_set(
 
 
 def check_and_mutate(
-    draft: Draft, request: CheckAndMutateRequest, who: Identity, decree: int, cost: Cost
+    draft: Draft, request: CheckAndMutateRequest, who: Responder, decree: int, cost: Cost
 ) -> CheckAndMutateResponse:
     """Store and remove several rows of a hash key, all or none, if one meets a condition."""
 

@@ -70,7 +70,7 @@ class DataFolder:
                 found[Gpid(int(match[1]), int(match[2]))] = entry
         return found
 
-    def left_over(self, kind: str) -> dict[Path, int]:
+    def orphaned(self, kind: str) -> dict[Path, int]:
         """The folders of replicas that are gone (``gar``) or broken (``err``), and when they became that."""
         found = {}
         for entry in self.path.iterdir():

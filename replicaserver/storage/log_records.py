@@ -23,7 +23,7 @@ __all__ = [
     "decode_record",
     "encode_caught_up",
     "encode_record",
-    "is_round_of",
+    "is_batch_of",
     "number_of",
 ]
 
@@ -97,7 +97,7 @@ def encode_caught_up(origin: Origin, number: int) -> bytes:
     return _HEAD.pack(_FORMAT, gpid.app_id, gpid.partition_index, origin.identity, number, _CAUGHT_UP, 0)
 
 
-def is_round_of(origin: Origin, data: bytes) -> bool:
+def is_batch_of(origin: Origin, data: bytes) -> bool:
     """Whether the bytes of a record are a round of a store; looks at their beginning alone."""
     if len(data) < _HEAD.size:
         return False

@@ -18,14 +18,14 @@ from typing import TypeVar
 import structlog
 
 from replicaserver.storage.log_records import Origin, Record, encode_caught_up, encode_record, number_of
-from replicaserver.storage.recovery import CatchUp, LeftRecords, decode_from, origin_of, rounds_in_log
+from replicaserver.storage.recovery import OrphanedRecords, RecordReplay, batches_in_log, decode_from, origin_of
 from replicaserver.storage.rocks import Changes, Notes, RocksStore, StallError, StoreError
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid
 from shared.tasks import start_task
 from shared.wal.log import CommitLog
 
-log = structlog.get_logger("replicaserver.journal")
+log = structlog.get_logger("replicaserver.node_log")
 
 LARGE_BYTES = 256 * 1024
 """A round of more bytes is stored in a worker thread, so that the event loop serves on meanwhile."""
@@ -40,7 +40,7 @@ class ReplicaLog:
     """The writes of one replica, on their way through the node's log into its store.
 
     Args:
-        journal: The node's log.
+        node_log: The node's log.
         gpid: The partition.
         store: Where changes go when they are synced.
 
@@ -50,13 +50,13 @@ class ReplicaLog:
         is_stuck: Whether the store's files could not catch up when they were last asked to.
     """
 
-    def __init__(self, journal: Journal, gpid: Gpid, store: RocksStore) -> None:
+    def __init__(self, node_log: NodeLog, gpid: Gpid, store: RocksStore) -> None:
         self.origin = origin_of(gpid, store)
         self.unpersisted_bytes = 0
-        self._journal = journal
+        self._node_log = node_log
         self._store = store
         durable = store.durable()
-        self._number = self._stored = self._persisted = self._apart = durable.logged
+        self._number = self._stored = self._persisted = self._spilled = durable.logged
         self._decree = self._decree_in_flight = self.durable_decree = durable.decree
         self.is_stuck = False
         self._oldest: int | None = None
@@ -69,9 +69,9 @@ class ReplicaLog:
         """The oldest segment of the log with changes that may not be in the store's files; None for none."""
         return min((held for held in (self._oldest, self._leaving) if held is not None), default=None)
 
-    def gather(self, bring: Callable[[], None]) -> None:
-        """Have somebody called, once, when the log is about to sync: what is submitted then is part of it."""
-        self._journal.gather(bring)
+    def before_sync(self, callback: Callable[[], None]) -> None:
+        """Have a callback called once, when the log is about to sync: what it submits is part of that sync."""
+        self._node_log.before_sync(callback)
 
     def submit(self, changes: Changes, notes: Notes, done: Done) -> None:
         """Store changes; one call at a time.
@@ -94,7 +94,7 @@ class ReplicaLog:
             else:
                 self._apply(changes, notes, done)
 
-        self._in_flight = self._journal.append(record, synced)
+        self._in_flight = self._node_log.append(record, synced)
         self.unpersisted_bytes += size
         if self._oldest is None:
             self._oldest = self._in_flight
@@ -117,7 +117,7 @@ class ReplicaLog:
                 return error
             return None
 
-        work = self._journal.loop.run_in_executor(self._journal.workers, apply)
+        work = self._node_log.loop.run_in_executor(self._node_log.workers, apply)
         work.add_done_callback(lambda applied: self._end(applied.result(), done))
 
     def _end(self, error: StoreError | None, done: Done) -> None:
@@ -137,7 +137,7 @@ class ReplicaLog:
             if self._stored > self._persisted or self._oldest is not None:
                 await self._persist(self._stored)
 
-    async def keep_apart(self) -> None:
+    async def spill(self) -> None:
         """Keep the records that the store's files lack outside of the log, which need not have them any more.
 
         Raises:
@@ -147,16 +147,16 @@ class ReplicaLog:
             oldest, covered = self._oldest, self._stored
             self._leaving, self._oldest = oldest, self._in_flight
             try:
-                if oldest is not None and covered > max(self._persisted, self._apart):
-                    await self._journal.keep_apart(self.origin, oldest, covered)
-                self._apart = covered
+                if oldest is not None and covered > max(self._persisted, self._spilled):
+                    await self._node_log.spill(self.origin, oldest, covered)
+                self._spilled = covered
             except OSError:
                 self._oldest = oldest
                 raise
             finally:
                 self._leaving = None
 
-    async def pass_over_failed(self) -> None:
+    async def skip_failed(self) -> None:
         """Have everything that was answered in the store's files, so that no start takes back what failed.
 
         Raises:
@@ -172,7 +172,7 @@ class ReplicaLog:
         size, decree = self.unpersisted_bytes, self._decree
         self._leaving, self._oldest = self._oldest, self._in_flight
         try:
-            await self._journal.in_worker(self._store.persist, covered)
+            await self._node_log.in_worker(self._store.persist, covered)
         except StoreError:
             self._oldest = self._leaving if self._leaving is not None else self._oldest
             raise
@@ -180,8 +180,8 @@ class ReplicaLog:
             self._leaving = None
         self._persisted, self.durable_decree, self.is_stuck = covered, decree, False
         self.unpersisted_bytes -= size
-        if self._apart > 0 and covered >= self._apart:
-            await self._journal.in_worker(self._journal.left.delete, self.origin)
+        if self._spilled > 0 and covered >= self._spilled:
+            await self._node_log.in_worker(self._node_log.orphans.delete, self.origin)
 
     async def close(self) -> None:
         """Let the store's files catch up, and the log let go of its records.
@@ -192,14 +192,14 @@ class ReplicaLog:
         try:
             await self.persist()
         except StoreError:
-            if await self._journal.let_go(self):
-                self._journal.forget(self)
+            if await self._node_log.release(self):
+                self._node_log.forget(self)
             raise
-        self._journal.append(encode_caught_up(self.origin, self._persisted), _unheard)
-        self._journal.forget(self)
+        self._node_log.append(encode_caught_up(self.origin, self._persisted), _ignore)
+        self._node_log.forget(self)
 
 
-class Journal:
+class NodeLog:
     """The log of a node: `replay`, `start`, then a `ReplicaLog` for every store, then `close`.
 
     Args:
@@ -208,9 +208,9 @@ class Journal:
         workers: Threads for what takes long.
     """
 
-    def __init__(self, commit_log: CommitLog, left: LeftRecords, workers: Executor) -> None:
+    def __init__(self, commit_log: CommitLog, left: OrphanedRecords, workers: Executor) -> None:
         self.workers = workers
-        self.left = left
+        self.orphans = left
         self.loop = asyncio.get_running_loop()
         self._log = commit_log
         self._segment = 0
@@ -235,7 +235,7 @@ class Journal:
         Raises:
             StartupError: A record cannot be read, or cannot be kept for a store that is not there.
         """
-        catching_up = {origin_of(gpid, store): CatchUp(store) for gpid, store in stores.items()}
+        catching_up = {origin_of(gpid, store): RecordReplay(store) for gpid, store in stores.items()}
         failed: dict[Origin, str] = {}
 
         def attempt(origin: Origin, work: Callable[[], object]) -> None:
@@ -247,7 +247,7 @@ class Journal:
 
         absent: dict[Origin, list[bytes]] = {}
         for origin, known in tuple(catching_up.items()):
-            attempt(origin, partial(known.take_all, self.left.of(origin)))
+            attempt(origin, partial(known.take_all, self.orphans.of(origin)))
         for record, payload in self._replayed():
             if record.origin in catching_up:
                 attempt(record.origin, partial(catching_up[record.origin].take, record))
@@ -274,25 +274,25 @@ class Journal:
         try:
             for origin, payloads in absent.items():
                 log.warning("the log has writes of a replica that cannot take them now", gpid=str(origin.gpid))
-                self.left.add(origin, payloads)
+                self.orphans.add(origin, payloads)
         except OSError as error:
             raise StartupError(f"cannot keep the writes of a replica that is not here: {error}") from error
 
-    def take_back(self, gpid: Gpid, store: RocksStore) -> None:
+    def recover(self, gpid: Gpid, store: RocksStore) -> None:
         """Bring a store that was opened later to where it was. Blocks.
 
         Raises:
             StartupError: A record cannot be read.
             StoreError: The store does not take it.
         """
-        origin, catch_up = origin_of(gpid, store), CatchUp(store)
-        for record in self.left.of(origin):
+        origin, catch_up = origin_of(gpid, store), RecordReplay(store)
+        for record in self.orphans.of(origin):
             catch_up.take(record)
         self._finish(origin, catch_up)
 
-    def _finish(self, origin: Origin, catch_up: CatchUp) -> None:
+    def _finish(self, origin: Origin, catch_up: RecordReplay) -> None:
         catch_up.finish()
-        self.left.delete(origin)
+        self.orphans.delete(origin)
         if catch_up.records:
             log.info("writes were taken back from the log", gpid=str(origin.gpid), records=catch_up.records)
 
@@ -321,9 +321,9 @@ class Journal:
                 self._trimming = start_task(self._trim(), name="log trimming")
         return segment
 
-    def gather(self, bring: Callable[[], None]) -> None:
-        """Have somebody called, once, when the log is about to sync; see `CommitLog.gather`."""
-        self._log.gather(bring)
+    def before_sync(self, callback: Callable[[], None]) -> None:
+        """Have a callback called once, when the log is about to sync; see `CommitLog.before_sync`."""
+        self._log.before_sync(callback)
 
     async def in_worker(self, work: Callable[..., T], *arguments: object) -> T:
         """Do what blocks."""
@@ -334,11 +334,11 @@ class Journal:
         while self._segment - self._oldest_held() >= KEPT_SEGMENTS:
             until = self._segment - KEPT_SEGMENTS // 2
             holding = [one for one in self._replicas if one.holds is not None and one.holds < until]
-            if not any([await self.let_go(replica) for replica in holding]):
+            if not any([await self.release(replica) for replica in holding]):
                 break
         self._log.release(self._oldest_held())
 
-    async def let_go(self, replica: ReplicaLog) -> bool:
+    async def release(self, replica: ReplicaLog) -> bool:
         """Have the log need nothing of a store: its files catch up or its records are kept apart; whether it did."""
         gpid = str(replica.origin.gpid)
         try:
@@ -350,29 +350,29 @@ class Journal:
         else:
             return True
         try:
-            await replica.keep_apart()
+            await replica.spill()
         except OSError as error:
             log.error("the log cannot be trimmed", gpid=gpid, reason=str(error))
             return False
         return True
 
-    async def keep_apart(self, origin: Origin, oldest: int, number: int) -> None:
+    async def spill(self, origin: Origin, oldest: int, number: int) -> None:
         """Keep the records of a store, up to a number, outside of the log.
 
         Raises:
             OSError: They cannot be read or kept.
         """
-        await self.in_worker(self._keep_apart, origin, oldest, number)
+        await self.in_worker(self._spill, origin, oldest, number)
 
-    def _keep_apart(self, origin: Origin, oldest: int, number: int) -> None:
+    def _spill(self, origin: Origin, oldest: int, number: int) -> None:
         payloads = []
-        for payload in rounds_in_log(self._log.folder, origin, oldest, self._segment):
+        for payload in batches_in_log(self._log.folder, origin, oldest, self._segment):
             if number_of(payload) <= number:
                 payloads.append(payload)
         if not payloads or number_of(payloads[-1]) != number:
             raise OSError(errno.EIO, f"the log does not show record {number} of {origin.gpid}")
         try:
-            self.left.add(origin, payloads)
+            self.orphans.add(origin, payloads)
         except StartupError as error:
             raise OSError(errno.EIO, str(error)) from error
         log.warning("a replica's part of the log is kept apart", gpid=str(origin.gpid), records=len(payloads))
@@ -390,5 +390,5 @@ class Journal:
         await self._log.close()
 
 
-def _unheard(_error: OSError | None) -> None:
+def _ignore(_error: OSError | None) -> None:
     """Nobody waits for the record; without it a start has more to do."""

@@ -15,14 +15,14 @@ from zlib import crc32
 import structlog
 
 from replicaserver.storage.folders import sync_folder, write_durably
-from replicaserver.storage.log_records import Origin, Record, RecordError, decode_record, is_round_of
+from replicaserver.storage.log_records import Origin, Record, RecordError, decode_record, is_batch_of
 from replicaserver.storage.rocks import RocksStore
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid
 from shared.wal.recovery import header_of, segment_path
 from shared.wal.segments import SegmentReader
 
-log = structlog.get_logger("replicaserver.journal")
+log = structlog.get_logger("replicaserver.node_log")
 
 BATCH_ROWS = 10_000
 
@@ -47,7 +47,7 @@ def decode_from(place: object, payload: bytes) -> Record:
         raise StartupError(f"the log of writes, {place}: {error}") from error
 
 
-def rounds_in_log(folder: Path, origin: Origin, first: int, last: int) -> Iterator[bytes]:
+def batches_in_log(folder: Path, origin: Origin, first: int, last: int) -> Iterator[bytes]:
     """The rounds of a store in segments of a log that is being written. Blocks.
 
     Raises:
@@ -58,11 +58,11 @@ def rounds_in_log(folder: Path, origin: Origin, first: int, last: int) -> Iterat
         header = header_of(path)
         if header is not None:  # numbers are passed over when writing fails
             yield from (
-                payload for payload in SegmentReader(header.name, path.read_bytes()) if is_round_of(origin, payload)
+                payload for payload in SegmentReader(header.name, path.read_bytes()) if is_batch_of(origin, payload)
             )
 
 
-class CatchUp:
+class RecordReplay:
     """Applies records to a store, in the order of their numbers; those that it has already are passed over.
 
     Attributes:
@@ -111,7 +111,7 @@ class CatchUp:
         self._changes, self._notes = {}, {}
 
 
-class LeftRecords:
+class OrphanedRecords:
     """Records of stores that are not there, a file for each store.
 
     Args:
@@ -202,7 +202,7 @@ def _without_checksums(origin: Origin, data: bytes) -> list[bytes] | None:
     while position < len(data):
         start = position + _LENGTH.size
         payload = data[start : start + _LENGTH.unpack_from(data.ljust(start, b"\0"), position)[0]]
-        if not is_round_of(origin, payload):
+        if not is_batch_of(origin, payload):
             return None
         payloads.append(payload)
         position = start + len(payload)

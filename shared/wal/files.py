@@ -7,53 +7,27 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from shared.wal.manifest import Manifest, sync_folder
 from shared.wal.recovery import segment_numbers, segment_path
-from shared.wal.segments import SegmentName
-from shared.wal.whole_blocks import Blocks, BlockStage
+from shared.wal.segments import Piece
 
 log = structlog.get_logger("shared.wal.log")
 
-STAGED_BYTES = 1 << 20
-"""The most that is written at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes for one place in one segment; the first of a segment begins with its header."""
-
-    name: SegmentName
-    offset: int
-    data: bytes
-
-    @property
-    def begins_segment(self) -> bool:
-        """Whether a file must be begun for it."""
-        return self.offset == 0
-
 
 class SegmentFiles:
-    """The files of one log.
-
-    Attributes:
-        descriptor: The file that is being written; -1 before the first.
-        is_direct: Whether it is written past the system's cache, which halves what a sync costs.
-    """
+    """The files of one log."""
 
     def __init__(self, folder: Path, segment_bytes: int, manifest: Manifest) -> None:
         self._folder = folder
         self._manifest = manifest
         self._segment_bytes = segment_bytes
-        self.descriptor = -1
-        self.is_direct = hasattr(os, "O_DIRECT")
-        self._stage = BlockStage(STAGED_BYTES)
+        self._descriptor = -1
         self._path = folder
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"log-files-{folder.name}")
         self._next: Future[None] | None = None
@@ -61,16 +35,7 @@ class SegmentFiles:
             if left.exists() and left.stat().st_size != segment_bytes:
                 left.unlink()
 
-    def stage(self, piece: Piece) -> Blocks:
-        """A piece of the file that is being written, at most `STAGED_BYTES`, for somebody else to write and sync.
-
-        Raises:
-            FileNotFoundError: The file was deleted.
-        """
-        self._require_file()
-        return self._stage.stage(piece.data, piece.offset)
-
-    def write(self, pieces: Sequence[Piece], path_of: Callable[[int], Path]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """Write and sync pieces, one segment after the other.
 
         Raises:
@@ -82,7 +47,7 @@ class SegmentFiles:
             if piece.begins_segment:
                 self._write_synced(joined, offset)
                 begun = piece.name.number
-                self._begin(path_of(begun))
+                self.begin(segment_path(self._folder, begun))
                 joined = []
             if not joined:
                 offset = piece.offset
@@ -92,66 +57,42 @@ class SegmentFiles:
             self._manifest.record(newest=begun)
 
     def _write_synced(self, parts: Sequence[bytes], offset: int) -> None:
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        for start in range(0, len(data), STAGED_BYTES):
-            self._put_down(self._stage.stage(data[start : start + STAGED_BYTES], offset + start))
+        if not parts:
+            return
+        if self.is_deleted:
+            raise FileNotFoundError(errno.ENOENT, "a file of the log was deleted", str(self._path))
+        _write_durably(self._descriptor, parts[0] if len(parts) == 1 else b"".join(parts), offset)
 
     @property
     def is_deleted(self) -> bool:
         """Whether the file that is being written was deleted: then nothing that is written there lasts."""
-        return self.descriptor >= 0 and not os.fstat(self.descriptor).st_nlink
-
-    def _require_file(self) -> None:
-        if self.is_deleted:
-            raise FileNotFoundError(errno.ENOENT, "a file of the log was deleted", str(self._path))
-
-    def _put_down(self, blocks: Blocks) -> None:
-        self._require_file()
-        try:
-            _write_durably(self.descriptor, blocks)
-        except OSError as error:
-            if error.errno != errno.EINVAL or not self.is_direct:
-                raise
-            self.is_direct = False  # the file system says so late
-            os.close(self.descriptor)
-            self.descriptor = self._open()
-            _write_durably(self.descriptor, blocks)
-
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_CLOEXEC
-        if self.is_direct:
-            try:
-                return os.open(self._path, flags | os.O_DIRECT)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self.is_direct = False
-        return os.open(self._path, flags)
+        return self._descriptor >= 0 and not os.fstat(self._descriptor).st_nlink
 
     def prepare(self) -> None:
         """Have the next file ready soon, so that whoever writes first need not wait for it."""
         if self._next is None:
-            self._next = self._pool.submit(self._prepare)
+            self._next = self._pool.submit(self.make_next)
 
-    def _begin(self, path: Path) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+    def begin(self, path: Path) -> None:
+        """Go on in the file of another segment."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
         self.prepare()
         assert self._next is not None
         prepared, self._next = self._next, None
         try:
             prepared.result()
         except OSError:  # that may have been long ago: the disk may have room again
-            self._pool.submit(self._prepare).result()
+            self._pool.submit(self.make_next).result()
         (self._folder / "next").rename(path)
         sync_folder(self._folder)
         self._path = path
-        self.descriptor = self._open()
-        self._next = self._pool.submit(self._prepare)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        self._next = self._pool.submit(self.make_next)
 
-    def _prepare(self) -> None:
-        """Have a file of the full size ready whose blocks are written, so that syncing writes nothing but data."""
+    def make_next(self) -> None:
+        """Make a file of the full size whose blocks are written, so that syncing writes nothing but data."""
         ready, spare = self._folder / "next", self._folder / "spare"
         if ready.exists() and ready.stat().st_size == self._segment_bytes:
             return
@@ -167,8 +108,6 @@ class SegmentFiles:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 left -= count
             os.fsync(file.fileno())
-            if hasattr(os, "posix_fadvise"):  # not on macOS; direct writes would have to drop what is cached
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def release(self, before: int) -> None:
         """Use the files of all segments with lower numbers again, or delete them, soon."""
@@ -198,13 +137,13 @@ class SegmentFiles:
     def close(self) -> None:
         """Close the file that is being written."""
         self._pool.shutdown()
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
-def _write_durably(descriptor: int, blocks: Blocks) -> None:
-    """Write blocks, and have them on the disk: with one system call, where the system has it.
+def _write_durably(descriptor: int, data: bytes, offset: int) -> None:
+    """Write bytes, and have them on the disk: with one system call, where the system has it.
 
     Raises:
         OSError: They may be there or not.
@@ -212,18 +151,18 @@ def _write_durably(descriptor: int, blocks: Blocks) -> None:
     durably = getattr(os, "RWF_DSYNC", 0)
     if durably:
         try:
-            _write_all(descriptor, blocks, durably)
+            _write_all(descriptor, data, offset, durably)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                 raise
         else:
             return
-    _write_all(descriptor, blocks, 0)
+    _write_all(descriptor, data, offset, 0)
     os.fsync(descriptor)
 
 
-def _write_all(descriptor: int, blocks: Blocks, flags: int) -> None:
-    rest, offset = blocks.memory, blocks.offset
+def _write_all(descriptor: int, data: bytes, offset: int, flags: int) -> None:
+    rest = memoryview(data)
     while rest:
         count = os.pwritev(descriptor, [rest], offset, flags)
         rest, offset = rest[count:], offset + count

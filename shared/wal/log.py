@@ -17,38 +17,23 @@ told, and the segments that were released last may come back, so replaying must 
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
-import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 import structlog
 
 from shared.errors import StartupError
-from shared.wal.files import Piece, SegmentFiles
-from shared.wal.kernel_writes import KernelWrites
+from shared.wal.files import SegmentFiles
 from shared.wal.manifest import Manifest
 from shared.wal.recovery import LogReader, OnLoss, has_log, open_manifest, segment_numbers, segment_path
-from shared.wal.segments import (
-    BLOCK_BYTES,
-    HEADER_BYTES,
-    MAX_PAYLOAD_BYTES,
-    PREFIX_BYTES,
-    Place,
-    SegmentHeader,
-    SegmentName,
-    encode_block,
-    encode_end,
-    encode_header,
-    length_prefix,
-)
+from shared.wal.segments import Piece, Place
+from shared.wal.sync_thread import SyncThread
+from shared.wal.tail import LogTail
 
 log = structlog.get_logger("shared.wal.log")
 
@@ -56,30 +41,23 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 QUICK_S = 0.0003
 """A disk that syncs within this time, in seconds, may be waited for in place when only one caller waits."""
 
-CROWD = 4
-TURNS = 3
-"""When so many were told at once, the next sync waits for so many turns of the loop: they come back with more, and one
-sync for all of them costs less than two for halves of them."""
-
 IN_PLACE_BYTES = 128 * 1024
-"""The most that is copied to the system in place; more goes through the thread."""
+"""The most that is written in place; more goes through the thread."""
+
+LARGE_BATCH = 4
+ITERATIONS = 3
+"""After a sync for so many callers, the next begins so many iterations of the event loop later: they come back with
+more, and one sync for all of them costs less than two for halves of them."""
 
 Done = Callable[[OSError | None], None]
-Bring = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """What is written and synced together, who waits for it, and where the log ends then."""
+class _Batch:
+    """What is written and synced together: who waits for it, and where the log ends then."""
 
-    pieces: Sequence[Piece]
     waiting: Sequence[Done]
     end: Place
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is a little more for the segment that is being written, and nothing else."""
-        return len(self.pieces) == 1 and len(self.pieces[0].data) <= IN_PLACE_BYTES
 
 
 class CommitLog:
@@ -101,29 +79,20 @@ class CommitLog:
         self._lock = lock
         self._manifest = manifest
         self._accepts_loss = accepts_loss
-        self._segments = {number: segment_path(folder, number).stat().st_size for number in numbers}
-        self._segment_bytes = segment_bytes
+        sizes = {number: segment_path(folder, number).stat().st_size for number in numbers}
+        self._tail = LogTail(segment_bytes, sizes, max(extent.newest, extent.oldest - 1, *numbers))
         self._files = SegmentFiles(folder, segment_bytes, manifest)
-        self._run = 0
-        self._name = SegmentName(max(extent.newest, extent.oldest - 1, *numbers), 0)
+        self._thread = SyncThread(self._files, folder.name)
         self._acknowledged = Place(0, 0)
         self._is_replayed = is_new
-        self._offset = 0
-        self._content: list[bytes] = []
-        self._content_bytes = 0
-        self._pieces: list[Piece] = []
         self._waiting: list[Done] = []
-        self._bringing: list[Bring] = []
+        self._before_sync: list[Callable[[], None]] = []
         self._is_scheduled = False
-        self._in_flight: _Job | None = None
+        self._in_flight: _Batch | None = None
         self._was_alone = True
         self._sync_s = QUICK_S
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._kernel: KernelWrites | None = None
         self._began_s = 0.0
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._outcomes: deque[OSError | None] = deque()
-        self._thread = threading.Thread(target=self._work, name=f"log-{folder.name}", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: list[asyncio.Future[None]] = []
         self.syncs = 0
         self.has_failed = False
@@ -166,7 +135,12 @@ class CommitLog:
     @property
     def segment(self) -> int:
         """Number of the segment that the next payload goes to, unless that is full."""
-        return self._name.number
+        return self._tail.segment
+
+    @property
+    def end(self) -> Place:
+        """Where the log ends when all that is under way is written."""
+        return self._tail.end
 
     @property
     def folder(self) -> Path:
@@ -176,12 +150,12 @@ class CommitLog:
     @property
     def oldest(self) -> int:
         """The lowest number of a segment that is not released."""
-        return min(self._segments, default=self._name.number)
+        return min(self._tail.sizes, default=self._tail.segment)
 
     @property
     def size_bytes(self) -> int:
         """What the segments in use take on the disk."""
-        return sum(self._segments.values())
+        return sum(self._tail.sizes.values())
 
     @property
     def is_writable(self) -> bool:
@@ -200,7 +174,8 @@ class CommitLog:
         """
         reader = LogReader(self._folder, self._manifest.extent, on_loss if self._accepts_loss else None)
         yield from reader
-        self._segments = {number: self._segments.get(number, 0) for number in reader.numbers}
+        sizes = self._tail.sizes
+        self._tail.sizes = {number: sizes.get(number, 0) for number in reader.numbers}
         self._acknowledged = reader.end
         self._is_replayed = True
 
@@ -208,18 +183,15 @@ class CommitLog:
         """Begin to take payloads, in a new segment, after `replay`; to be called on the running loop."""
         assert self._is_replayed, "what is in the log is replayed before more is appended"
         self._loop = asyncio.get_running_loop()
-        self._kernel = KernelWrites.open()
-        if self._kernel is not None:
-            self._kernel.start(self._loop, self._finish)
-        self._begin_run()
+        self._tail.begin_run(self._acknowledged)
         self._files.prepare()
-        self._thread.start()
+        self._thread.start(self._finished)
 
     def append(self, payload: bytes, done: Done) -> int:
         """Append a payload.
 
-        What is appended in one turn of the loop is written and synced together, and so is what is appended while
-        that goes on.
+        What is appended in one iteration of the event loop is written and synced together, and so is what is appended
+        while a sync is under way.
 
         Args:
             payload: At most `MAX_PAYLOAD_BYTES`.
@@ -232,38 +204,27 @@ class CommitLog:
         Raises:
             ValueError: The payload is too large.
         """
-        size = PREFIX_BYTES + len(payload)
-        if size > MAX_PAYLOAD_BYTES:
-            raise ValueError(f"a payload of {len(payload)} bytes is larger than a log takes")
-        end = self._offset + BLOCK_BYTES + self._content_bytes + size + BLOCK_BYTES
-        if end > self._segment_bytes and self._offset + self._content_bytes > HEADER_BYTES:
-            self._roll()
-        self._content += (length_prefix(len(payload)), payload)
-        self._content_bytes += size
+        segment = self._tail.add(payload)
         self._waiting.append(done)
         if self._in_flight is None:
             self._flush_soon()
-        return self._name.number
+        return segment
 
-    def gather(self, bring: Bring) -> None:
-        """Have somebody called, once, who appends what has come until the next sync begins.
+    def before_sync(self, callback: Callable[[], None]) -> None:
+        """Have a callback called on the loop, once, when the next sync begins; what it appends is part of that sync.
 
-        Whoever appends something every time it comes has it synced in many small pieces while the disk is busy; whoever
-        is asked for it when the disk is free has one large piece.
-
-        Args:
-            bring: Called on the loop; what it appends is part of that sync.
+        While the disk is busy a caller can so let its writes gather, and append them as one payload.
         """
-        self._bringing.append(bring)
+        self._before_sync.append(callback)
         if self._in_flight is None:
             self._flush_soon()
 
     def release(self, before: int) -> None:
         """Let go of all segments with lower numbers, soon: their payloads are not needed any more."""
-        before = min(before, self._name.number)
-        released = [number for number in self._segments if number < before]
+        before = min(before, self._tail.segment)
+        released = [number for number in self._tail.sizes if number < before]
         for number in released:
-            del self._segments[number]
+            del self._tail.sizes[number]
         if released:
             self._files.release(before)
 
@@ -282,146 +243,78 @@ class CommitLog:
         """Write what is waiting, then close."""
         if self._loop is not None:
             await self.drained()
-            if self._offset > HEADER_BYTES:
-                self._jobs.put(_Job([self._end_mark()], [], self._acknowledged))
-            self._jobs.put(None)
-            await self._loop.run_in_executor(None, self._thread.join)
-        if self._kernel is not None:
-            self._kernel.close()
+            await self._thread.close([] if self._tail.is_empty else [self._tail.end_mark()])
         self._files.close()
         os.close(self._lock)
 
-    # -- on the loop ----------------------------------------------------------------------------------
-
-    def _path(self, number: int) -> Path:
-        return segment_path(self._folder, number)
-
-    def _begin_run(self) -> None:
-        self._run = secrets.randbits(63)
-        self._begin_segment(self._acknowledged)
-
-    def _begin_segment(self, continues: Place) -> None:
-        self._name = SegmentName(self._name.number + 1, self._run)
-        self._segments[self._name.number] = self._segment_bytes
-        self._offset = HEADER_BYTES
-        header = SegmentHeader(self._name, continues, self._segment_bytes)
-        self._pieces.append(Piece(self._name, 0, encode_header(header)))
-
-    def _roll(self) -> None:
-        self._end_block()
-        self._pieces.append(self._end_mark())
-        self._begin_segment(self._end)
-
-    @property
-    def _end(self) -> Place:
-        """Where the log ends when everything that was appended is written."""
-        return Place(self._name.number, self._offset)
-
-    def _end_mark(self) -> Piece:
-        return Piece(self._name, self._offset, encode_end(self._name, self._offset))
-
-    def _end_block(self) -> None:
-        if not self._content:
-            return
-        block = encode_block(self._name, self._offset, b"".join(self._content))
-        self._pieces.append(Piece(self._name, self._offset, block))
-        self._offset += len(block)
-        self._segments[self._name.number] = max(self._segment_bytes, self._offset + BLOCK_BYTES)
-        self._content.clear()
-        self._content_bytes = 0
+    # -- group commit ---------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True
-            assert self._loop is not None, "the log is not started"
+            self._flush_in(1)
+
+    def _flush_in(self, iterations: int) -> None:
+        """Begin the next sync so many iterations of the loop later."""
+        assert self._loop is not None, "the log is not started"
+        if iterations > 1:
+            self._loop.call_soon(self._flush_in, iterations - 1)
+        else:
             self._loop.call_soon(self._flush)
 
-    def _ask(self) -> None:
-        """Have those who gather append; when one fails, the others are asked in the next turn of the loop."""
-        bringing, self._bringing = deque(self._bringing), []
+    def _flush(self) -> None:
+        self._call_before_sync()
+        if not self._waiting:
+            self._notify_idle()
+            return
+        pieces, end = self._tail.take()
+        batch = self._in_flight = _Batch(self._waiting, end)
+        self._waiting = []
+        self._began_s = time.perf_counter()
+        is_alone, was_alone = len(batch.waiting) == 1, self._was_alone
+        self._was_alone = is_alone
+        if is_alone and was_alone and self._sync_s < QUICK_S and _is_small(pieces):
+            self._finished(self._thread.write(pieces))
+        else:
+            self._thread.submit(pieces)
+
+    def _call_before_sync(self) -> None:
+        """Call who appends now; when one fails, the others are called in the next iteration of the loop."""
+        callbacks, self._before_sync = deque(self._before_sync), []
         is_done = False
         try:
-            while bringing:
-                bringing.popleft()()
+            while callbacks:
+                callbacks.popleft()()
             is_done = True
         finally:
             self._is_scheduled = False
             if not is_done:
-                self._bringing.extend(bringing)
+                self._before_sync.extend(callbacks)
                 self._flush_soon()
 
-    def _flush(self) -> None:
-        self._ask()
-        if not self._waiting:
-            self._be_idle()
-            return
-        self._end_block()
-        job = _Job(self._pieces, self._waiting, self._end)
-        self._pieces, self._waiting = [], []
-        self._in_flight = job
-        self._began_s = time.perf_counter()
-        is_alone, was_alone = len(job.waiting) == 1, self._was_alone
-        self._was_alone = is_alone
-        if job.is_plain and is_alone and was_alone and self._sync_s < QUICK_S:
-            self._settle(self._write(job))
-            if self._waiting or self._bringing:
-                self._flush_soon()
-        elif not (job.is_plain and self._write_by_kernel(job.pieces[0])):
-            self._jobs.put(job)
-
-    def _write_by_kernel(self, piece: Piece) -> bool:
-        """Whether the kernel will tell when a piece is on the disk; else the thread must see to it."""
-        if self._kernel is None or not self._files.is_direct:
-            return False
-        try:
-            self._kernel.write(self._files.descriptor, self._files.stage(piece))
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # this system cannot
-                self._kernel.close()
-                self._kernel = None
-            return False
-        return True
-
-    def _tell(self) -> None:
-        self._finish(self._outcomes.popleft())
-
-    def _finish(self, error: OSError | None) -> None:
-        """Tell who waited, and begin again: when many were told, after they had a chance to come back with more."""
-        assert self._in_flight is not None
-        turns = TURNS if len(self._in_flight.waiting) >= CROWD else 0
-        self._is_scheduled = True
-        self._settle(error)
-        self._flush_after(turns)
-
-    def _flush_after(self, turns: int) -> None:
-        if turns:
-            assert self._loop is not None
-            self._loop.call_soon(self._flush_after, turns - 1)
-        else:
-            self._flush()
-
-    def _settle(self, error: OSError | None) -> None:
+    def _finished(self, error: OSError | None) -> None:
+        """Notify who waited, and begin again: after a large batch, when they had a chance to come back with more."""
         took_s = time.perf_counter() - self._began_s
-        job, self._in_flight = self._in_flight, None
-        assert job is not None
+        self._is_scheduled = True
+        batch, self._in_flight = self._in_flight, None
+        assert batch is not None
         self.syncs += 1
         self._sync_s += (took_s - self._sync_s) / 8
-        waiting = job.waiting
-        self._note(error)
+        waiting = batch.waiting
+        self._log_change(error)
         if error is None:
-            self._acknowledged = job.end
+            self._acknowledged = batch.end
         else:
             waiting = [*waiting, *self._waiting]
-            self._begin_again()
+            self._restart()
         for done in waiting:
             try:
                 done(error)
             except Exception as failure:
                 log.error("who waited for the log failed when told", folder=str(self._folder), exc_info=failure)
-        if not (self._waiting or self._bringing):
-            self._be_idle()
+        self._flush_in(ITERATIONS if len(batch.waiting) >= LARGE_BATCH else 1)
 
-    def _note(self, error: OSError | None) -> None:
+    def _log_change(self, error: OSError | None) -> None:
         """Log when writes begin to fail, and when they succeed again."""
         if error is not None and not self.has_failed:
             log.error("the log cannot be written", folder=str(self._folder), reason=error.strerror)
@@ -429,37 +322,20 @@ class CommitLog:
             log.info("the log is written again", folder=str(self._folder))
         self.has_failed = error is not None
 
-    def _be_idle(self) -> None:
+    def _notify_idle(self) -> None:
         idle, self._idle = self._idle, []
         for future in idle:
             if not future.done():
                 future.set_result(None)
 
-    def _begin_again(self) -> None:
+    def _restart(self) -> None:
         """What a failed sync has left in a file is unknown: go on in another, which continues before that place."""
         known = self._acknowledged.segment
-        self._segments = {number: size for number, size in self._segments.items() if number <= known}
-        self._pieces, self._waiting = [], []
-        self._content.clear()
-        self._content_bytes = 0
-        self._begin_run()
+        self._tail.sizes = {number: size for number, size in self._tail.sizes.items() if number <= known}
+        self._waiting = []
+        self._tail.begin_run(self._acknowledged)
 
-    # -- in the thread, or in place -----------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            outcome = self._write(job)
-            if job.waiting:
-                assert self._loop is not None
-                self._outcomes.append(outcome)
-                self._loop.call_soon_threadsafe(self._tell)
-
-    def _write(self, job: _Job) -> OSError | None:
-        try:
-            self._files.write(job.pieces, self._path)
-        except OSError as error:
-            return error
-        except Exception as error:
-            log.error("writing the log failed unexpectedly", folder=str(self._folder), exc_info=error)
-            return OSError(errno.EIO, f"{type(error).__name__}: {error}")
-        return None
+def _is_small(pieces: Sequence[Piece]) -> bool:
+    """Whether it is a little more for the segment that is being written, and nothing else."""
+    return len(pieces) == 1 and len(pieces[0].data) <= IN_PLACE_BYTES

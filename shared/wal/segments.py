@@ -80,6 +80,20 @@ class SegmentHeader:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes for one place in one segment; the first of a segment begins with its header."""
+
+    name: SegmentName
+    offset: int
+    data: bytes
+
+    @property
+    def begins_segment(self) -> bool:
+        """Whether a file must be begun for it."""
+        return self.offset == 0
+
+
 def encode_header(header: SegmentHeader) -> bytes:
     """The first bytes of a segment."""
     name, continues = header.name, header.continues

@@ -89,7 +89,7 @@ class Served:
         for index in range(partitions):
             partition = await self.server.node.create(Gpid(app_id, index), self.app(app_id, partitions, envs))
             partition.step(Granted(Configuration(partition.core.ballot + 1, self.address)))
-            await partition.rounds.drained()
+            await partition.batches.drained()
 
     def app(self, app_id: int = 2, partitions: int = 1, envs: dict[str, str] | None = None) -> AppInfo:
         return AppInfo(1, "pegasus", f"table{app_id}", app_id, partitions, envs or {}, True, 1)

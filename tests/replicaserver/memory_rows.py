@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from replicaserver.rows.reads import Limits
-from replicaserver.rows.store import Identity
+from replicaserver.rows.store import Responder
 from replicaserver.rows.writes import Draft
 from shared.pegasus.wire.keys import encode_key, encode_value
 
 NOW = 1000
-WHO = Identity(2, 3, "127.0.0.1:34801")
+WHO = Responder(2, 3, "127.0.0.1:34801")
 
 
 class MemoryRows:

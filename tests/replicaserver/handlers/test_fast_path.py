@@ -1,18 +1,19 @@
-"""Shortcuts give the bytes that the table of RPCs gives, to whatever request (specification §10.1, §11)."""
+"""FastPath give the bytes that the table of RPCs gives, to whatever request (specification §10.1, §11)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replicaserver.handlers import fast_path
-from replicaserver.handlers.fast_path import Shortcuts
+from replicaserver.handlers.fast_path import FastPath
+from replicaserver.partition.write_batches import WriteBatches
+from replicaserver.partition.write_queue import PlainPut
 from replicaserver.storage.rocks import StoreError
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.framing import encode_error, encode_request
@@ -74,9 +75,9 @@ class Client:
     async def ask(self, *frames: bytes) -> list[bytes]:
         """Send frames at once; their replies in order of arrival."""
         self.writer.write(b"".join(frames))
-        return [await self._reply() for _ in frames]
+        return [await self.reply() for _ in frames]
 
-    async def _reply(self) -> bytes:
+    async def reply(self) -> bytes:
         async with asyncio.timeout(10):
             length = await self.reader.readexactly(4)
             return length + await self.reader.readexactly(int.from_bytes(length, "big") - 4)
@@ -113,10 +114,13 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, clock: Clock, flags: dict[str, str]) -> AsyncIterator[Pair]:
+async def pair(
+    tmp_path: Path, clock: Clock, flags: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Pair]:
     quick = await start(tmp_path / "quick", clock, flags)
-    slow = await start(tmp_path / "slow", clock, flags)
-    slow.server._server.service = replace(slow.server._server.service, shortcut=None)
+    with monkeypatch.context() as patched:
+        patched.setattr(FastPath, "take", lambda *_arguments: 0)
+        slow = await start(tmp_path / "slow", clock, flags)
     pair = Pair(quick, slow, (await Client.of(quick), await Client.of(slow)))
     yield pair
     for client, served in zip(pair.clients, (quick, slow), strict=True):
@@ -157,22 +161,21 @@ async def test_a_request_in_pieces_is_answered(served: Served, client: Client):
         client.writer.write(frame[place : place + 50])
         await client.writer.drain()
         await asyncio.sleep(0)
-    assert b"ERR_OK" in await client._reply()
+    assert b"ERR_OK" in await client.reply()
 
 
 async def test_a_put_is_taken_past_the_table(served: Served, client: Client, monkeypatch: pytest.MonkeyPatch):
     await served.table()
-    seen: list[int] = []
-    take = fast_path._put
+    seen: list[bytes] = []
+    submit = WriteBatches.submit_put
 
-    def counting(*arguments: object) -> int:
-        seen.append(take(*arguments))  # type: ignore[arg-type]
-        return seen[-1]
+    def noting(batches: WriteBatches, put: PlainPut, size: int) -> bool:
+        seen.append(put[0])
+        return submit(batches, put, size)
 
-    monkeypatch.setattr(fast_path, "_put", counting)
-    frame = put_frame(UpdateRequest(KEY, b"v"))
-    await client.ask(frame)
-    assert seen == [len(frame)]
+    monkeypatch.setattr(WriteBatches, "submit_put", noting)
+    await client.ask(put_frame(UpdateRequest(KEY, b"v")))
+    assert seen == [KEY]
 
 
 async def test_a_put_that_is_not_stored_is_refused(served: Served, client: Client, monkeypatch: pytest.MonkeyPatch):
@@ -204,4 +207,4 @@ async def test_a_shortcut_that_fails_leaves_the_request_to_the_table(
 
 @given(st.binary(max_size=200), st.integers(0, 20))
 def test_what_is_no_request_is_not_taken(data: bytes, start: int):
-    assert Shortcuts({}).take(data, start, None) == 0  # type: ignore[arg-type]
+    assert FastPath({}).take(data, start, None) == 0  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from replicaserver.node.maintenance import Upkeep
+from replicaserver.node.maintenance import Maintenance
 from replicaserver.replication.replica import Forgotten
 from replicaserver.storage.rocks import StoreError
 from shared.pegasus.wire.errors import ErrorCode
@@ -288,6 +288,6 @@ async def test_expired_rows_are_swept_away(served: Served, clock: Clock):
     for number in range(10):
         await served.call("put", UpdateRequest(encode_key(b"h", b"%d" % number), b"", clock.now + 5 * number))
     clock.advance(12)
-    await Upkeep(served.server.node).sweep()
+    await Maintenance(served.server.node).sweep()
     rows = [key for key, _ in served.partition().store.scan(b"", b"")]
     assert rows == [encode_key(b"h", b"%d" % number) for number in range(3, 10)]

@@ -170,7 +170,7 @@ async def test_a_proposed_replica_is_made_and_serves_once_its_ballot_is_granted(
     [update] = meta.updates
     assert (update.type, update.info.app_name) == (ConfigType.ASSIGN_PRIMARY, "table2")
     assert (await served.call("put", UpdateRequest(KEY, b"val"))).error == 0
-    await served.partition().rounds.drained()
+    await served.partition().batches.drained()
     assert served.partition().store.durable().ballot == 1
 
 

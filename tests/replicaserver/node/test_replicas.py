@@ -27,13 +27,13 @@ async def test_folders_that_nobody_needs_are_deleted_after_their_time(served: Se
     await served.server.node.remove(Gpid(2, 0))
     (reps / f"3.0.pegasus.{int(clock.unix_s)}.err").mkdir()
     clock.advance(86_399)
-    await served.server.node.delete_left_overs()
+    await served.server.node.delete_orphaned_folders()
     assert len(list(reps.glob("*.pegasus.*"))) == 2
     clock.advance(1)
-    await served.server.node.delete_left_overs()
+    await served.server.node.delete_orphaned_folders()
     assert [path.suffix for path in reps.glob("*.pegasus.*")] == [".err"]
     served.server.flags.update("gc_disk_error_replica_interval_seconds", "60")
-    await served.server.node.delete_left_overs()
+    await served.server.node.delete_orphaned_folders()
     assert list(reps.glob("*.pegasus.*")) == []
     assert await served.metric("replica_removed_dirs", "server") == 2
 
@@ -45,11 +45,11 @@ async def test_a_disk_that_fills_up_takes_no_writes_until_there_is_room(
     served.server.flags.update("disk_min_available_space_ratio", "10")
     with monkeypatch.context() as full:
         full.setattr(DataFolder, "measure", lambda _disk: (1000, 99))
-        await served.server.node.look_at_disks()
+        await served.server.node.check_disks()
         assert served.partition().admission.disk_status is DiskStatus.SPACE_INSUFFICIENT
         assert await served.error("put", PUT) == ErrorCode.ERR_DISK_INSUFFICIENT
         full.setattr(DataFolder, "measure", lambda _disk: (1000, 100))
-        await served.server.node.look_at_disks()
+        await served.server.node.check_disks()
     assert (await served.call("put", PUT)).error == 0
 
 
@@ -66,11 +66,11 @@ async def test_the_log_says_why_writes_stay_refused_when_there_is_room_again(
     with monkeypatch.context() as broken, capture_logs() as logs:
         broken.setattr(partition.store, "persist", refuse)
         partition.step(LogFailed())
-        await served.server.node.look_at_disks()
+        await served.server.node.check_disks()
         assert await served.error("put", PUT) == ErrorCode.ERR_DISK_IO_ERROR
     [warning] = [entry for entry in logs if "still takes no writes" in entry["event"]]
     assert (warning["gpid"], warning["reason"]) == ("2.0", "IO error: No space left on device")
-    await served.server.node.look_at_disks()
+    await served.server.node.check_disks()
     assert (await served.call("put", PUT)).error == 0
 
 
@@ -93,7 +93,7 @@ async def test_a_replica_that_cannot_take_back_its_writes_does_not_stop_the_othe
         broken.setattr(RocksStore, "persist", fail_for_one)
         again = await start(copy, clock, flags)
         assert list(again.server.node.partitions) == [(2, 0)]
-        assert (again.server.node.counts.failed, again.server.node.disks[0].left_over("err")) == (1, {})
+        assert (again.server.node.counts.failed, again.server.node.disks[0].orphaned("err")) == (1, {})
         again.connection.close()
         await again.server.drain()
     later = await start(copy, clock, flags)

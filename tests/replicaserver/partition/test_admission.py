@@ -255,11 +255,6 @@ async def test_a_replica_that_was_removed_is_gone(served: Served):
     assert await served.metric("moved_garbage_replicas", "server") == 1
 
 
-def log_files(served: Served) -> SegmentFiles:
-    """What puts the log of writes on the disk."""
-    return served.server.node.around.journal._log._files
-
-
 async def test_a_disk_that_fails_fails_the_writes_until_it_has_room_and_no_read(served: Served, monkeypatch):
     await served.table()
     await served.call("put", PUT)
@@ -269,14 +264,13 @@ async def test_a_disk_that_fails_fails_the_writes_until_it_has_room_and_no_read(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(log_files(served), "write", full)
-        broken.setattr(log_files(served), "stage", full)
+        broken.setattr(SegmentFiles, "write", full)
         assert await served.error("put", refused) == ErrorCode.ERR_DISK_IO_ERROR
         assert await served.error("incr", IncrRequest(KEY, 1)) == ErrorCode.ERR_DISK_IO_ERROR
         assert (await served.call("get", KEY)).value == b"val"
-        await served.server.node.look_at_disks()
+        await served.server.node.check_disks()
         assert await served.error("put", refused) == ErrorCode.ERR_DISK_IO_ERROR
-    await served.server.node.look_at_disks()
+    await served.server.node.check_disks()
     put = await served.call("put", UpdateRequest(KEY, b"again"))
     assert (put.error, put.decree) == (0, 2)
     assert (await served.call("get", KEY)).value == b"again"
@@ -292,7 +286,7 @@ async def test_a_store_that_fails_fails_the_writes_and_no_read(served: Served, m
     for name in ("apply", "persist"):
         monkeypatch.setattr(served.partition().store, name, full)
     assert await served.error("put", UpdateRequest(KEY, b"refused")) == ErrorCode.ERR_DISK_IO_ERROR
-    await served.server.node.look_at_disks()
+    await served.server.node.check_disks()
     assert await served.error("put", PUT) == ErrorCode.ERR_DISK_IO_ERROR
     assert (await served.call("get", KEY)).value == b"val"
 
@@ -334,7 +328,7 @@ async def test_writes_go_on_when_there_are_descriptors_again(served: Served):
         assert "Too many open files" in await served.ask("RPC_CLI_CLI_CALL", Command, str, flush)
         assert await served.error("put", UpdateRequest(KEY, b"refused")) == ErrorCode.ERR_DISK_IO_ERROR
     assert await served.error("put", UpdateRequest(KEY, b"refused")) == ErrorCode.ERR_DISK_IO_ERROR
-    await served.server.node.look_at_disks()
+    await served.server.node.check_disks()
     assert (await served.call("get", KEY)).value == PUT.value
     assert (await served.call("put", UpdateRequest(KEY, b"later"))).error == 0
     assert await served.ask("RPC_CLI_CLI_CALL", Command, str, flush) == "1 replicas flushed"

@@ -63,7 +63,7 @@ def test_a_lease_ends_by_itself_and_is_counted_from_when_the_beacon_was_sent():
 def now(served: Served) -> Now:
     """The clock of the lease of a running server."""
     clock = Now()
-    lease = served.server.node.around.lease
+    lease = served.server.node.context.lease
     clock.s = lease.now_s()
     lease.now_s = clock
     return clock
@@ -128,7 +128,7 @@ async def test_a_write_during_which_the_lease_ends_is_not_acknowledged(
 
 async def test_a_write_is_not_acknowledged_under_a_later_lease(served: Served, monkeypatch: pytest.MonkeyPatch):
     await served.table()
-    lease, store = served.server.node.around.lease, served.partition().store
+    lease, store = served.server.node.context.lease, served.partition().store
     apply = store.apply
 
     def lose_and_apply(*arguments: Any, **keywords: Any) -> None:

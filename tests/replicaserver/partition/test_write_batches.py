@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from replicaserver.partition import write_batches
+from replicaserver.partition import write_queue
 from replicaserver.rows.writes import Draft, incr
 from replicaserver.storage.rocks import StoreError
 from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
@@ -37,10 +37,10 @@ async def test_a_write_that_cannot_read_what_it_depends_on_fails_alone(served: S
     partition = served.partition()
 
     def fail(_key: bytes) -> bytes:
-        raise Exception("Corruption: block checksum mismatch")
+        raise StoreError("Corruption: block checksum mismatch")
 
     with monkeypatch.context() as broken:
-        broken.setattr(partition.store, "_get", fail)
+        broken.setattr(partition.store, "get", fail)
         add, put = await asyncio.gather(
             served.call("incr", IncrRequest(KEY, 1)),
             served.call("put", UpdateRequest(KEY, b"5")),
@@ -57,12 +57,12 @@ async def test_work_of_our_own_that_cannot_read_is_told(served: Served, monkeypa
     partition = served.partition()
 
     def fail(_key: bytes) -> bytes:
-        raise Exception("IO error")
+        raise StoreError("IO error")
 
-    monkeypatch.setattr(partition.store, "_get", fail)
+    monkeypatch.setattr(partition.store, "get", fail)
     with pytest.raises(StoreError, match="IO error"):
-        await partition.rounds.own(lambda draft: draft.exchange(KEY, b"seen", None))
-    await partition.rounds.drained()
+        await partition.batches.submit_internal(lambda draft: draft.exchange(KEY, b"seen", None))
+    await partition.batches.drained()
 
 
 async def test_a_closing_replica_answers_what_it_took_and_takes_no_more(served: Served):
@@ -76,12 +76,12 @@ async def test_a_closing_replica_answers_what_it_took_and_takes_no_more(served: 
         is_refused = isinstance(answer, RpcError) and answer.code == ErrorCode.ERR_INVALID_STATE
         assert is_refused or answer.error == 0
     with pytest.raises(RpcError, match="ERR_INVALID_STATE"):
-        partition.rounds.own(lambda _draft: None)
+        partition.batches.submit_internal(lambda _draft: None)
 
 
 async def test_too_many_waiting_writes_are_refused(served: Served, monkeypatch: pytest.MonkeyPatch):
     await served.table()
-    monkeypatch.setattr("replicaserver.partition.write_batches.MAX_WAITING", 0)
+    monkeypatch.setattr("replicaserver.partition.write_queue.MAX_WAITING", 0)
     assert await served.error("put", UpdateRequest(KEY, b"")) == ErrorCode.ERR_CAPACITY_EXCEEDED
 
 
@@ -101,9 +101,9 @@ async def test_an_operation_that_raises_is_refused_alone_and_leaves_nothing_behi
 
     first = asyncio.ensure_future(served.call("incr", IncrRequest(encode_key(b"a", b""), 1)))
     writes = [
-        partition.rounds.own(lambda draft: draft.notes.__setitem__("seen", 7)),
+        partition.batches.submit_internal(lambda draft: draft.notes.__setitem__("seen", 7)),
         *(
-            partition.rounds.submit(operation, request, _uncounted, shares_decree=False).future()
+            partition.batches.submit(operation, request, _uncounted, shares_decree=False).future()
             for operation, request in (
                 (incr, IncrRequest(encode_key(b"b", b""), 5)),
                 (put_and_raise, None),
@@ -131,7 +131,7 @@ async def test_work_of_our_own_that_raises_is_told_and_the_replica_can_be_closed
     partition = served.partition()
     with pytest.raises(RpcError, match=r"ERR_UNKNOWN: .*nobody expects this"):
         async with asyncio.timeout(30):
-            await partition.rounds.own(raise_unforeseen)
+            await partition.batches.submit_internal(raise_unforeseen)
     assert (await served.call("put", UpdateRequest(KEY, b"v"))).error == 0
     async with asyncio.timeout(30):
         await served.server.node.remove(partition.gpid)
@@ -150,22 +150,22 @@ async def test_a_round_that_cannot_be_put_into_the_log_is_refused(served: Served
 async def test_an_answer_that_cannot_be_given_keeps_no_other_back(served: Served, monkeypatch: pytest.MonkeyPatch):
     await served.table()
     partition = served.partition()
-    failing = partition.rounds.submit(incr, IncrRequest(KEY, 1), raise_unforeseen, shares_decree=False)
+    failing = partition.batches.submit(incr, IncrRequest(KEY, 1), raise_unforeseen, shares_decree=False)
     failing.listener = raise_unforeseen
-    other = partition.rounds.submit(incr, IncrRequest(KEY, 1), _uncounted, shares_decree=False)
+    other = partition.batches.submit(incr, IncrRequest(KEY, 1), _uncounted, shares_decree=False)
     async with asyncio.timeout(30):
         assert (await other).new_value == 2
-        await partition.rounds.drained()
+        await partition.batches.drained()
 
 
 async def test_the_writes_of_all_replicas_that_wait_are_bounded_in_bytes(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(write_batches, "MAX_BACKLOG_BYTES", 1_000_000)
+    monkeypatch.setattr(write_queue, "MAX_BACKLOG_BYTES", 1_000_000)
     await served.table(partitions=2)
     first, second = served.partition(index=0), served.partition(index=1)
     row = UpdateRequest(KEY, bytes(100_000))
-    async with first.rounds.held():
+    async with first.batches.held():
         puts = [asyncio.ensure_future(served.call("put", row)) for _ in range(15)]
         many = [asyncio.ensure_future(served.call("multi_put", MultiPutRequest(b"h", [KeyValue(b"s", b"")])))]
         refused, _ = await asyncio.wait(puts, return_when=asyncio.FIRST_COMPLETED)
@@ -176,4 +176,4 @@ async def test_the_writes_of_all_replicas_that_wait_are_bounded_in_bytes(
     answers = await asyncio.gather(*puts, *many, return_exceptions=True)
     assert sum(not isinstance(answer, Exception) for answer in answers) == 10
     assert (await served.call("put", UpdateRequest(KEY, b"v"), index=1)).error == 0
-    assert first.around.backlog.size == second.around.backlog.size == 0
+    assert first.context.backlog.size == second.context.backlog.size == 0

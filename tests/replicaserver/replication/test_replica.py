@@ -19,7 +19,7 @@ from replicaserver.replication.replica import (
     Log,
     LogFailed,
     Logged,
-    LogMended,
+    LogRecovered,
     Observed,
     Propose,
     Refuse,
@@ -168,7 +168,7 @@ def test_a_sole_replica_whose_disk_failed_is_read_and_not_written_until_it_is_me
     assert primary.last_prepared == primary.last_committed == 0
     assert primary.reading_error() is None
     assert primary.step(Write()) == [Refuse(ErrorCode.ERR_DISK_IO_ERROR)]
-    primary.step(LogMended())
+    primary.step(LogRecovered())
     assert primary.step(Write()) == [Log(1)]
 
 

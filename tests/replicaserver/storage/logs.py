@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from replicaserver.storage.node_log import Journal, ReplicaLog
-from replicaserver.storage.recovery import LeftRecords
+from replicaserver.storage.node_log import NodeLog, ReplicaLog
+from replicaserver.storage.recovery import OrphanedRecords
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
 from shared.pegasus.wire.structures.base import Gpid
 from shared.wal.log import CommitLog
@@ -33,11 +33,11 @@ class Opened:
         self.workers = ThreadPoolExecutor(2)
         self.stores = {gpid: RocksStore(folder / str(gpid), settings) for gpid in gpids}
         self.commit_log = CommitLog.open(folder / "slog", segment_bytes=SEGMENT_BYTES, accepts_loss=accepts_loss)
-        self.journal = Journal(self.commit_log, LeftRecords(folder / "slog" / "left"), self.workers)
-        self.behind = self.journal.replay(self.stores)
-        self.journal.start()
+        self.node_log = NodeLog(self.commit_log, OrphanedRecords(folder / "slog" / "left"), self.workers)
+        self.behind = self.node_log.replay(self.stores)
+        self.node_log.start()
         self.is_open = True
-        self.logs = {gpid: self.journal.of(gpid, store) for gpid, store in self.stores.items()}
+        self.logs = {gpid: self.node_log.of(gpid, store) for gpid, store in self.stores.items()}
 
     async def write(self, changes: Mapping[bytes, bytes | None], gpid: Gpid = ONE, **notes: int) -> None:
         await written(self.logs[gpid], changes, notes)
@@ -68,7 +68,7 @@ class Opened:
     async def drop(self) -> None:
         """End without letting the stores' files catch up."""
         self.is_open = False
-        await self.journal.close()
+        await self.node_log.close()
         for store in self.stores.values():
             store.close()
         self.workers.shutdown()

@@ -38,15 +38,15 @@ def test_replicas_are_found_by_their_names(disk: DataFolder):
         (disk.path / name).mkdir()
     (disk.path / "4.0.pegasus").write_text("a file")
     assert set(disk.replicas()) == {Gpid(2, 0), Gpid(2, 10)}
-    assert list(disk.left_over("gar").values()) == [17]
-    assert list(disk.left_over("err").values()) == [18]
+    assert list(disk.orphaned("gar").values()) == [17]
+    assert list(disk.orphaned("err").values()) == [18]
 
 
 def test_a_replica_can_be_set_aside_twice_in_a_second(disk: DataFolder):
     for _ in range(2):
         (disk.path / "2.0.pegasus").mkdir()
         folders.set_aside(disk.path / "2.0.pegasus", "gar", 100)
-    assert sorted(disk.left_over("gar").values()) == [100, 101]
+    assert sorted(disk.orphaned("gar").values()) == [100, 101]
 
 
 def test_data_folders_have_tags(tmp_path: Path):

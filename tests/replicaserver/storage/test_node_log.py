@@ -15,10 +15,11 @@ import pytest
 
 from replicaserver.storage.log_records import Origin, encode_record
 from replicaserver.storage.node_log import KEPT_SEGMENTS
-from replicaserver.storage.recovery import LeftRecords
+from replicaserver.storage.recovery import OrphanedRecords
 from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid
+from shared.wal.files import SegmentFiles
 from shared.wal.log import CommitLog
 from tests.replicaserver.storage.logs import ONE, TWO, Opened, written
 
@@ -177,7 +178,7 @@ async def test_records_that_cannot_be_kept_apart_stay_in_the_log(
     await opened.write({b"a": b"1"}, TWO)
     with monkeypatch.context() as broken:
         broken.setattr(opened.stores[TWO], "persist", refuse)
-        broken.setattr(opened.journal.left, "add", full)
+        broken.setattr(opened.node_log.orphans, "add", full)
         await opened.fill(2 * KEPT_SEGMENTS)
         assert segments(opened) > KEPT_SEGMENTS + 3
         opened.crash(tmp_path / "copy")
@@ -282,7 +283,7 @@ async def test_a_log_that_cannot_be_written_fails_the_round(opened: Opened, monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr(opened.commit_log._files, "write", full)
+        broken.setattr(SegmentFiles, "write", full)
         with pytest.raises(StoreError, match="No space left"):
             await opened.write({b"a": b"1"})
     assert opened.rows() == {}
@@ -302,7 +303,7 @@ async def test_what_failed_is_not_taken_back_once_it_was_passed_over(
         with pytest.raises(StoreError, match="No space left"):
             await opened.write({b"a": b"2", b"b": b"2"})
     opened.crash(tmp_path / "before")
-    await opened.logs[ONE].pass_over_failed()
+    await opened.logs[ONE].skip_failed()
     await opened.write({b"a": b"3"})
     opened.crash(tmp_path / "after")
     for name, rows in (("before", {b"a": b"2", b"b": b"2"}), ("after", {b"a": b"3", b"b": b"1"})):
@@ -332,7 +333,7 @@ async def test_a_log_that_has_lost_writes_ends_the_start_and_goes_on_when_that_i
 
 
 async def test_records_of_an_absent_store_that_were_damaged_are_not_passed_over(tmp_path: Path, opened: Opened):
-    left, origin = LeftRecords(tmp_path / "left"), opened.logs[ONE].origin
+    left, origin = OrphanedRecords(tmp_path / "left"), opened.logs[ONE].origin
     payloads = [encode_record(origin, number, {}, {b"key": b"value %d" % number}) for number in (1, 2)]
     left.add(origin, payloads)
     (file,) = (tmp_path / "left").iterdir()
@@ -341,7 +342,7 @@ async def test_records_of_an_absent_store_that_were_damaged_are_not_passed_over(
         file.write_bytes(damaged)
         with pytest.raises(StartupError, match=rf"{file.name} is damaged at byte \d+"):
             list(left.of(origin))
-        assert len(list(LeftRecords(tmp_path / "left", accepts_loss=True).of(origin))) < 3
+        assert len(list(OrphanedRecords(tmp_path / "left", accepts_loss=True).of(origin))) < 3
 
 
 async def test_a_record_of_somebody_else_ends_the_start(tmp_path: Path, store_settings: StoreSettings):
@@ -355,7 +356,7 @@ async def test_a_record_of_somebody_else_ends_the_start(tmp_path: Path, store_se
 
 async def test_records_that_nobody_comes_for_are_forgotten(tmp_path: Path, opened: Opened):
     await opened.write({b"a": b"1"})
-    left = LeftRecords(tmp_path / "left")
+    left = OrphanedRecords(tmp_path / "left")
     left.delete_older(0)
     origin = opened.logs[ONE].origin
     left.add(origin, [])
@@ -375,7 +376,7 @@ async def test_a_node_of_an_earlier_release_loses_nothing(tmp_path: Path, store_
         assert again.rows() == {b"key %02d" % number: b"v" * 200 for number in range(1, 30)}
         assert (again.rows(TWO), again.stores[TWO].durable().ballot) == ({b"two": b"2"}, 7)
         absent = Origin(Gpid(9, 1), 5)
-        assert [record.number for record in again.journal.left.of(absent)][:2] == [1, 2]
-        again.journal.left.add(absent, [encode_record(absent, 3, {}, {b"k": b"v"})])
-        assert [record.number for record in again.journal.left.of(absent)] == [1, 2, 3]
+        assert [record.number for record in again.node_log.orphans.of(absent)][:2] == [1, 2]
+        again.node_log.orphans.add(absent, [encode_record(absent, 3, {}, {b"k": b"v"})])
+        assert [record.number for record in again.node_log.orphans.of(absent)] == [1, 2, 3]
         await again.close()

@@ -75,7 +75,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def place(self) -> tuple[int, int]:
         """Where the log ends: the number of its segment and the offset in it."""
-        return self.opened.commit_log.segment, self.opened.commit_log._offset
+        end = self.opened.commit_log.end
+        return end.segment, end.offset
 
     def write(self, *operations: tuple[object, object]) -> None:
         """One round: several operations, one record, the same on the model one by one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import random
 from collections.abc import AsyncIterator, Callable
@@ -16,21 +15,18 @@ from structlog.testing import capture_logs
 
 from shared.errors import StartupError
 from shared.wal.files import SegmentFiles
-from shared.wal.kernel_writes import KernelWrites
 from shared.wal.log import CommitLog
 from tests.crashes import copy_as_it_is
 
 SMALL = 4096
 
 
-LINUX_ALONE = ("O_DIRECT", "RWF_DSYNC", "RWF_SYNC", "eventfd", "posix_fadvise")
+LINUX_ALONE = ("RWF_DSYNC", "RWF_SYNC")
 
 
-@pytest.fixture(params=["kernel", "thread", "elsewhere"], autouse=True)
+@pytest.fixture(params=["linux", "elsewhere"], autouse=True)
 def syncing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs with writes by the kernel, by a thread, and without what Linux alone has."""
-    if request.param == "thread":
-        monkeypatch.setattr(KernelWrites, "open", lambda: None)
+    """Every test runs with what Linux has, and without what it alone has."""
     if request.param == "elsewhere":
         for name in LINUX_ALONE:
             monkeypatch.delattr(os, name, raising=False)
@@ -103,7 +99,7 @@ async def test_a_crowd_that_comes_back_at_once_shares_every_sync(tmp_path: Path)
         assert log.syncs < 60
 
 
-async def test_who_gathers_is_asked_once_when_the_disk_is_free(tmp_path: Path):
+async def test_a_callback_is_called_once_when_the_disk_is_free(tmp_path: Path):
     events: list[str] = []
 
     def saying(event: str) -> Callable[[OSError | None], None]:
@@ -111,22 +107,22 @@ async def test_who_gathers_is_asked_once_when_the_disk_is_free(tmp_path: Path):
 
     async with running(tmp_path / "log", 1 << 20) as log:
 
-        def bring() -> None:
-            events.append("asked")
+        def callback() -> None:
+            events.append("called")
             log.append(b"second", saying("second"))
 
         log.append(b"first", saying("first"))
         await asyncio.sleep(0)  # it is on its way to the disk
-        log.gather(bring)
+        log.before_sync(callback)
         await log.drained()
-        log.gather(lambda: events.append("asked, and had nothing"))
+        log.before_sync(lambda: events.append("called, and had nothing"))
         await log.drained()
-        assert events == ["first", "asked", "second", "asked, and had nothing"]
+        assert events == ["first", "called", "second", "called, and had nothing"]
         assert log.syncs == 2
     assert await replayed(tmp_path / "log", 1 << 20) == [b"first", b"second"]
 
 
-async def test_one_who_fails_when_asked_harms_nobody_else(tmp_path: Path):
+async def test_a_callback_that_fails_harms_nobody_else(tmp_path: Path):
     failures: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(str(context["exception"])))
 
@@ -135,9 +131,9 @@ async def test_one_who_fails_when_asked_harms_nobody_else(tmp_path: Path):
 
     async with running(tmp_path / "log", 1 << 20) as log:
         stored = [asyncio.get_running_loop().create_future() for _ in range(2)]
-        log.gather(lambda: log.append(b"before", stored[0].set_result))
-        log.gather(fail)
-        log.gather(lambda: log.append(b"after", stored[1].set_result))
+        log.before_sync(lambda: log.append(b"before", stored[0].set_result))
+        log.before_sync(fail)
+        log.before_sync(lambda: log.append(b"after", stored[1].set_result))
         assert await asyncio.gather(*stored) == [None, None]
     assert failures == ["a bug"]
     assert await replayed(tmp_path / "log", 1 << 20) == [b"before", b"after"]
@@ -155,7 +151,6 @@ async def test_one_who_fails_when_told_harms_nobody_else(tmp_path: Path, fails: 
         with monkeypatch.context() as broken, capture_logs() as logged:
             if fails:
                 broken.setattr(SegmentFiles, "write", full)
-                broken.setattr(SegmentFiles, "stage", full)
             log.append(b"first", lambda _error: told.append("first"))
             log.append(b"second", bug)
             log.append(b"third", lambda _error: told.append("third"))
@@ -240,7 +235,6 @@ async def test_a_write_that_fails_is_told_to_all_who_wait_and_later_ones_succeed
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwritev", failing)
-            patched.setattr(KernelWrites, "write", failing)
             results = await asyncio.gather(*(append(log, b"lost %d" % n) for n in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [OSError] * 3
         await append(log, b"after")
@@ -256,7 +250,7 @@ async def test_an_unforeseen_error_is_told_to_who_waits_and_later_writes_succeed
             def fail(*_: object) -> None:
                 raise AttributeError("unforeseen")
 
-            patched.setattr(SegmentFiles, "_begin", fail)
+            patched.setattr(SegmentFiles, "begin", fail)
             with pytest.raises(OSError, match="AttributeError: unforeseen"):
                 await append(log, b"failed")
         await append(log, b"after")
@@ -266,7 +260,7 @@ async def test_an_unforeseen_error_is_told_to_who_waits_and_later_writes_succeed
 async def test_a_file_that_could_not_be_made_ahead_is_made_when_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    prepare, times = SegmentFiles._prepare, 0
+    prepare, times = SegmentFiles.make_next, 0
 
     def full_once(files: SegmentFiles) -> None:
         nonlocal times
@@ -275,7 +269,7 @@ async def test_a_file_that_could_not_be_made_ahead_is_made_when_it_is_needed(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         prepare(files)
 
-    monkeypatch.setattr(SegmentFiles, "_prepare", full_once)
+    monkeypatch.setattr(SegmentFiles, "make_next", full_once)
     async with running(tmp_path) as log:
         for _ in range(5):
             await append(log, bytes(SMALL // 2))
@@ -296,21 +290,6 @@ async def test_a_system_that_cannot_write_and_sync_at_once_does_it_in_two_steps(
     async with running(tmp_path / "log") as log:
         await append(log, b"one")
     assert await replayed(tmp_path / "log") == [b"one"]
-
-
-async def test_a_file_system_that_refuses_direct_writes_gets_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write = os.pwritev
-
-    def refusing(descriptor: int, parts: list[bytes], offset: int, flags: int) -> int:
-        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & getattr(os, "O_DIRECT", 0):
-            raise OSError(22, "Invalid argument")
-        return write(descriptor, parts, offset, flags)
-
-    monkeypatch.setattr(os, "pwritev", refusing)
-    async with running(tmp_path / "log") as log:
-        for payload in (b"one", b"two"):
-            await append(log, payload)
-    assert await replayed(tmp_path / "log") == [b"one", b"two"]
 
 
 async def test_large_and_small_payloads_share_a_segment(tmp_path: Path):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from shared.errors import StartupError
+from shared.wal.files import SegmentFiles
 from shared.wal.log import CommitLog
+from shared.wal.segments import Piece
 from tests.crashes import copy_as_it_is
 from tests.shared.wal.test_log import SMALL, append, replayed, running
 
@@ -169,15 +171,14 @@ async def test_what_failed_is_not_found_although_it_is_on_the_disk(tmp_path: Pat
     """The write was whole and its sync failed: whoever waited was told that it failed."""
     async with running(tmp_path / "log") as log:
         await append(log, b"before")
-        write = log._files.write
+        write = SegmentFiles.write
 
-        def failing(*arguments: object) -> None:
-            write(*arguments)  # type: ignore[arg-type]
+        def failing(files: SegmentFiles, pieces: Sequence[Piece]) -> None:
+            write(files, pieces)
             raise OSError(5, "Input/output error")
 
         with monkeypatch.context() as broken:
-            broken.setattr(log._files, "write", failing)
-            broken.setattr(log, "_write_by_kernel", lambda _piece: False)
+            broken.setattr(SegmentFiles, "write", failing)
             results = await asyncio.gather(append(log, b"failed"), append(log, b"x" * SMALL), return_exceptions=True)
         assert [type(result) for result in results] == [OSError] * 2
         await append(log, b"after")
