@@ -68,6 +68,13 @@ def test_every_link_to_a_file_or_heading_leads_there(text: Path):
     assert broken == []
 
 
+def test_the_guide_for_contributors_names_files_that_exist():
+    spans = re.findall(r"`([^`\n]+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    paths = [span for span in spans if re.fullmatch(r"[\w.]+(/[\w.]+)+/?", span)]
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def prose(path: Path) -> str:
     """A Markdown file without its fenced blocks and inline code."""
     return re.sub(r"`[^`\n]*`", "", _FENCE.sub("", path.read_text(encoding="utf-8")))
