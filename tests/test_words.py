@@ -74,21 +74,21 @@ LEFT: dict[str, dict[str, int]] = {
     "gateway": {
         "manners": 3,
         "mounts": 101,
+        "visit": 5,
     },
     "metaserver": {
         "refusal": 15,
     },
     "replicaserver": {
         "asker": 16,
-        "mended": 6,
+        "mended": 1,
         "passed over": 2,
         "refusal": 2,
         "unasked": 1,
-        "upkeep": 5,
+        "upkeep": 2,
     },
     "shared": {
         "asker": 3,
-        "crowd": 2,
         "express": 21,
         "hears": 1,
         "lane": 39,
@@ -103,7 +103,7 @@ LEFT: dict[str, dict[str, int]] = {
         "manners": 1,
         "passed over": 3,
         "recipe": 1,
-        "refusal": 3,
+        "refusal": 1,
         "unasked": 1,
     },
 }
