@@ -1,4 +1,4 @@
-"""Backups under way: asks every partition's primary until its part is at the provider (specification §12.6, §16).
+"""Backups under way: asks every partition's primary until its part is at the provider.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Backup policies, backups, and tables made from them (specification §1, §5.6, §12.6).
+"""Backup policies, backups, and tables made from them.
 
 Pure, like all decisions of the metaserver. Files of a backup are made and read by replica servers; where
 they lie, and that a table is made from them, travels in the table's environment variables.

@@ -1,4 +1,4 @@
-"""How the bulk load of a table goes on (specification §5.8).
+"""How the bulk load of a table goes on.
 
 A table is loaded in steps that all its partitions take together: download, ingest, clean up. What the
 partitions' primaries answer decides when the table takes its next step. Any error goes back to downloading,

@@ -1,4 +1,4 @@
-"""How primaries would be spread evenly over the replica servers that are alive (specification §13.4, §5.1).
+"""How primaries would be spread evenly over the replica servers that are alive (protocol §13.4, §5.1).
 
 The greedy rule of the original: table by table, the server with the most primaries gives one to the server with the
 fewest, until they differ by one at most. Pure, and only a plan: nothing has moved yet.

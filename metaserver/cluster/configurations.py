@@ -1,4 +1,4 @@
-"""How the members of a partition change (specification §13.2, §13.3).
+"""How the members of a partition change (protocol §13.2, §13.3).
 
 A change is proposed with a ballot one above the stored one; whoever comes second is told what is in force.
 The next members are computed here from what the change is meant to do, never copied from the proposal.

@@ -1,4 +1,4 @@
-"""Which environment variables a table may have, and with which values (specification §9)."""
+"""Which environment variables a table may have, and with which values (protocol §9)."""
 
 from __future__ import annotations
 

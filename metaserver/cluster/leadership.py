@@ -1,4 +1,4 @@
-"""Who leads the metaservers of a cluster (specification §1, §2.6, §12.1)."""
+"""Who leads the metaservers of a cluster."""
 
 from __future__ import annotations
 

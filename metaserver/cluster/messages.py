@@ -1,4 +1,4 @@
-"""The core's values as messages of the IDL (specification appendix D)."""
+"""The core's values as messages of the IDL."""
 
 from __future__ import annotations
 

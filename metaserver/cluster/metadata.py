@@ -1,4 +1,4 @@
-"""What a metaserver knows for good: tables, and who holds each of their partitions (specification §1).
+"""What a metaserver knows for good: tables, and who holds each of their partitions.
 
 Plain values that are never changed in place. Every decision of the core is a `Change`; the daemon first
 makes it durable and only then applies it, so what anyone can see is always on the disk. Nothing here

@@ -1,4 +1,4 @@
-"""Which replica servers are alive (specification §1, §13.3).
+"""Which replica servers are alive.
 
 A server is alive from its first beacon until no beacon has come for the grace period. The grace period is
 longer than the lease after which a silent server stops serving by itself, so a server held for dead here

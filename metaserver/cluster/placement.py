@@ -1,4 +1,4 @@
-"""Who shall hold a partition that lacks members: the cure rules (specification §13.4).
+"""Who shall hold a partition that lacks members: the cure rules (protocol §13.4).
 
 Pure: from what is known to what shall be asked of which replica server. An answer to that comes back as a
 proposal of the server, which `configurations` decides.

@@ -1,4 +1,4 @@
-"""What an operator may do with tables (specification §12.3, §12.4).
+"""What an operator may do with tables.
 
 Each function takes what is known and a request, and returns the change that carries it out; or refuses.
 """

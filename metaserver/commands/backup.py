@@ -1,4 +1,4 @@
-"""`metaserver backup`: backups, policies and restoring, by command (specification §12.6)."""
+"""`metaserver backup`: backups, policies and restoring, by command."""
 
 from __future__ import annotations
 

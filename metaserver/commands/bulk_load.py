@@ -1,4 +1,4 @@
-"""`metaserver bulk-load`: files for a bulk load, and the load itself, by command (specification §5.8, §12.6)."""
+"""`metaserver bulk-load`: files for a bulk load, and the load itself, by command."""
 
 from __future__ import annotations
 

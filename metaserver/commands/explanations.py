@@ -1,4 +1,4 @@
-"""Why the cluster declines what an operator asks for, in words (specification §12.3).
+"""Why the cluster declines what an operator asks for, in words.
 
 The answers have an error and no room for a hint, from Apache Pegasus as from us; what an operator needs to know can be
 found out by asking further.

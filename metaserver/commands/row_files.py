@@ -1,4 +1,4 @@
-"""CSV and Parquet files as rows of a table (specification §5.8)."""
+"""CSV and Parquet files as rows of a table."""
 
 from __future__ import annotations
 

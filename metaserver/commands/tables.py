@@ -1,4 +1,4 @@
-"""What an operator does with a cluster, by command (specification §12.3 to §12.5).
+"""What an operator does with a cluster, by command.
 
 Everything goes over the admin RPCs, so the commands work with an Apache Pegasus cluster as well.
 """

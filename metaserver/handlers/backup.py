@@ -1,4 +1,4 @@
-"""Backup and restore over RPC (specification §12.6)."""
+"""Backup and restore over RPC."""
 
 from __future__ import annotations
 

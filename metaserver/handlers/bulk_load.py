@@ -1,4 +1,4 @@
-"""Bulk load over HTTP and RPC (specification §5.8, §5.9, §12.6)."""
+"""Bulk load over HTTP and RPC (protocol §5.8, §5.9, §12.6)."""
 
 from __future__ import annotations
 

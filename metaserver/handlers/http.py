@@ -1,4 +1,4 @@
-"""The calls under `/meta` and `/envs` (specification §5)."""
+"""The calls under `/meta` and `/envs`."""
 
 from __future__ import annotations
 

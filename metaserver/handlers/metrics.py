@@ -1,4 +1,4 @@
-"""The metrics of a metaserver that are measured when they are asked for (specification §7.6, appendix A)."""
+"""The metrics of a metaserver that are measured when they are asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What replica servers tell the metaserver, and what it tells them (specification §13.3)."""
+"""What replica servers tell the metaserver, and what it tells them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The RPCs of clients and operators: routing, tables, nodes (specification §12)."""
+"""The RPCs of clients and operators: routing, tables, nodes."""
 
 from __future__ import annotations
 

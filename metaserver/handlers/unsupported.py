@@ -1,4 +1,4 @@
-"""Duplication and partition split over RPC: this cluster has neither, and says so (specification §12.6).
+"""Duplication and partition split over RPC: this cluster has neither, and says so (protocol §12.6).
 
 Tools ask every cluster for both, and take an answer without a result for a broken server.
 """

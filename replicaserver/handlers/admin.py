@@ -1,4 +1,4 @@
-"""What the metaserver and tools ask of a replica server over RPC (specification §12.5, §12.7, §13.3)."""
+"""What the metaserver and tools ask of a replica server over RPC."""
 
 from __future__ import annotations
 

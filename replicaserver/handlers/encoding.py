@@ -1,4 +1,4 @@
-"""Responses that are written by the hundred thousand, straight to bytes (specification §10.4, §11.3).
+"""Responses that are written by the hundred thousand, straight to bytes (protocol §10.4, §11.3).
 
 The generated codecs give the same bytes, a struct at a time; a page of a scan is a thousand structs.
 """

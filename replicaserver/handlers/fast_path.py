@@ -1,4 +1,4 @@
-"""GET and PUT as nearly all of them come, from the bytes of the request straight to the row (specification §10.1, §11).
+"""GET and PUT as nearly all of them come, from the bytes of the request straight to the row (protocol §10.1, §11).
 
 A request is taken here when its bytes stand exactly as clients write them, it is for a partition that serves plainly,
 and it is not too large. Every other one is left to the table of RPCs, which knows all that may be in a request; what

@@ -1,4 +1,4 @@
-"""Bulk loads and backups over RPC, as the metaserver commands them (specification §5.8, §12.6)."""
+"""Bulk loads and backups over RPC, as the metaserver commands them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the replicas on this node say over HTTP (specification §6)."""
+"""What the replicas on this node say over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data plane: the RPC codes with which clients read and write rows (specification §11)."""
+"""The data plane: the RPC codes with which clients read and write rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backups of replicas to a file provider, and restoring them into new tables (specification §12.6, §16).
+"""Backups of replicas to a file provider, and restoring them into new tables.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Bulk loads: files are fetched, verified, and added to stores, as the metaserver commands (specification §5.8).
+"""Bulk loads: files are fetched, verified, and added to stores, as the metaserver commands.
 
 What has been fetched survives a crash: a file that is here with the right size and MD5 is not fetched again. While
 files are added, writes are refused; which load is being added, and which was, is noted in the store, so that after

@@ -1,4 +1,4 @@
-"""Manual compactions: started as tables ask, a few at a time, with their progress in the log (specification §9.3)."""
+"""Manual compactions: started as tables ask, a few at a time, with their progress in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node and its metaservers: signs of life, what it shall serve, and changes it asks for (specification §13.3).
+"""The node and its metaservers: signs of life, what it shall serve, and changes it asks for.
 
 The lease is counted from when an acknowledged beacon was sent. When it is lost, every replica stops serving before
 the metaserver may make another primary; when it is back, the node asks what it shall serve before it serves again.

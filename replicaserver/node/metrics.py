@@ -1,4 +1,4 @@
-"""The metrics of a replica server that are measured when they are asked for (specification appendix A)."""
+"""The metrics of a replica server that are measured when they are asked for."""
 
 from __future__ import annotations
 

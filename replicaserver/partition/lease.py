@@ -1,4 +1,4 @@
-"""Until when the metaserver waits for this node before it may give its partitions to others (specification §13.3)."""
+"""Until when the metaserver waits for this node before it may give its partitions to others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One member of a partition's replica group: PacificA without its network, disk and clock (specification §13.2).
+"""One member of a partition's replica group: PacificA without its network, disk and clock (protocol §13.2).
 
 Feed a `Replica` with `step`; carry out the effects it returns in order, and only then feed it again. What it decides
 - who is primary under which ballot, which decree a write gets, when a decree is committed - is decided here and nowhere

@@ -1,4 +1,4 @@
-"""What reads filter by and what conditional writes require (specification §11.2, §11.3). Pure functions of bytes."""
+"""What reads filter by and what conditional writes require (protocol §11.2, §11.3). Pure functions of bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reading operations on the rows of one partition (specification §11.3).
+"""The reading operations on the rows of one partition (protocol §11.3).
 
 Each takes the rows, the request, the present second (since the epoch of §10.8) and what limits it,
 and returns the response. Nothing here knows who may read, or how long anything took.

@@ -1,4 +1,4 @@
-"""Scanners over the rows of one partition: pages of rows, and where to go on (specification §11.3).
+"""Scanners over the rows of one partition: pages of rows, and where to go on (protocol §11.3).
 
 A context remembers where its next page begins, nothing of the rows: a scan is consistent within a page only,
 and an open scanner holds no snapshot of the store.

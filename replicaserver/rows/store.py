@@ -26,7 +26,7 @@ class Lookup(Protocol):
 
 
 class Rows(Lookup, Protocol):
-    """The stored rows of one partition, headers and expired rows included (specification §10.8)."""
+    """The stored rows of one partition, headers and expired rows included (protocol §10.8)."""
 
     def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """The stored values of raw keys, in their order."""

@@ -1,4 +1,4 @@
-"""The writing operations: from a request to the changes that it makes, and the response (specification §11.2).
+"""The writing operations: from a request to the changes that it makes, and the response (protocol §11.2).
 
 A `Draft` gathers the changes of several operations over the rows that are stored, so that a later operation
 sees what an earlier one will have written. Nothing is stored here; what is decided is what will be.

@@ -1,4 +1,4 @@
-"""Where replicas lie on disk, and what they are called while they live and after (specification §13.5).
+"""Where replicas lie on disk, and what they are called while they live and after.
 
 A replica is a folder ``<app_id>.<index>.pegasus`` in a data folder: the table's description in ``.app-info``, the
 engine's files below ``data/rdb``. A replica that is not wanted any more becomes ``….gar``, one that cannot be

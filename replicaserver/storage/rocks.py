@@ -1,4 +1,4 @@
-"""The rows of one replica in one RocksDB (specification §10.8, §13.5).
+"""The rows of one replica in one RocksDB.
 
 Rows live in the default column family, exactly as the original keeps them, so that its SST files can be ingested and
 ours read elsewhere. What the replica must know of itself - data version, ballot, decree, when it was compacted - lives
@@ -305,7 +305,7 @@ class RocksStore:
     # -- long operations; each blocks its thread -------------------------------------------------------
 
     def compact(self, order: Order) -> None:
-        """Compact everything (specification §9.3).
+        """Compact everything (protocol §9.3).
 
         Raises:
             StoreError: It failed, or the store was closed meanwhile.

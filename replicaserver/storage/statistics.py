@@ -1,4 +1,4 @@
-"""What RocksDB counts of a store, as the metrics of a replica (specification appendix A).
+"""What RocksDB counts of a store, as the metrics of a replica.
 
 RocksDB gives its counters out as one text, from which the few that have a metric are taken. They begin at zero when a
 store is opened; a metric that only grows adds what came since it was last looked at.

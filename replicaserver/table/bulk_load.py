@@ -1,4 +1,4 @@
-"""How the bulk load of one replica goes on: what the metaserver commands, and what is to be done (specification §5.8).
+"""How the bulk load of one replica goes on: what the metaserver commands, and what is to be done.
 
 Pure: whoever carries out the effects tells how it went.
 """

@@ -1,4 +1,4 @@
-"""When a replica compacts its store by hand, and how (specification §9.3). Pure: the time is an argument."""
+"""When a replica compacts its store by hand, and how (protocol §9.3). Pure: the time is an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules by which a compaction removes rows or changes their expiry (specification §9.6). Pure functions."""
+"""Rules by which a compaction removes rows or changes their expiry (protocol §9.6). Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pass over all rows changes: expired rows go, rules and a default TTL apply (specification §9.1, §9.6).
+"""What a pass over all rows changes: expired rows go, rules and a default TTL apply.
 
 The original does this in RocksDB's compaction filter. The engine here takes none, so a pass reads the rows in
 slices and exchanges those that need it, one by one, each only if nobody has written it meanwhile. Pure.

@@ -1,4 +1,4 @@
-"""What the environment variables of a table mean for its replicas (specification §9.1). Pure."""
+"""What the environment variables of a table mean for its replicas (protocol §9.1). Pure."""
 
 from __future__ import annotations
 

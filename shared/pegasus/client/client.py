@@ -1,4 +1,4 @@
-"""An asyncio client of Pegasus tables: ours, and Apache Pegasus' own (specification §10, §11).
+"""An asyncio client of Pegasus tables: ours, and Apache Pegasus' own.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Asking a Pegasus server over RPC (specification §10).
+"""Asking a Pegasus server over RPC.
 
 `RpcConnection` is one TCP connection with many requests in flight; `RpcConnections` keeps one to each server
 that is asked and opens it again after a failure.

@@ -1,4 +1,4 @@
-"""Asking whichever metaserver leads (specification §12.1)."""
+"""Asking whichever metaserver leads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that find whoever holds a partition, however often that changes (specification §10.9, §12.2)."""
+"""Requests that find whoever holds a partition, however often that changes."""
 
 from __future__ import annotations
 

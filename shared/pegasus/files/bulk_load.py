@@ -1,4 +1,4 @@
-"""The files of a bulk load: their layout, their descriptions, and how rows become them (specification §5.8).
+"""The files of a bulk load: their layout, their descriptions, and how rows become them (protocol §5.8).
 
 ::
 

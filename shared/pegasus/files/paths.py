@@ -1,4 +1,4 @@
-"""Paths below a file provider, made from members of requests (specification §5.8, §12.6).
+"""Paths below a file provider, made from members of requests.
 
 A request says under which folder, policy, cluster or table its files are. What it says must stay below the provider's
 own folder or URL: a name is one level of a path, a folder is several, and no level leads up, is matched as a pattern

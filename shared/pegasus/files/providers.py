@@ -1,4 +1,4 @@
-"""Where files of bulk loads and backups are: folders and fsspec URLs under short names (specification §1, §5.8).
+"""Where files of bulk loads and backups are: folders and fsspec URLs under short names.
 
 The original calls them block services; ``local_service`` is one. All of it blocks its thread.
 """

@@ -1,4 +1,4 @@
-"""The names, kinds and units of every metric, by entity (specification, appendix A).
+"""The names, kinds and units of every metric, by entity (protocol appendix A).
 
 Role letters: ``m`` metaserver, ``r`` replica server, ``b`` both. An entity is created with all metrics
 of its type and role; one that this engine cannot feed stays at 0.

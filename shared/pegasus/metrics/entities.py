@@ -1,4 +1,4 @@
-"""Metric entities and their values (specification §7.5, §7.6).
+"""Metric entities and their values (protocol §7.5, §7.6).
 
 Values live where they are counted: whoever owns an entity keeps its metrics and changes them in place,
 and a query reads them; `metric_query` answers it. The registry knows no clock: whoever asks passes the time.

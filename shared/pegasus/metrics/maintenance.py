@@ -1,4 +1,4 @@
-"""The background work on metrics: percentiles, and entities that went away (specification §7.5, §7.6)."""
+"""The background work on metrics: percentiles, and entities that went away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answers of `/metrics` and `/metrics/prometheus` (specification §7.1 to §7.4).
+"""The answers of `/metrics` and `/metrics/prometheus` (protocol §7.1 to §7.4).
 
 A collector asks every server every few seconds, and most of what it gets has not changed: every entity keeps the text
 of its last answer, and it is made anew only when one of its numbers is another.

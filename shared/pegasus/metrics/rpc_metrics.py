@@ -1,4 +1,4 @@
-"""What a daemon counts of the RPCs that it answers (specification §7.6, appendix A)."""
+"""What a daemon counts of the RPCs that it answers."""
 
 from __future__ import annotations
 

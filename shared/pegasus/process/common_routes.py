@@ -1,4 +1,4 @@
-"""The calls that both daemons answer: settings, version, start time, table environments (specification §4, §5.12)."""
+"""The calls that both daemons answer: settings, version, start time, table environments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls that look into the process: `/metrics`, `/pprof/*`, health (specification §7, §8)."""
+"""The calls that look into the process: `/metrics`, `/pprof/*`, health."""
 
 from __future__ import annotations
 

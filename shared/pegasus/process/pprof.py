@@ -1,4 +1,4 @@
-"""`/pprof/*` for a Python process: what google-pprof and `go tool pprof` expect of a native one (specification §8).
+"""`/pprof/*` for a Python process: what google-pprof and `go tool pprof` expect of a native one (protocol §8).
 
 Python functions get synthetic addresses, 16 bytes apart, in a stretch of the address space that nothing is mapped to;
 profiles carry those addresses, and `/pprof/symbol` gives their names back (§8.6). CPU time is found by a signal for

@@ -1,4 +1,4 @@
-"""What each call says about itself in the list of calls, word for word (specification §4.1)."""
+"""What each call says about itself in the list of calls, word for word (protocol §4.1)."""
 
 from __future__ import annotations
 

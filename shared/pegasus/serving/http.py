@@ -1,4 +1,4 @@
-"""Pegasus' HTTP, byte for byte (specification §2).
+"""Pegasus' HTTP, byte for byte (protocol §2).
 
 Sans-I/O: an `HttpReader` is fed with whatever bytes arrived and hands out whole requests;
 `Response.encode` gives exactly the head of §2.2. Nothing here knows a route.

@@ -1,4 +1,4 @@
-"""HTTP on a connection: requests are answered one after the other, in the order they came in (specification §2.1)."""
+"""HTTP on a connection: requests are answered one after the other, in the order they came in (protocol §2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three ways in which Pegasus prints JSON (specification §3): tables (T), sorted (N) and pretty (P)."""
+"""The three ways in which Pegasus prints JSON (protocol §3): tables (T), sorted (N) and pretty (P)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table of HTTP routes, matched as Pegasus matches them (specification §2.4, §4.1)."""
+"""A table of HTTP routes, matched as Pegasus matches them (protocol §2.4, §4.1)."""
 
 from __future__ import annotations
 

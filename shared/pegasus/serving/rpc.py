@@ -1,4 +1,4 @@
-"""What an RPC code does: the table from which a server answers (specification §10.3, §10.4)."""
+"""What an RPC code does: the table from which a server answers (protocol §10.3, §10.4)."""
 
 from __future__ import annotations
 

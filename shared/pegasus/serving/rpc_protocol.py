@@ -1,4 +1,4 @@
-"""RPC on a connection: requests are answered as soon as their answers are there, in any order (specification §10.1).
+"""RPC on a connection: requests are answered as soon as their answers are there, in any order (protocol §10.1).
 
 A client that sends faster than it reads its answers, or faster than they can be made, is not read from until it
 catches up. A request that takes long to decode, and an answer that takes long to make, are made in a worker thread.

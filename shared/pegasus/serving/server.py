@@ -1,4 +1,4 @@
-"""One port for HTTP and RPC, told apart by the first four bytes of a connection (specification §2.1).
+"""One port for HTTP and RPC, told apart by the first four bytes of a connection (protocol §2.1).
 
 Buffers are bounded on every side: an incomplete request is limited by its reader, and a client that sends
 faster than it reads its answers, or faster than they can be made, is not read from until it catches up.

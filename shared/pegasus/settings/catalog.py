@@ -1,4 +1,4 @@
-"""Every setting of Pegasus: section, name, type, default and meaning (specification appendix B).
+"""Every setting of Pegasus: section, name, type, default and meaning (protocol appendix B).
 
 A setting is one line with its name, `*` if it can be changed while running, its type (`b`ool, `i32`, `u32`, `i64`,
 `u64`, `d`ouble, `s`tring) and its default, and one with what it says about itself. Both daemons list all of them,

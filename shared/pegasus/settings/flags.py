@@ -1,4 +1,4 @@
-"""Typed, validated settings that can be read and changed over HTTP (specification §4.4 to §4.6, appendix B)."""
+"""Typed, validated settings that can be read and changed over HTTP (protocol §4.4 to §4.6, appendix B)."""
 
 from __future__ import annotations
 

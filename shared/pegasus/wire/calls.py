@@ -1,4 +1,4 @@
-"""The RPC codes that clients and daemons send, with the types of requests and responses (specification §11, §12)."""
+"""The RPC codes that clients and daemons send, with the types of requests and responses."""
 
 from __future__ import annotations
 

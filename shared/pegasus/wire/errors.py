@@ -1,4 +1,4 @@
-"""Error codes of Pegasus (specification §10.9, appendix C)."""
+"""Error codes of Pegasus (protocol §10.9, appendix C)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and replies as they stand on a connection (specification §10.1 to §10.4).
+"""Requests and replies as they stand on a connection (protocol §10.1 to §10.4).
 
 Sans-I/O: a `RequestReader` or `ReplyReader` is fed with whatever bytes arrived, in any segmentation, and
 hands out whole requests or replies. It holds at most one incomplete frame, no longer than the limit of its RPC code;

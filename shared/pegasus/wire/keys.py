@@ -1,4 +1,4 @@
-"""How a row of a table is laid out: keys, values, expiry, and the partition that owns it (specification §10.7, §10.8).
+"""How a row of a table is laid out: keys, values, expiry, and the partition that owns it (protocol §10.7, §10.8).
 
 Everything here is bytes in and bytes out. Times are seconds since `EPOCH` unless a name says otherwise,
 because that is what travels on the wire and lies on disk; 0 means "never".

@@ -1,4 +1,4 @@
-"""Thrift's strict binary protocol, compiled from declarations (specification §10.3, §10.5).
+"""Thrift's strict binary protocol, compiled from declarations (protocol §10.3, §10.5).
 
 A message is declared once, as a class whose annotations say how each member travels::
 

@@ -1,9 +1,9 @@
-"""Writes the encoder and decoder of a declared struct as Python source (specification §10.3).
+"""Writes the encoder and decoder of a declared struct as Python source (protocol §10.3).
 
 The generated functions are straight-line: members of fixed size that follow one another, with their
 headers and the lengths of strings between them, become one `struct.pack`; the decoder expects the
 members in declared order, which is how everyone sends them, and falls back to any order.
-For `TtlResponse` of the specification the encoder reads::
+For `TtlResponse` the encoder reads::
 
     def encode(v, append):
         b0 = v.server.encode()

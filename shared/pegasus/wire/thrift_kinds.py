@@ -1,4 +1,4 @@
-"""The kinds of value that thrift's strict binary protocol carries (specification §10.3, §10.5).
+"""The kinds of value that thrift's strict binary protocol carries (protocol §10.3, §10.5).
 
 Data only: `thrift` derives a kind from each annotation, `thrift_codegen` turns kinds into code.
 """

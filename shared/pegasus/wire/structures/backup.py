@@ -1,4 +1,4 @@
-"""Cold backup and restore: backup.thrift (specification §12.6, appendix D)."""
+"""Cold backup and restore: backup.thrift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The opaque types of Pegasus: table partitions and node addresses (specification §10.5)."""
+"""The opaque types of Pegasus: table partitions and node addresses (protocol §10.5)."""
 
 from __future__ import annotations
 

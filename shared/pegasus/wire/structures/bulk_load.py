@@ -1,4 +1,4 @@
-"""Loading tables from files: bulk_load.thrift (specification §5.8, §12.6, appendix D)."""
+"""Loading tables from files: bulk_load.thrift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remote commands of the shell: command.thrift (specification §12.5)."""
+"""Remote commands of the shell: command.thrift."""
 
 from __future__ import annotations
 

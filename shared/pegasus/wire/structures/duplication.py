@@ -1,4 +1,4 @@
-"""Duplication to other clusters: duplication.thrift (specification §5.7, §12.6, appendix D)."""
+"""Duplication to other clusters: duplication.thrift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beacons between replica servers and the metaserver (specification §13.3)."""
+"""Beacons between replica servers and the metaserver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables, partition configurations and the routing query: dsn.layer2.thrift (specification §12.2, appendix D)."""
+"""Tables, partition configurations and the routing query: dsn.layer2.thrift."""
 
 from __future__ import annotations
 

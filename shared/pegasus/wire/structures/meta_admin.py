@@ -1,4 +1,4 @@
-"""Administration of tables, nodes and partition configurations: meta_admin.thrift (specification §12, appendix D).
+"""Administration of tables, nodes and partition configurations: meta_admin.thrift.
 
 The IDL calls most of these `configuration_<x>_request`; the classes leave the word out.
 """

@@ -1,4 +1,4 @@
-"""Replicas as their nodes report them: metadata.thrift (specification §13.3, appendix D)."""
+"""Replicas as their nodes report them: metadata.thrift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Partition split: partition_split.thrift (specification §12.6, appendix D)."""
+"""Partition split: partition_split.thrift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tools ask a replica server: replica_admin.thrift (specification §12.7, appendix D)."""
+"""What tools ask a replica server: replica_admin.thrift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and responses of the data plane: rrdb.thrift (specification §11, appendix D)."""
+"""Requests and responses of the data plane: rrdb.thrift."""
 
 from __future__ import annotations
 
