@@ -219,7 +219,7 @@ def routes(
     events: Events,
     monitoring: Monitoring,
 ) -> list[web.RouteDef]:
-    """Every endpoint of the gateway, in the order of the specification (§2, §5, §6, §8.5)."""
+    """Every endpoint of the gateway, in the order of the protocol (§2, §5, §6, §8.5)."""
     mounts, options = gateway.mounts, gateway.declared.options
     base = mounts.base
     ticks, states, lookups = Ticks(gateway), States(gateway, selector), Lookups(gateway)

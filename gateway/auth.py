@@ -1,4 +1,4 @@
-"""Who may do what (specification §6): API keys and their rights.
+"""Who may do what: API keys and their rights.
 
 This module decides on credentials that others have taken from requests. It knows no requests.
 """

@@ -1,4 +1,4 @@
-"""The life cycle of a gateway: serve, reload, and take leave of clients (specification §8.3)."""
+"""The life cycle of a gateway: serve, reload, and take leave of clients."""
 
 from __future__ import annotations
 

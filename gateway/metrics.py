@@ -1,4 +1,4 @@
-"""Prometheus metrics of a gateway (specification §8.5)."""
+"""Prometheus metrics of a gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``intake_server``: flags to settings, nothing else (specification §5)."""
+"""The command ``intake_server``: flags to settings, nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One gateway of several: what it tells the others about its ticks, and what it makes of theirs (specification §8).
+"""One gateway of several: what it tells the others about its ticks, and what it makes of theirs.
 
 All gateways of a bus apply the same numbered entries in the same order, so their channels and states are equal. This
 module knows what an entry and a snapshot mean; who carries them from one gateway to another is somebody else's.

@@ -1,4 +1,4 @@
-"""Reading a channel file: text to declarations, with the line of everything that is wrong (specification §8.2)."""
+"""Reading a channel file: text to declarations, with the line of everything that is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The channel file as data (specification §8.2): every section, its options and their defaults.
+"""The channel file as data: every section, its options and their defaults.
 
 These models only say what may be written. What it means together (which names exist, which collide) is decided in
 `gateway.config.loader`, which also knows the line of everything.

@@ -1,4 +1,4 @@
-"""Which routes a gateway has (specification §2): every group with its channels."""
+"""Which routes a gateway has: every group with its channels."""
 
 from __future__ import annotations
 

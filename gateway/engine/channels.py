@@ -1,4 +1,4 @@
-"""Channels: named streams of ticks, alone or as baskets of keyed feeds (specification §1, §2.2, §2.3).
+"""Channels: named streams of ticks, alone or as baskets of keyed feeds.
 
 A feed is one ordered series of ticks: a plain channel has one, a basket one for each key. A feed remembers its last
 tick and a few before it, and tells who waits or listens. It knows no sockets: listeners are plain callables.

@@ -1,4 +1,4 @@
-"""The engine: how a tick becomes last value, state, lookup entry, message and derived ticks (specification §1, §4.4).
+"""The engine: how a tick becomes last value, state, lookup entry, message and derived ticks.
 
 Ticks are applied one after the other, each completely before the next. Whatever a handler ticks while it runs is
 queued behind the current tick. The engine knows no sockets, files or event loop: subscribers and waiters are

@@ -1,4 +1,4 @@
-"""Identifiers of structs (specification §1): decimal strings that never repeat and sort by age at equal length."""
+"""Identifiers of structs: decimal strings that never repeat and sort by age at equal length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a record by its id (specification §2.6), in bounded memory (§8.3).
+"""Finding a record by its id, in bounded memory (§8.3).
 
 Records are kept as their printed bytes, one behind the other, in blocks of a few thousand. Ids given by the gateway
 grow, so a block finds them by bisection in an array of eight-byte numbers; only ids that clients made up need an

@@ -1,4 +1,4 @@
-"""How ticks reach the engine: at once, or through a journal or a bus that must agree first (specification §2.5)."""
+"""How ticks reach the engine: at once, or through a journal or a bus that must agree first."""
 
 from __future__ import annotations
 

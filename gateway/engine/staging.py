@@ -1,4 +1,4 @@
-"""Staging areas: batches of structs that are built up and then released as ticks (specification §2.8)."""
+"""Staging areas: batches of structs that are built up and then released as ticks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``controls`` (specification §2.7)."""
+"""``controls`` (protocol §2.7)."""
 
 from __future__ import annotations
 

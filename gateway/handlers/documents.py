@@ -1,4 +1,4 @@
-"""The documents and the pages that show them (specification §5): everything local, nothing from elsewhere."""
+"""The documents and the pages that show them: everything local, nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The listings of every group (specification §2.1), and the index of versions (§0.1)."""
+"""The listings of every group, and the index of versions (§0.1)."""
 
 from __future__ import annotations
 

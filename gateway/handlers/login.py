@@ -1,4 +1,4 @@
-"""The login and logout routes: an API key becomes a cookie (specification §6.1)."""
+"""The login and logout routes: an API key becomes a cookie (protocol §6.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lookup`` (specification §2.6)."""
+"""``lookup`` (protocol §2.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: what every request must show before its handler is called (specification §6.1).
+"""The door: what every request must show before its handler is called (protocol §6.1).
 
 Two things are checked here and nowhere else: that a request which changes something was not sent by a web page of
 another origin, and that it carries a valid key.

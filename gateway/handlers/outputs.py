@@ -1,4 +1,4 @@
-"""Static fields, the channel graph, metrics, and the log browser (specification §2.9, §8.5)."""
+"""Static fields, the channel graph, metrics, and the log browser."""
 
 from __future__ import annotations
 

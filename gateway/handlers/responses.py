@@ -1,4 +1,4 @@
-"""The form of answers: JSON that is always JSON, errors that always have a ``detail`` (specification §0, §2.5)."""
+"""The form of answers: JSON that is always JSON, errors that always have a ``detail`` (protocol §0, §2.5)."""
 
 from __future__ import annotations
 

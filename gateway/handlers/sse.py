@@ -1,4 +1,4 @@
-"""The stream as server-sent events, for clients that cannot use WebSockets (specification §4.3's messages)."""
+"""The stream as server-sent events, for clients that cannot use WebSockets (the messages of protocol §4.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``stage`` (specification §2.8)."""
+"""``stage`` (protocol §2.8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``state`` (specification §2.4, §3)."""
+"""``state`` (protocol §2.4, §3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``last``, ``next`` and ``send`` (specification §2.2, §2.3, §2.5)."""
+"""``last``, ``next`` and ``send`` (protocol §2.2, §2.3, §2.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page at ``/`` and its files (specification §5.2): everything from here, nothing from elsewhere."""
+"""The page at ``/`` and its files: everything from here, nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket (specification §4): one queue and one writer for each connection, ready-made frames for all.
+"""The WebSocket (protocol §4): one queue and one writer for each connection, ready-made frames for all.
 
 aiohttp speaks the protocol (handshake, pings, closing, what clients send). What is sent to clients are frames that
 were encoded once for everybody, so they go to the transport as they are, joined for each turn of the event loop.

@@ -1,4 +1,4 @@
-"""The interface of modules: Python code that reads and ticks channels inside a gateway (specification §8.4)."""
+"""The interface of modules: Python code that reads and ticks channels inside a gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding, connecting, starting and stopping modules (specification §8.4)."""
+"""Finding, connecting, starting and stopping modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The AsyncAPI document of the stream: which messages go over the WebSocket, in both directions (specification §4)."""
+"""The AsyncAPI document of the stream: which messages go over the WebSocket, in both directions (protocol §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document (specification §5.1): the real clients learn from it what they may call.
+"""The OpenAPI document (protocol §5.1): the real clients learn from it what they may call.
 
 It is built from the declarations alone. Order and names follow what those clients and the pages read.
 """

@@ -1,4 +1,4 @@
-"""Struct types compiled into pydantic-core validators, once for each struct (specification §1, §8.2)."""
+"""Struct types compiled into pydantic-core validators, once for each struct."""
 
 from __future__ import annotations
 

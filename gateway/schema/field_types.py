@@ -1,4 +1,4 @@
-"""What a field of a struct may hold: the type language of channel files (specification §8.2, encodings of §1).
+"""What a field of a struct may hold: the type language of channel files (protocol §8.2, encodings of §1).
 
 A type is written as people say it: ``int``, ``str?``, ``float[]``, ``dict[str, list[int]]``, ``a | b``. This module
 turns that text into a small tree. It knows neither how values are validated nor how they are stored.

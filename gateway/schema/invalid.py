@@ -1,4 +1,4 @@
-"""What is wrong with an input, in the shape that clients are used to (specification §2.5, §3)."""
+"""What is wrong with an input, in the shape that clients are used to (protocol §2.5, §3)."""
 
 from __future__ import annotations
 

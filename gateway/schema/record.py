@@ -1,4 +1,4 @@
-"""One struct value as it travels through a gateway: its members, and the bytes they print as (specification §1)."""
+"""One struct value as it travels through a gateway: its members, and the bytes they print as."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Struct types as data: what a record must look like (specification §1, §2.5)."""
+"""Struct types as data: what a record must look like."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABSENT: Final = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Constraints of a field, each optional (specification §8.2)."""
+    """Constraints of a field, each optional (protocol §8.2)."""
 
     ge: float | None = None
     gt: float | None = None

@@ -1,4 +1,4 @@
-"""Struct types at work: the bytes of a request become records in one step (specification §1, §2.5).
+"""Struct types at work: the bytes of a request become records in one step.
 
 Identifiers and the time come from whoever builds the `StructTypes`.
 """

@@ -1,4 +1,4 @@
-"""The columns of a struct: what a query can filter and sort by, and how their values compare (specification §3)."""
+"""The columns of a struct: what a query can filter and sort by, and how their values compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state query language: what a client may ask of a state (specification §3).
+"""The state query language: what a client may ask of a state (protocol §3).
 
 A query is read into plain data here, compiled against the columns of a struct in `gateway.state.selection`, and
 evaluated there, record by record, or over the columns of a large state (`gateway.state.columnar`), with equal results.

@@ -1,4 +1,4 @@
-"""Which records a query selects, and in which order (specification §3).
+"""Which records a query selects, and in which order.
 
 A query is compiled against the columns of a struct into predicates whose literals already have the column's own kind.
 A predicate tells of one record here, and of the columns of a large state in `gateway.state.columnar`.

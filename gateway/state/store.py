@@ -1,4 +1,4 @@
-"""State: the last record of every combination of some fields of a channel (specification §2.4, §3).
+"""State: the last record of every combination of some fields of a channel.
 
 Rows are found by a hash index on the combination, and listed through an order that is kept lazily: only new
 combinations change it. A filter on the whole combination is one look-up; others look at every row, here or in the

@@ -1,4 +1,4 @@
-"""The journal: last values, states and ids in SQLite, written in groups (``--journal``, specification §8.3).
+"""The journal: last values, states and ids in SQLite, written in groups (``--journal``).
 
 Every tick that was applied is on the disk before the request that made it is answered. What is stored is what a
 restart needs, not a history: the last tick of every feed and the rows of every state.

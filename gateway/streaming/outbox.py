@@ -1,4 +1,4 @@
-"""What waits for one subscriber: a bounded queue of ready-made frames (specification §4.5).
+"""What waits for one subscriber: a bounded queue of ready-made frames (protocol §4.5).
 
 Every connection has its own, so that one that stops reading costs the others and the producer nothing. What happens
 when it is full is a policy: end the connection, forget the oldest, or keep only the newest of each feed.

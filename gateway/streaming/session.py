@@ -1,4 +1,4 @@
-"""What a client may ask over the stream, and what it gets (specification §4.2): one session for each connection.
+"""What a client may ask over the stream, and what it gets (protocol §4.2): one session for each connection.
 
 The protocol is mute: actions that make no sense are ignored. A client that has said ``hello`` with ``errors`` is told
 instead. A session knows the engine and its own outbox; sockets are somebody else's.

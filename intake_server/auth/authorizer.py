@@ -1,4 +1,4 @@
-"""Asking the auth plugin, on every use of everything (specification §7)."""
+"""Asking the auth plugin, on every use of everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may connect, and who may see which entry (specification §7).
+"""Who may connect, and who may see which entry (protocol §7).
 
 The two classic plugins work here without the classic package, under their classic names. A policy of API keys
 with access lists is ours. Any other class with the same two methods can be named instead.

@@ -1,4 +1,4 @@
-"""The nine keys by which an entry is described on the wire (specification §3.1)."""
+"""The nine keys by which an entry is described on the wire (protocol §3.1)."""
 
 from __future__ import annotations
 

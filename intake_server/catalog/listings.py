@@ -1,4 +1,4 @@
-"""Listings as bytes (specification §3.1): an entry is described and packed once for each state of a catalog."""
+"""Listings as bytes: an entry is described and packed once for each state of a catalog."""
 
 from __future__ import annotations
 

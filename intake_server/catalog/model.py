@@ -1,4 +1,4 @@
-"""Catalogs and their entries, as plain data (specification §1, §9).
+"""Catalogs and their entries, as plain data.
 
 A `Catalog` is one immutable state of a catalog: reloading makes a new one. Nothing here knows how it was
 read, who may see it, or how an entry is opened.

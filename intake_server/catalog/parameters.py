@@ -1,4 +1,4 @@
-"""User parameters: named, typed, checked inputs of a catalog entry (specification §9.4).
+"""User parameters: named, typed, checked inputs of a catalog entry (protocol §9.4).
 
 This module turns what a caller or a catalog author wrote into a value of the declared type, or says
 why it cannot. It never expands ``env()`` or ``shell()`` and never renders a template: a value is data here.

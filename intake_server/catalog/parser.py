@@ -1,4 +1,4 @@
-"""The grammar of V1 catalog files (specification §9.1).
+"""The grammar of V1 catalog files (protocol §9.1).
 
 Text in, a `Catalog` or every mistake at once out. Nothing is imported, opened or rendered here.
 """

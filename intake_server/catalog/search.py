@@ -1,4 +1,4 @@
-"""Plain-text search over the descriptions of entries (specification §3.5)."""
+"""Plain-text search over the descriptions of entries (protocol §3.5)."""
 
 from __future__ import annotations
 

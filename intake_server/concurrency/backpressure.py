@@ -1,4 +1,4 @@
-"""Answers on their way: how much memory they hold, and which clients take too long (specification §6.2, §12).
+"""Answers on their way: how much memory they hold, and which clients take too long.
 
 Bytes that several clients are being sent at once count once. A large partition is only read when there is room for it:
 at most `most_large` large answers exist at a time, read or sent, and all answers together stay under `limit` bytes.

@@ -1,4 +1,4 @@
-"""Things kept as long as they pay: those used last, up to a number of bytes and a time of rest (specification §6.2)."""
+"""Things kept as long as they pay: those used last, up to a number of bytes and a time of rest."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One module a kind of data, behind the protocol in `drivers.base` (specification §9.6)."""
+"""One module a kind of data, behind the protocol in `drivers.base`."""

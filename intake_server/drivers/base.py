@@ -1,4 +1,4 @@
-"""What a driver is: the one small protocol between the server and every kind of data (specification §9.6).
+"""What a driver is: the one small protocol between the server and every kind of data.
 
 Drivers block: they are only ever called in worker threads. They know nothing of callers, catalogs or HTTP.
 """

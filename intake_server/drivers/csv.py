@@ -1,4 +1,4 @@
-"""CSV files as data frames (specification §9.6): one partition a file.
+"""CSV files as data frames: one partition a file.
 
 Column types are decided once, from the heads of the files and by pandas' own rules, and every partition is read with
 them: by Arrow, which leaves Python's lock alone, where the entry asks for nothing that only pandas can do.

@@ -1,4 +1,4 @@
-"""Data sets of named arrays (container ``xarray``, specification §4.6), whatever they were opened from.
+"""Data sets of named arrays (container ``xarray``, protocol §4.6), whatever they were opened from.
 
 The client makes coordinates anew from what it is sent, and knows only two kinds of them: those that number an axis, and
 single values. Other coordinates therefore travel as variables, and variables without an axis as coordinates.

@@ -1,4 +1,4 @@
-"""JSON documents and JSON lines as Python data (specification §9.6): one partition, the whole.
+"""JSON documents and JSON lines as Python data (protocol §9.6): one partition, the whole.
 
 Clients put partitions together as lists, so a document that is a map is a list of one when it is asked for as
 partition 0, and itself when it is asked for whole (§8).

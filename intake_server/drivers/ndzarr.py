@@ -1,4 +1,4 @@
-"""Zarr arrays (specification §9.6): the array's own chunks are the blocks. Needs the extra ``[zarr]``."""
+"""Zarr arrays: the array's own chunks are the blocks. Needs the extra ``[zarr]``."""
 
 from __future__ import annotations
 

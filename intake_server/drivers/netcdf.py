@@ -1,4 +1,4 @@
-"""NetCDF files as data sets (specification §4.6, §9.6). Needs the extra ``[xarray]``."""
+"""NetCDF files as data sets. Needs the extra ``[xarray]``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numpy files as arrays (specification §9.6): blocks of rows; several files are stacked on a new first axis.
+"""Numpy files as arrays: blocks of rows; several files are stacked on a new first axis.
 
 Blocks are read straight from the file into the memory that is sent. Files are not mapped: one that is cut short while
 it is mapped would end the process.

@@ -1,4 +1,4 @@
-"""Parquet files as data frames (specification §9.6): one partition a row group.
+"""Parquet files as data frames: one partition a row group.
 
 Files are listed when the entry is opened. Their schemas are unified by name, so files written before a column existed
 and after are one table; folders named ``key=value`` become columns.

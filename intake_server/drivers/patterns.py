@@ -1,4 +1,4 @@
-"""File name patterns such as ``data_{year:d}_{quarter}.csv`` (specification §9.6, driver ``csv``)."""
+"""File name patterns such as ``data_{year:d}_{quarter}.csv`` (protocol §9.6, driver ``csv``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which drivers there are, and what is known of them before they are used (specification §9.6)."""
+"""Which drivers there are, and what is known of them before they are used."""
 
 from __future__ import annotations
 

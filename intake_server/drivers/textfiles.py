@@ -1,4 +1,4 @@
-"""Text files as Python data (specification §9.6): one partition a file, a list of its lines with their ends."""
+"""Text files as Python data: one partition a file, a list of its lines with their ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drivers of other packages (specification §9.6): classes written for intake before version 2.
+"""Drivers of other packages: classes written for intake before version 2.
 
 They need the extra ``[intake]``.
 Nothing that such a class says of itself is trusted without being brought into the form that clients need.

@@ -1,4 +1,4 @@
-"""Catalog classes of other packages, such as ``sql_cat`` (specification §9.6): what they list becomes entries of ours.
+"""Catalog classes of other packages, such as ``sql_cat``: what they list becomes entries of ours.
 
 Nothing of them is used beyond the descriptions of their entries: opening, reading and access are this server's. Their
 arguments were found and not written, so they are no templates. They need the extra ``[intake]``.

@@ -1,4 +1,4 @@
-"""Zarr groups as catalogs (specification §9.6): groups are nested catalogs, arrays are ``ndzarr`` entries."""
+"""Zarr groups as catalogs: groups are nested catalogs, arrays are ``ndzarr`` entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the data have to offer to be exported: opened sources do (specification §9.6)."""
+"""What the data have to offer to be exported: opened sources do."""
 
 from __future__ import annotations
 

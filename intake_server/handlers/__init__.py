@@ -1,1 +1,1 @@
-"""The HTTP edges of the Intake server protocol: parse, ask the service, encode (specification §2, §3)."""
+"""The HTTP edges of the Intake server protocol: parse, ask the service, encode."""

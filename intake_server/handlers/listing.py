@@ -1,4 +1,4 @@
-"""``GET /v1/info`` and ``GET /v1/source``: what there is (specification §3.1, §3.2)."""
+"""``GET /v1/info`` and ``GET /v1/source``: what there is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers on the wire (specification §2, §3.6)."""
+"""Requests and answers on the wire (protocol §2, §3.6)."""
 
 from __future__ import annotations
 

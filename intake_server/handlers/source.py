@@ -1,4 +1,4 @@
-"""``POST /v1/source``: open, read and search (specification §3.3 to §3.5)."""
+"""``POST /v1/source``: open, read and search."""
 
 from __future__ import annotations
 

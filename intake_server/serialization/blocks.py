@@ -1,4 +1,4 @@
-"""Numpy blocks (specification §4.3): a small header, then the array's own buffer as it is."""
+"""Numpy blocks (protocol §4.3): a small header, then the array's own buffer as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control messages: MessagePack with one extension, the datetime map (specification §2, §4.2).
+"""Control messages: MessagePack with one extension, the datetime map (protocol §2, §4.2).
 
 `plain` turns what catalogs and drivers hold into what MessagePack can carry, and `unpack` reads what a
 stranger sent without ever building anything but plain data.

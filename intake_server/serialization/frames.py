@@ -1,4 +1,4 @@
-"""Data frames as Arrow IPC streams (specification §4.4), and what pandas will make of them."""
+"""Data frames as Arrow IPC streams (protocol §4.4), and what pandas will make of them."""
 
 from __future__ import annotations
 

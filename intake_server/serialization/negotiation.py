@@ -1,4 +1,4 @@
-"""Which format and which compression an answer takes (specification §4.1)."""
+"""Which format and which compression an answer takes (protocol §4.1)."""
 
 from __future__ import annotations
 

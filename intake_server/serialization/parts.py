@@ -1,4 +1,4 @@
-"""Encoded data as a list of buffers: nothing is joined, so nothing is ever in memory twice (specification §4.3)."""
+"""Encoded data as a list of buffers: nothing is joined, so nothing is ever in memory twice (protocol §4.3)."""
 
 from __future__ import annotations
 

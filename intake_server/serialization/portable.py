@@ -1,4 +1,4 @@
-"""Schemas that every client understands (specification §4.4).
+"""Schemas that every client understands (protocol §4.4).
 
 Clients have the Arrow types of pyarrow 12. Their pandas reads the ``pandas`` key of a schema's metadata as names of its
 own dtypes, and fails on a name that it does not know: what is written there is never the name of an Arrow type.

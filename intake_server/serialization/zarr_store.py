@@ -1,4 +1,4 @@
-"""A data set as a Zarr store of version 2, the form in which an answer to ``open`` describes one (specification §4.6).
+"""A data set as a Zarr store of version 2, the form in which an answer to ``open`` describes one (protocol §4.6).
 
 The store has the metadata of all variables and the values of coordinates; the values of the others are read by
 block. Nothing in it asks to be decoded: types are those of the blocks, and there is no fill value.

@@ -1,4 +1,4 @@
-"""The catalogs being served: the root, nested ones, and results of searches (specification §3, §9)."""
+"""The catalogs being served: the root, nested ones, and results of searches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalog files on disk or behind a URL: one file, several, a folder or a glob (specification §5, §9.1).
+"""Catalog files on disk or behind a URL: one file, several, a folder or a glob.
 
 Everything here blocks and runs in worker threads. Reading again parses only the files that changed, and a file that
 has become unreadable keeps its last good version.

@@ -1,4 +1,4 @@
-"""A catalog that stays fresh without ever making a request wait long (specification §5, §9.1)."""
+"""A catalog that stays fresh without ever making a request wait long."""
 
 from __future__ import annotations
 

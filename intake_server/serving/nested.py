@@ -1,4 +1,4 @@
-"""How entries that are catalogs become catalogs (specification §9.6)."""
+"""How entries that are catalogs become catalogs."""
 
 from __future__ import annotations
 

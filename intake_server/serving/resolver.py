@@ -1,4 +1,4 @@
-"""Resolving entries with callers' parameters (specification §9.3 to §9.5), remembered where nothing else decides."""
+"""Resolving entries with callers' parameters, remembered where nothing else decides."""
 
 from __future__ import annotations
 

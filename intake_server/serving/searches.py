@@ -1,4 +1,4 @@
-"""Searching catalogs, and results as catalogs of their own (specification §3.5)."""
+"""Searching catalogs, and results as catalogs of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noticing changed catalog files at once (specification §9.1); the time to live still catches what is missed."""
+"""Noticing changed catalog files at once; the time to live still catches what is missed."""
 
 from __future__ import annotations
 

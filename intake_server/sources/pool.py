@@ -1,4 +1,4 @@
-"""Open sources: made on demand, shared by equal recipes, closed when idle (specification §6.2)."""
+"""Open sources: made on demand, shared by equal recipes, closed when idle."""
 
 from __future__ import annotations
 

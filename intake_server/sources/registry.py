@@ -1,4 +1,4 @@
-"""Every source id that is valid, and what it stands for (specification §6.2, §6.3)."""
+"""Every source id that is valid, and what it stands for."""
 
 from __future__ import annotations
 

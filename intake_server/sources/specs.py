@@ -1,4 +1,4 @@
-"""Recipes: what a source id stands for (specification §6.2).
+"""Recipes: what a source id stands for.
 
 A recipe says how to open something again; it is a few hundred bytes and outlives the open source by far. Its id is
 a keyed MAC over its content, so that equal recipes have equal ids, in every process that has the key, and nobody

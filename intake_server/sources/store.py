@@ -1,4 +1,4 @@
-"""Source ids that survive a restart: recipes in SQLite, and the key that ids are made with (specification §6.2)."""
+"""Source ids that survive a restart: recipes in SQLite, and the key that ids are made with."""
 
 from __future__ import annotations
 

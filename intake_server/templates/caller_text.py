@@ -1,4 +1,4 @@
-"""Text that a caller sent, recognisable inside whatever a template makes of it (specification §9.5).
+"""Text that a caller sent, recognisable inside whatever a template makes of it (protocol §9.5).
 
 Every character of a caller's text is moved into a private plane of Unicode before a template sees it, and moved back
 once it is known where it landed. An operation that this module does not know leaves the characters where they are, so

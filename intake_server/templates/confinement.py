@@ -1,4 +1,4 @@
-"""Where callers' text may land in the arguments of an entry (specification §9.5).
+"""Where callers' text may land in the arguments of an entry (protocol §9.5).
 
 Rendered arguments still tell which of their characters a caller sent (`caller_text`). Here each text becomes plain
 again: escaped where that keeps it data, and refused where it would lead somewhere the catalog's author did not name.

@@ -1,4 +1,4 @@
-"""Templates in catalog files: sandboxed Jinja2 (specification §9.2, §9.5).
+"""Templates in catalog files: sandboxed Jinja2 (protocol §9.2, §9.5).
 
 Only what a catalog author wrote is ever rendered. Values from callers enter as variables, never as template text.
 """

@@ -1,4 +1,4 @@
-"""From an entry and a caller's parameters to constructor arguments (specification §9.3 to §9.5).
+"""From an entry and a caller's parameters to constructor arguments (protocol §9.3 to §9.5).
 
 Only declared parameters are accepted. A caller's text is marked before a template sees it (`caller_text`), and where
 it landed decides what becomes of it (`confinement`). A text that the author lists in ``allowed`` is the author's.

@@ -1,4 +1,4 @@
-"""Ticks written to a file and ticked again from it (specification §8.4).
+"""Ticks written to a file and ticked again from it (protocol §8.4).
 
 One JSON object a line, as the reference's JSON replay has it: members are channel names with a struct, a list of
 structs or, for baskets, an object by key; ``csp_engine_timestamp`` is the moment, in UTC.

@@ -1,4 +1,4 @@
-"""Fields of structs from elsewhere: JSON Schemas and pydantic models (specification §8.2)."""
+"""Fields of structs from elsewhere: JSON Schemas and pydantic models (protocol §8.2)."""
 
 from __future__ import annotations
 
