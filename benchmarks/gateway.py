@@ -179,7 +179,7 @@ def fan_out(bench: Bench) -> None:
             bench.add(what, f"{theirs[count]:.0f}/s", f"{ours[count]:.0f}/s", ours[count] / theirs[count], Goal(least))
             ratio = ours["deliveries"] / limit["deliveries"]
             bench.add(f"{what} beside ready-made frames", f"loop {limit['deliveries']:.0f}/s", "", ratio)
-            # the goal's rate: the multiple of the reference's, at least what the specification asks for (§9)
+            # the goal's rate: the multiple of the reference's, and at least LEAST_DELIVERIES
             asked = max(least * theirs["deliveries"], LEAST_DELIVERIES[subscribers]) / subscribers
             for name, rate, goal in (
                 ("the goal", asked / 2, Goal(20, at_least=False, unit="ms")),

@@ -1,4 +1,4 @@
-"""The data of the catalog server's benchmark (specification §12), made once and kept in the user's cache.
+"""The data of the catalog server's benchmark, made once and kept in the user's cache.
 
 Ten columns: six of floats, two of integers, two of text; one array of 100 MiB; catalogs of 8 and of 1000 entries.
 """

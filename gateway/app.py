@@ -407,7 +407,7 @@ def _live(
 
 
 def _tune_garbage_collector() -> None:
-    """Keep full collections away from what lives as long as the process: they were the reference's freezes (§9)."""
+    """Keep full collections away from what lives as long as the process: they were the reference's freezes."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

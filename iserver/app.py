@@ -76,7 +76,7 @@ def hot_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[HotR
 
 
 def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], bool]) -> list[web.RouteDef]:
-    """Every endpoint, in the order of the specification (§2)."""
+    """Every endpoint, in the order of the protocol (§2)."""
     visitors = _visitors(parts, is_draining)
     devices = DeviceHandlers(parts.server, parts.streams)
     flags = OfrepHandlers(parts.server, new_id=random_id, clock_ms=parts.clock_ms, max_body_bytes=MAX_BODY_BYTES)

@@ -1,4 +1,4 @@
-"""The command `iserver`: flags to settings, nothing else (specification §14)."""
+"""The command `iserver`: flags to settings, nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life cycle of an iserver: start, reload, drain, and its background tasks in between (specification §11.6)."""
+"""The life cycle of an iserver: start, reload, drain, and its background tasks in between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reasons for which a request is refused (specification, appendix A). Handlers give them a status."""
+"""The reasons for which a request is refused (protocol appendix A). Handlers give them a status."""
 
 from __future__ import annotations
 

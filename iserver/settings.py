@@ -1,4 +1,4 @@
-"""The settings of one iserver process: what its command line says (specification §14)."""
+"""The settings of one iserver process: what its command line says."""
 
 from __future__ import annotations
 

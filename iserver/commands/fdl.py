@@ -1,4 +1,4 @@
-"""The commands that work on FDL files: `iserver check`, `iserver fmt` and `iserver ddl` (specification §13.7)."""
+"""The commands that work on FDL files: `iserver check`, `iserver fmt` and `iserver ddl`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration in force: a document and its FDL, checked against each other and compiled (specification §9.4).
+"""The configuration in force: a document and its FDL, checked against each other and compiled.
 
 A `Configuration` is immutable. Requests use the one they started with; a new one takes effect by replacing
 one reference.

@@ -1,4 +1,4 @@
-"""What the published FDL compiler asks of a control plane: metadata, and a place for FDL (specification §9.2)."""
+"""What the published FDL compiler asks of a control plane: metadata, and a place for FDL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients are told in the words of one configuration, prepared once (specification §3.5 and §3.7).
+"""What clients are told in the words of one configuration, prepared once.
 
 A `Wire` knows nothing of requests. What it gives is shared by all answers and must not be modified.
 """

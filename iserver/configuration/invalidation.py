@@ -1,4 +1,4 @@
-"""What registered devices must drop when the configuration changes (specification §8 and §9.4)."""
+"""What registered devices must drop when the configuration changes."""
 
 from __future__ import annotations
 

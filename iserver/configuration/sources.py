@@ -1,4 +1,4 @@
-"""Where the configuration comes from: files, or the configuration server (specification §9.2).
+"""Where the configuration comes from: files, or the configuration server.
 
 `Loader` turns what a source gives into a `Configuration`, and the same input into the same object.
 """

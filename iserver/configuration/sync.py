@@ -1,4 +1,4 @@
-"""Keeping the configuration current: on demand, by polling, and when files change (specification §9.1)."""
+"""Keeping the configuration current: on demand, by polling, and when files change."""
 
 from __future__ import annotations
 

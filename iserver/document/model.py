@@ -1,4 +1,4 @@
-"""The parts of a configuration document as plain data, references not yet resolved (specification §9.3)."""
+"""The parts of a configuration document as plain data, references not yet resolved."""
 
 from __future__ import annotations
 

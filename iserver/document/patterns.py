@@ -1,4 +1,4 @@
-"""Regular expressions of audiences, on values that visitors send (specification §9.3, `matches`).
+"""Regular expressions of audiences, on values that visitors send (`matches`, protocol §9.3).
 
 They are in RE2's syntax: whatever the pattern, the time is bounded by its size times the length of the value. Both
 are bounded here, since a request waits for it, and so is the sum over all patterns and values of a request. Classes

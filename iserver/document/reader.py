@@ -1,4 +1,4 @@
-"""From the text of a configuration document to its parts (specification §9.3).
+"""From the text of a configuration document to its parts (protocol §9.3).
 
 Whatever is wrong is named by its path, such as `experiments[0].variants[1].weight`. Members that are not
 known are ignored.

@@ -1,4 +1,4 @@
-"""From the journal's finished sessions to the warehouse, exactly once (specification §12.1).
+"""From the journal's finished sessions to the warehouse, exactly once.
 
 A batch has an id before anything of it is written, and leaves the journal after all of it is in place.
 Whenever this is interrupted, the next run writes the same batch again, over what is there.

@@ -1,4 +1,4 @@
-"""What writes finished sessions into tables, and what it says about a batch (specification §12)."""
+"""What writes finished sessions into tables, and what it says about a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The warehouse: finished sessions in, columnar tables out, each session exactly once (specification §12).
+"""The warehouse: finished sessions in, columnar tables out, each session exactly once.
 
 A batch is built in a staging folder first. Its files have names that derive from the batch, and are put in
 place one by one, the session table's last; then the caller forgets the batch. After a crash the caller

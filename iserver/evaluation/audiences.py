@@ -1,4 +1,4 @@
-"""Who belongs to an audience (specification §9.3 and §10.6).
+"""Who belongs to an audience (protocol §9.3 and §10.6).
 
 A rule is compiled once to a predicate, which later sees nothing but the `Context` it is given. A field that
 is absent or null makes every comparison false, except `missing`, `ne` and `nin`.

@@ -1,4 +1,4 @@
-"""An FDL program made ready for traffic: everything that requests look up, compiled once (specification §13)."""
+"""An FDL program made ready for traffic: everything that requests look up, compiled once."""
 
 from __future__ import annotations
 

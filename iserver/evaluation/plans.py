@@ -1,4 +1,4 @@
-"""What a visitor sees of a feature (specification §10).
+"""What a visitor sees of a feature (protocol §10).
 
 Everything that decides a gate, an assignment or an output is in this module. It knows no sessions, no storage
 and no clock: a `Visitor` brings in what is known, and carries out what was found.

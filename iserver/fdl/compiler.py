@@ -1,4 +1,4 @@
-"""From syntax to meaning: resolves names, flattens imports and enforces every rule of specification §13.3 to §13.6.
+"""From syntax to meaning: resolves names, flattens imports and enforces every rule of protocol §13.3 to §13.6.
 
 Order matters in FDL: types see earlier types only, features import earlier features, top-level events
 import earlier events. So the compiler walks the definitions in four passes (types and enums, top-level

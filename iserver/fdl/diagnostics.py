@@ -1,4 +1,4 @@
-"""What the FDL compiler has to say about a program, in the two forms of specification §13.7."""
+"""What the FDL compiler has to say about a program, in the two forms of protocol §13.7."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the directives allow and mean (specification §13.5).
+"""What the directives allow and mean (protocol §13.5).
 
 `ALLOWED` says where each may stand; the functions below read one field's or definition's directives.
 """

@@ -1,4 +1,4 @@
-"""Compiles features (specification §12.4, §13.3)."""
+"""Compiles features."""
 
 from __future__ import annotations
 

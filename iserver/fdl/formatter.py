@@ -1,4 +1,4 @@
-"""`iserver fmt`: one layout for FDL text (specification §13.1, §13.2).
+"""`iserver fmt`: one layout for FDL text.
 
 Every definition, member, field and enum value has a line of its own; comments and descriptions stay where they
 are, and one blank line between two of them is kept. Formatting formatted text changes nothing.

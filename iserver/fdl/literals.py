@@ -1,4 +1,4 @@
-"""FDL literals as JSON values of a declared type (specification §13.4, last paragraph).
+"""FDL literals as JSON values of a declared type (protocol §13.4).
 
 Literals are stricter than JSON from clients: a Float needs a float token, an enum a bare name.
 """

@@ -1,4 +1,4 @@
-"""What an FDL program means once it is compiled (specification §13).
+"""What an FDL program means once it is compiled.
 
 Everything here is plain, immutable data: names are resolved, imports are flattened and the implied
 persistent key is present, so that readers of a `Program` never look at FDL text again. Sequences

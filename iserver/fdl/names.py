@@ -1,4 +1,4 @@
-"""Names: how FDL names become warehouse names, and which names are taken (specification §12.3, §13.1, §13.3)."""
+"""Names: how FDL names become warehouse names, and which names are taken (protocol §12.3, §13.1, §13.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From FDL text to a syntax tree, reporting every syntax error of a file (specification §13.1, §13.2, §13.7)."""
+"""From FDL text to a syntax tree, reporting every syntax error of a file (protocol §13.1, §13.2, §13.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that share one space and may not collide (specification §13.3).
+"""Names that share one space and may not collide.
 
 Two names collide when they are the same FDL name or become the same snake_case name.
 """

@@ -1,4 +1,4 @@
-"""Compiles the session block (specification §1, §12.4, §13.3)."""
+"""Compiles the session block."""
 
 from __future__ import annotations
 

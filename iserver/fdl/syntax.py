@@ -1,4 +1,4 @@
-"""The shape of FDL text: what the parser hands to the compiler (specification §13.2).
+"""The shape of FDL text: what the parser hands to the compiler (protocol §13.2).
 
 Nodes say what was written and where. They do not know whether it makes sense.
 """

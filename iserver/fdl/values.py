@@ -1,4 +1,4 @@
-"""From JSON to typed values: what a client may send for a declared type (specification §13.4).
+"""From JSON to typed values: what a client may send for a declared type (protocol §13.4).
 
 Reading values is on the path of every request, so nothing is interpreted there: a type becomes a
 chain of closures once, when a program is loaded, and reading calls them.

@@ -1,4 +1,4 @@
-"""What operators call: `cmd` and `sync` (specification §7 and §9.1)."""
+"""What operators call: `cmd` and `sync`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients in applications and browsers call (specification §3 to §6)."""
+"""What clients in applications and browsers call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the published FDL compiler calls when it is told that we are its control plane (specification §9.2)."""
+"""What the published FDL compiler calls when it is told that we are its control plane (protocol §9.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events: what registered QA devices receive while they are connected (specification §8).
+"""Server-sent events: what registered QA devices receive while they are connected (protocol §8).
 
 A connection is a queue of encoded events. However many there are, one task writes the heartbeat.
 """

@@ -1,4 +1,4 @@
-"""What a plugin sees and may change: the session, an impression, an event (specification §16).
+"""What a plugin sees and may change: the session, an impression, an event.
 
 Plugins get views. What they set is checked at once and takes effect only after the call has ended in time,
 so that a plugin that hangs or fails changes nothing.

@@ -1,4 +1,4 @@
-"""A request for features, from its arguments to the records that answer it (specification §3.2 and §10).
+"""A request for features, from its arguments to the records that answer it.
 
 `enter` finds or creates the session. A `Visit` then takes the requested features through the phases of §10 in
 two steps, `look_up` and `evaluate`; whoever has plugins runs them in between, on the features that

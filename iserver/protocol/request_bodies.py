@@ -1,4 +1,4 @@
-"""What clients ask for: the bodies of `features`, `signal` and `external` (specification §3.1, §4 and §5).
+"""What clients ask for: the bodies of `features`, `signal` and `external` (protocol §3.1, §4 and §5).
 
 Members that are not known are ignored everywhere; that is the rule by which clients and servers of
 different age work together.

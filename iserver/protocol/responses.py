@@ -1,4 +1,4 @@
-"""What clients are told: bodies of answers, in the order streaming clients need (specification §3.3 to §3.8)."""
+"""What clients are told: bodies of answers, in the order streaming clients need (protocol §3.3 to §3.8)."""
 
 from __future__ import annotations
 

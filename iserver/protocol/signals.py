@@ -1,4 +1,4 @@
-"""What happens downstream: events, mutations, shown copies and external values (specification §4 and §5)."""
+"""What happens downstream: events, mutations, shown copies and external values (protocol §4 and §5)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Reads experiments, exposures and metrics from the warehouse's tables with DuckDB.
 
-A visitor is a value of the split key, or of the persistent key where a session has none: what traffic is split on
-(specification §1). A visitor is exposed to a variant by the first impression of a feature the experiment touches;
-only events from then on count.
+A visitor is a value of the split key, or of the persistent key where a session has none: what traffic is split on.
+A visitor is exposed to a variant by the first impression of a feature the experiment touches; only events from then on
+count.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a session changes: each kind of change, and the changes that build a session anew (specification §11.6).
+"""How a session changes: each kind of change, and the changes that build a session anew.
 
 A change is a small list of JSON values that begins with its kind. What is stored of a session is its changes, so a
 kind and its values keep their meaning from release to release.

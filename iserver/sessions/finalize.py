@@ -1,4 +1,4 @@
-"""From a session that is over to what is logged of it (specification §11.4, §11.5 and §12.4)."""
+"""From a session that is over to what is logged of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session that has ended, as the warehouse receives it (specification §11 and §12).
+"""A session that has ended, as the warehouse receives it.
 
 Everything is decided here once and for all: histories are closed, elapsed fields are measured, and
 every value has the type that its definition declares. The warehouse writer only arranges it in columns.

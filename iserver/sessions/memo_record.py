@@ -1,4 +1,4 @@
-"""A memo record: what a session was shown of one feature with one set of args (specification §1)."""
+"""A memo record: what a session was shown of one feature with one set of args (protocol §1)."""
 
 from __future__ import annotations
 

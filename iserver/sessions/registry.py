@@ -1,4 +1,4 @@
-"""All active sessions: who is found by which key, and who expires when (specification §11.2 and §11.3).
+"""All active sessions: who is found by which key, and who expires when (protocol §11.2 and §11.3).
 
 Looking up, creating and retiring are synchronous, so that no two requests of one visitor can interleave.
 Expiry costs nothing while sessions are in use: each waits in the slot of a timing wheel for the second in

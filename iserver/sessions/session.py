@@ -1,4 +1,4 @@
-"""One visitor's session, and what can happen to it (specification §11.1).
+"""One visitor's session, and what can happen to it.
 
 A session changes only by applying a *change* (`iserver.sessions.changes`). Whoever wants the session to survive stores
 the changes (`take_changes`) and applies them again; nothing else is needed to rebuild it exactly. The methods below

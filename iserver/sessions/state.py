@@ -1,4 +1,4 @@
-"""What is known of one visitor's session (specification §11.1). It only holds and finds; it changes nothing."""
+"""What is known of one visitor's session. It only holds and finds; it changes nothing."""
 
 from __future__ import annotations
 

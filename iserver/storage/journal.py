@@ -1,4 +1,4 @@
-"""The journal: every acknowledged change of every session, on the disk (specification §11.6).
+"""The journal: every acknowledged change of every session, on the disk.
 
 Running sessions are in a commit log (`session_log`). What has become of them is in an SQLite file:
 

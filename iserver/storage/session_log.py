@@ -1,4 +1,4 @@
-"""The changes of running sessions, in a commit log (specification §11.6).
+"""The changes of running sessions, in a commit log.
 
 A payload is a JSON array: the id of a session and its changes, the id of another one and its changes, and so on for all
 that must be stored together. Changes that begin with `start` build the session anew, whatever came before; `null` in

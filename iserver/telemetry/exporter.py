@@ -1,4 +1,4 @@
-"""Metrics on their way to an OpenTelemetry collector (`--otel`, specification §14, §15).
+"""Metrics on their way to an OpenTelemetry collector (`--otel`).
 
 They are read on the event loop, where they are counted, and sent by a thread of their own: a receiver that is slow
 or away costs no request anything. Nothing is kept for later, since every export has all counts since the start.

@@ -1,4 +1,4 @@
-"""What an iserver counts: the vendor's names with underscores for dots, and some of our own (specification §15)."""
+"""What an iserver counts: the vendor's names with underscores for dots, and some of our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The warehouse's column types in Apache Arrow, and FDL values as Arrow arrays (specification §12.3).
+"""The warehouse's column types in Apache Arrow, and FDL values as Arrow arrays (protocol §12.3).
 
 Values are converted column by column: one list for the whole column, then for its parts. That is
 several times faster than one dictionary per row, and it never guesses a type.

@@ -1,4 +1,4 @@
-"""`catalog.yml`: the document that lets any Intake client open the warehouse's tables by name (specification §12).
+"""`catalog.yml`: the document that lets any Intake client open the warehouse's tables by name.
 
 Entries of tables that an earlier program had are kept: their files are still there.
 """

@@ -1,4 +1,4 @@
-"""The statements that make the warehouse's tables and views known to a query engine (specification §12.4)."""
+"""The statements that make the warehouse's tables and views known to a query engine."""
 
 from __future__ import annotations
 

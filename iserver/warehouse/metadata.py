@@ -1,4 +1,4 @@
-"""The metadata tables: what the configuration says about experiments, audiences and metrics (specification §12.4)."""
+"""The metadata tables: what the configuration says about experiments, audiences and metrics (protocol §12.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of finished sessions, as Arrow record batches (specification §12.4).
+"""The rows of finished sessions, as Arrow record batches.
 
 A `Rows` object gathers the sessions or memo records of one table under one program and turns them
 into columns at once; it knows no files and no partitions.

@@ -1,4 +1,4 @@
-"""Which tables and views a program has, and their columns in order (specification §12.3, §12.4)."""
+"""Which tables and views a program has, and their columns in order (protocol §12.3, §12.4)."""
 
 from __future__ import annotations
 
