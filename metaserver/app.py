@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from metaserver.backup.driver import Backups
 from metaserver.bulk_load.driver import BulkLoads
 from metaserver.cluster.leadership import Leadership
@@ -26,6 +28,8 @@ from metaserver.handlers.rpc import MetaRpcs
 from metaserver.handlers.unsupported import AbsentRpcs
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
+from shared.http.app import NotReady, health_routes
+from shared.metrics import Metrics
 from shared.pegasus.client.connection import RpcConnections
 from shared.pegasus.files.providers import FileProviders
 from shared.pegasus.metrics import maintenance
@@ -34,7 +38,7 @@ from shared.pegasus.metrics.query import Identity
 from shared.pegasus.process.common_routes import CommonRoutes
 from shared.pegasus.process.introspection import Introspection
 from shared.pegasus.process.pprof import Pprof
-from shared.pegasus.serving.routes import Route, Router, route
+from shared.pegasus.serving.http import HttpServer, application, call
 from shared.pegasus.serving.rpc import Rpc
 from shared.pegasus.serving.server import PegasusServer
 from shared.pegasus.settings.flags import Flags
@@ -53,36 +57,37 @@ ASK_TIMEOUT_S = 10.0
 FIRST_TABLES = {"stat": 4, "temp": 8}
 
 
-def http_routes(common: CommonRoutes, process: Introspection, meta: MetaRoutes) -> list[Route]:
+def http_routes(
+    common: CommonRoutes, process: Introspection, meta: MetaRoutes, not_ready: NotReady
+) -> list[web.RouteDef]:
     """Every HTTP call of the metaserver, in the order of the API page; `/` lists them (§4, §5)."""
     return [
-        route("/config", common.config),  # §4.5
-        route("/configs", common.configs),  # §4.4
-        route("/envs/list", meta.list_envs),  # §5.12
-        route("/meta/app", meta.app),  # §5.4
-        route("/meta/app/duplication", meta.duplication),  # §5.7
-        route("/meta/app/query_bulk_load", meta.query_bulk_load),  # §5.9
-        route("/meta/app/start_bulk_load", meta.start_bulk_load),  # §5.8
-        route("/meta/app/start_compaction", meta.start_compaction),  # §5.10
-        route("/meta/app/usage_scenario", meta.usage_scenario),  # §5.11
-        route("/meta/app_envs", meta.app_envs),  # §5.5
-        route("/meta/apps", meta.apps),  # §5.3
-        route("/meta/backup_policy", meta.backup_policy),  # §5.6
-        route("/meta/cluster", meta.cluster),  # §5.1
-        route("/meta/nodes", meta.nodes),  # §5.2
-        route("/metrics", process.metrics),  # §7
-        route("/pprof/cmdline", process.cmdline),  # §8.2
-        route("/pprof/growth", process.growth),  # §8.4
-        route("/pprof/heap", process.heap),  # §8.3
-        route("/pprof/profile", process.profile),  # §8.5
-        route("/pprof/symbol", process.symbol),  # §8.1
-        route("/recentStartTime", common.recent_start_time),  # §4.3
-        route("/updateConfig", common.update_config),  # §4.6
-        route("/version", common.version),  # §4.2
+        call("/config", common.config),  # §4.5
+        call("/configs", common.configs),  # §4.4
+        call("/envs/list", meta.list_envs),  # §5.12
+        call("/meta/app", meta.app),  # §5.4
+        call("/meta/app/duplication", meta.duplication),  # §5.7
+        call("/meta/app/query_bulk_load", meta.query_bulk_load),  # §5.9
+        call("/meta/app/start_bulk_load", meta.start_bulk_load),  # §5.8
+        call("/meta/app/start_compaction", meta.start_compaction),  # §5.10
+        call("/meta/app/usage_scenario", meta.usage_scenario),  # §5.11
+        call("/meta/app_envs", meta.app_envs),  # §5.5
+        call("/meta/apps", meta.apps),  # §5.3
+        call("/meta/backup_policy", meta.backup_policy),  # §5.6
+        call("/meta/cluster", meta.cluster),  # §5.1
+        call("/meta/nodes", meta.nodes),  # §5.2
+        call("/metrics", process.metrics),  # §7
+        call("/pprof/cmdline", process.cmdline),  # §8.2
+        call("/pprof/growth", process.growth),  # §8.4
+        call("/pprof/heap", process.heap),  # §8.3
+        call("/pprof/profile", process.profile),  # §8.5
+        call("/pprof/symbol", process.symbol),  # §8.1
+        call("/recentStartTime", common.recent_start_time),  # §4.3
+        call("/updateConfig", common.update_config),  # §4.6
+        call("/version", common.version),  # §4.2
         # additions
-        route("/healthz", process.healthz),
-        route("/readyz", process.readyz),
-        route("/metrics/prometheus", process.prometheus),
+        web.get("/metrics/prometheus", process.prometheus),
+        *health_routes(not_ready),
     ]
 
 
@@ -188,6 +193,7 @@ class Settings:
         first_replicas: Replicas that those tables shall have.
         providers: Where files of bulk loads and backups are, by the names that requests use; None turns both off.
         tls: How replica servers are called over TLS; None calls them without.
+        prefix: First part of the path of every HTTP call, without slashes around it; may be empty.
     """
 
     data_dir: Path
@@ -197,6 +203,7 @@ class Settings:
     first_replicas: int
     providers: FileProviders | None = None
     tls: ssl.SSLContext | None = None
+    prefix: str = ""
 
 
 class Metaserver:
@@ -208,7 +215,8 @@ class Metaserver:
         self._resources = contextlib.AsyncExitStack()
         self._pprof = Pprof(os.environ)
         self._registry = Registry("meta")
-        self._tasks = maintenance.supervisor(self._registry)
+        self._metrics = Metrics("metaserver")
+        self._tasks = maintenance.supervisor(self._registry, self._metrics)
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         self.flags.warn_of_idle()
@@ -239,21 +247,27 @@ class Metaserver:
         self._tasks.loop("bulk loads", loads.run)
         is_compat = self.flags.boolean("compat_omit_host_port")
         rpcs = rpc_table(service, loads, backups, is_compat=is_compat)
-        server = PegasusServer(self._router(service, leadership, MetaRoutes(service, loads)), rpcs)
+        server = PegasusServer(self._http(service, leadership, loads), rpcs)
         self._resources.push_async_callback(server.drain)
         self._resources.callback(self._pprof.close)
         await server.start(sockets, tls)
         self._server = server
 
-    def _router(self, service: MetaService, leadership: Leadership, meta: MetaRoutes) -> Router | None:
+    def _http(self, service: MetaService, leadership: Leadership, loads: BulkLoads) -> HttpServer | None:
         if not self.flags.boolean("enable_http_server"):
             return None
         registry = self._registry
         maintenance.start(self._tasks, registry, self.flags)
         Measurements(registry, service, lambda: len(self._server.connections), time.monotonic)
         identity = Identity(self.flags.text("cluster_name"), "meta", socket.gethostname(), leadership.this.port)
-        process = Introspection(registry, self._pprof, lambda: identity, lambda: self._not_ready(leadership))
-        return Router(http_routes(CommonRoutes(self.flags, time.time()), process, meta))
+        process = Introspection(registry, self._metrics, self._pprof, lambda: identity)
+        routes = http_routes(
+            CommonRoutes(self.flags, time.time()),
+            process,
+            MetaRoutes(service, loads),
+            lambda: self._not_ready(leadership),
+        )
+        return HttpServer(application(routes, prefix=self.settings.prefix, metrics=self._metrics))
 
     def _not_ready(self, leadership: Leadership) -> list[str]:
         return [*([] if leadership.is_leader else ["another metaserver leads"]), *self._tasks.not_ready()]

@@ -96,7 +96,7 @@ def _providers(_ctx: click.Context, _parameter: click.Parameter, values: Sequenc
         raise click.BadParameter(str(error)) from error
 
 
-@start_command(main, port=34601, prefix=None)
+@start_command(main, port=34601)
 @flag_options
 @tls_ca_option
 @option("--advertise", metavar="HOST:PORT", callback=_address, help="Address under which others reach this metaserver.")
@@ -139,4 +139,5 @@ def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
         first_replicas=arguments["first_table_replicas"],
         providers=arguments["providers"],
         tls=cluster_tls(options, arguments["tls_ca"]),
+        prefix=options.prefix,
     )

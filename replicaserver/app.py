@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
 from rocksdict import Cache, WriteBufferManager
 
 from replicaserver.handlers.admin import AdminHandlers
@@ -35,6 +36,8 @@ from replicaserver.storage.node_log import NodeLog
 from replicaserver.storage.recovery import OrphanedRecords
 from replicaserver.storage.rocks import StoreSettings
 from shared.errors import StartupError
+from shared.http.app import NotReady, health_routes
+from shared.metrics import Metrics
 from shared.pegasus.files.providers import FileProviders
 from shared.pegasus.metrics import maintenance
 from shared.pegasus.metrics.entities import Registry
@@ -43,7 +46,7 @@ from shared.pegasus.metrics.rpc_metrics import profiler
 from shared.pegasus.process.common_routes import CommonRoutes
 from shared.pegasus.process.introspection import Introspection
 from shared.pegasus.process.pprof import Pprof
-from shared.pegasus.serving.routes import Route, Router, route
+from shared.pegasus.serving.http import HttpServer, application, call
 from shared.pegasus.serving.rpc import Rpc
 from shared.pegasus.serving.server import PegasusServer
 from shared.pegasus.settings.flags import Flags
@@ -54,26 +57,27 @@ from shared.wal.log import CommitLog
 WORKER_THREADS = 4
 
 
-def http_routes(common: CommonRoutes, process: Introspection, replica: ReplicaRoutes) -> list[Route]:
+def http_routes(
+    common: CommonRoutes, process: Introspection, replica: ReplicaRoutes, not_ready: NotReady
+) -> list[web.RouteDef]:
     """Every HTTP call of the replica server, in the order of the API page (§4, §6)."""
     return [
-        route("/config", common.config),
-        route("/configs", common.configs),
-        route("/metrics", process.metrics),
-        route("/pprof/cmdline", process.cmdline),
-        route("/pprof/growth", process.growth),
-        route("/pprof/heap", process.heap),
-        route("/pprof/profile", process.profile),
-        route("/pprof/symbol", process.symbol),
-        route("/recentStartTime", common.recent_start_time),
-        route("/replica/data_version", replica.data_version),
-        route("/replica/duplication", replica.duplication),
-        route("/replica/manual_compaction", replica.manual_compaction),
-        route("/updateConfig", common.update_config),
-        route("/version", common.version),
-        route("/healthz", process.healthz),
-        route("/readyz", process.readyz),
-        route("/metrics/prometheus", process.prometheus),
+        call("/config", common.config),
+        call("/configs", common.configs),
+        call("/metrics", process.metrics),
+        call("/pprof/cmdline", process.cmdline),
+        call("/pprof/growth", process.growth),
+        call("/pprof/heap", process.heap),
+        call("/pprof/profile", process.profile),
+        call("/pprof/symbol", process.symbol),
+        call("/recentStartTime", common.recent_start_time),
+        call("/replica/data_version", replica.data_version),
+        call("/replica/duplication", replica.duplication),
+        call("/replica/manual_compaction", replica.manual_compaction),
+        call("/updateConfig", common.update_config),
+        call("/version", common.version),
+        web.get("/metrics/prometheus", process.prometheus),
+        *health_routes(not_ready),
     ]
 
 
@@ -98,6 +102,7 @@ class Settings:
         providers: Where files of bulk loads and backups are, by the names that tools use.
         accept_loss: Start although files of the log of writes are missing or damaged.
         tls: How metaservers are called over TLS; None calls them without.
+        prefix: First part of the path of every HTTP call, without slashes around it; may be empty.
     """
 
     data_dir: Path
@@ -109,6 +114,7 @@ class Settings:
     providers: FileProviders = field(default_factory=lambda: FileProviders({}))
     accept_loss: bool = False
     tls: ssl.SSLContext | None = None
+    prefix: str = ""
 
 
 class ReplicaServer:
@@ -125,7 +131,8 @@ class ReplicaServer:
         self.flags = Flags(settings.flags, EFFECTIVE)
         self.registry = Registry("replica")
         self.resources = contextlib.AsyncExitStack()
-        self.tasks = maintenance.supervisor(self.registry)
+        self._metrics = Metrics("replicaserver")
+        self.tasks = maintenance.supervisor(self.registry, self._metrics)
         self.node: Node
         self.link: MetaLink
         self.compactor: Compactor
@@ -157,7 +164,7 @@ class ReplicaServer:
         admin = AdminHandlers(self.node, self.link, started)
         is_compat = self.flags.boolean("compat_omit_host_port")
         self._server = PegasusServer(
-            self._router(started_s, address, loader),
+            self._http(started_s, address, loader),
             rpc_table(data, files, admin, is_compat=is_compat),
             observe=profiler(self.registry) if self.flags.boolean("is_profile") else None,
             failed=failures(self.registry),
@@ -203,14 +210,15 @@ class ReplicaServer:
         belong_together(folder, commit_log.id, disks, accepts_loss=accepts_loss)
         return NodeLog(commit_log, OrphanedRecords(folder / "left", accepts_loss=accepts_loss), workers)
 
-    def _router(self, started_s: float, address: HostPort, loader: BulkLoader) -> Router | None:
+    def _http(self, started_s: float, address: HostPort, loader: BulkLoader) -> HttpServer | None:
         if not self.flags.boolean("enable_http_server"):
             return None
         maintenance.start(self.tasks, self.registry, self.flags)
         Measurements(self.node, lambda: len(self._server.connections), loader.summary)
         identity = Identity(self.flags.text("cluster_name"), "replica", socket.gethostname(), address.port)
-        process = Introspection(self.registry, self._pprof, lambda: identity, self._not_ready)
-        return Router(http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node)))
+        process = Introspection(self.registry, self._metrics, self._pprof, lambda: identity)
+        routes = http_routes(CommonRoutes(self.flags, started_s), process, ReplicaRoutes(self.node), self._not_ready)
+        return HttpServer(application(routes, prefix=self.settings.prefix, metrics=self._metrics))
 
     def _not_ready(self) -> list[str]:
         away = [] if self.link.is_synced else ["no metaserver has said what to serve"]

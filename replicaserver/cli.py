@@ -48,7 +48,7 @@ def _providers(ctx: click.Context, _parameter: click.Parameter, values: Sequence
         raise click.BadParameter(str(error)) from None
 
 
-@start_command(main, port=34801, prefix=None)
+@start_command(main, port=34801)
 @option(
     "--meta",
     "metas",
@@ -114,4 +114,5 @@ def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
         providers=arguments["providers"],
         accept_loss=arguments["accept_loss"],
         tls=cluster_tls(options, arguments["tls_ca"]),
+        prefix=options.prefix,
     )

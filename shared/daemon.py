@@ -16,9 +16,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from shared.errors import StartupError
+from shared.http.app import reject_unknown_expectations
 from shared.http.fast_path import ExpressLane
 from shared.listener import Listener
 from shared.tasks import Supervisor, start_task
@@ -26,8 +27,6 @@ from shared.tasks import Supervisor, start_task
 log = structlog.get_logger("shared.daemon")
 
 BACKLOG = 1024
-
-RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Service(Protocol):
@@ -87,7 +86,7 @@ class WebService:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        server.request_handler = _reject_unknown_expectations(server.request_handler)
+        server.request_handler = reject_unknown_expectations(server.request_handler)
         connect: Callable[[], asyncio.Protocol] = server if self._express is None else self._express.before(server)
         loop = asyncio.get_running_loop()
         for bound in sockets:
@@ -103,19 +102,6 @@ class WebService:
     async def reload(self) -> None:
         if self._reload is not None:
             await self._reload()
-
-
-def _reject_unknown_expectations(handle: RequestHandler) -> RequestHandler:
-    """Answer 417 to an expectation that is not ``100-continue``; aiohttp's own answer fails when it is not text."""
-
-    async def reject(_request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=417, text="417: Expectation Failed")
-
-    def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
-        expected = request.headers.get(hdrs.EXPECT)
-        return handle(request) if expected is None or expected.lower() == "100-continue" else reject(request)
-
-    return checked
 
 
 def serve(name: str, listener: Listener, service: Service) -> int:

@@ -58,7 +58,10 @@ def routes_table(daemon: str) -> str:
     app = importlib.import_module(f"{daemon}.app")
     function = app.http_routes if daemon in PEGASUS else app.routes
     arguments = [_stand_in() for _ in inspect.signature(function).parameters]
-    routes = [("GET, POST" if daemon in PEGASUS else route.method, route.path) for route in function(*arguments)]
+    routes = [
+        ("GET, POST" if daemon in PEGASUS and route.method == "*" else route.method, route.path)
+        for route in function(*arguments)
+    ]
     if daemon in PEGASUS:
         routes.insert(0, ("GET, POST", "/"))
     return _table(("method", "path"), [(f"`{method}`", f"`{path}`") for method, path in dict.fromkeys(routes)])

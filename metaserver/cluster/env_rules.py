@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from metaserver.cluster.metadata import Refused
-from shared.pegasus.serving.http import parse_bool, parse_int
 from shared.pegasus.settings.throttles import parse_size_throttle, parse_throttle
+from shared.pegasus.settings.values import parse_bool, parse_int
 from shared.pegasus.wire.errors import ErrorCode
 
 __all__ = ["INGEST_BEHIND", "RULES", "Rule", "listing", "validate"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from aiohttp import web
 
 from metaserver.bulk_load.driver import BulkLoads
 from metaserver.cluster import env_rules, health, tables
@@ -15,10 +16,12 @@ from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Refused, Tab
 from metaserver.handlers import bulk_load
 from metaserver.service import MetaService
 from shared.errors import Problem
-from shared.pegasus.serving.http import HttpRequest, InvalidParameters, Response, parse_json_object
+from shared.http.app import read_body
+from shared.pegasus.serving.http import MAX_BODY_BYTES, answer, arguments, normalised_path
 from shared.pegasus.serving.json_format import Table as Printed
 from shared.pegasus.serving.json_format import sorted_json
 from shared.pegasus.serving.json_format import tables as print_tables
+from shared.pegasus.serving.requests import InvalidParameters, parse_json_object
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import HostPort
 from shared.pegasus.wire.structures.layer2 import AppStatus
@@ -49,29 +52,35 @@ class MetaRoutes:
 
     # leadership (§2.6)
 
-    def _redirect(self, request: HttpRequest) -> Response | None:
-        """The answer of a metaserver that is not the leader; None when it is."""
+    def _require_leader(self, request: web.Request) -> None:
+        """Only the leader answers.
+
+        Raises:
+            Problem: 307 to the leader, when it is another metaserver.
+        """
         leadership = self.service.leadership
         if leadership.is_leader:
-            return None
+            return
         leader = str(leadership.leader) if leadership.leader else "invalid host_port"
-        arguments = "&".join(f"{name}={value}" for name, value in sorted(request.args.items()))
-        location = f"http://{leader}/{request.path}{'?' if arguments else ''}{arguments}"
-        return Response(status=307, location=location.replace("\0", "").replace("\r", "").replace("\n", ""))
+        query = "&".join(f"{name}={value}" for name, value in sorted(arguments(request).items()))
+        location = f"http://{leader}/{normalised_path(request)}{'?' if query else ''}{query}"
+        raise Problem(307, "", headers={"Location": _header(location)})
 
     # the cluster (§5.1, §5.2)
 
-    def cluster(self, request: HttpRequest) -> Response:
+    async def cluster(self, request: web.Request) -> web.Response:
         """The cluster in one table (§5.1)."""
-        return self._redirect(request) or Response(print_tables(Printed().add_all(cluster_info(self.service).items())))
+        self._require_leader(request)
+        return answer(print_tables(Printed().add_all(cluster_info(self.service).items())))
 
-    def nodes(self, request: HttpRequest) -> Response:
+    async def nodes(self, request: web.Request) -> web.Response:
         """The replica servers (§5.2)."""
-        if not request.args.keys() <= {"detail"}:
-            return Response(status=400)
-        return self._redirect(request) or self._nodes("detail" in request.args)
+        if not arguments(request).keys() <= {"detail"}:
+            return answer(status=400)
+        self._require_leader(request)
+        return self._nodes("detail" in arguments(request))
 
-    def _nodes(self, is_detailed: bool) -> Response:
+    def _nodes(self, is_detailed: bool) -> web.Response:
         nodes = self.service.nodes
         loads = health.loads(self.service.metadata.available())
         counts = ["replica_count", "primary_count", "secondary_count"] if is_detailed else []
@@ -88,24 +97,25 @@ class MetaRoutes:
                 ("unalive_node_count", len(nodes.known) - alive),
             ]
         )
-        return Response(print_tables(details, summary))
+        return answer(print_tables(details, summary))
 
     # tables (§5.3 to §5.5)
 
-    def apps(self, request: HttpRequest) -> Response:
+    async def apps(self, request: web.Request) -> web.Response:
         """All tables in service (§5.3)."""
-        if not request.args.keys() <= {"detail"}:
-            return Response(status=400)
-        return self._redirect(request) or self._apps("detail" in request.args)
+        if not arguments(request).keys() <= {"detail"}:
+            return answer(status=400)
+        self._require_leader(request)
+        return self._apps("detail" in arguments(request))
 
-    def _apps(self, is_detailed: bool) -> Response:
+    def _apps(self, is_detailed: bool) -> web.Response:
         listed = self.service.metadata.available()
         general = Printed("general_info", "app_id", _GENERAL_COLUMNS)
         for table in listed:
             general.add(table.app_id, *_general(table))
         summary = Printed("summary").add_all([("total_app_count", len(listed))])
         if not (is_detailed and listed):
-            return Response(print_tables(general, summary))
+            return answer(print_tables(general, summary))
         healthy = Printed("healthy_info", "app_id", _HEALTH_COLUMNS)
         states = [health.health(table) for table in listed]
         for table, state in zip(listed, states, strict=True):
@@ -119,16 +129,14 @@ class MetaRoutes:
                 ("read_unhealthy_app_count", sum(state.read_unhealthy > 0 for state in states)),
             ]
         )
-        return Response(print_tables(general, healthy, summary))
+        return answer(print_tables(general, healthy, summary))
 
-    def app(self, request: HttpRequest) -> Response:
+    async def app(self, request: web.Request) -> web.Response:
         """One table (§5.4)."""
-        if not request.args.keys() <= {"name", "detail"}:
-            return Response(status=400)
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
-        name = request.args.get("name", "")
+        if not arguments(request).keys() <= {"name", "detail"}:
+            return answer(status=400)
+        self._require_leader(request)
+        name = arguments(request).get("name", "")
         if not name:
             raise Problem(400, "app name shouldn't be empty")
         table = self.service.metadata.named(name)
@@ -145,80 +153,70 @@ class MetaRoutes:
                 ("max_replica_count", table.max_replica_count),
             ]
         )
-        details = _details(table) if "detail" in request.args else ()
-        return Response(print_tables(general, *details))
+        details = _details(table) if "detail" in arguments(request) else ()
+        return answer(print_tables(general, *details))
 
-    def app_envs(self, request: HttpRequest) -> Response:
+    async def app_envs(self, request: web.Request) -> web.Response:
         """The environment variables of a table (§5.5)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
-        name = request.args.get("name", "")
+        self._require_leader(request)
+        name = arguments(request).get("name", "")
         if not name:
             raise Problem(400, "app name shouldn't be empty")
         table = self.service.metadata.named(name)
         envs = table.envs if table is not None else {}
-        return Response(print_tables(Printed().add_all(sorted(envs.items()))))
+        return answer(print_tables(Printed().add_all(sorted(envs.items()))))
 
-    def list_envs(self, _request: HttpRequest) -> Response:
+    async def list_envs(self, _request: web.Request) -> web.Response:
         """All environment variables that there are (§5.12)."""
-        return Response(sorted_json(env_rules.listing(), indent=True))
+        return answer(sorted_json(env_rules.listing(), indent=True))
 
     # duplication (§5.7)
 
-    def duplication(self, request: HttpRequest) -> Response:
+    async def duplication(self, request: web.Request) -> web.Response:
         """The duplications of a table: none can be made, so it has none (§5.7)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
+        self._require_leader(request)
         if not self.service.flags.boolean("duplication_enabled"):
             raise Problem(404, "duplication is not enabled [FLAGS_duplication_enabled=false]")
-        if "name" not in request.args:
+        if "name" not in arguments(request):
             raise Problem(400, "name should not be empty")
-        if self.service.metadata.named(request.args["name"]) is None:
+        if self.service.metadata.named(arguments(request)["name"]) is None:
             raise Problem(404, ErrorCode.ERR_APP_NOT_EXIST)
-        return Response(sorted_json(None))
+        return answer(sorted_json(None))
 
     # bulk load (§5.8, §5.9)
 
-    async def start_bulk_load(self, request: HttpRequest) -> Response:
+    async def start_bulk_load(self, request: web.Request) -> web.Response:
         """Begin to load a table from files (§5.8)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
+        self._require_leader(request)
         if not self.loads.is_enabled:
             raise Problem(404, "bulk load is not enabled")
-        error, hint = await bulk_load.start(self.loads, _json_body(request, BULK_LOAD_BODY))
-        return Response(print_tables(Printed().add_all([("error", error), ("hint_msg", hint)])))
+        error, hint = await bulk_load.start(self.loads, await _json_body(request, BULK_LOAD_BODY))
+        return answer(print_tables(Printed().add_all([("error", error), ("hint_msg", hint)])))
 
-    def query_bulk_load(self, request: HttpRequest) -> Response:
+    async def query_bulk_load(self, request: web.Request) -> web.Response:
         """How far the load of a table is (§5.9)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
+        self._require_leader(request)
         if not self.loads.is_enabled:
             raise Problem(404, "bulk load is not enabled")
-        if "name" not in request.args:
+        if "name" not in arguments(request):
             raise Problem(400, "name should not be empty")
-        error, status = bulk_load.query(self.service, request.args["name"])
+        error, status = bulk_load.query(self.service, arguments(request)["name"])
         shown = f"replication::bulk_load_status::BLS_{status.name}"
-        return Response(print_tables(Printed().add_all([("error", error), ("app_status", shown)])))
+        return answer(print_tables(Printed().add_all([("error", error), ("app_status", shown)])))
 
     # backup (§5.6)
 
-    def backup_policy(self, request: HttpRequest) -> Response:
+    async def backup_policy(self, request: web.Request) -> web.Response:
         """The backup policies, or one of them (§5.6)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
+        self._require_leader(request)
         if self.service.flags.boolean("cold_backup_disabled"):
             raise Problem(404, "cold_backup_disabled")
-        if not request.args.keys() <= {"name"}:
+        if not arguments(request).keys() <= {"name"}:
             raise Problem(400, "Invalid parameter")
         policies = self.service.metadata.policies
         listed = Printed(title="name", columns=_POLICY_COLUMNS)
         for name, policy in sorted(policies.items()):
-            if request.args.get("name", name) == name:
+            if arguments(request).get("name", name) == name:
                 listed.add(
                     name,
                     policy.provider,
@@ -228,16 +226,14 @@ class MetaRoutes:
                     "disabled" if policy.is_disabled else "enabled",
                     policy.history_count,
                 )
-        return Response(print_tables(listed))
+        return answer(print_tables(listed))
 
     # changes by environment variables (§5.10, §5.11)
 
-    async def start_compaction(self, request: HttpRequest) -> Response:
+    async def start_compaction(self, request: web.Request) -> web.Response:
         """Start a manual compaction, or set its times of day (§5.10)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
-        body = _json_body(request, COMPACTION_BODY)
+        self._require_leader(request)
+        body = await _json_body(request, COMPACTION_BODY)
         _require(body["app_name"] != "", "app_name should not be empty")
         _require(body["type"] in ("once", "periodic"), "type should ony be 'once' or 'periodic'")
         _require(body["target_level"] >= -1, "target_level should be >= -1")
@@ -258,22 +254,20 @@ class MetaRoutes:
             envs["manual_compact.max_concurrent_running_count"] = str(body["max_concurrent_running_count"])
         return await self._set_envs(body["app_name"], envs)
 
-    async def usage_scenario(self, request: HttpRequest) -> Response:
+    async def usage_scenario(self, request: web.Request) -> web.Response:
         """Tune a table for loading or for normal use (§5.11)."""
-        redirect = self._redirect(request)
-        if redirect is not None:
-            return redirect
-        body = _json_body(request, USAGE_BODY)
+        self._require_leader(request)
+        body = await _json_body(request, USAGE_BODY)
         _require(body["app_name"] != "", "app_name should not be empty")
         _require(body["scenario"] in ("normal", "bulk_load"), "scenario should ony be 'normal' or 'bulk_load'")
         return await self._set_envs(body["app_name"], {"rocksdb.usage_scenario": body["scenario"]})
 
-    async def _set_envs(self, app_name: str, envs: Mapping[str, str]) -> Response:
+    async def _set_envs(self, app_name: str, envs: Mapping[str, str]) -> web.Response:
         def decide(metadata: Metadata) -> tuple[Change, None]:
             return tables.set_envs(metadata, app_name, list(envs), list(envs.values())), None
 
         error, hint = await outcome(self.service, decide)
-        return Response(print_tables(Printed().add_all([("error", error), ("hint_message", hint)])))
+        return answer(print_tables(Printed().add_all([("error", error), ("hint_message", hint)])))
 
 
 async def outcome(service: MetaService, decide: Callable[[Metadata], tuple[Change, None]]) -> tuple[str, str]:
@@ -317,11 +311,17 @@ def level_name(level: MetaFunctionLevel) -> str:
     return level.name.lower()
 
 
-def _json_body(request: HttpRequest, defaults: Mapping[str, str | int]) -> dict[str, Any]:
+async def _json_body(request: web.Request, defaults: Mapping[str, str | int]) -> dict[str, Any]:
     try:
-        return parse_json_object(request.body, defaults)
+        return parse_json_object(await read_body(request, MAX_BODY_BYTES), defaults)
     except InvalidParameters as error:
         raise Problem(400, str(error)) from error
+
+
+def _header(text: str) -> str:
+    """Text as the value of a header: without what ends a line, and with escapes for bytes that are not UTF-8."""
+    kept = (char for char in text if char not in "\0\r\n")
+    return "".join(f"%{ord(char) - 0xDC00:02X}" if "\udc80" <= char <= "\udcff" else char for char in kept)
 
 
 def _require(is_right: bool, message: str) -> None:

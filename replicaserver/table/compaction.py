@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from shared.pegasus.serving.http import parse_int
+from shared.pegasus.settings.values import parse_int
 from shared.pegasus.wire.structures.metadata import ManualCompactionStatus
 
 ONCE = "manual_compact.once."

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from replicaserver.table.compaction_rules import Operation, parse_operations
-from shared.pegasus.serving.http import parse_int
 from shared.pegasus.settings.throttles import Throttle, parse_size_throttle, parse_throttle
+from shared.pegasus.settings.values import parse_int
 
 USAGE_SCENARIOS = ("normal", "prefer_write", "bulk_load")
 

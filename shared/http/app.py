@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,10 @@ from shared.metrics import Metrics
 
 JSON = "application/json"
 BODY_TIMEOUT_S = 30.0
+RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+"""What aiohttp calls for every request of a server."""
+NotReady = Callable[[], Sequence[str]]
+"""The reasons why a daemon cannot do its work now; empty when it can."""
 _REQUEST_ID = web.RequestKey("shared.request_id", str)
 
 
@@ -245,11 +249,31 @@ def _encode(error_response: ErrorResponse, request: web.Request, problem: Proble
     return response
 
 
-def health_routes(not_ready: Callable[[], Sequence[str]]) -> list[web.RouteDef]:
+def under_prefix(prefix: str, routes: Sequence[web.RouteDef]) -> list[web.RouteDef]:
+    """Routes under a prefix, which has no slashes around it and may be empty."""
+    if not prefix:
+        return list(routes)
+    return [web.RouteDef(r.method, f"/{prefix}{r.path}".rstrip("/"), r.handler, r.kwargs) for r in routes]
+
+
+def reject_unknown_expectations(handle: RequestHandler) -> RequestHandler:
+    """Answer 417 to an expectation that is not ``100-continue``; aiohttp's own answer fails when it is not text."""
+
+    async def reject(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=417, text="417: Expectation Failed")
+
+    def checked(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        expected = request.headers.get(hdrs.EXPECT)
+        return handle(request) if expected is None or expected.lower() == "100-continue" else reject(request)
+
+    return checked
+
+
+def health_routes(not_ready: NotReady) -> list[web.RouteDef]:
     """``GET /healthz``: the process answers; ``GET /readyz``: it can do its work (else 503 with the reasons).
 
     Args:
-        not_ready: The reasons why the daemon cannot do its work now; empty when it can.
+        not_ready: Asked at every `GET /readyz`.
     """
 
     async def healthz(_request: web.Request) -> web.Response:

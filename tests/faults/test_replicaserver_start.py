@@ -147,7 +147,7 @@ def test_http_can_be_off(tmp_path: Path):
         start_daemon("replicaserver", *ALONE, "--data-dir", tmp_path, "--set", "enable_http_server=false") as daemon,
         socket.create_connection(("127.0.0.1", daemon.port)) as client,
     ):
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert client.recv(100) == b""
 
 

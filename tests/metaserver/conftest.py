@@ -18,6 +18,7 @@ from metaserver.handlers.http import MetaRoutes
 from metaserver.handlers.metrics import Measurements
 from metaserver.service import MetaService
 from metaserver.storage.sqlite import SqliteStore
+from shared.metrics import Metrics
 from shared.pegasus.client.connection import RpcConnections
 from shared.pegasus.files.providers import FileProviders
 from shared.pegasus.metrics.entities import Registry
@@ -25,7 +26,7 @@ from shared.pegasus.metrics.query import Identity
 from shared.pegasus.process.common_routes import CommonRoutes
 from shared.pegasus.process.introspection import Introspection
 from shared.pegasus.process.pprof import Pprof
-from shared.pegasus.serving.routes import Router
+from shared.pegasus.serving.http import HttpServer, application
 from shared.pegasus.serving.server import PegasusServer
 from shared.pegasus.settings.flags import Flags
 from shared.pegasus.wire import calls
@@ -103,15 +104,15 @@ class Cluster:
         self.registry = Registry("meta")
         Measurements(self.registry, self.service, lambda: len(self.server.connections), self.clock.monotonic)
         process = Introspection(
-            self.registry, Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port), list
+            self.registry, Metrics("metaserver"), Pprof({}), lambda: Identity("onebox", "meta", "h", self.address.port)
         )
         self.loads = BulkLoads(self.service, self.providers, self._answer_load)
         self.backups = Backups(self.service, self.providers, self._answer_backup)
-        routes = app.http_routes(CommonRoutes(self.flags, NOW_S), process, MetaRoutes(self.service, self.loads))
+        routes = app.http_routes(CommonRoutes(self.flags, NOW_S), process, MetaRoutes(self.service, self.loads), list)
         rpcs = app.rpc_table(
             self.service, self.loads, self.backups, is_compat=self.flags.boolean("compat_omit_host_port")
         )
-        self.server = PegasusServer(Router(routes), rpcs)
+        self.server = PegasusServer(HttpServer(application(routes)), rpcs)
         await self.server.start([bound], None)
         self._http = aiohttp.ClientSession()
 

@@ -121,7 +121,7 @@ class Served:
     async def http(self, target: str, method: str = "GET", body: bytes = b"") -> tuple[int, str]:
         """Status and body of an HTTP call, over a connection of its own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.address.port)
-        writer.write(f"{method} {target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        writer.write(f"{method} {target} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length:")[2].split()[0])
         answer = (await reader.readexactly(length)).decode("latin-1")

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 
+from shared.metrics import Metrics
 from shared.pegasus.metrics.entities import Registry
 from shared.pegasus.settings.flags import Flags
 from shared.tasks import Supervisor
@@ -31,10 +32,11 @@ def start(tasks: Supervisor, registry: Registry, flags: Flags) -> None:
     tasks.loop("metrics", run)
 
 
-def supervisor(registry: Registry) -> Supervisor:
-    """Background tasks whose failures are counted in the daemon's metrics."""
+def supervisor(registry: Registry, metrics: Metrics) -> Supervisor:
+    """Background tasks whose failures are counted in the daemon's metrics, those of Pegasus and those of Prometheus."""
 
-    def count(_task: str) -> None:
+    def count(task: str) -> None:
         registry.server().counter("background_task_failed_count").value += 1
+        metrics.count_task_failure(task)
 
     return Supervisor(count)

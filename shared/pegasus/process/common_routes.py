@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from shared.pegasus.serving.http import HttpRequest, Response
+from aiohttp import web
+
+from shared.pegasus.serving.http import answer, arguments
 from shared.pegasus.serving.json_format import Table, tables
 from shared.pegasus.settings.flags import FlagError, Flags
 from shared.pegasus.wire.errors import ErrorCode
@@ -29,36 +31,36 @@ class CommonRoutes:
     flags: Flags
     started_s: float
 
-    def config(self, request: HttpRequest) -> Response:
+    async def config(self, request: web.Request) -> web.Response:
         """One setting (§4.5)."""
-        if not request.args.keys() <= {"name"}:
-            return Response(status=400)
-        name = request.args.get("name", "")
+        if not arguments(request).keys() <= {"name"}:
+            return answer(status=400)
+        name = arguments(request).get("name", "")
         if not name:
-            return Response.text("name shouldn't be empty", 400)
+            return answer("name shouldn't be empty", 400)
         if name not in self.flags.catalog:
-            return Response.text(f"{ErrorCode.ERR_OBJECT_NOT_FOUND}: '{name}' is not found")
-        return Response(tables(Table().add_all(self.flags.describe(name).items())))
+            return answer(f"{ErrorCode.ERR_OBJECT_NOT_FOUND}: '{name}' is not found")
+        return answer(tables(Table().add_all(self.flags.describe(name).items())))
 
-    def configs(self, request: HttpRequest) -> Response:
+    async def configs(self, request: web.Request) -> web.Response:
         """All settings, by name (§4.4)."""
-        if request.args:
-            return Response(status=400)
+        if arguments(request):
+            return answer(status=400)
         columns = ("section", "type", "tags", "description", "value")
         listed = Table(title="name", columns=columns)
         for name in sorted(self.flags.catalog):
             shown = self.flags.describe(name)
             listed.add(name, *(shown[column] for column in columns))
-        return Response(tables(listed))
+        return answer(tables(listed))
 
-    def update_config(self, request: HttpRequest) -> Response:
+    async def update_config(self, request: web.Request) -> web.Response:
         """Change one setting (§4.6)."""
         status: str = ErrorCode.ERR_OK
         notes: list[tuple[str, str]] = []
-        if len(request.args) != 1:
+        if len(arguments(request)) != 1:
             status = f"{ErrorCode.ERR_INVALID_PARAMETERS}: there should be exactly one config to be updated once"
         else:
-            ((name, value),) = request.args.items()
+            ((name, value),) = arguments(request).items()
             try:
                 self.flags.update(name, value)
             except FlagError as error:
@@ -66,14 +68,14 @@ class CommonRoutes:
             else:
                 if not self.flags.has_effect(name):
                     notes.append(("note", f"nothing in this process depends on {name}"))
-        return Response(tables(Table().add_all([("update_status", status), *notes])))
+        return answer(tables(Table().add_all([("update_status", status), *notes])))
 
-    def version(self, _request: HttpRequest) -> Response:
+    async def version(self, _request: web.Request) -> web.Response:
         """The version of the interface, and ours (§4.2)."""
         shown = Table().add_all([("Version", PEGASUS_VERSION), ("GitCommit", f"entrepot-{version('entrepot')}")])
-        return Response(tables(shown))
+        return answer(tables(shown))
 
-    def recent_start_time(self, _request: HttpRequest) -> Response:
+    async def recent_start_time(self, _request: web.Request) -> web.Response:
         """When the process started, local time (§4.3)."""
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started_s))
-        return Response(tables(Table().add_all([("RecentStartTime", started)])))
+        return answer(tables(Table().add_all([("RecentStartTime", started)])))

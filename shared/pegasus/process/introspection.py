@@ -1,20 +1,23 @@
-"""The calls that look into the process: `/metrics`, `/pprof/*`, health."""
+"""The calls that look into the process: `/metrics` and `/pprof/*` (§7, §8)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from shared.http.app import read_body
+from shared.metrics import Metrics
 from shared.pegasus.metrics import query
 from shared.pegasus.metrics.entities import Registry
 from shared.pegasus.metrics.query import Identity
 from shared.pegasus.process.pprof import Pprof
-from shared.pegasus.serving.http import HttpRequest, Response
+from shared.pegasus.serving.http import MAX_BODY_BYTES, answer, arguments, client_gone
 
 __all__ = ["Introspection"]
-
-_READY = Response.text("ready\n")
 
 
 @dataclass(frozen=True)
@@ -22,56 +25,48 @@ class Introspection:
     """Handlers of the calls that look into this process.
 
     Attributes:
-        identity: Who answers; asked every time, as the port is known only after the start.
-        not_ready: The reasons why the daemon cannot do its work now; empty when it can.
+        registry: The metrics of Pegasus.
+        requests: The metrics of HTTP requests, which `/metrics/prometheus` adds to them.
+        identity: The server that answers; a function, as the port is known only after the start.
     """
 
     registry: Registry
+    requests: Metrics
     pprof: Pprof
     identity: Callable[[], Identity]
-    not_ready: Callable[[], Sequence[str]]
 
-    def metrics(self, request: HttpRequest) -> Response:
+    async def metrics(self, request: web.Request) -> web.Response:
         """The metrics of this process (§7)."""
         now_ns = time.time_ns()
-        status, body = query.answer(self.registry, request.method, request.args, self.identity(), now_ns)
-        return Response(body, status)
+        status, body = query.answer(self.registry, request.method, arguments(request), self.identity(), now_ns)
+        return answer(body, status)
 
-    def prometheus(self, _request: HttpRequest) -> Response:
-        """The same metrics as Prometheus reads them: an addition."""
-        text = query.prometheus(self.registry, self.identity())
-        return Response(text.encode(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    async def prometheus(self, _request: web.Request) -> web.Response:
+        """The same metrics and those of HTTP requests, as Prometheus reads them: an addition."""
+        text = query.prometheus(self.registry, self.identity()).encode() + generate_latest(self.requests.registry)
+        return answer(text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    def symbol(self, request: HttpRequest) -> Response:
+    async def symbol(self, request: web.Request) -> web.Response:
         """Names of addresses (§8.1)."""
-        status, body = self.pprof.symbol(request.method, request.body)
-        return Response(body, status)
+        status, body = self.pprof.symbol(request.method, await read_body(request, MAX_BODY_BYTES))
+        return answer(body, status)
 
-    def cmdline(self, _request: HttpRequest) -> Response:
+    async def cmdline(self, _request: web.Request) -> web.Response:
         """The command line (§8.2)."""
         status, body = self.pprof.cmdline()
-        return Response(body, status)
+        return answer(body, status)
 
-    async def heap(self, request: HttpRequest) -> Response:
+    async def heap(self, request: web.Request) -> web.Response:
         """Live objects (§8.3)."""
-        status, body = await self.pprof.heap(request.args, request.gone)
-        return Response(body, status)
+        status, body = await self.pprof.heap(arguments(request), client_gone(request))
+        return answer(body, status)
 
-    async def growth(self, _request: HttpRequest) -> Response:
+    async def growth(self, _request: web.Request) -> web.Response:
         """Growth of the address space (§8.4)."""
         status, body = await self.pprof.growth()
-        return Response(body, status)
+        return answer(body, status)
 
-    async def profile(self, request: HttpRequest) -> Response:
+    async def profile(self, request: web.Request) -> web.Response:
         """A CPU profile (§8.5)."""
-        status, body = await self.pprof.profile(request.target, request.gone)
-        return Response(body, status)
-
-    def healthz(self, _request: HttpRequest) -> Response:
-        """Whether the process lives: an addition."""
-        return Response.text("ok\n")
-
-    def readyz(self, _request: HttpRequest) -> Response:
-        """Whether the daemon can do its work, and why not: an addition."""
-        reasons = self.not_ready()
-        return Response.text("".join(f"not ready: {reason}\n" for reason in reasons), 503) if reasons else _READY
+        status, body = await self.pprof.profile(request.raw_path, client_gone(request))
+        return answer(body, status)

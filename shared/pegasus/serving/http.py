@@ -1,436 +1,282 @@
-"""Pegasus' HTTP, byte for byte (protocol §2).
+"""HTTP behind the four-byte sniff: aiohttp speaks it, the middleware here answers as Pegasus does (§2).
 
-Sans-I/O: an `HttpReader` is fed with whatever bytes arrived and hands out whole requests;
-`Response.encode` gives exactly the head of §2.2. Nothing here knows a route.
+An application is one route table of `call`s (`application`). `HttpServer` runs it without sockets of its own, and an
+`HttpSpeaker` feeds it with the bytes of one connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from yarl import URL
+
+from shared.errors import Problem
+from shared.http.app import apply_manners, reject_unknown_expectations, under_prefix
+from shared.metrics import Metrics
+from shared.pegasus.serving.call_help import HELP
+from shared.pegasus.serving.deadlines import HTTP_IDLE_S
+from shared.pegasus.serving.json_format import Table, tables
+from shared.pegasus.serving.protocol import Carrier, Load, Partial
+from shared.pegasus.serving.requests import InvalidParameters, Url, parse_url
+from shared.pegasus.wire.errors import ErrorCode
 
 __all__ = [
-    "HttpError",
-    "HttpReader",
-    "HttpRequest",
-    "InvalidParameters",
-    "Response",
-    "Url",
-    "parse_bool",
-    "parse_int",
-    "parse_json_object",
-    "parse_url",
-    "percent_decode",
+    "MAX_BODY_BYTES",
+    "HttpServer",
+    "HttpSpeaker",
+    "answer",
+    "application",
+    "arguments",
+    "call",
+    "client_gone",
+    "list_of_calls",
+    "normalised_path",
 ]
 
-MAX_HEAD_BYTES = 256 * 1024
+log = structlog.get_logger("shared.pegasus.serving.http")
+
 MAX_BODY_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 256 * 1024
+"""The longest target, and the longest header field: a query may name hundreds of metrics."""
+SETTLE_S = 0.05
+"""How long after an answer, or after the end of what a client sends, a request that has arrived may still begin."""
 
-REASONS = {
-    200: "OK",
-    307: "Temporary Redirect",
-    400: "Bad Request",
-    404: "Not Found",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    503: "Service Unavailable",
-}
+_TARGET = web.RequestKey("shared.pegasus.target", Url)
+_GONE = web.RequestKey("shared.pegasus.gone", asyncio.Event)
 
 
-class HttpError(ValueError):
-    """The request cannot be understood."""
+# -- for handlers -----------------------------------------------------------------------------------
 
 
-class InvalidParameters(ValueError):  # noqa: N818 - the name of the answer: ERR_INVALID_PARAMETERS
-    """The request target or an argument is malformed; the text is what the answer quotes (§2.4)."""
+def arguments(request: web.Request) -> Mapping[str, str]:
+    """The decoded arguments of a request (§2.4); a flag without `=` has the value `""`."""
+    return request[_TARGET].args
 
 
-# -- answers --------------------------------------------------------------------------------------
+def normalised_path(request: web.Request) -> str:
+    """The path of a request without outer slashes (§2.4)."""
+    return request[_TARGET].path
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """An answer: status, body and, for redirects, where to go.
+def client_gone(request: web.Request) -> asyncio.Event:
+    """Set when the client has closed the connection, or its side of it."""
+    return request[_GONE]
 
-    Attributes:
-        content_type: `text/plain` for every route of Pegasus, binary ones included (§2.2).
+
+def answer(body: bytes | str = b"", status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A response of plain text, as every call of Pegasus answers, those with JSON or binary data included (§2.2)."""
+    raw = body.encode(errors="surrogateescape") if isinstance(body, str) else body
+    return web.Response(body=raw, status=status, headers={"Content-Type": "text/plain", **(headers or {})})
+
+
+# -- the application --------------------------------------------------------------------------------
+
+
+def call(path: str, handler: Handler) -> web.RouteDef:
+    """A call of Pegasus, to which GET and POST are the same (§2.3)."""
+    return web.route("*", path, handler)
+
+
+def list_of_calls(paths: Iterable[str], help_texts: Mapping[str, str] = HELP) -> bytes:
+    """The answer of `/`: the calls that the original has too, by path, with what they say of themselves (§4.1)."""
+    listed = sorted(path for path in {"/", *paths} if path in help_texts)
+    return tables(Table().add_all((path, help_texts[path]) for path in listed))
+
+
+def application(calls: Sequence[web.RouteDef], *, prefix: str = "", metrics: Metrics | None = None) -> web.Application:
+    """An aiohttp application of calls, and of `/`, which lists them.
+
+    Args:
+        calls: Every call but `/`.
+        prefix: First part of every path, without slashes around it.
+        metrics: Where to count requests by route and status.
+    """
+    index = list_of_calls(found.path for found in calls)
+
+    async def root(_request: web.Request) -> web.Response:
+        return answer(index)
+
+    app = web.Application()
+    apply_manners(app, error_response=_text_error, metrics=metrics)
+    table = under_prefix(prefix, [call("/", root), *calls])
+    app.middlewares.append(_by_target(frozenset(found.path for found in table)))
+    app.add_routes(table)
+    return app
+
+
+def _text_error(_request: web.Request, problem: Problem) -> web.Response:
+    return answer(problem.message, problem.status, problem.headers)
+
+
+def _by_target(paths: frozenset[str]) -> Middleware:
+    """Understand targets by the rules of Pegasus, and find calls by the normalised path."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            target = request[_TARGET] = parse_url(request.raw_path)
+        except InvalidParameters as error:
+            message = f"failed to parse request: {ErrorCode.ERR_INVALID_PARAMETERS}: {error}"
+            raise Problem(400, message) from error
+        path = f"/{target.path}"
+        if path not in paths:
+            raise Problem(404, f'service not found for "{target.path}"')
+        if request.method not in ("GET", "POST"):
+            raise Problem(405, f"{request.method} is not a method of this server", headers={"Allow": "GET, POST"})
+        if path != request.rel_url.raw_path:
+            found = await request.app.router.resolve(request.clone(rel_url=URL.build(path=path)))
+            handler = found.handler
+        return await handler(request)
+
+    return middleware
+
+
+# -- connections ------------------------------------------------------------------------------------
+
+
+class HttpServer:
+    """Runs an application on connections that others accept.
+
+    Args:
+        app: The application.
     """
 
-    body: bytes = b""
-    status: int = 200
-    location: str | None = None
-    content_type: str = "text/plain"
-
-    @classmethod
-    def text(cls, text: str, status: int = 200) -> Response:
-        """An answer of plain text."""
-        return cls(text.encode(errors="surrogateescape"), status)
-
-    def encode(self) -> bytes:
-        """The whole answer as it goes over the wire (§2.2)."""
-        location = f"Location: {self.location}\r\n" if self.location is not None else ""
-        head = (
-            f"HTTP/1.1 {self.status} {REASONS[self.status]}\r\n"
-            f"Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n{location}\r\n"
+    def __init__(self, app: web.Application) -> None:
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, max_line_size=MAX_LINE_BYTES, max_field_size=MAX_LINE_BYTES
         )
-        return head.encode(errors="surrogateescape") + self.body
+        self._speakers: dict[asyncio.BaseProtocol, HttpSpeaker] = {}
 
+    async def start(self) -> None:
+        """Prepare the application."""
+        await self._runner.setup()
+        server = self._server()
+        server.request_handler = self._followed(reject_unknown_expectations(server.request_handler))
 
-# -- requests -------------------------------------------------------------------------------------
+    async def close(self) -> None:
+        """Clean up after the last connection is closed."""
+        await self._runner.cleanup()
 
+    def open(self, speaker: HttpSpeaker) -> web.RequestHandler:
+        """The protocol of aiohttp for one connection; `speaker` follows its requests."""
+        protocol = self._server()()
+        self._speakers[protocol] = speaker
+        return protocol
 
-@dataclass(slots=True)
-class HttpRequest:
-    """One request as it arrived.
+    def forget(self, protocol: web.RequestHandler) -> None:
+        """A connection is closed."""
+        del self._speakers[protocol]
 
-    Attributes:
-        method: `GET` or `POST`.
-        target: The request target as sent, undecoded.
-        path: Normalised path without outer slashes (§2.4).
-        args: Decoded arguments; a flag without `=` has the value `""`.
-        error: Why the target could not be parsed; then path and args are empty.
-        gone: Set when the client has closed the connection, or its side of it.
-    """
+    def _server(self) -> web.Server:
+        server = self._runner.server
+        assert server is not None
+        return server
 
-    method: str
-    target: str
-    body: bytes = b""
-    path: str = ""
-    args: Mapping[str, str] = field(default_factory=dict)
-    error: str | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
-
-
-@dataclass(slots=True)
-class _Head:
-    method: str
-    target: str
-    content_length: int
-    is_chunked: bool
-    expects_continue: bool
-
-
-class HttpReader:
-    """Cuts what a client sends into HTTP/1.1 requests.
-
-    Args:
-        max_body_bytes: Longest body that is accepted.
-
-    Attributes:
-        error: Why nothing more can be read: the request is malformed or too long. The only answer is
-            to close the connection (§2.1).
-        wants_continue: The client waits for `100 Continue` before it sends its body; whoever answers
-            that sets it to False.
-        taken: How many requests were handed out.
-    """
-
-    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self._max_body = max_body_bytes
-        self._buffer = bytearray()
-        self._head: _Head | None = None
-        self._searched = 0
-        self._chunks: bytearray | None = None
-        self.wants_continue = False
-        self.error: str | None = None
-        self.taken = 0
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request has arrived in part."""
-        return self._head is not None or bool(self._buffer)
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Size of the incomplete request that is held."""
-        return len(self._buffer) + len(self._chunks or b"")
-
-    def feed(self, data: bytes) -> list[HttpRequest]:
-        """The requests that `data` completes, in order; none any more after an `error`."""
-        requests: list[HttpRequest] = []
-        if self.error is None:
-            self._buffer += data
+    def _followed(
+        self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        async def followed(request: web.BaseRequest) -> web.StreamResponse:
+            speaker = self._speakers.get(request.protocol)
+            if speaker is None:  # the connection was lost before the request began
+                return web.Response()
+            request[_GONE] = speaker.gone
+            speaker.begin()
             try:
-                while (request := self._next()) is not None:
-                    requests.append(request)
-            except HttpError as error:
-                self.error = str(error)
-        self.taken += len(requests)
-        return requests
+                return await handle(request)
+            finally:
+                speaker.end()
 
-    def _next(self) -> HttpRequest | None:
-        if self._head is None:
-            self._head = self._take_head()
-            if self._head is None:
-                return None
-            self.wants_continue = self._head.expects_continue and not self._buffer
-        body = self._take_chunks() if self._head.is_chunked else self._take_bytes(self._head.content_length)
-        if body is None:
-            return None
-        head, self._head, self.wants_continue = self._head, None, False
-        return _request(head, body)
-
-    def _take_head(self) -> _Head | None:
-        while self._buffer.startswith((b"\r\n", b"\n")):  # RFC 9112 §2.2: ignore empty lines between requests
-            del self._buffer[: 1 if self._buffer[0] == 10 else 2]
-        end = self._buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
-        if end < 0:
-            self._searched = len(self._buffer)
-            if len(self._buffer) > MAX_HEAD_BYTES:
-                raise HttpError("the head of a request is too long")
-            return None
-        if end > MAX_HEAD_BYTES:
-            raise HttpError("the head of a request is too long")
-        head = _parse_head(bytes(self._buffer[:end]))
-        del self._buffer[: end + 4]
-        self._searched = 0
-        if head.content_length > self._max_body:
-            raise HttpError(f"a body of {head.content_length} bytes is longer than {self._max_body}")
-        return head
-
-    def _take_bytes(self, count: int) -> bytes | None:
-        if len(self._buffer) < count:
-            return None
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return taken
-
-    def _take_chunks(self) -> bytes | None:
-        """The whole chunked body (RFC 9112 §7.1), once its last chunk and trailers are there."""
-        if self._chunks is None:
-            self._chunks = bytearray()
-        while True:
-            line_end = self._buffer.find(b"\r\n", 0, 1024)
-            if line_end < 0:
-                if len(self._buffer) >= 1024:
-                    raise HttpError("the size line of a chunk is too long")
-                return None
-            size = _chunk_size(bytes(self._buffer[:line_end]))
-            if len(self._chunks) + size > self._max_body:
-                raise HttpError(f"a chunked body is longer than {self._max_body} bytes")
-            if size == 0:
-                return self._take_trailers(line_end)
-            if len(self._buffer) < line_end + 2 + size + 2:
-                return None
-            start = line_end + 2
-            if self._buffer[start + size : start + size + 2] != b"\r\n":
-                raise HttpError("a chunk is longer than its size says")
-            self._chunks += self._buffer[start : start + size]
-            del self._buffer[: start + size + 2]
-
-    def _take_trailers(self, line_end: int) -> bytes | None:
-        if self._buffer[line_end : line_end + 4] == b"\r\n\r\n":
-            stop = line_end + 4
-        else:
-            end = self._buffer.find(b"\r\n\r\n", line_end)
-            if end < 0:
-                if len(self._buffer) > MAX_HEAD_BYTES:
-                    raise HttpError("the trailers of a request are too long")
-                return None
-            stop = end + 4
-        del self._buffer[:stop]
-        body, self._chunks = bytes(self._chunks or b""), None
-        return body
+        return followed
 
 
-_REQUEST_LINE = re.compile(rb"(GET|POST) ([^ \t\r\n]+) HTTP/1\.[01]")
-_HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
-
-
-def _parse_head(raw: bytes) -> _Head:
-    first, *lines = raw.split(b"\r\n")
-    request_line = _REQUEST_LINE.fullmatch(first)
-    if request_line is None:
-        raise HttpError("malformed request line")
-    headers: dict[bytes, bytes] = {}
-    for line in lines:
-        header = _HEADER_LINE.fullmatch(line)
-        if header is None:
-            raise HttpError("malformed header line")
-        name, value = header[1].lower(), header[2]
-        if name == b"content-length" and headers.get(name, value) != value:
-            raise HttpError("contradicting content lengths")
-        headers[name] = value
-    length = headers.get(b"content-length", b"0")
-    if not re.fullmatch(rb"[0-9]{1,18}", length):
-        raise HttpError("malformed content length")
-    encoding = headers.get(b"transfer-encoding")
-    if encoding is not None and (encoding.lower() != b"chunked" or b"content-length" in headers):
-        raise HttpError("unsupported transfer encoding")
-    return _Head(
-        method=request_line[1].decode(),
-        target=request_line[2].decode(errors="surrogateescape"),
-        content_length=int(length),
-        is_chunked=encoding is not None,
-        expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
-    )
-
-
-def _chunk_size(line: bytes) -> int:
-    size = _CHUNK_LINE.fullmatch(line)
-    if size is None:
-        raise HttpError("malformed chunk size")
-    return int(size[1], 16)
-
-
-def _request(head: _Head, body: bytes) -> HttpRequest:
-    try:
-        url = parse_url(head.target)
-    except InvalidParameters as error:
-        return HttpRequest(head.method, head.target, body, error=str(error))
-    return HttpRequest(head.method, head.target, body, url.path, url.args)
-
-
-# -- URLs (§2.4) ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Url:
-    """A request target taken apart."""
-
-    path: str
-    args: Mapping[str, str]
-
-
-_ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
-
-
-def parse_url(target: str) -> Url:
-    """Take a request target apart (§2.4).
-
-    Raises:
-        InvalidParameters: A percent escape is malformed, or an argument stands twice.
-    """
-    target = _ABSOLUTE_FORM.sub("", target, count=1) if not target.startswith("/") else target
-    target = target.partition("#")[0]
-    path, _, query = target.partition("?")
-    segments = (_trim(segment) for segment in _decode(path, is_path=True).split("/"))
-    return Url("/".join(segment for segment in segments if segment), _parse_query(_decode(query)))
-
-
-def _parse_query(query: str) -> dict[str, str]:
-    args: dict[str, str] = {}
-    for piece in query.split("&"):
-        piece = _trim(piece)
-        if not piece:
-            continue
-        name, equals, value = piece.partition("=")
-        if name not in args:
-            args[name] = value
-        elif equals:
-            raise InvalidParameters(f"duplicate parameter: {name}")
-    return args
-
-
-def _trim(piece: str) -> str:
-    return piece.lstrip(" \t").rstrip(" \t\r\n\v\f")
-
-
-def percent_decode(text: str) -> str:
-    """Decode `%XX` escapes; bytes that are not UTF-8 survive as surrogates.
-
-    Raises:
-        InvalidParameters: An escape is cut short or is not hexadecimal.
-    """
-    return _decode(text)
-
-
-def _decode(text: str, *, is_path: bool = False) -> str:
-    if "%" not in text:
-        return text
-    raw = text.encode(errors="surrogateescape")
-    decoded = bytearray()
-    position = 0
-    while position < len(raw):
-        if raw[position] != 0x25:
-            decoded.append(raw[position])
-            position += 1
-            continue
-        digits = raw[position + 1 : position + 3]
-        if len(digits) < (1 if is_path else 2):  # in a path, a lone %X at the end is seen as %X and NUL
-            raise InvalidParameters("Encountered partial escape sequence at end of string")
-        if not _HEX_PAIR.fullmatch(digits):
-            rest = raw[position + 1 :].decode(errors="surrogateescape")
-            raise InvalidParameters(
-                f"The characters {rest} do not form a hex value. Please escape it or pass a valid hex value"
-            )
-        decoded.append(int(digits, 16))
-        position += 3
-    return decoded.decode(errors="surrogateescape")
-
-
-_HEX_PAIR = re.compile(rb"[0-9A-Fa-f]{2}")
-
-
-# -- argument values (§2.5) -----------------------------------------------------------------------
-
-_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9A-Fa-f]+|[0-9]+)")
-
-
-def parse_int(text: str, bits: int = 32, *, is_signed: bool = True) -> int:
-    """An integer by C's base-0 rules: `0x1f`, leading `0` for octal, decimal.
-
-    Raises:
-        ValueError: It is no integer, has a minus sign where none is allowed, or is out of range.
-    """
-    match = _INTEGER.fullmatch(text)
-    if match is None or (match[1] == "-" and not is_signed):
-        raise ValueError(f"'{text}' is not an integer")
-    sign, digits = match.groups()
-    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
-    magnitude = int(digits, base)
-    value = -magnitude if sign == "-" else magnitude
-    lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
-    if not lowest <= value <= highest:
-        raise ValueError(f"'{text}' is out of range")
-    return value
-
-
-def parse_bool(text: str) -> bool:
-    """`true` or `false` in any case, nothing else.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    lowered = text.lower()
-    if lowered not in ("true", "false") or not text.isascii():
-        raise ValueError(f"'{text}' is not a boolean")
-    return lowered == "true"
-
-
-# -- JSON bodies (§2.7) ---------------------------------------------------------------------------
-
-
-def parse_json_object(body: bytes, defaults: Mapping[str, str | int]) -> dict[str, Any]:
-    """The known members of a JSON body, with defaults for those left out.
-
-    Accepted iff every known member is present, or no unknown one is.
+class HttpSpeaker:
+    """HTTP on one connection.
 
     Args:
-        defaults: Every known member with the value it has when left out; its type is the one required.
+        connection: The connection, as the server sees it.
+        transport: The same, as aiohttp sees it.
+        http: Runs the application.
+        load: What all connections hold.
 
-    Raises:
-        InvalidParameters: `invalid request structure`.
+    Attributes:
+        gone: Set when the client will send nothing more, or the server stops.
     """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidParameters("invalid request structure") from error
-    if not isinstance(value, dict):
-        raise InvalidParameters("invalid request structure")
-    if not (defaults.keys() <= value.keys() or value.keys() <= defaults.keys()):
-        raise InvalidParameters("invalid request structure")
-    known = {**defaults}
-    for name, default in defaults.items():
-        if name in value:
-            if type(value[name]) is not type(default):
-                raise InvalidParameters("invalid request structure")
-            if isinstance(default, int) and not -(1 << 31) <= value[name] < 1 << 31:  # the members are int32
-                raise InvalidParameters("invalid request structure")
-            known[name] = value[name]
-    return known
+
+    idle_s = HTTP_IDLE_S
+
+    def __init__(self, connection: Carrier, transport: asyncio.Transport, http: HttpServer, load: Load) -> None:
+        self.gone = asyncio.Event()
+        self._connection = connection
+        self._http = http
+        self._partial = Partial(load)
+        self._received_bytes = 0
+        self._is_answering = False
+        self._requests = 0
+        self._protocol = http.open(self)
+        self._protocol.connection_made(transport)
+
+    # what the connection reports
+
+    def receive(self, data: bytes) -> None:
+        self._received_bytes += len(data)
+        if self._partial.is_too_much(self._received_bytes):
+            log.warning("connection closed", peer=self._connection.peer, reason="too many large requests at a time")
+            self._connection.close()
+            return
+        self._protocol.data_received(data)
+
+    def pause(self) -> None:
+        self._protocol.pause_writing()
+
+    def proceed(self) -> None:
+        self._protocol.resume_writing()
+
+    def is_idle(self) -> bool:
+        return not self._is_answering
+
+    def is_partial(self) -> bool:
+        return self._received_bytes > 0 and not self._is_answering
+
+    def requests(self) -> int:
+        return self._requests
+
+    def ended(self) -> bool:
+        self.gone.set()
+        self._settle_soon()
+        return self._is_answering or self._received_bytes > 0
+
+    def close(self) -> None:
+        self.gone.set()
+        self._partial.is_too_much(0)
+        self._http.forget(self._protocol)
+        self._protocol.connection_lost(None)
+
+    # what aiohttp reports
+
+    def begin(self) -> None:
+        """A request has arrived, at least its head, and its handler begins."""
+        self._requests += 1
+        self._is_answering = True
+        self._taken()
+
+    def end(self) -> None:
+        """The answer to a request is there."""
+        self._is_answering = False
+        self._taken()
+        if self._connection.is_ending:
+            self._settle_soon()
+
+    def _taken(self) -> None:
+        self._received_bytes = 0
+        self._partial.is_too_much(0)
+
+    def _settle_soon(self) -> None:
+        asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        if not self._is_answering:
+            self._connection.settled()

@@ -17,6 +17,9 @@ class Speaker(Protocol):
     def receive(self, data: bytes) -> None:
         """Take what has arrived."""
 
+    def pause(self) -> None:
+        """The client takes no answers at the moment."""
+
     def proceed(self) -> None:
         """Go on with what waits: the client takes answers again."""
 
@@ -32,8 +35,8 @@ class Speaker(Protocol):
     def requests(self) -> int:
         """How many requests have arrived whole."""
 
-    def ended(self) -> None:
-        """The client has said all that it has to say, and may be gone."""
+    def ended(self) -> bool:
+        """The client sends nothing more, and may be gone; whether answers to it are still to come."""
 
     def close(self) -> None:
         """The client is gone."""
@@ -74,10 +77,14 @@ class Carrier(Protocol):
     Attributes:
         peer: Who the client is, ``host:port``.
         can_write: Whether the client takes what it is sent.
+        is_ending: Whether it is closed as soon as everything received has been answered.
     """
 
     peer: str
     can_write: bool
+
+    @property
+    def is_ending(self) -> bool: ...
 
     def write(self, data: bytes) -> None:
         """Send bytes, soon."""

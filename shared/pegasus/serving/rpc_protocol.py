@@ -167,8 +167,12 @@ class RpcSpeaker:
     def is_idle(self) -> bool:
         return not (self._waiting or self._tasks or self._pending or self._is_occupied)
 
-    def ended(self) -> None:
+    def ended(self) -> bool:
         """What was asked for is answered all the same."""
+        return not self.is_idle()
+
+    def pause(self) -> None:
+        """Nothing is begun while the connection says that it cannot write."""
 
     def close(self) -> None:
         """The client is gone: what it asked for is still done, its answers go nowhere."""

@@ -19,9 +19,8 @@ import structlog
 
 from shared.pegasus.serving.accepting import Acceptor, Room
 from shared.pegasus.serving.deadlines import RPC_IDLE_S, Deadlines, Progress
-from shared.pegasus.serving.http_protocol import HttpSpeaker
+from shared.pegasus.serving.http import HttpServer, HttpSpeaker
 from shared.pegasus.serving.protocol import Speaker
-from shared.pegasus.serving.routes import Router
 from shared.pegasus.serving.rpc import Rpc, Shortcut
 from shared.pegasus.serving.rpc_protocol import Observer, RpcService, RpcSpeaker
 from shared.pegasus.wire.framing import MAGIC
@@ -43,10 +42,10 @@ SWITCH_INTERVAL_S = 0.001
 
 
 class PegasusServer:
-    """Serves a table of HTTP routes and a table of RPC codes on the same sockets.
+    """Serves an HTTP application and a table of RPC codes on the same sockets.
 
     Args:
-        router: The HTTP routes; None when HTTP is disabled.
+        http: Runs the application; None when HTTP is disabled.
         rpcs: What each RPC code does.
         observe: Told about every answered RPC, for metrics.
         failed: Told the code of every RPC that is answered with an error, and the error.
@@ -56,7 +55,7 @@ class PegasusServer:
 
     def __init__(
         self,
-        router: Router | None,
+        http: HttpServer | None,
         rpcs: Mapping[str, Rpc[Any, Any]],
         *,
         observe: Observer | None = None,
@@ -64,7 +63,7 @@ class PegasusServer:
         shortcut: Shortcut | None = None,
         room: Room | None = None,
     ) -> None:
-        self.router = router
+        self.http = http
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc")
         self.service = RpcService(rpcs, observe, failed, shortcut if observe is None else None, self._workers)
         self.connections: set[Connection] = set()
@@ -77,6 +76,8 @@ class PegasusServer:
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept connections on bound sockets."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        if self.http is not None:
+            await self.http.start()
         self._acceptor = Acceptor(
             lambda: Connection(self), tls, self._room or Room(), lambda: len(self.connections), self._make_room
         )
@@ -131,6 +132,8 @@ class PegasusServer:
                 log.warning("requests were still unanswered", connections=len(late))
         for connection in tuple(self.connections):
             connection.abort()
+        if self.http is not None:
+            await self.http.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
     def flush_soon(self, speaker: RpcSpeaker) -> None:
@@ -188,7 +191,7 @@ class Connection(asyncio.Protocol):
             self._first += data
             if len(self._first) < 4:
                 return
-            self._speaker = self._choose(self._first[:4])
+            self._speaker = self._choose(self._first[:4], self._transport)
             if self._speaker is None:
                 log.debug("connection closed", peer=self.peer, reason="no known protocol")
                 self.close()
@@ -198,13 +201,13 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        if self._speaker is not None:
-            self._speaker.ended()
-        return self._speaker is not None and not self._speaker.is_idle()  # keep open to send what is owed
+        return self._speaker is not None and self._speaker.ended()  # keep open to send what is owed
 
     def pause_writing(self) -> None:
         self.can_write = False
         self.server.paused(self)
+        if self._speaker is not None:
+            self._speaker.pause()
 
     def resume_writing(self) -> None:
         self.can_write = True
@@ -228,9 +231,14 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its client sends nothing more, or the server stops."""
+        return self._ended or self._drained is not None
+
     def settled(self) -> None:
         """Everything received has been answered."""
-        if self._ended or self._drained is not None:
+        if self.is_ending:
             self.close()
 
     def close(self) -> None:
@@ -280,9 +288,10 @@ class Connection(asyncio.Protocol):
             self.read_on(False)
         return self._drained
 
-    def _choose(self, first: bytes) -> Speaker | None:
+    def _choose(self, first: bytes, transport: asyncio.Transport | None) -> Speaker | None:
         if first == MAGIC:
             return RpcSpeaker(self, self.server.service, self.server.flush_soon)
-        if first in (b"GET ", b"POST") and self.server.router is not None:
-            return HttpSpeaker(self, self.server.router, self.server.service.load)
+        http = self.server.http
+        if first in (b"GET ", b"POST") and http is not None and transport is not None:
+            return HttpSpeaker(self, transport, http, self.server.service.load)
         return None

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import structlog
 
 from shared.errors import StartupError
-from shared.pegasus.serving.http import parse_bool, parse_int
 from shared.pegasus.serving.json_format import cell
 from shared.pegasus.settings.catalog import CATALOG
+from shared.pegasus.settings.values import parse_bool, parse_int
 from shared.pegasus.wire.errors import ErrorCode
 
 __all__ = ["EFFECTIVE_EVERYWHERE", "Flag", "FlagError", "Flags"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.pegasus.serving.http import parse_int
+from shared.pegasus.settings.values import parse_int
 
 _SUFFIXES = {"K": 1024, "M": 1024 * 1024}
 

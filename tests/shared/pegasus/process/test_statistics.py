@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.pegasus.process.statistics import statistics
+from shared.pegasus.process import statistics
 
 
 def test_memory_and_command_line_are_those_of_this_process():

@@ -1,270 +1,280 @@
-"""HTTP as Pegasus speaks it: heads, URLs, argument values, JSON bodies (specification §2, §15)."""
+"""HTTP as clients and tools of Pegasus rely on it: heads, targets, bodies, errors (§2, §15)."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from aiohttp import web
 
+from shared.errors import Problem
+from shared.http.app import health_routes, read_body
+from shared.metrics import Metrics
 from shared.pegasus.serving.http import (
-    HttpReader,
-    InvalidParameters,
-    Response,
-    parse_bool,
-    parse_int,
-    parse_json_object,
-    parse_url,
-    percent_decode,
+    MAX_BODY_BYTES,
+    HttpServer,
+    answer,
+    application,
+    arguments,
+    call,
+    list_of_calls,
+    normalised_path,
 )
+from shared.pegasus.serving.server import PegasusServer
 
-GET_ROOT = b"GET / HTTP/1.1\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [
-        ("", ""),
-        ("/", ""),
-        ("///", ""),
-        ("/threads", "threads"),
-        ("/threads/?detail", "threads"),
-        ("//pprof/heap/", "pprof/heap"),
-        ("//pprof///heap?detailed=true", "pprof/heap"),
-        ("/pprof///heap///arg/", "pprof/heap/arg"),
-        ("/a%20b/%20c%20", "a b/c"),
-        ("/x#fragment?not=query", "x"),
-    ],
-)
-@pytest.mark.parametrize("origin", ["", "http://127.0.0.1:34601"])
-def test_paths_are_normalised(origin, target, path):
-    assert parse_url(origin + target).path == path
+HEAD_END = b"\r\n\r\n"
+TEXT = "text/plain"
+PARSE_ERROR = "failed to parse request: ERR_INVALID_PARAMETERS: "
+HEX_ERROR = "The characters %s do not form a hex value. Please escape it or pass a valid hex value"
 
 
-@pytest.mark.parametrize(
-    ("query", "args"),
-    [
-        ("?q1", {"q1": ""}),
-        ("?q1=", {"q1": ""}),
-        ("?q1=v", {"q1": "v"}),
-        ("?=", {"": ""}),
-        ("?", {}),
-        ("?q1=v1&q2=v2", {"q1": "v1", "q2": "v2"}),
-        ("?q1=v1&q2", {"q1": "v1", "q2": ""}),
-        ("?a=1%26b=2", {"a": "1", "b": "2"}),
-        ("?a%3D1", {"a": "1"}),
-        ("?a=b=c", {"a": "b=c"}),
-        ("?a=1+2", {"a": "1+2"}),
-        ("?&&%20a=1%20&", {"a": "1"}),
-        ("?flag&flag", {"flag": ""}),
-        ("?a=1&a", {"a": "1"}),
-    ],
-)
-@pytest.mark.parametrize("start", ["/", "http://h:1/"])
-def test_queries_are_decoded_first_and_split_afterwards(start, query, args):
-    assert parse_url(start + query).args == args
+async def echo(request: web.Request) -> web.Response:
+    shown = "&".join(f"{name}={value}" for name, value in sorted(arguments(request).items()))
+    body = await read_body(request, MAX_BODY_BYTES)
+    return answer(f"{request.method} {normalised_path(request)}?{shown} {len(body)}")
 
 
-def test_a_repeated_argument_is_named():
-    with pytest.raises(InvalidParameters, match=r"^duplicate parameter: name$"):
-        parse_url("/meta/backup_policy?name=a&name=b")
+async def problem(_request: web.Request) -> web.Response:
+    raise Problem(404, "not here")
 
 
-@pytest.mark.parametrize(
-    ("escaped", "raw"),
-    [
-        ("%20", b" "),
-        ("%80", b"\x80"),
-        ("%EB%B2%95", "법".encode()),
-        ("%21%23%24%26%27%28%29%2A%2B%2C%2F%3A%3B%3D%3F%40%5B%5D", b"!#$&'()*+,/:;=?@[]"),
-        ("plain", b"plain"),
-    ],
-)
-def test_percent_escapes_are_bytes(escaped, raw):
-    assert percent_decode(escaped).encode(errors="surrogateescape") == raw
+async def elsewhere(_request: web.Request) -> web.Response:
+    raise Problem(307, "", headers={"Location": "http://h:1/meta/apps"})
 
 
-@pytest.mark.parametrize("cut", ["%", "%2", "a%"])
-def test_an_escape_cut_short_is_named(cut):
-    with pytest.raises(InvalidParameters, match=r"^Encountered partial escape sequence at end of string$"):
-        percent_decode(cut)
+async def bug(_request: web.Request) -> web.Response:
+    raise ZeroDivisionError
 
 
-@pytest.mark.parametrize(
-    ("escaped", "shown"), [("%%%", "%%"), ("%2%", "2%"), ("%G0", "G0"), ("%0G", "0G"), ("x%zzab", "zzab")]
-)
-def test_an_escape_that_is_not_hexadecimal_is_quoted_to_the_end(escaped, shown):
-    with pytest.raises(InvalidParameters) as refused:
-        percent_decode(escaped)
-    expected = f"The characters {shown} do not form a hex value. Please escape it or pass a valid hex value"
-    assert str(refused.value) == expected
+CALLS = [call("/a/echo", echo), call("/problem", problem), call("/elsewhere", elsewhere), call("/bug", bug)]
 
 
-def test_a_lone_digit_at_the_end_of_a_path_counts_as_not_hexadecimal():
-    with pytest.raises(InvalidParameters, match=r"^The characters 2 do not form a hex value"):
-        parse_url("/a%2")
-    with pytest.raises(InvalidParameters, match=r"^Encountered partial escape"):
-        parse_url("/?a%2")
+class Server:
+    """An application behind the sniff, and requests to it as bytes."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self.metrics = Metrics("test")
+        routes = [*CALLS, *health_routes(list)]
+        http = HttpServer(application(routes, prefix=prefix, metrics=self.metrics))
+        self.pegasus = PegasusServer(http, {})
+        self.bound = socket.create_server(("127.0.0.1", 0))
+        self.address = self.bound.getsockname()
+
+    async def exchange(self, *pieces: bytes, answers: int = 1) -> list[tuple[str, dict[str, str], str]]:
+        """Send pieces one after the other; status line, headers and body of each answer."""
+        reader, writer = await asyncio.open_connection(*self.address)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        found = [await read_answer(reader) for _ in range(answers)]
+        writer.close()
+        return found
+
+    async def get(self, target: str) -> tuple[int, str]:
+        ((line, _, body),) = await self.exchange(get(target))
+        return int(line.split()[1]), body
 
 
-def test_an_answer_has_exactly_three_headers():
-    assert Response(b'{"a":1}\n').encode() == (
-        b'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n{"a":1}\n'
+def get(target: str, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: h", *headers, "", ""]).encode()
+
+
+def post(target: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {target} HTTP/1.1", "Host: h", *headers, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], str]:
+    line, *lines = (await reader.readuntil(HEAD_END)).decode("latin-1").strip().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    body = await reader.readexactly(int(headers["Content-Length"]))
+    return line, headers, body.decode(errors="surrogateescape")
+
+
+@pytest.fixture
+async def server():
+    server = Server()
+    await server.pegasus.start([server.bound], None)
+    yield server
+    await server.pegasus.drain()
+
+
+# -- the list of calls ------------------------------------------------------------------------------
+
+
+def test_a_server_without_calls_lists_the_list():
+    assert list_of_calls([]) == b'{"/":"List all supported calls."}\n'
+
+
+def test_calls_are_listed_by_path_and_additions_are_not():
+    help_texts = {
+        "/": "List all supported calls.",
+        "/version": "Get the server version.",
+        "/recentStartTime": "Gets recentStartTime test",
+        "/not/served": "",
+    }
+    assert list_of_calls(["/version", "/healthz", "/recentStartTime"], help_texts) == (
+        b'{"/":"List all supported calls.","/recentStartTime":"Gets recentStartTime test",'
+        b'"/version":"Get the server version."}\n'
     )
 
 
-def test_a_redirect_has_a_location_after_them():
-    assert Response(b"", 307, "http://h:1/meta/apps").encode() == (
-        b"HTTP/1.1 307 Temporary Redirect\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
-        b"Location: http://h:1/meta/apps\r\n\r\n"
+# -- answers ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "line", "body"),
+    [
+        (get("/a/echo"), "HTTP/1.1 200 OK", "GET a/echo? 0"),
+        (post("//a///echo/?x", b"abc"), "HTTP/1.1 200 OK", "POST a/echo?x= 3"),
+        (get("/a/echo", "Content-Length: 3") + b"abc", "HTTP/1.1 200 OK", "GET a/echo? 3"),
+        (post("/a/echo", b"abc", "Content-Type: application/json"), "HTTP/1.1 200 OK", "POST a/echo? 3"),
+        (post("/a/echo", b"x" * MAX_BODY_BYTES), "HTTP/1.1 200 OK", f"POST a/echo? {MAX_BODY_BYTES}"),
+        (get("/a%2Fecho?q=a%20b%26c=d+e"), "HTTP/1.1 200 OK", "GET a/echo?c=d+e&q=a b 0"),
+        (get("/%61/echo"), "HTTP/1.1 200 OK", "GET a/echo? 0"),
+        (get("http://h:1//a/echo/?x=1#y"), "HTTP/1.1 200 OK", "GET a/echo?x=1 0"),
+        (get("/a/echo?f&f"), "HTTP/1.1 200 OK", "GET a/echo?f= 0"),
+        (get("/a/echo?x=%EB%B2%95"), "HTTP/1.1 200 OK", "GET a/echo?x=법 0"),
+        (get("/a/echo", "X: y  "), "HTTP/1.1 200 OK", "GET a/echo? 0"),
+        (get("/problem"), "HTTP/1.1 404 Not Found", "not here"),
+        (get("//no///such/"), "HTTP/1.1 404 Not Found", 'service not found for "no/such"'),
+        (get("/A/echo"), "HTTP/1.1 404 Not Found", 'service not found for "A/echo"'),
+        (get("/a/./echo"), "HTTP/1.1 404 Not Found", 'service not found for "a/./echo"'),
+        (get("/a%20b/%20c%20"), "HTTP/1.1 404 Not Found", 'service not found for "a b/c"'),
+        (get("/no/%80"), "HTTP/1.1 404 Not Found", 'service not found for "no/\udc80"'),
+        (get("/" + "u" * 4096), "HTTP/1.1 404 Not Found", f'service not found for "{"u" * 4096}"'),
+        (get("/a/echo?" + "x" * 200_000), "HTTP/1.1 200 OK", f"GET a/echo?{'x' * 200_000}= 0"),
+        (get("/a/echo?x=1&x=2"), "HTTP/1.1 400 Bad Request", PARSE_ERROR + "duplicate parameter: x"),
+        (get("/a/echo?x=%zzab"), "HTTP/1.1 400 Bad Request", PARSE_ERROR + HEX_ERROR % "zzab"),
+        (get("/no%zzab"), "HTTP/1.1 400 Bad Request", PARSE_ERROR + HEX_ERROR % "zzab"),
+        (get("/no%2"), "HTTP/1.1 400 Bad Request", PARSE_ERROR + HEX_ERROR % "2"),
+        (
+            get("/no?x=%2"),
+            "HTTP/1.1 400 Bad Request",
+            PARSE_ERROR + "Encountered partial escape sequence at end of string",
+        ),
+        (
+            post("/a/echo", b"x" * (MAX_BODY_BYTES + 1)),
+            "HTTP/1.1 413 Request Entity Too Large",
+            f"the request body is larger than {MAX_BODY_BYTES} bytes",
+        ),
+        (get("/a/echo", "Expect: 200-nope"), "HTTP/1.1 417 Expectation Failed", "417: Expectation Failed"),
+    ],
+    ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else "",
+)
+async def test_answers_are_those_of_the_original(server, request_bytes, line, body):
+    ((found_line, headers, found_body),) = await server.exchange(request_bytes)
+    assert (found_line, found_body) == (line, body)
+    assert headers["Content-Type"].split(";")[0] == TEXT
+    assert headers.get("Connection", "keep-alive") == "keep-alive"
+
+
+async def test_the_content_type_of_every_answer_has_no_charset(server):
+    pieces = [get(target) for target in ("/", "/a/echo", "/problem", "/elsewhere", "/bug", "/no", "/no%2")]
+    found = await server.exchange(*pieces, answers=len(pieces))
+    assert {headers["Content-Type"] for _, headers, _ in found} == {TEXT}
+
+
+async def test_a_redirect_has_a_location_and_no_body(server):
+    ((line, headers, body),) = await server.exchange(post("/elsewhere", b"ignored"))
+    assert (line, headers["Location"], body) == ("HTTP/1.1 307 Temporary Redirect", "http://h:1/meta/apps", "")
+
+
+async def test_a_bug_is_an_answer_with_the_id_under_which_it_is_logged(server):
+    ((line, headers, body),) = await server.exchange(get("/bug", "X-Request-Id: r-1"))
+    assert (line, body) == ("HTTP/1.1 500 Internal Server Error", "internal error, request id r-1")
+    assert headers["X-Request-Id"] == "r-1"
+
+
+async def test_other_methods_than_get_and_post_are_not_allowed(server):
+    put = get("/a/echo").replace(b"GET", b"PUT")
+    _, (line, headers, _) = await server.exchange(get("/a/echo") + put, answers=2)
+    assert (line, headers["Allow"]) == ("HTTP/1.1 405 Method Not Allowed", "GET, POST")
+
+
+async def test_calls_may_stand_under_a_prefix():
+    server = Server("pegasus/meta")
+    await server.pegasus.start([server.bound], None)
+    assert await server.get("/pegasus/meta/a/echo") == (200, "GET pegasus/meta/a/echo? 0")
+    assert (await server.get("/pegasus/meta/"))[1].startswith('{"/":"List all supported calls."')
+    assert (await server.get("/pegasus//meta/healthz"))[0] == 200
+    assert await server.get("/a/echo") == (404, 'service not found for "a/echo"')
+    await server.pegasus.drain()
+
+
+async def test_requests_are_counted_by_route_and_status(server):
+    await server.get("/a/echo")
+    await server.get("/no/such")
+    counted = {
+        (sample.labels["route"], sample.labels["status"]): sample.value
+        for family in server.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "test_request_seconds_count"
+    }
+    assert counted == {("/a/echo", "200"): 1, ("unknown", "404"): 1}
+
+
+# -- connections ------------------------------------------------------------------------------------
+
+
+async def test_a_hundred_pipelined_requests_are_a_hundred_answers(server):
+    found = await server.exchange(get("/") * 100, answers=100)
+    assert [line for line, _, _ in found] == ["HTTP/1.1 200 OK"] * 100
+
+
+@pytest.mark.parametrize("size", [1, 3, 17, 100])
+async def test_any_segmentation_gives_the_same_answers(server, size):
+    chunked = (
+        b"POST /a/echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"3\r\nabc\r\n2;e=1\r\nde\r\n0\r\nT: 1\r\n\r\n"
     )
-
-
-def test_a_hundred_pipelined_requests_are_a_hundred_requests():
-    assert len(HttpReader().feed(GET_ROOT * 100)) == 100
-
-
-@given(st.lists(st.integers(1, 40), max_size=20))
-def test_any_segmentation_gives_the_same_requests(cuts):
-    stream = (
-        b"POST /a?x=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
-        b"POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;e=1\r\nde\r\n0\r\nT: 1\r\n\r\n"
-    ) + GET_ROOT
-    reader, requests, position = HttpReader(), [], 0
-    for cut in [*cuts, len(stream)]:
-        requests += reader.feed(stream[position : position + cut])
-        position += cut
-    assert [(request.path, request.body) for request in requests] == [("a", b"body"), ("b", b"abcde"), ("", b"")]
-    assert reader.error is None
-    assert reader.buffered_bytes == 0
-
-
-def test_a_long_url_and_values_with_trailing_spaces_are_accepted():
-    (request,) = HttpReader().feed(b"GET /" + b"u" * 4096 + b" HTTP/1.1\r\nX: y  \r\n\r\n")
-    assert len(request.path) == 4096
-
-
-def test_a_client_that_waits_for_continue_is_noticed():
-    reader = HttpReader()
-    assert reader.feed(b"POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n") == []
-    assert reader.wants_continue
-    (request,) = reader.feed(b"ok")
-    assert request.body == b"ok"
-    assert not reader.wants_continue
+    stream = post("/a/echo?x=1", b"body") + chunked + get("/a/echo")
+    pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
+    found = await server.exchange(*pieces, answers=3)
+    assert [body for _, _, body in found] == ["POST a/echo?x=1 4", "POST a/echo? 5", "GET a/echo? 0"]
 
 
 @pytest.mark.parametrize(
     "malformed",
     [
-        b"HEAD / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/2\r\n\r\n",
-        b"GET /a b HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"GET / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+        b"POST /a/echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"POST /a/echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
         b"GET /" + b"x" * 300_000,
     ],
+    ids=lambda malformed: repr(malformed[:70]),
 )
-def test_a_malformed_request_is_refused_after_the_good_ones(malformed):
-    reader = HttpReader()
-    assert len(reader.feed(GET_ROOT + malformed)) == 1
-    assert reader.error is not None
-    assert reader.feed(GET_ROOT) == []
+async def test_a_malformed_request_is_rejected_after_the_good_ones_and_nothing_after_it_is_read(server, malformed):
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(get("/a/echo"))
+    assert (await read_answer(reader))[2] == "GET a/echo? 0"
+    writer.write(malformed + get("/a/echo"))
+    line, _, _ = await read_answer(reader)
+    assert line.split()[1:] == ["400", "Bad", "Request"]
+    assert await reader.read() == b""
+    writer.close()
 
 
-@given(st.binary(max_size=300))
-def test_no_bytes_break_the_reader(noise):
-    HttpReader().feed(b"GET / HTTP/1.1\r\n" + noise)
-    HttpReader().feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + noise)
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_client_that_has_said_all_gets_every_answer_and_then_the_end(server, requests):
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(get("/a/echo") * requests)
+    writer.write_eof()
+    assert [(await read_answer(reader))[2] for _ in range(requests)] == ["GET a/echo? 0"] * requests
+    assert await reader.read() == b""
+    writer.close()
 
 
-@given(st.text(max_size=60))
-def test_no_target_does_anything_but_parse_or_be_refused(target):
-    try:
-        parse_url(target)
-    except InvalidParameters:
-        return
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("0", 0),
-        ("42", 42),
-        ("-42", -42),
-        ("+7", 7),
-        ("0xbeef", 48879),
-        ("0xBEEF", 48879),
-        ("017", 15),
-        ("-2147483648", -(2**31)),
-        ("2147483647", 2**31 - 1),
-    ],
-)
-def test_integers_follow_the_rules_of_c(text, value):
-    assert parse_int(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "abc", "08", "0x", "1 ", "123\0", "--1", "2147483648", "-2147483649", "1.0", "٣"])
-def test_what_is_no_32_bit_integer_is_refused(text):
-    with pytest.raises(ValueError):
-        parse_int(text)
-
-
-def test_unsigned_integers_have_no_minus_and_their_own_range():
-    assert parse_int("18446744073709551615", 64, is_signed=False) == 2**64 - 1
-    for text in ("-1", "-0", "18446744073709551616"):
-        with pytest.raises(ValueError):
-            parse_int(text, 64, is_signed=False)
-
-
-@pytest.mark.parametrize(("text", "value"), [("true", True), ("TrUe", True), ("false", False), ("FalSe", False)])
-def test_booleans_in_any_case(text, value):
-    assert parse_bool(text) is value
-
-
-@pytest.mark.parametrize("text", ["tru", "true\0", "1", "", "yes"])
-def test_what_is_no_boolean_is_refused(text):
-    with pytest.raises(ValueError):
-        parse_bool(text)
-
-
-USAGE = {"app_name": "", "scenario": "", "count": 0}
-
-
-@pytest.mark.parametrize(
-    ("body", "members"),
-    [
-        (b"{}", USAGE),
-        (b'{"app_name":"t"}', USAGE | {"app_name": "t"}),
-        (
-            b'{"app_name":"t","scenario":"normal","count":3,"extra":1}',
-            {"app_name": "t", "scenario": "normal", "count": 3},
-        ),
-    ],
-)
-def test_a_body_with_all_known_members_or_only_known_ones_is_accepted(body, members):
-    assert parse_json_object(body, USAGE) == members
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b'{"app":"t","scenario":"x"}',
-        b'{"count":"0"}',
-        b'{"count":true}',
-        b'{"count":1.5}',
-        b'{"count":2147483648}',
-        b"[]",
-        b"",
-        b"{",
-        b'"x"',
-    ],
-)
-def test_any_other_body_is_an_invalid_request_structure(body):
-    with pytest.raises(InvalidParameters, match=r"^invalid request structure$"):
-        parse_json_object(body, USAGE)
+async def test_a_client_that_ends_in_the_middle_of_a_request_gets_the_end(server):
+    reader, writer = await asyncio.open_connection(*server.address)
+    writer.write(b"GET /a/ec")
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()

@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import StartupError
 from shared.pegasus.process.common_routes import CommonRoutes
-from shared.pegasus.serving.http import HttpRequest
+from shared.pegasus.serving.http import application, call
 from shared.pegasus.settings.flags import FlagError, Flags, read_ini
 
 CONFIG_SYNC = (
@@ -22,14 +22,27 @@ def flags():
     return Flags()
 
 
+def served(flags):
+    common = CommonRoutes(flags, 1773393302.0)
+    return application(
+        [
+            call("/config", common.config),
+            call("/configs", common.configs),
+            call("/recentStartTime", common.recent_start_time),
+            call("/updateConfig", common.update_config),
+            call("/version", common.version),
+        ]
+    )
+
+
 @pytest.fixture
-def routes(flags):
-    return CommonRoutes(flags, 1773393302.0)
+async def client(flags, aiohttp_client):
+    return await aiohttp_client(served(flags))
 
 
-def get(handler, **args):
-    response = handler(HttpRequest("GET", "", args=args))
-    return response.status, response.body
+async def get(client, path, **args):
+    response = await client.get(path, params=args)
+    return response.status, await response.read()
 
 
 def test_the_catalog_has_every_setting_of_the_specification_and_one_of_ours(flags):
@@ -38,8 +51,8 @@ def test_the_catalog_has_every_setting_of_the_specification_and_one_of_ours(flag
     assert all(flag.description for flag in flags.catalog.values())
 
 
-def test_one_setting_is_shown_as_published(routes):
-    assert get(routes.config, name="config_sync_interval_ms") == (200, CONFIG_SYNC % b"30000")
+async def test_one_setting_is_shown_as_published(client):
+    assert (await get(client, "/config", name="config_sync_interval_ms")) == (200, CONFIG_SYNC % b"30000")
 
 
 @pytest.mark.parametrize(
@@ -53,21 +66,21 @@ def test_one_setting_is_shown_as_published(routes):
         ("replica_assign_delay_ms_for_dropouts", "FV_INT64", "600000"),
     ],
 )
-def test_values_of_every_type_are_shown_as_text(routes, name, type, value):
-    shown = orjson.loads(get(routes.config, name=name)[1])
+async def test_values_of_every_type_are_shown_as_text(client, name, type, value):
+    shown = orjson.loads((await get(client, "/config", name=name))[1])
     assert (shown["type"], shown["value"]) == (type, value)
 
 
-def test_a_missing_or_wrong_name_is_said(routes):
-    assert get(routes.config) == (400, b"name shouldn't be empty")
-    assert get(routes.config, name="") == (400, b"name shouldn't be empty")
-    assert get(routes.config, name="x", other="y") == (400, b"")
-    assert get(routes.config, name="nosuch") == (200, b"ERR_OBJECT_NOT_FOUND: 'nosuch' is not found")
+async def test_a_missing_or_wrong_name_is_said(client):
+    assert (await get(client, "/config")) == (400, b"name shouldn't be empty")
+    assert (await get(client, "/config", name="")) == (400, b"name shouldn't be empty")
+    assert (await get(client, "/config", name="x", other="y")) == (400, b"")
+    assert (await get(client, "/config", name="nosuch")) == (200, b"ERR_OBJECT_NOT_FOUND: 'nosuch' is not found")
 
 
-def test_all_settings_are_listed_by_name(routes):
-    assert get(routes.configs, name="x") == (400, b"")
-    status, body = get(routes.configs)
+async def test_all_settings_are_listed_by_name(client):
+    assert (await get(client, "/configs", name="x")) == (400, b"")
+    status, body = await get(client, "/configs")
     listed = orjson.loads(body)
     assert status == 200
     assert list(listed) == sorted(listed)
@@ -76,33 +89,33 @@ def test_all_settings_are_listed_by_name(routes):
     assert body.endswith(b"}}\n")
 
 
-def status_of(routes, **args):
-    status, body = get(routes.update_config, **args)
+async def status_of(client, **args):
+    status, body = await get(client, "/updateConfig", **args)
     assert status == 200
     return orjson.loads(body)["update_status"]
 
 
-def test_an_update_says_when_nothing_depends_on_the_setting():
-    routes = CommonRoutes(Flags({}, {"balance_cluster"}), 0)
-    _, acts = get(routes.update_config, balance_cluster="true")
+async def test_an_update_says_when_nothing_depends_on_the_setting(aiohttp_client):
+    client = await aiohttp_client(served(Flags({}, {"balance_cluster"})))
+    _, acts = await get(client, "/updateConfig", balance_cluster="true")
     assert orjson.loads(acts) == {"update_status": "ERR_OK"}
-    _, idle = get(routes.update_config, hotkey_buckets_num="41")
+    _, idle = await get(client, "/updateConfig", hotkey_buckets_num="41")
     assert orjson.loads(idle)["update_status"] != "ERR_OK"  # it is not mutable, and refused as ever
-    _, idle = get(routes.update_config, enable_latency_tracer="true")
+    _, idle = await get(client, "/updateConfig", enable_latency_tracer="true")
     assert orjson.loads(idle) == {
         "update_status": "ERR_OK",
         "note": "nothing in this process depends on enable_latency_tracer",
     }
 
 
-def test_the_published_sequence_of_updates(routes):
+async def test_the_published_sequence_of_updates(client):
     only_one = "ERR_INVALID_PARAMETERS: there should be exactly one config to be updated once"
-    assert status_of(routes) == only_one
-    assert status_of(routes, config_sync_interval_ms="10", replicas_stat_interval_ms="10") == only_one
-    assert status_of(routes, config_sync_interval_ms="-1") == "ERR_INVALID_PARAMETERS: -1 is invalid"
-    assert get(routes.config, name="config_sync_interval_ms")[1] == CONFIG_SYNC % b"30000"
-    assert status_of(routes, config_sync_interval_ms="10") == "ERR_OK"
-    assert get(routes.config, name="config_sync_interval_ms")[1] == CONFIG_SYNC % b"10"
+    assert await status_of(client) == only_one
+    assert await status_of(client, config_sync_interval_ms="10", replicas_stat_interval_ms="10") == only_one
+    assert await status_of(client, config_sync_interval_ms="-1") == "ERR_INVALID_PARAMETERS: -1 is invalid"
+    assert (await get(client, "/config", name="config_sync_interval_ms"))[1] == CONFIG_SYNC % b"30000"
+    assert await status_of(client, config_sync_interval_ms="10") == "ERR_OK"
+    assert (await get(client, "/config", name="config_sync_interval_ms"))[1] == CONFIG_SYNC % b"10"
 
 
 @pytest.mark.parametrize(
@@ -123,9 +136,9 @@ def test_the_published_sequence_of_updates(routes):
         ),
     ],
 )
-def test_what_cannot_be_updated_says_why_and_stays(routes, flags, name, value, status):
+async def test_what_cannot_be_updated_says_why_and_stays(client, flags, name, value, status):
     before = {name: flags.describe(name) for name in flags.catalog}
-    assert status_of(routes, **{name: value}) == status
+    assert await status_of(client, **{name: value}) == status
     assert {name: flags.describe(name) for name in flags.catalog} == before
 
 
@@ -178,9 +191,9 @@ def test_a_configuration_file_of_the_original_is_read(flags):
         read_ini("no section = 1\n", flags.catalog)
 
 
-def test_version_and_start_time(routes):
-    version = orjson.loads(get(routes.version)[1])
+async def test_version_and_start_time(client):
+    version = orjson.loads((await get(client, "/version"))[1])
     assert version["Version"] == "2.6.0-SNAPSHOT"
     assert set(version) == {"Version", "GitCommit"}
-    started = orjson.loads(get(routes.recent_start_time)[1])["RecentStartTime"]
+    started = orjson.loads((await get(client, "/recentStartTime"))[1])["RecentStartTime"]
     assert len(started) == 19
