@@ -50,7 +50,7 @@ from gateway.state.columnar import ColumnSelector
 from gateway.state.store import Selector
 from gateway.storage.journal import SqliteJournal
 from shared.errors import StartupError
-from shared.http.app import Cors, apply_manners, health_routes
+from shared.http.app import Cors, apply_conventions, health_routes
 from shared.http.origins import Origins
 from shared.metrics import Metrics
 from shared.tasks import Supervisor
@@ -199,7 +199,7 @@ def build(
     export_metrics(metrics, gateway.engine, gateway.connections)
     tasks = Supervisor(metrics.count_task_failure)
     origins = Origins(declared.options.server.cors_origins)
-    apply_manners(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
+    apply_conventions(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
     app.middlewares.append(_door(gateway, origins).middleware())
     monitoring = Monitoring(gateway, metrics, tasks)
     app.add_routes(routes(gateway, selector, listings, stream, events, monitoring))

@@ -7,7 +7,6 @@ import importlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
@@ -23,7 +22,7 @@ from intake_server.drivers.registry import Registry
 from intake_server.handlers.catalog_api import CatalogApi
 from intake_server.handlers.data import DataHandlers
 from intake_server.handlers.listing import ListingHandlers
-from intake_server.handlers.messages import error_answer, error_responses
+from intake_server.handlers.messages import error_responses
 from intake_server.handlers.pages import PageHandlers
 from intake_server.handlers.source import SourceHandlers
 from intake_server.handlers.url_paths import Addresses
@@ -41,9 +40,7 @@ from intake_server.sources.reads import ReadAndEncode, Reads, read_here
 from intake_server.sources.registry import RecipeBook
 from intake_server.sources.store import RecipeShelf, read_key
 from shared.errors import StartupError
-from shared.http.app import apply_manners, health_routes
-from shared.http.fast_path import MAX_BODY_BYTES, ExpressLane
-from shared.http.fast_routes import HotQuery, HotRoute
+from shared.http.app import apply_conventions, health_routes
 from shared.metrics import Metrics
 from shared.tasks import Supervisor
 
@@ -234,21 +231,8 @@ def routes(
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Http:
-    """What a catalog server answers HTTP with.
-
-    Attributes:
-        app: Every route; starting and closing it starts and closes the server.
-        express: The hot routes again, without the cost of a framework.
-    """
-
-    app: web.Application
-    express: ExpressLane
-
-
-def make_http(server: CatalogServer, prefix: str = "") -> Http:
-    """The HTTP application of a server under a URL prefix, and the express lane beside it."""
+def make_http(server: CatalogServer, prefix: str = "") -> web.Application:
+    """The HTTP application of a server under a URL prefix; starting and closing it starts and closes the server."""
     settings = server.settings
     listing = ListingHandlers(server.catalogs, server.guard)
     source = SourceHandlers(
@@ -266,30 +250,11 @@ def make_http(server: CatalogServer, prefix: str = "") -> Http:
     data = DataHandlers(addresses, server.exports, send_timeout_s=settings.send_timeout_s)
     app = web.Application(client_max_size=settings.max_body + 1)
     under = f"/{prefix}" if prefix else ""
-    manners = apply_manners(
-        app, error_response=error_responses(f"{under}/v1/"), metrics=server.metrics, explain=not_now
-    )
+    apply_conventions(app, error_response=error_responses(f"{under}/v1/"), metrics=server.metrics, explain=not_now)
     table = routes(listing, source, api, data, server)
     app.add_routes([_under(prefix, route) for route in table] if prefix else table)
     app.cleanup_ctx.append(_life_of(server))
-    hot = hot_routes(listing, source, under)
-    lane = ExpressLane(
-        hot,
-        manners,
-        error_answer=error_answer,
-        max_body_bytes=min(MAX_BODY_BYTES, settings.max_body),
-        handler_cancellation=True,
-    )
-    return Http(app, lane)
-
-
-def hot_routes(listing: ListingHandlers, source: SourceHandlers, under: str) -> list[HotRoute | HotQuery]:
-    """What clients call all the time: answered in the express lane as well as by `routes`, which stream besides."""
-    return [
-        HotQuery(f"{under}/v1/info", listing.info_express),  # §3.1
-        HotQuery(f"{under}/v1/source", listing.source_express),  # §3.2
-        HotRoute(f"{under}/v1/source", source.express),  # §3.3 to §3.5
-    ]
+    return app
 
 
 def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:

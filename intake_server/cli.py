@@ -261,5 +261,4 @@ def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebS
     server = CatalogServer(settings, plugin)
     if isinstance(plugin, SecretAuth) and plugin.was_generated:
         click.echo(f"intake_server: the secret for the header {plugin.key} is {plugin.secret}", err=True)
-    http = make_http(server, options.prefix)
-    return WebService(http.app, reload=server.reload, handler_cancellation=True, express=http.express)
+    return WebService(make_http(server, options.prefix), reload=server.reload, handler_cancellation=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -18,12 +17,8 @@ from iserver.handlers.middleware import error_answer, error_response, explain, f
 from iserver.handlers.ofrep import OfrepHandlers
 from iserver.handlers.sse import DeviceHandlers
 from iserver.settings import MAX_BODY_BYTES, ServerSettings
-from shared.http.app import Cors, apply_manners, health_routes
-from shared.http.fast_path import ExpressLane
-from shared.http.fast_routes import HotRoute
-
-if TYPE_CHECKING:
-    pass
+from shared.http.app import Cors, apply_conventions, health_routes
+from shared.http.fast_path import FastPath, FastRoute
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +27,21 @@ class Http:
 
     Attributes:
         app: Every route; closing it closes the parts.
-        express: The hot routes again, without the cost of a framework.
+        fast_path: Answers plain requests to the fast routes before the application.
     """
 
     app: web.Application
-    express: ExpressLane
+    fast_path: FastPath
 
 
 def make_http(parts: Parts, settings: ServerSettings, *, is_draining: Callable[[], bool] = lambda: False) -> Http:
-    """The HTTP application of an iserver, and the express lane beside it."""
+    """The HTTP application of an iserver, and the fast path before it."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_routes(routes(parts, settings, is_draining))
     keys = parts.server.configuration.definition.keys
     origins = frozenset(settings.cors_origins) or None
     cors = Cors(origins=origins, default_headers=("content-type", *(f"x-causal-{key.lower()}" for key in keys)))
-    manners = apply_manners(app, error_response=error_response, cors=cors, metrics=parts.metrics, explain=explain)
+    lifecycle = apply_conventions(app, error_response=error_response, cors=cors, metrics=parts.metrics, explain=explain)
     app.middlewares.append(forgive_paths)
 
     async def on_shutdown(_app: web.Application) -> None:
@@ -57,21 +52,18 @@ def make_http(parts: Parts, settings: ServerSettings, *, is_draining: Callable[[
 
     app.on_shutdown.append(on_shutdown)
     app.on_cleanup.append(on_cleanup)
-    hot = hot_routes(_visitors(parts, is_draining), settings)
-    lane = ExpressLane(
-        hot, manners, error_answer=lambda problem, _headers: error_answer(problem), cors_headers=cors.headers
-    )
-    return Http(app, lane)
+    fast = fast_routes(_visitors(parts, is_draining), settings)
+    return Http(app, FastPath(fast, lifecycle, error_answer=error_answer, cors_headers=cors.headers))
 
 
-def hot_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[HotRoute]:
-    """What clients call all the time: answered in the express lane, and as a part of `routes`."""
+def fast_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[FastRoute]:
+    """What clients call most: answered on the fast path, and as a part of `routes`."""
     under = _under(settings)
     return [
-        HotRoute(f"{under}/features", visitors.features),  # §3
-        HotRoute(f"{under}/feature", visitors.features),  # §3, the vendor page's name
-        HotRoute(f"{under}/signal", visitors.signal),  # §4
-        HotRoute(f"{under}/external", visitors.external),  # §5
+        FastRoute(f"{under}/features", visitors.features),  # §3
+        FastRoute(f"{under}/feature", visitors.features),  # §3, the vendor page's name
+        FastRoute(f"{under}/signal", visitors.signal),  # §4
+        FastRoute(f"{under}/external", visitors.external),  # §5
     ]
 
 
@@ -89,7 +81,7 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
     )
     under = _under(settings)
     table = [
-        *(route.full(MAX_BODY_BYTES) for route in hot_routes(visitors, settings)),  # §3 to §5
+        *(route.full(MAX_BODY_BYTES) for route in fast_routes(visitors, settings)),  # §3 to §5
         web.get(f"{under}/session", visitors.session),  # §6
         web.get(f"{under}/nsessions", visitors.session_count),  # §6
         web.get(f"{under}/sse", devices.events, allow_head=False),  # §8

@@ -50,7 +50,7 @@ class Daemon:
         sys.setswitchinterval(SWITCH_S)
         self._parts = parts = await open_parts(self._settings)
         http = make_http(parts, self._settings, is_draining=lambda: self._is_draining)
-        self._web = WebService(http.app, reload=self._reload, before_drain=self._before_drain, express=http.express)
+        self._web = WebService(http.app, reload=self._reload, before_drain=self._before_drain, fast_path=http.fast_path)
         await self._web.start(sockets, tls)
         start_background_tasks(parts, self._settings)
 

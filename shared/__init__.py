@@ -1,1 +1,1 @@
-"""What every daemon needs: options, life cycle, web manners, authentication, logs, metrics, database."""
+"""What every daemon needs: options, life cycle, HTTP applications, authentication, logs, metrics, database."""

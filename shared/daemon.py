@@ -20,7 +20,7 @@ from aiohttp import web
 
 from shared.errors import StartupError
 from shared.http.app import reject_unknown_expectations
-from shared.http.fast_path import ExpressLane
+from shared.http.fast_path import FastPath
 from shared.listener import Listener
 from shared.tasks import Supervisor, start_task
 
@@ -55,7 +55,7 @@ class WebService:
         before_drain: Awaited before the sockets are closed.
         drain_timeout_s: How long requests may take that are in flight when the drain begins, in seconds.
         handler_cancellation: Whether a client that goes away ends its handler.
-        express: Answers plain requests to hot routes of the same application.
+        fast_path: Answers plain requests to fast routes of the same application.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class WebService:
         before_drain: Callable[[], Awaitable[None]] | None = None,
         drain_timeout_s: float = 10.0,
         handler_cancellation: bool = False,
-        express: ExpressLane | None = None,
+        fast_path: FastPath | None = None,
     ) -> None:
-        self._express = express
+        self._fast_path = fast_path
         self._servers: list[asyncio.Server] = []
-        if express is not None:
-            app.on_shutdown.append(lambda _app: express.drain(drain_timeout_s))
+        if fast_path is not None:
+            app.on_shutdown.append(lambda _app: fast_path.drain(drain_timeout_s))
         self._runner = web.AppRunner(
             app,
             handle_signals=False,
@@ -87,7 +87,7 @@ class WebService:
         server = self._runner.server
         assert server is not None
         server.request_handler = reject_unknown_expectations(server.request_handler)
-        connect: Callable[[], asyncio.Protocol] = server if self._express is None else self._express.before(server)
+        connect: Callable[[], asyncio.Protocol] = server if self._fast_path is None else self._fast_path.before(server)
         loop = asyncio.get_running_loop()
         for bound in sockets:
             self._servers.append(await loop.create_server(connect, sock=bound, ssl=tls, backlog=BACKLOG))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from multidict import MultiMapping
 
 from intake_server.auth.authorizer import Guard
@@ -15,7 +15,6 @@ from intake_server.serialization.control import pack
 from intake_server.serving.catalogs import Catalogs
 from intake_server.serving.lookup import Located, NoSuchEntry
 from shared.errors import Problem
-from shared.http.fast_routes import NotExpress
 from shared.http.lifecycle import Answer
 
 Query = MultiMapping[str]
@@ -37,16 +36,6 @@ class ListingHandlers:
     async def source(self, request: web.Request) -> web.Response:
         """Describe one entry."""
         return tagged_response(request, await self._describe(request.query, request.headers))
-
-    async def info_express(self, query: Query, headers: Mapping[str, str]) -> Answer:
-        """List a catalog in the express lane."""
-        _refuse_conditions(headers)
-        return await self._list(query, headers)
-
-    async def source_express(self, query: Query, headers: Mapping[str, str]) -> Answer:
-        """Describe one entry in the express lane."""
-        _refuse_conditions(headers)
-        return await self._describe(query, headers)
 
     async def _list(self, query: Query, headers: Mapping[str, str]) -> Answer:
         caller = await self._guard.connect(headers)
@@ -91,12 +80,6 @@ class ListingHandlers:
 def _tagged(packed: bytes) -> Answer:
     body = b"\x81" + pack("source") + packed
     return tagged(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
-
-
-def _refuse_conditions(headers: Mapping[str, str]) -> None:
-    """Leave to aiohttp what may be answered without a body: browsers and proxies ask so, clients never do."""
-    if hdrs.IF_NONE_MATCH in headers:
-        raise NotExpress
 
 
 def _count(query: Query, name: str) -> int | None:

@@ -15,7 +15,7 @@ from intake_server.catalog.search import MalformedQuery, Query
 from intake_server.concurrency.cache import LatelyUsed
 from intake_server.concurrency.thread_pool import Busy
 from intake_server.errors import kind_of
-from intake_server.handlers.messages import PACKED, SOURCE_ID, is_small, message_of, send_parts
+from intake_server.handlers.messages import PACKED, SOURCE_ID, message_of, send_parts
 from intake_server.serialization.control import pack, plain
 from intake_server.serialization.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
 from intake_server.serving.catalogs import Catalogs
@@ -26,7 +26,6 @@ from intake_server.sources.specs import Recipe, SearchRecipe
 from intake_server.templates.resolution import Resolved
 from shared.errors import Problem
 from shared.http.app import read_body, response
-from shared.http.fast_routes import NotExpress
 from shared.http.lifecycle import Answer
 
 Message = dict[str, Any]
@@ -84,14 +83,6 @@ class SourceHandlers:
         if message.get("action") == "read":
             return await self._read(request, message, caller)
         return response(await self._act(request.headers, message, caller))
-
-    async def express(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The same in the express lane, where only such reads are answered as are small and cached."""
-        caller = await self._guard.connect(headers)
-        message = message_of(body)
-        if message.get("action") == "read":
-            return await self._read_cached(message, caller)
-        return await self._act(headers, message, caller)
 
     async def _act(self, headers: Mapping[str, str], message: Message, caller: Caller) -> Answer:
         if "action" not in message:
@@ -187,19 +178,6 @@ class SourceHandlers:
                 return await send_parts(request, sending, self._send_timeout_s)
         except Busy as error:
             raise _busy(error) from error
-
-    async def _read_cached(self, message: Message, caller: Caller) -> Answer:
-        """A small partition out of the cache.
-
-        Raises:
-            NotExpress: It is something else, which takes time or is streamed.
-        """
-        form = self._form(message)
-        _, opened = await self._source_of(message, caller)
-        parts = await self._reads.cached(opened, _partition(message), form)
-        if parts is None or not is_small(parts):
-            raise NotExpress
-        return Answer(parts.joined(), PACKED)
 
     async def _source_of(self, message: Message, caller: Caller) -> tuple[Recipe, OpenSource]:
         """What a read is about.

@@ -71,14 +71,6 @@ class Reads:
             return known
         return await self._reading.run(key, lambda: self._read(key, opened, partition, form))
 
-    async def cached(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts | None:
-        """The encoded answer to a read if it is in the cache.
-
-        Raises:
-            Problem: 400 no such partition; 503 not now.
-        """
-        return self.cache.look(await self._key(opened, partition, form))
-
     async def _key(self, opened: OpenSource, partition: Partition | None, form: Form) -> Hashable:
         return (opened.identity, partition, form, await self._stamp(opened, partition))
 

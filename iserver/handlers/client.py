@@ -10,19 +10,18 @@ from iserver.engine.engine import Durable, ImpressionServer
 from iserver.protocol.feature_requests import Origin
 from shared.errors import Problem
 from shared.http.app import json_response
-from shared.http.fast_routes import Later
-from shared.http.lifecycle import Answer, json_object
+from shared.http.lifecycle import Answer, Deferred, json_object
 
 JSON = "application/json; charset=utf-8"  # without the charset the Java client misreads what is not ASCII
 JSON_HEADERS = {"Content-Type": JSON}
 DONE = Answer(b"", {"Content-Type": "text/plain; charset=utf-8"})
 """Success with nothing to say."""
 
-Answered = Answer | Later | Awaitable[Answer]
+Answered = Answer | Deferred | Awaitable[Answer]
 
 
 class VisitorHandlers:
-    """The endpoints that need no authentication; the first three are hot routes (`shared.http.fast_path`)."""
+    """The endpoints that need no authentication; the first three are fast routes (`shared.http.fast_path`)."""
 
     def __init__(self, server: ImpressionServer, *, is_draining: Callable[[], bool]) -> None:
         self._server = server
@@ -32,7 +31,7 @@ class VisitorHandlers:
         """Evaluate features and record their impressions (§3)."""
         answer = self._server.features(json_object(body), Origin(headers))
         if type(answer) is Durable:
-            return Later(Answer(answer.value, JSON_HEADERS), answer.stored)
+            return Deferred(Answer(answer.value, JSON_HEADERS), answer.stored)
         return _features(answer)
 
     def signal(self, body: bytes, _headers: Mapping[str, str]) -> Answered:
@@ -63,5 +62,5 @@ async def _features(answer: Awaitable[bytes]) -> Answer:
     return Answer(await answer, JSON_HEADERS)
 
 
-def _done(work: Awaitable[None]) -> Later:
-    return Later(DONE, work.stored if type(work) is Durable else work)
+def _done(work: Awaitable[None]) -> Deferred:
+    return Deferred(DONE, work.stored if type(work) is Durable else work)

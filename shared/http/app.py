@@ -1,6 +1,6 @@
-"""The manners of an aiohttp application: JSON, bodies with limits, errors, CORS, request log and health.
+"""Conventions of an aiohttp application: JSON, bodies with limits, errors, CORS, request log and health.
 
-`apply_manners` is the only place that turns an exception into an answer. A `Problem` becomes the protocol's own
+`apply_conventions` is the only place that turns an exception into an answer. A `Problem` becomes the protocol's own
 error shape; anything unexpected becomes a 500 that carries a request id, and a log entry that carries the rest.
 """
 
@@ -17,7 +17,7 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from shared.errors import Problem
-from shared.http.lifecycle import Answer, Explain, Manners, json_object, json_value, sane_request_id
+from shared.http.lifecycle import Answer, Explain, RequestLifecycle, json_object, json_value, sane_request_id
 from shared.http.text import header_text
 from shared.metrics import Metrics
 
@@ -172,14 +172,14 @@ class Cors:
         )
 
 
-def apply_manners(
+def apply_conventions(
     app: web.Application,
     *,
     error_response: ErrorResponse = json_error,
     cors: Cors | None = None,
     metrics: Metrics | None = None,
     explain: Explain | None = None,
-) -> Manners:
+) -> RequestLifecycle:
     """Give an application its error middleware, request ids, CORS, request log and request metrics.
 
     Args:
@@ -190,20 +190,20 @@ def apply_manners(
         explain: Makes problems of exceptions of the daemon's own.
 
     Returns:
-        What the application has in common with an express lane beside it.
+        The part that a fast path before the application shares with it.
     """
-    manners = Manners(metrics, explain)
-    app.middlewares.append(_middleware(manners, error_response, cors))
+    lifecycle = RequestLifecycle(metrics, explain)
+    app.middlewares.append(_middleware(lifecycle, error_response, cors))
     if cors is not None:
 
         async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
             response.headers.update(cors.headers(request.headers.get(hdrs.ORIGIN)))
 
         app.on_response_prepare.append(add_cors_headers)
-    return manners
+    return lifecycle
 
 
-def _middleware(manners: Manners, error_response: ErrorResponse, cors: Cors | None) -> Middleware:
+def _middleware(lifecycle: RequestLifecycle, error_response: ErrorResponse, cors: Cors | None) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started_s = time.perf_counter()
@@ -220,24 +220,24 @@ def _middleware(manners: Manners, error_response: ErrorResponse, cors: Cors | No
         except Exception as error:  # the one place where a bug becomes an answer
             if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
                 raise  # the client went away: nobody is left to answer
-            response = _answer_error(manners, error_response, request, error)
+            response = _answer_error(lifecycle, error_response, request, error)
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "unknown"
-        manners.ended(route, request.method, request.path, response.status, started_s, lambda: request_id(request))
+        lifecycle.ended(route, request.method, request.path, response.status, started_s, lambda: request_id(request))
         return response
 
     return middleware
 
 
 def _answer_error(
-    manners: Manners, error_response: ErrorResponse, request: web.Request, error: Exception
+    lifecycle: RequestLifecycle, error_response: ErrorResponse, request: web.Request, error: Exception
 ) -> web.StreamResponse:
     """The response for an exception.
 
     No frame that the traceback holds may hold the exception in turn: everything the handler had in its hands, such as
     a large body, would otherwise live on until the next full garbage collection.
     """
-    problem = manners.problem(error, request.path, request_id(request))
+    problem = lifecycle.problem(error, request.path, request_id(request))
     if request.writer.output_size > 0:
         raise ConnectionError("the answer had begun when the error happened") from error
     return _encode(error_response, request, problem)

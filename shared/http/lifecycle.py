@@ -1,14 +1,14 @@
-"""What every answered request has in common, whichever way it came: what becomes of errors, the log, the metrics.
+"""The end of every request, on the fast path or through aiohttp: errors, request log, request metrics.
 
-`shared.http.app` applies this to an aiohttp application and `shared.http.fast_path` to its connections, so that a
-client cannot tell one from the other.
+The middleware of `shared.http.app` and the connections of `shared.http.fast_path` both use it, so a client cannot tell
+one from the other.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,16 +25,16 @@ log = structlog.get_logger("shared.http.app")
 DEBUG = 10
 
 Explain = Callable[[Exception], Problem | None]
-"""What an exception of a daemon's own is to the client; None when it is a bug."""
+"""Makes a problem of a daemon's own exception; None when the exception is a bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, before a server gives it its own form.
+    """A response of either way, before it is encoded.
 
     Attributes:
-        body: What is sent.
-        headers: Headers in the order in which they go out; Content-Type among them, Content-Length not.
+        body: The body.
+        headers: Headers in the order in which they are sent, with Content-Type and without Content-Length.
         status: HTTP status code.
         reason: The reason phrase; None is the usual one of the status.
     """
@@ -45,12 +45,25 @@ class Answer:
     reason: str | None = None
 
 
-class Manners:
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """An answer that is sent when something else is done.
+
+    Attributes:
+        answer: The answer.
+        after: What must be done first; when it fails, its error is the answer.
+    """
+
+    answer: Answer
+    after: Awaitable[object]
+
+
+class RequestLifecycle:
     """How the requests of one daemon end.
 
     Args:
         metrics: Where to count requests by route and status.
-        explain: Knows exceptions of the daemon's own.
+        explain: Makes problems of the daemon's own exceptions.
     """
 
     def __init__(self, metrics: Metrics | None = None, explain: Explain | None = None) -> None:
@@ -59,7 +72,7 @@ class Manners:
         self._logs_requests = log.is_enabled_for(DEBUG)
 
     def problem(self, error: Exception, path: str, request_id: str) -> Problem:
-        """What the client reads about an error; a bug is logged under the id that the client is told."""
+        """The problem that an error is to the client; a bug is logged under the request id that the client gets."""
         if isinstance(error, Problem):
             return error
         explained = None if self._explain is None else self._explain(error)
@@ -71,15 +84,15 @@ class Manners:
     def ended(
         self, route: str, method: str, path: str, status: int, started_s: float, request_id: Callable[[], str]
     ) -> None:
-        """Count a request whose answer is there, and log it when that is wanted.
+        """Count a request that has its answer, and log it at level DEBUG.
 
         Args:
             route: The route's pattern.
             method: HTTP method.
             path: The path as the client sent it.
             status: Of the answer.
-            started_s: When the request was there, by `time.perf_counter`.
-            request_id: Gives the id of the request; asked only for the log.
+            started_s: When the request was received, by `time.perf_counter`.
+            request_id: Gives the id of the request; called only for the log.
         """
         elapsed_s = time.perf_counter() - started_s
         if self._metrics is not None:

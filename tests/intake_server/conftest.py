@@ -17,7 +17,6 @@ from intake_server.app import CatalogServer, make_http
 from intake_server.auth.plugins import BaseAuth, Plugin
 from intake_server.serialization.control import pack
 from intake_server.settings import Settings
-from tests.express_server import ExpressTestServer
 
 PLUGINS = ["csv", "numpy", "textfiles", "json", "parquet"]
 
@@ -100,10 +99,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serve(aiohttp_client: Any, folder: Path) -> Serve:
-    """Starts a server: give it the text of a catalog, or the paths of catalogs, and settings.
-
-    Unless told otherwise it has its express lane, as the command has.
-    """
+    """Starts a server: give it the text of a catalog, or the paths of catalogs, and settings."""
 
     async def start(
         text: str | None = None,
@@ -111,7 +107,6 @@ def serve(aiohttp_client: Any, folder: Path) -> Serve:
         paths: tuple[Path | str, ...] = (),
         plugin: Plugin | None = None,
         prefix: str = "",
-        express: bool = True,
         **settings: Any,
     ) -> Served:
         if text is not None:
@@ -119,8 +114,7 @@ def serve(aiohttp_client: Any, folder: Path) -> Serve:
             paths = (folder / "catalog.yml",)
         chosen = Settings(catalogs=tuple(map(str, paths)), **settings)
         server = CatalogServer(chosen, plugin or BaseAuth(), key=b"k" * 32)
-        http = make_http(server, prefix)
-        client = await aiohttp_client(ExpressTestServer(http.app, http.express) if express else TestServer(http.app))
+        client = await aiohttp_client(TestServer(make_http(server, prefix)))
         return Served(client, server)
 
     return start

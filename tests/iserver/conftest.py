@@ -19,7 +19,7 @@ from iserver.app import make_http
 from iserver.components import Parts, open_parts
 from iserver.etl.writer import Warehouse
 from iserver.settings import ServerSettings
-from tests.express_server import ExpressTestServer
+from tests.fast_path_server import FastPathTestServer
 from tests.iserver.cutting_proxy import CuttingProxy
 from tests.redis_server import RedisServer
 
@@ -121,11 +121,13 @@ def ids() -> Ids:
 
 
 @asynccontextmanager
-async def running(settings: ServerSettings, clock: Clock, ids: Ids, *, express: bool = True) -> AsyncIterator[Iserver]:
-    """An iserver for as long as the context lasts, with its express lane or without; it ends by draining."""
+async def running(
+    settings: ServerSettings, clock: Clock, ids: Ids, *, fast_path: bool = True
+) -> AsyncIterator[Iserver]:
+    """An iserver for as long as the context lasts, with its fast path or without; it ends by draining."""
     parts = await open_parts(settings, clock_ms=clock, new_id=ids, open_tables=Warehouse.open)
     http = make_http(parts, settings)
-    server = ExpressTestServer(http.app, http.express) if express else TestServer(http.app)
+    server = FastPathTestServer(http.app, http.fast_path) if fast_path else TestServer(http.app)
     async with TestClient(server) as client:
         yield Iserver(parts, client, clock, ids, settings.prefix)
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from shared.cli import ServerOptions, daemon_group, option, require_authentication, run_daemon, start_command
 from shared.daemon import WebService
 from shared.errors import Problem, StartupError
-from shared.http.app import apply_manners, health_routes, json_response, read_json_object
+from shared.http.app import apply_conventions, health_routes, json_response, read_json_object
 
 log = structlog.get_logger("subject")
 
@@ -78,7 +78,7 @@ def service(options: ServerOptions, *, fails: bool = False, dawdles: bool = Fals
         raise KeyError("a secret detail")
 
     app = web.Application()
-    apply_manners(app)
+    apply_conventions(app)
     app.on_startup.append(open_parts)
     app.add_routes(
         [

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from shared.errors import Problem
-from shared.http.app import apply_manners, reject_unknown_expectations, under_prefix
+from shared.http.app import apply_conventions, reject_unknown_expectations, under_prefix
 from shared.metrics import Metrics
 from shared.pegasus.serving.call_help import HELP
 from shared.pegasus.serving.deadlines import HTTP_IDLE_S
@@ -101,7 +101,7 @@ def application(calls: Sequence[web.RouteDef], *, prefix: str = "", metrics: Met
         return answer(index)
 
     app = web.Application()
-    apply_manners(app, error_response=_text_error, metrics=metrics)
+    apply_conventions(app, error_response=_text_error, metrics=metrics)
     table = under_prefix(prefix, [call("/", root), *calls])
     app.middlewares.append(_by_target(frozenset(found.path for found in table)))
     app.add_routes(table)

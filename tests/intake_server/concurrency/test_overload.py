@@ -37,9 +37,8 @@ class ForeignAuth(BaseAuth):
         ({}, lambda server: server.post({"action": "search", "query": [["e"], {}]})),
     ],
 )
-@pytest.mark.parametrize("express", [True, False])
-async def test_a_request_that_finds_no_thread_is_503_and_told_when_to_come_again(serve: Serve, settings, ask, express):
-    server = await serve(CATALOG, open_threads=1, queue=0, express=express, **settings)
+async def test_a_request_that_finds_no_thread_is_503_and_told_when_to_come_again(serve: Serve, settings, ask):
+    server = await serve(CATALOG, open_threads=1, queue=0, **settings)
     taken, let_go = threading.Event(), threading.Event()
     workers = server.server.quick
     held = asyncio.ensure_future(workers.run(lambda: (taken.set(), let_go.wait(30))))

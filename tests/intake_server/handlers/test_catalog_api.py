@@ -142,7 +142,7 @@ class TestPages:
         described = await ask(served, "/api/openapi.json")
         routed = {
             resource.canonical
-            for resource in make_http(served.server).app.router.resources()
+            for resource in make_http(served.server).router.resources()
             if resource.canonical.startswith(("/api/catalog", "/api/entry", "/data/", "/catalog.yml"))
         }
         assert set(described["paths"]) == routed

@@ -14,7 +14,7 @@ from tests.iserver.conftest import EXAMPLE, running
 @pytest.fixture(params=[True, False], ids=["fast path", "aiohttp alone"])
 async def iserver(request, tmp_path, clock, ids):
     settings = ServerSettings(data_dir=tmp_path / "data", config_file=EXAMPLE / "shop.json", enable_cmd=True)
-    async with running(settings, clock, ids, express=request.param) as iserver:
+    async with running(settings, clock, ids, fast_path=request.param) as iserver:
         yield iserver
 
 

@@ -1,4 +1,4 @@
-"""The manners of an HTTP answer: errors, bodies, ids, cross-origin pages, health."""
+"""Conventions of every HTTP application: errors, bodies, ids, cross-origin pages, health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from shared.errors import Problem
-from shared.http.app import Cors, apply_manners, health_routes, json_response, read_body, read_json_object
+from shared.http.app import Cors, apply_conventions, health_routes, json_response, read_body, read_json_object
 from shared.http.lifecycle import json_kind
 from shared.metrics import Metrics
 
@@ -33,7 +33,7 @@ def application(cors: Cors | None = None, metrics: Metrics | None = None) -> web
         raise KeyError("a secret detail")
 
     app = web.Application()
-    apply_manners(app, cors=cors, metrics=metrics)
+    apply_conventions(app, cors=cors, metrics=metrics)
     app.add_routes(
         [web.post("/echo", echo), web.post("/count", count), web.get("/refuse", refuse), web.get("/bug", bug)]
     )
@@ -74,7 +74,7 @@ async def test_what_a_handler_held_when_it_failed_is_let_go_at_once(aiohttp_clie
         raise Problem(422, f"cannot use {body}")
 
     app = web.Application()
-    apply_manners(app)
+    apply_conventions(app)
     app.add_routes([web.get("/refuse", refuse)])
     client = await aiohttp_client(app)
     gc.disable()

@@ -78,14 +78,14 @@ def log_malformed(error: Exception) -> None:
 
 
 async def test_an_origin_that_is_not_text_may_read_nothing(aiohttp_client):
-    from shared.http.app import Cors, apply_manners
+    from shared.http.app import Cors, apply_conventions
 
     async def hello(_request: web.Request) -> web.Response:
         return web.Response(text="hello")
 
     app = web.Application()
     app.router.add_get("/", hello)
-    apply_manners(app, cors=Cors(credentials=True))
+    apply_conventions(app, cors=Cors(credentials=True))
     client = await aiohttp_client(app)
     answer = await client.get("/", headers={"Origin": "http://a.example"})
     assert answer.headers["Access-Control-Allow-Origin"] == "http://a.example"

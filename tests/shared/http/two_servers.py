@@ -1,4 +1,4 @@
-"""One application, answered by aiohttp alone and with an express lane before it, on transports of memory."""
+"""One application, served by aiohttp alone and with the fast path before it, on transports in memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from multidict import MultiMapping
 
 from shared.errors import Problem
-from shared.http.app import Cors, apply_manners, read_body, response
-from shared.http.fast_path import ExpressLane
-from shared.http.fast_routes import HotQuery, HotRoute, Later, NotExpress
-from shared.http.lifecycle import Answer, json_object
+from shared.http.app import Cors, apply_conventions, read_body, response
+from shared.http.fast_path import FastPath, FastRoute
+from shared.http.lifecycle import Answer, Deferred, json_object
 from shared.metrics import Metrics
 
 LIMIT = 2000
@@ -78,17 +76,17 @@ class MemoryTransport(asyncio.Transport):
 
 
 @dataclass(slots=True)
-class Lanes:
+class Servers:
     """Both ways to one application."""
 
-    lane: ExpressLane
+    fast_path: FastPath
     server: Any
     metrics: Metrics
     gate: asyncio.Event
 
-    def express(self) -> MemoryTransport:
-        """A connection that begins in the lane."""
-        return MemoryTransport(self.lane.before(self.server)())
+    def fast(self) -> MemoryTransport:
+        """A connection that begins on the fast path."""
+        return MemoryTransport(self.fast_path.before(self.server)())
 
     def full(self) -> MemoryTransport:
         """A connection that begins at aiohttp."""
@@ -96,46 +94,32 @@ class Lanes:
 
 
 @asynccontextmanager
-async def two_lanes(**options: Any) -> AsyncIterator[Lanes]:
-    """An application with hot routes that answer at once, later, when a gate opens, with a refusal and with a bug."""
+async def two_servers(**options: Any) -> AsyncIterator[Servers]:
+    """An application with fast routes that answer at once, later, when a gate opens, with an error and with a bug."""
     gate = asyncio.Event()
     metrics = Metrics("subject")
 
     def echo(body: bytes, headers: Mapping[str, str]) -> Answer:
         return Answer(body + headers.get("x-suffix", "").encode(), TEXT)
 
-    def later(body: bytes, _headers: Mapping[str, str]) -> Later:
-        return Later(Answer(body, TEXT), asyncio.sleep(0))
+    def later(body: bytes, _headers: Mapping[str, str]) -> Deferred:
+        return Deferred(Answer(body, TEXT), asyncio.sleep(0))
 
-    def gated(body: bytes, _headers: Mapping[str, str]) -> Later:
-        return Later(Answer(body, TEXT), asyncio.ensure_future(gate.wait()))
+    def gated(body: bytes, _headers: Mapping[str, str]) -> Deferred:
+        return Deferred(Answer(body, TEXT), asyncio.ensure_future(gate.wait()))
 
     async def coroutine(body: bytes, _headers: Mapping[str, str]) -> Answer:
         await asyncio.sleep(0)
         return Answer(str(json_object(body)).encode(), TEXT)
 
-    async def often(body: bytes, _headers: Mapping[str, str]) -> Answer:
-        await asyncio.sleep(0)
-        if body.startswith(b"{"):
-            raise NotExpress
-        return Answer(b"often " + body, TEXT)
-
-    async def ask(query: MultiMapping[str], headers: Mapping[str, str]) -> Answer:
-        await asyncio.sleep(0)
-        if "name" not in query:
-            raise Problem(404, "name: missing")
-        if "If-None-Match" in headers:
-            raise NotExpress
-        return Answer(str(list(query.items())).encode(), TEXT)
-
-    def refuse(_body: bytes, _headers: Mapping[str, str]) -> Answer:
+    def reject(_body: bytes, _headers: Mapping[str, str]) -> Answer:
         raise Problem(422, "colour: found 'blu'", headers={"X-Hint": "blue"})
 
-    def refuse_later(_body: bytes, _headers: Mapping[str, str]) -> Later:
+    def fail_later(_body: bytes, _headers: Mapping[str, str]) -> Deferred:
         async def fail() -> None:
             raise ZeroDivisionError("a secret detail")
 
-        return Later(Answer(), fail())
+        return Deferred(Answer(), fail())
 
     def explain(error: Exception) -> Problem | None:
         return Problem(410, "gone") if isinstance(error, LookupError) else None
@@ -146,43 +130,27 @@ async def two_lanes(**options: Any) -> AsyncIterator[Lanes]:
     def error_answer(problem: Problem) -> Answer:
         return Answer(problem.message.encode(), {**problem.headers, **TEXT}, problem.status)
 
-    async def often_at_aiohttp(request: web.Request) -> web.Response:
-        return web.Response(body=b"often " + await read_body(request, LIMIT), headers=TEXT)
-
-    async def ask_at_aiohttp(request: web.Request) -> web.Response:
-        if "If-None-Match" in request.headers:
-            return web.Response(status=304)
-        return response(await ask(request.query, request.headers))
-
     async def other(request: web.Request) -> web.Response:
         return web.Response(body=b"other " + await read_body(request, LIMIT))
 
     handlers = {"echo": echo, "later": later, "gated": gated, "coroutine": coroutine}
-    errors = {"refuse": refuse, "bug": refuse_later, "own": own}
-    hot = [HotRoute(f"/{name}", handler) for name, handler in (handlers | errors).items()]
+    errors = {"reject": reject, "bug": fail_later, "own": own}
+    fast = [FastRoute(f"/{name}", handler) for name, handler in (handlers | errors).items()]
     app = web.Application()
     cors = Cors(origins=frozenset(["http://a.example"]))
-    manners = apply_manners(
+    lifecycle = apply_conventions(
         app,
         error_response=lambda _request, problem: response(error_answer(problem)),
         cors=cors,
         metrics=metrics,
         explain=explain,
     )
-    app.add_routes([*(route.full(LIMIT) for route in hot), web.route("*", "/other", other)])
-    app.add_routes([web.post("/often", often_at_aiohttp), web.get("/ask", ask_at_aiohttp, allow_head=False)])
-    all_hot = [*hot, HotRoute("/often", often), HotQuery("/ask", ask)]
-    lane = ExpressLane(
-        all_hot,
-        manners,
-        error_answer=lambda problem, _headers: error_answer(problem),
-        cors_headers=cors.headers,
-        **options,
-    )
-    app.on_shutdown.append(lambda _app: lane.drain(timeout_s=10))
+    app.add_routes([*(route.full(LIMIT) for route in fast), web.route("*", "/other", other)])
+    fast_path = FastPath(fast, lifecycle, error_answer=error_answer, cors_headers=cors.headers, **options)
+    app.on_shutdown.append(lambda _app: fast_path.drain(timeout_s=10))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
-    yield Lanes(lane, runner.server, metrics, gate)
+    yield Servers(fast_path, runner.server, metrics, gate)
     gate.set()
     await runner.cleanup()
 

@@ -1,4 +1,4 @@
-"""The express lane tells clients exactly what aiohttp tells them: every status, header and body."""
+"""The fast path answers exactly what aiohttp answers: every status, header and body."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ _FRESH_ID = re.compile(rb"X-Request-Id: [0-9a-f]{16}")
 
 
 @pytest.fixture
-async def lanes(tmp_path: Path) -> AsyncIterator[tuple[Iserver, Iserver]]:
-    """Two iservers with the same past, one with its express lane and one without."""
+async def servers(tmp_path: Path) -> AsyncIterator[tuple[Iserver, Iserver]]:
+    """Two iservers with the same past, one with its fast path and one without."""
     async with AsyncExitStack() as stack:
         made = []
-        for express in (True, False):
-            settings = ServerSettings(data_dir=tmp_path / str(express), config_file=EXAMPLE / "shop.json")
-            made.append(await stack.enter_async_context(running(settings, Clock(), Ids(), express=express)))
+        for fast in (True, False):
+            settings = ServerSettings(data_dir=tmp_path / str(fast), config_file=EXAMPLE / "shop.json")
+            made.append(await stack.enter_async_context(running(settings, Clock(), Ids(), fast_path=fast)))
         yield made[0], made[1]
 
 
@@ -123,33 +123,33 @@ class Connection:
 
 
 @pytest.mark.parametrize("headers", [(), (ORIGIN,), ("X-Request-Id: id-17", "User-Agent: UA/1")])
-async def test_both_lanes_answer_the_same_bytes(lanes: tuple[Iserver, Iserver], headers: tuple[str, ...]):
-    express, full = [await Connection.to(iserver) for iserver in lanes]
+async def test_both_ways_answer_the_same_bytes(servers: tuple[Iserver, Iserver], headers: tuple[str, ...]):
+    fast, full = [await Connection.to(iserver) for iserver in servers]
     for path, body in (*ANSWERED, *REFUSED, *ANSWERED):
-        mine, theirs = await express.ask(path, body, *headers), await full.ask(path, body, *headers)
+        mine, theirs = await fast.ask(path, body, *headers), await full.ask(path, body, *headers)
         assert mine == theirs, (path, body)
         assert mine.startswith(b"HTTP/1.1 200 OK\r\n") is ((path, body) in ANSWERED), (path, body, mine)
-    express.close()
+    fast.close()
     full.close()
 
 
-async def test_both_lanes_leave_the_same_sessions(lanes: tuple[Iserver, Iserver]):
-    for iserver in lanes:
+async def test_both_ways_leave_the_same_sessions(servers: tuple[Iserver, Iserver]):
+    for iserver in servers:
         connection = await Connection.to(iserver)
         for path, body in (*ANSWERED, *REFUSED):
             await connection.ask(path, body)
         connection.close()
-    mine, theirs = [[list(session.describe()) for session in iserver.engine.sessions] for iserver in lanes]
+    mine, theirs = [[list(session.describe()) for session in iserver.engine.sessions] for iserver in servers]
     assert mine == theirs
     assert len(mine) == 2
 
 
-async def test_a_change_that_cannot_be_stored_is_503_in_both_lanes(lanes: tuple[Iserver, Iserver], monkeypatch):
+async def test_a_change_that_cannot_be_stored_is_503_in_both_ways(servers: tuple[Iserver, Iserver], monkeypatch):
     async def store(*_sessions: Any) -> None:
         raise NotStoredError("cannot store changes: disk full")
 
     answers = []
-    for iserver in lanes:
+    for iserver in servers:
         monkeypatch.setattr(iserver.parts.journal, "store", store)
         connection = await Connection.to(iserver)
         answers.append([await connection.ask(path, body) for path, body in ANSWERED[:1]])
