@@ -14,7 +14,7 @@ PAGES = {
     "intake": ("intake_server",),
     "pegasus": ("metaserver", "replicaserver", "shared/pegasus"),
 }
-"""Protocol page (in docs/protocols/) and the folders whose sources cite it."""
+"""Protocol page (in docs/protocols/) and the folders whose sources cite it; their tests cite the same page."""
 
 _HEADING = re.compile(r"^#{2,4} ((?:Appendix )?[0-9A-Z]+(?:\.[0-9]+)*) ", re.MULTILINE)
 _STANDARD = re.compile(r"RFC \d+,? (?:§[\d.]+(?:, | and | to )?)+")
@@ -34,7 +34,7 @@ def citations(text: str) -> set[str]:
 
 
 def sources(*folders: str) -> list[Path]:
-    """All Python files of the product in these folders."""
+    """All Python files in these folders."""
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
@@ -43,7 +43,7 @@ def test_every_section_that_the_code_cites_is_a_heading(page: str, folders: tupl
     existing = sections(page)
     missing = {
         str(path.relative_to(ROOT)): wrong
-        for path in sources(*folders)
+        for path in sources(*folders, *(f"tests/{folder}" for folder in folders))
         if (wrong := citations(path.read_text(encoding="utf-8")) - existing)
     }
     assert missing == {}

@@ -1,4 +1,4 @@
-"""Our FDL compiler against the published one: the same programs are accepted, the same tables come out (§17.1).
+"""Our FDL compiler against the published one: the same programs are accepted, the same tables come out.
 
 The corpus holds small programs, by what we say about them. A folder is a program of several files.
 """

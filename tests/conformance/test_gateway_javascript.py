@@ -1,4 +1,4 @@
-"""What JavaScript clients do with REST and the stream, under Node (specification §4, §7.2).
+"""What JavaScript clients do with REST and the stream, under Node (protocol §4, §7.2).
 
 csp-gateway's own JavaScript package is not in the npm registry; this does what its user interface asks of REST, and
 speaks the stream through `ws`, the WebSocket client of most Node programs, which offers compression as browsers do.

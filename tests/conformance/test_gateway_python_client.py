@@ -1,4 +1,4 @@
-"""The published csp-gateway Python client, every method, against a gateway that runs its demo (specification §7.1)."""
+"""The published csp-gateway Python client, every method, against a gateway that runs its demo (protocol §7.1)."""
 
 from __future__ import annotations
 

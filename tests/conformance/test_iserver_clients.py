@@ -1,4 +1,4 @@
-"""Generated clients, as processes, against an iserver started by its command (specification §17.2 to §17.4)."""
+"""Generated clients, as processes, against an iserver started by its command (protocol §17)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLE = Path(str(resources.files("iserver.example"))) / "shop.json"
 
 @pytest.fixture
 def iserver(tmp_path: Path) -> Iterator[DaemonProcess]:
-    """The running example as configured in the specification."""
+    """The running example as configured in the protocol page."""
     with start_daemon("iserver", "--config", EXAMPLE, "--data-dir", tmp_path / "data", "--enable-cmd") as daemon:
         yield daemon
 

@@ -1,4 +1,4 @@
-"""`kill -9` at random moments: whatever was acknowledged is in the tables, once (specification §11.6, §12.1).
+"""`kill -9` at random moments: whatever was acknowledged is in the tables, once (protocol §11.6, §12.1).
 
 Sessions are short and the ETL never rests, so that kills hit requests, the sweeper, the move of finished sessions and
 the writing of tables alike. The log's files are tiny: each kill finds some that were just begun, cleaned or released.

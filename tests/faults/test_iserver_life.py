@@ -1,4 +1,4 @@
-"""Starting, draining, reloading and starting again, as a process (specification §11.6)."""
+"""Starting, draining, reloading and starting again, as a process (protocol §11.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A replica server dies, is found dead, and comes back; the metaserver dies and comes back (specification §13)."""
+"""A replica server dies, is found dead, and comes back; the metaserver dies and comes back (protocol §13)."""
 
 from __future__ import annotations
 

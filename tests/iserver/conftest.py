@@ -146,7 +146,7 @@ async def open_iserver(tmp_path: Path, clock: Clock, ids: Ids) -> AsyncIterator[
 
 @pytest.fixture
 async def iserver(open_iserver: OpenIserver) -> Iserver:
-    """The running example, as the specification configures it (§9.3)."""
+    """The running example, as the protocol page configures it (§9.3)."""
     return await open_iserver()
 
 

@@ -1,4 +1,4 @@
-"""The command line (specification §14)."""
+"""The command line (protocol §14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staging: every row of the table of specification §2.8, over HTTP."""
+"""Staging: every row of the table of protocol §2.8, over HTTP."""
 
 from __future__ import annotations
 

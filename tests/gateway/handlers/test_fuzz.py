@@ -1,4 +1,4 @@
-"""Whatever is sent: an answer that is JSON, and a gateway that goes on (specification §10.3)."""
+"""Whatever is sent: an answer that is JSON, and a gateway that goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listings, redirects, errors, CORS and the index (specification §0, §2.1, §2.7, §2.9)."""
+"""Listings, redirects, errors, CORS and the index (protocol §0, §2.1, §2.7, §2.9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket (specification §4)."""
+"""The WebSocket (protocol §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules: the Python interface and what a mistake in one does (specification §8.4)."""
+"""Modules: the Python interface and what a mistake in one does (protocol §8.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State queries: every row of the tables of specification §3, over HTTP, on rows in Python and on numpy columns."""
+"""State queries: every row of the tables of protocol §3, over HTTP, on rows in Python and on numpy columns."""
 
 from __future__ import annotations
 

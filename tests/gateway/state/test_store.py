@@ -1,4 +1,4 @@
-"""States: order, index, eviction, and that both evaluators of a filter agree (specification §2.4, §3, §8.3)."""
+"""States: order, index, eviction, and that both evaluators of a filter agree (protocol §2.4, §3, §8.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscriber that stops reading costs the others nothing and is ended in the end (specification §4.5)."""
+"""A subscriber that stops reading costs the others nothing and is ended in the end (protocol §4.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may do what (specification §7), and the attacks of §9.5, each refused."""
+"""Who may do what (protocol §7), and the attacks of §9.5, each refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys, auth plugins by name, and the classic configuration file (specification §5, §7)."""
+"""API keys, auth plugins by name, and the classic configuration file (protocol §5, §7)."""
 
 from __future__ import annotations
 

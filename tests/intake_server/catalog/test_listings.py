@@ -1,4 +1,4 @@
-"""Listings as bytes (specification §3.1): described as late as possible, and once."""
+"""Listings as bytes (protocol §3.1): described as late as possible, and once."""
 
 from __future__ import annotations
 

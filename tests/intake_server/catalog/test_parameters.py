@@ -1,4 +1,4 @@
-"""User parameters: coercion and checks (specification §9.4)."""
+"""User parameters: coercion and checks (protocol §9.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of catalog files (specification §9.1): what is accepted, and what each mistake is told."""
+"""The grammar of catalog files (protocol §9.1): what is accepted, and what each mistake is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays from numpy files and zarr stores, over HTTP (specification §3.3, §3.4, §4.3, §9.6)."""
+"""Arrays from numpy files and zarr stores, over HTTP (protocol §3.3, §3.4, §4.3, §9.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data frames from CSV and Parquet files, over HTTP (specification §3.3, §3.4, §4.4, §9.6)."""
+"""Data frames from CSV and Parquet files, over HTTP (protocol §3.3, §3.4, §4.4, §9.6)."""
 
 from __future__ import annotations
 

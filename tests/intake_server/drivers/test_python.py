@@ -1,4 +1,4 @@
-"""Text and JSON as Python data, over HTTP (specification §3.4, §4.2, §9.6), and Delta Lake tables."""
+"""Text and JSON as Python data, over HTTP (protocol §3.4, §4.2, §9.6), and Delta Lake tables."""
 
 from __future__ import annotations
 

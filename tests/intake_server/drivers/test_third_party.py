@@ -1,4 +1,4 @@
-"""Drivers of other packages, as such classes are written, served through the adapter (specification §9.6)."""
+"""Drivers of other packages, as such classes are written, served through the adapter (protocol §9.6)."""
 
 from __future__ import annotations
 

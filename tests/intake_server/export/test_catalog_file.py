@@ -1,4 +1,4 @@
-"""``GET /catalog.yml``: the catalog as a file that every release of intake reads (specification §13)."""
+"""``GET /catalog.yml``: the catalog as a file that every release of intake reads (protocol §13)."""
 
 from __future__ import annotations
 

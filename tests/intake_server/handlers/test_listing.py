@@ -1,4 +1,4 @@
-"""``GET /v1/info`` and ``GET /v1/source`` (specification §3.1, §3.2)."""
+"""``GET /v1/info`` and ``GET /v1/source`` (protocol §3.1, §3.2)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ sources:
 MANY = "sources:\n" + "".join(f"  e{n}: {{driver: csv, args: {{urlpath: x}}}}\n" for n in range(5))
 
 
-async def test_the_listing_of_the_specifications_example(serve: Serve):
+async def test_the_listing_of_the_protocols_example(serve: Serve):
     server = await serve(EXAMPLE)
     info = await server.info()
     assert list(info) == ["version", "sources", "length", "metadata"]

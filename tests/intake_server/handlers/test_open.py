@@ -1,4 +1,4 @@
-"""``POST /v1/source`` with ``action: open`` (specification §3.3)."""
+"""``POST /v1/source`` with ``action: open`` (protocol §3.3)."""
 
 from __future__ import annotations
 

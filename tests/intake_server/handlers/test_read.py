@@ -1,4 +1,4 @@
-"""``POST /v1/source`` with ``action: read``: negotiation, caching and limits (specification §3.4, §4.1)."""
+"""``POST /v1/source`` with ``action: read``: negotiation, caching and limits (protocol §3.4, §4.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control messages, blocks, frames and compression as bytes (specification §4)."""
+"""Control messages, blocks, frames and compression as bytes (protocol §4)."""
 
 from __future__ import annotations
 

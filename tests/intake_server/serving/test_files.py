@@ -1,4 +1,4 @@
-"""Catalog files: one, several, folders, globs and URLs, read and read again (specification §5, §9.1)."""
+"""Catalog files: one, several, folders, globs and URLs, read and read again (protocol §5, §9.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catalogs that stay fresh: what an error that nobody foresaw does to one (specification §9.1)."""
+"""Catalogs that stay fresh: what an error that nobody foresaw does to one (protocol §9.1)."""
 
 from __future__ import annotations
 

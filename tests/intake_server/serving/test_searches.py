@@ -1,4 +1,4 @@
-"""``POST /v1/source`` with ``action: search`` (specification §3.5)."""
+"""``POST /v1/source`` with ``action: search`` (protocol §3.5)."""
 
 from __future__ import annotations
 

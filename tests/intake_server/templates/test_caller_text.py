@@ -1,4 +1,4 @@
-"""What callers send is data for ever (specification §9.5): every kind of value in every place where one can land."""
+"""What callers send is data for ever (protocol §9.5): every kind of value in every place where one can land."""
 
 from __future__ import annotations
 

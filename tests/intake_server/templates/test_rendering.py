@@ -1,4 +1,4 @@
-"""Templates of catalog files: the sandbox and its limits on time and size (specification §9.2, §9.5)."""
+"""Templates of catalog files: the sandbox and its limits on time and size (protocol §9.2, §9.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`iserver check`, `iserver fmt` and `iserver ddl` at the command line (specification §13.7)."""
+"""`iserver check`, `iserver fmt` and `iserver ddl` at the command line (protocol §13.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents checked against their FDL (specification §9.3 and §9.4)."""
+"""Documents checked against their FDL (protocol §9.3 and §9.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What registered devices must drop when the configuration changes (specification §9.4)."""
+"""What registered devices must drop when the configuration changes (protocol §9.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the configuration comes from (specification §9.2)."""
+"""Where the configuration comes from (protocol §9.2)."""
 
 from __future__ import annotations
 

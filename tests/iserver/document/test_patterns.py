@@ -1,4 +1,4 @@
-"""Regular expressions of audiences: RE2's language, whose time is bounded (specification §9.3)."""
+"""Regular expressions of audiences: RE2's language, whose time is bounded (protocol §9.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished sessions in, tables out, each session exactly once (specification §12)."""
+"""Finished sessions in, tables out, each session exactly once (protocol §12)."""
 
 from __future__ import annotations
 

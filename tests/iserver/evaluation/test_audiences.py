@@ -1,4 +1,4 @@
-"""Rules of audiences (specification §9.3, §10.6)."""
+"""Rules of audiences (protocol §9.3, §10.6)."""
 
 from __future__ import annotations
 

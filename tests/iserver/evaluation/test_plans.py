@@ -1,4 +1,4 @@
-"""Gates, assignments and outputs (specification §10, appendix B)."""
+"""Gates, assignments and outputs (protocol §10, appendix B)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def outputs(config, someone, **args):
         ("gate:NewCheckout", "dev-1", 0.274127792),
     ],
 )
-def test_buckets_are_those_of_the_specification(salt, key, expected):
+def test_buckets_are_those_of_the_protocol(salt, key, expected):
     assert bucket(salt, key) == pytest.approx(expected, abs=5e-10)
 
 

@@ -44,7 +44,7 @@ feature Search {
     event Click { id: ID! }
 }
 """
-"""The running example of the specification (§1)."""
+"""The running example of the protocol page (§1)."""
 
 
 def program(text: str, name: str = "test.fdl") -> Program:

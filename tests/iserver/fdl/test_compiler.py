@@ -1,4 +1,4 @@
-"""What a compiled program means (specification §1 and §13)."""
+"""What a compiled program means (protocol §1 and §13)."""
 
 from __future__ import annotations
 

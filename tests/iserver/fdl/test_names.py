@@ -1,4 +1,4 @@
-"""FDL names in the warehouse (specification §12.3)."""
+"""FDL names in the warehouse (protocol §12.3)."""
 
 from __future__ import annotations
 

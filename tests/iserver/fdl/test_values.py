@@ -1,4 +1,4 @@
-"""What clients may send for a declared type (specification §13.4, §10.3)."""
+"""What clients may send for a declared type (protocol §13.4, §10.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cmd` and `sync` (specification §7 and §9.1)."""
+"""`cmd` and `sync` (protocol §7 and §9.1)."""
 
 from __future__ import annotations
 

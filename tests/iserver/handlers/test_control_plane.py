@@ -1,4 +1,4 @@
-"""The endpoints of the published FDL compiler (specification §9.2)."""
+"""The endpoints of the published FDL compiler (protocol §9.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Appendix A of the specification, row by row, in its order: what each refusal is on the wire."""
+"""Appendix A of the protocol page, row by row, in its order: what each refusal is on the wire."""
 
 from __future__ import annotations
 

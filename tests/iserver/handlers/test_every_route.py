@@ -1,4 +1,4 @@
-"""What holds for all endpoints: CORS, unknown paths, wrong methods (specification §2)."""
+"""What holds for all endpoints: CORS, unknown paths, wrong methods (protocol §2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST external` (specification §5)."""
+"""`POST external` (protocol §5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST features` (specification §3): the worked examples byte for byte, then rule by rule."""
+"""`POST features` (protocol §3): the worked examples byte for byte, then rule by rule."""
 
 from __future__ import annotations
 

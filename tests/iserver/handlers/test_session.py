@@ -1,4 +1,4 @@
-"""`session`, `nsessions`, health and metrics (specification §6 and §15)."""
+"""`session`, `nsessions`, health and metrics (protocol §6 and §15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST signal` (specification §4)."""
+"""`POST signal` (protocol §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events (specification §8)."""
+"""Server-sent events (protocol §8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests as the specification quotes them, one after the other, in one session (§4, §5, §8), and iOS's forms (§17.5).
+"""Requests as the protocol page quotes them, one after the other, in one session (§4, §5, §8), and iOS's forms (§17).
 
 The examples of §3.9 are in `test_http_features.py`, with their answers byte for byte.
 """
@@ -92,7 +92,7 @@ async def test_a_stream_reads_as_it_is_quoted(open_iserver, shop, tmp_path):
     assert await stream.content.readexactly(len(quoted)) == quoted
 
 
-# --- iOS, whose client does not run here (§17.5) --------------------------------------------------
+# --- iOS, whose client does not run here (§17) --------------------------------------------------
 
 
 def ios_request(impression: str | None, *names: str) -> dict[str, object]:
@@ -144,7 +144,7 @@ async def test_ios_hears_that_its_session_is_over(iserver):
     assert (await iserver.post("signal", {"deviceId": "dev-1"}, headers=IOS_HEADERS)).status == 410
 
 
-# --- sync under load (§9.4, §17.6) ----------------------------------------------------------------
+# --- sync under load (§9.4, §17) ----------------------------------------------------------------
 
 
 async def test_every_answer_during_syncs_is_of_one_configuration(open_iserver, shop, tmp_path):

@@ -1,4 +1,4 @@
-"""Plugins (specification §16)."""
+"""Plugins (protocol §16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`iserver report` over a warehouse with a known experiment (specification §12, §15)."""
+"""`iserver report` over a warehouse with a known experiment (protocol §12, §15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is logged of a session that is over (specification §11.4, §11.5)."""
+"""What is logged of a session that is over (protocol §11.4, §11.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding and expiring sessions (specification §11.2 and §11.3)."""
+"""Finding and expiring sessions (protocol §11.2 and §11.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One session and the changes that make it (specification §11.1)."""
+"""One session and the changes that make it (protocol §11.1)."""
 
 from __future__ import annotations
 

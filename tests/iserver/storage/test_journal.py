@@ -1,4 +1,4 @@
-"""The journal: what was stored is there after a crash, and finished sessions leave it once (specification §11.6)."""
+"""The journal: what was stored is there after a crash, and finished sessions leave it once (protocol §11.6)."""
 
 from __future__ import annotations
 

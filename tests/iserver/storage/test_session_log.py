@@ -1,4 +1,4 @@
-"""The log of running sessions: its size follows what they need, and nothing of them is lost (specification §11.6)."""
+"""The log of running sessions: its size follows what they need, and nothing of them is lost (protocol §11.6)."""
 
 from __future__ import annotations
 

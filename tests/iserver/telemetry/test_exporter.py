@@ -1,4 +1,4 @@
-"""Metrics over OTLP (`--otel`, specification §14, §15): to a receiver that decodes what it gets."""
+"""Metrics over OTLP (`--otel`, protocol §14, §15): to a receiver that decodes what it gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of finished sessions (specification §12.4)."""
+"""The rows of finished sessions (protocol §12.4)."""
 
 from __future__ import annotations
 

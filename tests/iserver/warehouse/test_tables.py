@@ -1,4 +1,4 @@
-"""Tables, views and the statements that create them (specification §12.3, §12.4)."""
+"""Tables, views and the statements that create them (protocol §12.3, §12.4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from iserver.warehouse.tables import Source, metadata_tables, tables, views
 from tests.iserver.fdl.programs import SHOP, program
 
 
-def test_the_running_example_has_the_columns_of_the_specification():
+def test_the_running_example_has_the_columns_of_the_protocol():
     columns = {table.name: [column.name for column in table.columns] for table in tables(program(SHOP))}
     assert list(columns) == ["session", "rating_box", "product_info", "new_checkout", "search"]
     assert columns["session"] == [

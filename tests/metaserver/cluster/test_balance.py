@@ -1,4 +1,4 @@
-"""How primaries are spread evenly (specification §13.4)."""
+"""How primaries are spread evenly (protocol §13.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the members of a partition change (specification §13.2, §13.3)."""
+"""How the members of a partition change (protocol §13.2, §13.3)."""
 
 from __future__ import annotations
 

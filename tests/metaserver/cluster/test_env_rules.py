@@ -1,4 +1,4 @@
-"""Which environment variables a table may have (specification §9, §15)."""
+"""Which environment variables a table may have (protocol §9, §15)."""
 
 from __future__ import annotations
 

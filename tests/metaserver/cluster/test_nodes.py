@@ -1,4 +1,4 @@
-"""Which replica servers are alive, and how partitions are (specification §1, §5.1)."""
+"""Which replica servers are alive, and how partitions are (protocol §1, §5.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who shall hold a partition that lacks members (specification §13.4)."""
+"""Who shall hold a partition that lacks members (protocol §13.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator may do with tables (specification §12.3, §12.4, §15)."""
+"""What an operator may do with tables (protocol §12.3, §12.4, §15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows in CSV and Parquet files, and the files of a bulk load that are made of them (specification §5.8)."""
+"""Rows in CSV and Parquet files, and the files of a bulk load that are made of them (protocol §5.8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of an operator, and what they say when the cluster declines (specification §12.3 to §12.5)."""
+"""The commands of an operator, and what they say when the cluster declines (protocol §12.3 to §12.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP API of the metaserver (specification §2.6, §4, §5, §15)."""
+"""The HTTP API of the metaserver (protocol §2.6, §4, §5, §15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics of a metaserver (specification §7, appendix A)."""
+"""The metrics of a metaserver (protocol §7, appendix A)."""
 
 from __future__ import annotations
 

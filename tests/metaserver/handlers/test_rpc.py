@@ -1,4 +1,4 @@
-"""The RPCs of the metaserver: routing, tables, nodes, replica servers (specification §12, §13)."""
+"""The RPCs of the metaserver: routing, tables, nodes, replica servers (protocol §12, §13)."""
 
 from __future__ import annotations
 

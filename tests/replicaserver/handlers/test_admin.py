@@ -1,4 +1,4 @@
-"""Remote commands of the shell (specification §12.5)."""
+"""Remote commands of the shell (protocol §12.5)."""
 
 from __future__ import annotations
 

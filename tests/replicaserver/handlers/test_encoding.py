@@ -1,4 +1,4 @@
-"""Responses written straight to bytes are those that the declared structures give (specification §10.4)."""
+"""Responses written straight to bytes are those that the declared structures give (protocol §10.4)."""
 
 from __future__ import annotations
 

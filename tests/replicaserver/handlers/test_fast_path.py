@@ -1,4 +1,4 @@
-"""FastPath give the bytes that the table of RPCs gives, to whatever request (specification §10.1, §11)."""
+"""FastPath give the bytes that the table of RPCs gives, to whatever request (protocol §10.1, §11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a replica server says over HTTP (specification §2, §4, §6, §7)."""
+"""What a replica server says over HTTP (protocol §2, §4, §6, §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading and writing rows over RPC (specification §10, §11)."""
+"""Reading and writing rows over RPC (protocol §10, §11)."""
 
 from __future__ import annotations
 

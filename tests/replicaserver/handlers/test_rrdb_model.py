@@ -1,6 +1,6 @@
-"""Every operation on rows against a model of a few lines, over the wire (specification §11.2, §11.3).
+"""Every operation on rows against a model of a few lines, over the wire (protocol §11.2, §11.3).
 
-The model is written from the specification and shares nothing with the server but the structures of requests: rows are
+The model is written from the protocol page and shares nothing with the server but the structures of requests: rows are
 in a dict by (hash key, sort key), with their value and the second in which they expire.
 """
 

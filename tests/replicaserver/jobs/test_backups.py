@@ -1,4 +1,4 @@
-"""Backing a replica up to a file provider, and making a table from a backup (specification §12.6)."""
+"""Backing a replica up to a file provider, and making a table from a backup (protocol §12.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading a table from files (specification §5.8)."""
+"""Loading a table from files (protocol §5.8)."""
 
 from __future__ import annotations
 

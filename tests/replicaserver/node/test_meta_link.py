@@ -1,4 +1,4 @@
-"""A node and its metaserver: beacons, leases, what to serve, proposals (specification §13)."""
+"""A node and its metaserver: beacons, leases, what to serve, proposals (protocol §13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node does without being asked (specification §13.5)."""
+"""What a node does without being asked (protocol §13.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may read and write, and who is refused how (specification §9, §11.1)."""
+"""Who may read and write, and who is refused how (protocol §9, §11.1)."""
 
 from __future__ import annotations
 

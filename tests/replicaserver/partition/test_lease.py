@@ -1,4 +1,4 @@
-"""The node's lease: it ends by itself, and nothing is answered after its end (specification §13.3)."""
+"""The node's lease: it ends by itself, and nothing is answered after its end (protocol §13.3)."""
 
 from __future__ import annotations
 

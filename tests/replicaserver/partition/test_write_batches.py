@@ -1,4 +1,4 @@
-"""Writes of one partition in rounds (specification §11.1): what a failing store and a closing replica do to them."""
+"""Writes of one partition in rounds (protocol §11.1): what a failing store and a closing replica do to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replica core decides who is primary and what is committed (specification §11.1, §13.2)."""
+"""The replica core decides who is primary and what is committed (protocol §11.1, §13.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Filters of reads and conditions of writes (specification §11.2, §11.3)."""
+"""Filters of reads and conditions of writes (protocol §11.2, §11.3)."""
 
 from __future__ import annotations
 

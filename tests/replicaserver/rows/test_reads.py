@@ -1,4 +1,4 @@
-"""Reading the rows of one partition (specification §11.3)."""
+"""Reading the rows of one partition (protocol §11.3)."""
 
 from __future__ import annotations
 

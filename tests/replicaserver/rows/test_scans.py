@@ -1,4 +1,4 @@
-"""Scanners over one partition (specification §11.3)."""
+"""Scanners over one partition (protocol §11.3)."""
 
 from __future__ import annotations
 

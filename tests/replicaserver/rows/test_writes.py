@@ -1,4 +1,4 @@
-"""What the writing operations decide (specification §11.2, §15)."""
+"""What the writing operations decide (protocol §11.2, §15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where replicas lie on disk (specification §13.5)."""
+"""Where replicas lie on disk (protocol §13.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node's log and the stores of its replicas: what was answered is there after any end (specification §13.5).
+"""The node's log and the stores of its replicas: what was answered is there after any end (protocol §13.5).
 
 A crash is a copy of the folders as they are while everything is open.
 """

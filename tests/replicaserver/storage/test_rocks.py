@@ -1,4 +1,4 @@
-"""The rows of a replica in RocksDB (specification §10.8, §13.5)."""
+"""The rows of a replica in RocksDB (protocol §10.8, §13.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RocksDB's counters as the metrics of a replica (specification appendix A)."""
+"""RocksDB's counters as the metrics of a replica (protocol appendix A)."""
 
 from __future__ import annotations
 

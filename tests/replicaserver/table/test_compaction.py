@@ -1,4 +1,4 @@
-"""When a replica compacts by hand, and how (specification §9.3, §15)."""
+"""When a replica compacts by hand, and how (protocol §9.3, §15)."""
 
 from __future__ import annotations
 

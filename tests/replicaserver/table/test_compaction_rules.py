@@ -1,4 +1,4 @@
-"""Rules that remove rows or change their expiry, and passes that apply them (specification §9.6, §15)."""
+"""Rules that remove rows or change their expiry, and passes that apply them (protocol §9.6, §15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the environment variables of a table mean (specification §9)."""
+"""What the environment variables of a table mean (protocol §9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client: routing that changes under it, servers that go away (specification §10.9, §12.1)."""
+"""The client: routing that changes under it, servers that go away (protocol §10.9, §12.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking a server over RPC (specification §10)."""
+"""Asking a server over RPC (protocol §10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of bulk loads and backups under the names that tools use (specification §1)."""
+"""Files of bulk loads and backups under the names that tools use (protocol §1)."""
 
 from __future__ import annotations
 

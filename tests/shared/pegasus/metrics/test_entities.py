@@ -1,4 +1,4 @@
-"""Metric entities and the answers of /metrics, with the entities of the conformance cases (specification §7, §15)."""
+"""Metric entities and the answers of /metrics, with the entities of the conformance cases (protocol §7, §15)."""
 
 from __future__ import annotations
 

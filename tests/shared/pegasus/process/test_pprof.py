@@ -1,4 +1,4 @@
-"""What profiling tools are told about a Python process (specification §8)."""
+"""What profiling tools are told about a Python process (protocol §8)."""
 
 from __future__ import annotations
 

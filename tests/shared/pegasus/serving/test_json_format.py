@@ -1,4 +1,4 @@
-"""The three JSON forms (specification §3)."""
+"""The three JSON forms (protocol §3)."""
 
 from __future__ import annotations
 

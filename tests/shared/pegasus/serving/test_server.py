@@ -1,4 +1,4 @@
-"""One port for HTTP and RPC (specification §2.1, §10)."""
+"""One port for HTTP and RPC (protocol §2.1, §10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings, read and changed over HTTP (specification §4.4 to §4.6, §15, appendix B)."""
+"""Settings, read and changed over HTTP (protocol §4.4 to §4.6, §15, appendix B)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def get(client, path, **args):
     return response.status, await response.read()
 
 
-def test_the_catalog_has_every_setting_of_the_specification_and_one_of_ours(flags):
+def test_the_catalog_has_every_setting_of_the_protocol_and_one_of_ours(flags):
     assert len(flags.catalog) == 280
     assert sum(flag.is_mutable for flag in flags.catalog.values()) == 51
     assert all(flag.description for flag in flags.catalog.values())

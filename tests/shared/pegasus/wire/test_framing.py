@@ -1,4 +1,4 @@
-"""Requests and replies on a connection (specification §10.1 to §10.6)."""
+"""Requests and replies on a connection (protocol §10.1 to §10.6)."""
 
 from __future__ import annotations
 

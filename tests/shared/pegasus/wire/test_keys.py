@@ -1,4 +1,4 @@
-"""Keys, values and hashes, against the published vectors (specification §10.6 to §10.8, §15)."""
+"""Keys, values and hashes, against the published vectors (protocol §10.6 to §10.8, §15)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def reference_crc64(data: bytes) -> int:
 
 
 @given(st.binary(max_size=300))
-def test_the_hash_is_the_one_the_specification_defines(data: bytes) -> None:
+def test_the_hash_is_the_one_the_protocol_defines(data: bytes) -> None:
     assert keys.crc64(data) == reference_crc64(data)
 
 

@@ -1,4 +1,4 @@
-"""The binary protocol and the structures of the IDL (specification §10.3, §10.5, appendix D)."""
+"""The binary protocol and the structures of the IDL (protocol §10.3, §10.5, appendix D)."""
 
 from __future__ import annotations
 
