@@ -7,9 +7,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +16,6 @@ from metaserver.backup.driver import Backups
 from metaserver.bulk_load.driver import BulkLoads
 from metaserver.cluster.leadership import Leadership
 from metaserver.cluster.tables import NewTable
-from metaserver.effective_settings import EFFECTIVE
 from metaserver.handlers.backup import BackupRpcs
 from metaserver.handlers.bulk_load import BulkLoadRpcs
 from metaserver.handlers.http import MetaRoutes
@@ -27,11 +24,11 @@ from metaserver.handlers.replica_servers import ReplicaServerRpcs
 from metaserver.handlers.rpc import MetaRpcs
 from metaserver.handlers.unsupported import AbsentRpcs
 from metaserver.service import MetaService
+from metaserver.settings import EFFECTIVE, Settings
 from metaserver.storage.sqlite import SqliteStore
 from shared.http.app import NotReady, health_routes
 from shared.metrics import Metrics
 from shared.pegasus.client.connection import RpcConnections
-from shared.pegasus.files.providers import FileProviders
 from shared.pegasus.metrics import maintenance
 from shared.pegasus.metrics.entities import Registry
 from shared.pegasus.metrics.query import Identity
@@ -51,10 +48,9 @@ from shared.pegasus.wire.structures import partition_split as split
 from shared.pegasus.wire.structures.base import HostPort
 from shared.pegasus.wire.structures.meta_admin import UpdateConfigurationRequest
 
-__all__ = ["Metaserver", "Settings", "http_routes", "rpc_table"]
+__all__ = ["Metaserver", "http_routes", "rpc_table"]
 
 ASK_TIMEOUT_S = 10.0
-FIRST_TABLES = {"stat": 4, "temp": 8}
 
 
 def http_routes(
@@ -180,30 +176,6 @@ def rpc_table(service: MetaService, loads: BulkLoads, backups: Backups, *, is_co
         "RPC_CM_CONFIG_SYNC": replicas.config_sync(),
         "RPC_CM_UPDATE_PARTITION_CONFIGURATION": replicas.update_configuration(),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line says.
-
-    Attributes:
-        flags: Settings of the original, by name, that differ from their defaults.
-        advertise: Address under which others reach this metaserver, when it is not the one it listens on.
-        first_tables: Tables that the first start creates, with their numbers of partitions.
-        first_replicas: Replicas that those tables shall have.
-        providers: Where files of bulk loads and backups are, by the names that requests use; None turns both off.
-        tls: How replica servers are called over TLS; None calls them without.
-        prefix: First part of the path of every HTTP call, without slashes around it; may be empty.
-    """
-
-    data_dir: Path
-    flags: Mapping[str, str]
-    advertise: HostPort | None
-    first_tables: Mapping[str, int]
-    first_replicas: int
-    providers: FileProviders | None = None
-    tls: ssl.SSLContext | None = None
-    prefix: str = ""
 
 
 class Metaserver:

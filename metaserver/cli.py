@@ -20,7 +20,7 @@ from shared.pegasus.serving.tls import cluster_tls, tls_ca_option
 from shared.pegasus.settings.options import flag_options, take_flags
 
 if TYPE_CHECKING:
-    from metaserver.app import Settings
+    from metaserver.settings import Settings
     from shared.daemon import Service
     from shared.pegasus.files.providers import FileProviders
     from shared.pegasus.wire.structures.base import HostPort
@@ -129,7 +129,7 @@ def start(**arguments: Any) -> None:
 
 
 def _settings(options: ServerOptions, arguments: dict[str, Any]) -> Settings:
-    from metaserver.app import FIRST_TABLES, Settings
+    from metaserver.settings import FIRST_TABLES, Settings
 
     return Settings(
         data_dir=options.data_dir,

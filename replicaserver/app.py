@@ -168,7 +168,7 @@ class ReplicaServer:
             rpc_table(data, files, admin, is_compat=is_compat),
             observe=profiler(self.registry) if self.flags.boolean("is_profile") else None,
             failed=failures(self.registry),
-            shortcut=FastPath(self.node.partitions).take,
+            fast_path=FastPath(self.node.partitions).take,
         )
         self.resources.push_async_callback(self._server.drain)
         self.resources.callback(self._pprof.close)

@@ -17,7 +17,7 @@ from replicaserver.handlers import encoding
 from replicaserver.handlers.rrdb import PREFIX, answer_get
 from replicaserver.partition.partition import Partition
 from replicaserver.partition.write_queue import PlainPut
-from shared.pegasus.serving.rpc import Asker
+from shared.pegasus.serving.rpc import RpcCaller
 from shared.pegasus.wire.errors import RpcError
 from shared.pegasus.wire.framing import PLAIN, plain_call, reply_front
 from shared.pegasus.wire.keys import is_key
@@ -51,7 +51,7 @@ class FastPath:
     def __init__(self, partitions: Mapping[tuple[int, int], Partition]) -> None:
         self._partitions = partitions
 
-    def take(self, data: bytes, start: int, asker: Asker) -> int:
+    def take(self, data: bytes, start: int, caller: RpcCaller) -> int:
         """Take a GET or a PUT; see `shared.pegasus.serving.rpc.Shortcut`."""
         if len(data) - start < _FRONT_BYTES + _PUT_BYTES:
             return 0
@@ -63,24 +63,24 @@ class FastPath:
         if partition is None:
             return 0
         if call == _PUT_CALL and partition.admission.writes_plainly:
-            return _put(partition, data, start + _FRONT_BYTES, stop, seqid, asker)
+            return _put(partition, data, start + _FRONT_BYTES, stop, seqid, caller)
         if call == _GET_CALL and partition.admission.reads_plainly:
-            return _get(partition, data, start + _FRONT_BYTES, stop, seqid, asker)
+            return _get(partition, data, start + _FRONT_BYTES, stop, seqid, caller)
         return 0
 
 
-def _get(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes, asker: Asker) -> int:
+def _get(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes, caller: RpcCaller) -> int:
     """Answer a GET whose arguments stand in a place; where it ends, 0 for another shape."""
     field, size = _read_get(data, start)
     start += _GET_BYTES
     if field != _GET_KEY or start + size + 1 != stop or data[stop - 1]:
         return 0
     result = answer_get(partition, data[start : stop - 1])
-    asker.answer(reply_front(_GET, len(result)) + seqid + result)
+    caller.answer(reply_front(_GET, len(result)) + seqid + result)
     return stop
 
 
-def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes, asker: Asker) -> int:
+def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes, caller: RpcCaller) -> int:
     """Take a PUT whose arguments stand in a place; where it ends, 0 for another shape."""
     if stop - start > partition.admission.max_write_bytes:
         return 0
@@ -95,7 +95,7 @@ def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes,
     expiry_field, expire, end = _read_end(data, value_end)
     if field != _PUT_VALUE or value_start + size != value_end or expiry_field != _PUT_EXPIRY or end != _END:
         return 0
-    put = (key, data[value_start:value_end], expire, time.perf_counter_ns(), seqid, asker)
+    put = (key, data[value_start:value_end], expire, time.perf_counter_ns(), seqid, caller)
     return stop if is_key(key) and partition.batches.submit_put(put, value_end - start) else 0
 
 
@@ -103,11 +103,11 @@ def answer_puts(puts: Sequence[PlainPut], response: UpdateResponse | None, error
     """Answer the puts of a decree, or refuse them; one that cannot be answered keeps no other back."""
     result = b"" if response is None else encoding.update_response(response)
     front = reply_front(_PUT, len(result))
-    for _, _, _, _, seqid, asker in puts:
+    for _, _, _, _, seqid, caller in puts:
         try:
             if error is None:
-                asker.answer(front + seqid + result)
+                caller.answer(front + seqid + result)
             else:
-                asker.refuse(_PUT, int.from_bytes(seqid, "big", signed=True), error)
+                caller.reject(_PUT, int.from_bytes(seqid, "big", signed=True), error)
         except Exception as failure:
             log.error("a put cannot be answered", exc_info=failure)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from replicaserver.rows.store import Responder
 from replicaserver.rows.writes import Cost, Draft
-from shared.pegasus.serving.rpc import Asker, Pending
+from shared.pegasus.serving.rpc import Pending, RpcCaller
 
 MAX_BATCH_WRITES = 2000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
@@ -26,7 +26,7 @@ Operation = Callable[[Draft, Any, Responder, int, Cost], Any]
 Account = Callable[["PendingWrite", Any], None]
 """Counts a write when it is answered."""
 
-PlainPut = tuple[bytes, bytes, int, int, bytes, Asker]
+PlainPut = tuple[bytes, bytes, int, int, bytes, RpcCaller]
 """A put from the fast path: raw key, value, expiry asked for, when it came (`perf_counter_ns`), sequence number as it
 stands on the wire, who asks. Nothing costs less than a tuple, and there are tens of thousands a second."""
 

@@ -1,8 +1,8 @@
-"""Accepting connections, as many as there is room for: some file descriptors are always left for files.
+"""Accepts connections up to a limit that reserves some file descriptors for files.
 
-A server that has none left can neither accept a connection nor open the file that its next write needs. So a part of
-them is kept for files, and when a connection would take one of those, the connection that has been idle longest makes
-room; when none is idle, the new one is closed.
+A server without a free descriptor can neither accept a connection nor open the file that its next write needs. When a
+new connection would use a reserved descriptor, the connection that has been idle longest is closed; when none is idle,
+the new one is.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ import structlog
 
 from shared.tasks import start_task
 
-__all__ = ["Acceptor", "Room"]
+__all__ = ["Acceptor", "ConnectionLimit"]
 
 log = structlog.get_logger("shared.pegasus.serving.accepting")
 
 MAX_CONNECTIONS = 10_000
 MAX_RESERVE = 1024
 BATCH = 64
-"""How many connections are accepted before the event loop goes on with the others."""
+"""The most connections that are accepted before control returns to the event loop."""
 HANDSHAKE_S = 15.0
 PAUSE_S = 1.0
-"""How long nothing is accepted after the system had no room for a connection."""
-COMPLAIN_S = 10.0
-"""How often the log says that there is no room."""
+"""How long accepting pauses after the system has refused a connection."""
+WARN_S = 10.0
+"""The shortest time between two warnings about the limit."""
 KEEPALIVE_S = 60
-"""A client that says nothing for so long is probed three times; one that is gone is noticed soon after."""
+"""TCP keep-alive: a client that has sent nothing for this long is probed three times."""
 
 
-class Room:
-    """How many connections there may be.
+class ConnectionLimit:
+    """The number of connections that may be open.
 
     Args:
-        descriptors: The limit of the process; by default it is raised as far as it may be.
+        descriptors: The limit of the process; by default the soft limit is raised to the hard one.
 
     Attributes:
-        most: The number of connections.
-        highest: The highest descriptor that a connection may have; those above are for files.
+        most: The most connections.
+        highest: Connections use descriptors below this one; those above are for files.
     """
 
     def __init__(self, descriptors: int | None = None, most: int = MAX_CONNECTIONS) -> None:
@@ -52,13 +52,13 @@ class Room:
         self.most = most
         self.highest = limit - min(MAX_RESERVE, limit // 4)
 
-    def has(self, connections: int, descriptor: int) -> bool:
-        """Whether a connection may stay that has a descriptor: the system always gives the lowest that is free."""
+    def allows(self, connections: int, descriptor: int) -> bool:
+        """Whether a connection with this descriptor may stay; the system always assigns the lowest free one."""
         return connections <= self.most and descriptor < self.highest
 
 
 def _raise_limit() -> int:
-    """Let the process have as many descriptors as it may, and return how many."""
+    """Raise the soft limit of descriptors to the hard one; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -71,29 +71,29 @@ class Acceptor:
 
     Args:
         connect: Makes the protocol of a connection.
-        tls: Speaks TLS on every connection if there is one.
-        room: How many there may be.
-        count: How many there are.
-        make_room: Closes connections that are idle; whether there were any.
+        tls: The TLS context; None for plain connections.
+        limit: How many connections may be open.
+        count: How many are open.
+        close_idle: Closes idle connections; returns whether there were any.
     """
 
     def __init__(
         self,
         connect: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
-        room: Room,
+        limit: ConnectionLimit,
         count: Callable[[], int],
-        make_room: Callable[[], bool],
+        close_idle: Callable[[], bool],
     ) -> None:
         self._connect = connect
         self._tls = tls
-        self._room = room
+        self._limit = limit
         self._count = count
-        self._make_room = make_room
+        self._close_idle = close_idle
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[None]] = set()
-        self._complained_s = float("-inf")
+        self._warned_s = float("-inf")
 
     def start(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections on bound sockets, which are closed with this."""
@@ -104,7 +104,7 @@ class Acceptor:
             self._loop.add_reader(bound, self._accept, bound)
 
     def close(self) -> None:
-        """Accept nothing more, and give up connections that are still shaking hands."""
+        """Stop accepting, and cancel TLS handshakes under way."""
         for bound in self._sockets:
             self._loop.remove_reader(bound)
             bound.close()
@@ -119,20 +119,20 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                self._complain(str(error.strerror))
+                self._warn(str(error.strerror))
                 self._loop.remove_reader(bound)
-                self._loop.call_later(PAUSE_S, self._go_on, bound)
+                self._loop.call_later(PAUSE_S, self._resume, bound)
                 return
             self._take(accepted, peer)
 
-    def _go_on(self, bound: socket.socket) -> None:
+    def _resume(self, bound: socket.socket) -> None:
         if bound in self._sockets:
             self._loop.add_reader(bound, self._accept, bound)
 
     def _take(self, accepted: socket.socket, peer: Any) -> None:
-        if not self._room.has(self._count() + len(self._opening) + 1, accepted.fileno()) and not self._make_room():
+        if not self._limit.allows(self._count() + len(self._opening) + 1, accepted.fileno()) and not self._close_idle():
             accepted.close()
-            self._complain(f"there are {self._count()} connections, none of them idle")
+            self._warn(f"there are {self._count()} connections, none of them idle")
             return
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -154,10 +154,10 @@ class Acceptor:
             accepted.close()
             raise
 
-    def _complain(self, reason: str) -> None:
+    def _warn(self, reason: str) -> None:
         now_s = time.monotonic()
-        if now_s - self._complained_s >= COMPLAIN_S:
-            self._complained_s = now_s
+        if now_s - self._warned_s >= WARN_S:
+            self._warned_s = now_s
             log.warning("no room for a connection", reason=reason)
 
 

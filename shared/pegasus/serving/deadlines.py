@@ -1,7 +1,6 @@
-"""When a connection has been silent for too long: deadlines for requests, for answers that are not taken, for idling.
+"""Timeouts of a connection: for incomplete requests, for unread answers, for idle connections.
 
-A client owes something while a request of it is incomplete, and while answers lie unsent because it does not take them.
-A server looks at its connections every few seconds, and each `Deadlines` compares what it sees with what it saw before.
+A server checks its connections every few seconds; each `Deadlines` compares the progress with that of the last check.
 Pure: it knows no sockets and no clock.
 """
 
@@ -11,26 +10,25 @@ import math
 from dataclasses import dataclass
 
 REQUEST_S = 60.0
-"""How long a request may take to arrive."""
+"""The longest time in which a request must arrive."""
 SEND_S = 60.0
-"""How long a client may take nothing of the answers that wait for it."""
+"""The longest time in which a client must read some of the answers that wait for it."""
 HTTP_IDLE_S = 120.0
 RPC_IDLE_S = math.inf
-"""Clients of Pegasus keep their connections, some open one to every server long before they need it, and not all of
-them notice that a server closes one: the Python client waits for answers on it until its calls time out. Hosts that are
-gone are noticed by TCP keep-alive, and connections that are idle make room where others need it."""
+"""Pegasus clients keep connections open, some to every server long before they use them. Not all notice that a server
+has closed one: the Python client waits for answers on it until its calls time out. Keep-alive finds dead hosts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a look at a connection sees.
+    """The state of a connection at one check.
 
     Attributes:
         requests: How many requests have arrived whole.
         received: How often anything has arrived.
         is_partial: A request has arrived in part, or nothing yet.
-        is_owed: Requests of the client are not answered yet, or it is not read from.
-        unsent_bytes: How much waits to be sent because the client does not take it.
+        is_owed: Requests are not answered yet, or reading is paused.
+        unsent_bytes: Bytes that wait because the client does not read.
     """
 
     requests: int = 0
@@ -53,14 +51,14 @@ class Deadlines:
 
     @property
     def idle_since_s(self) -> float:
-        """Since when nothing has arrived, as far as it was looked at."""
+        """The last check that saw data arrive."""
         return self._idle_s
 
-    def look(self, now_s: float, progress: Progress, idle_s: float) -> str | None:
-        """Compare with the last look.
+    def check(self, now_s: float, progress: Progress, idle_s: float) -> str | None:
+        """Compare with the last check.
 
         Returns:
-            Why the connection is to be closed, None when it may stay.
+            The reason to close the connection; None when it may stay.
         """
         seen, self._seen = self._seen, progress
         if not progress.is_partial or progress.is_owed or progress.requests != seen.requests:

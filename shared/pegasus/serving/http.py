@@ -1,7 +1,7 @@
-"""HTTP behind the four-byte sniff: aiohttp speaks it, the middleware here answers as Pegasus does (§2).
+"""HTTP behind the four-byte sniff: aiohttp is the server, the middleware here answers as Pegasus does (§2).
 
 An application is one route table of `call`s (`application`). `HttpServer` runs it without sockets of its own, and an
-`HttpSpeaker` feeds it with the bytes of one connection.
+`HttpHandler` feeds it with the bytes of one connection.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from shared.metrics import Metrics
 from shared.pegasus.serving.call_help import HELP
 from shared.pegasus.serving.deadlines import HTTP_IDLE_S
 from shared.pegasus.serving.json_format import Table, tables
-from shared.pegasus.serving.protocol import Carrier, Load, Partial
+from shared.pegasus.serving.protocol import ClientConnection, Load, Partial
 from shared.pegasus.serving.requests import InvalidParameters, Url, parse_url
 from shared.pegasus.wire.errors import ErrorCode
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "HttpHandler",
     "HttpServer",
-    "HttpSpeaker",
     "answer",
     "application",
     "arguments",
@@ -82,7 +82,7 @@ def call(path: str, handler: Handler) -> web.RouteDef:
 
 
 def list_of_calls(paths: Iterable[str], help_texts: Mapping[str, str] = HELP) -> bytes:
-    """The answer of `/`: the calls that the original has too, by path, with what they say of themselves (§4.1)."""
+    """The answer of `/`: the calls that the original has too, by path, each with its help text (§4.1)."""
     listed = sorted(path for path in {"/", *paths} if path in help_texts)
     return tables(Table().add_all((path, help_texts[path]) for path in listed))
 
@@ -149,7 +149,7 @@ class HttpServer:
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, max_line_size=MAX_LINE_BYTES, max_field_size=MAX_LINE_BYTES
         )
-        self._speakers: dict[asyncio.BaseProtocol, HttpSpeaker] = {}
+        self._handlers: dict[asyncio.BaseProtocol, HttpHandler] = {}
 
     async def start(self) -> None:
         """Prepare the application."""
@@ -161,15 +161,15 @@ class HttpServer:
         """Clean up after the last connection is closed."""
         await self._runner.cleanup()
 
-    def open(self, speaker: HttpSpeaker) -> web.RequestHandler:
-        """The protocol of aiohttp for one connection; `speaker` follows its requests."""
+    def open(self, handler: HttpHandler) -> web.RequestHandler:
+        """The protocol of aiohttp for one connection; `handler` follows its requests."""
         protocol = self._server()()
-        self._speakers[protocol] = speaker
+        self._handlers[protocol] = handler
         return protocol
 
     def forget(self, protocol: web.RequestHandler) -> None:
         """A connection is closed."""
-        del self._speakers[protocol]
+        del self._handlers[protocol]
 
     def _server(self) -> web.Server:
         server = self._runner.server
@@ -180,20 +180,20 @@ class HttpServer:
         self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         async def followed(request: web.BaseRequest) -> web.StreamResponse:
-            speaker = self._speakers.get(request.protocol)
-            if speaker is None:  # the connection was lost before the request began
+            handler = self._handlers.get(request.protocol)
+            if handler is None:  # the connection was lost before the request began
                 return web.Response()
-            request[_GONE] = speaker.gone
-            speaker.begin()
+            request[_GONE] = handler.gone
+            handler.begin()
             try:
                 return await handle(request)
             finally:
-                speaker.end()
+                handler.end()
 
         return followed
 
 
-class HttpSpeaker:
+class HttpHandler:
     """HTTP on one connection.
 
     Args:
@@ -208,7 +208,9 @@ class HttpSpeaker:
 
     idle_s = HTTP_IDLE_S
 
-    def __init__(self, connection: Carrier, transport: asyncio.Transport, http: HttpServer, load: Load) -> None:
+    def __init__(
+        self, connection: ClientConnection, transport: asyncio.Transport, http: HttpServer, load: Load
+    ) -> None:
         self.gone = asyncio.Event()
         self._connection = connection
         self._http = http
@@ -246,7 +248,7 @@ class HttpSpeaker:
 
     def ended(self) -> bool:
         self.gone.set()
-        self._settle_soon()
+        self._check_end_soon()
         return self._is_answering or self._received_bytes > 0
 
     def close(self) -> None:
@@ -268,15 +270,15 @@ class HttpSpeaker:
         self._is_answering = False
         self._taken()
         if self._connection.is_ending:
-            self._settle_soon()
+            self._check_end_soon()
 
     def _taken(self) -> None:
         self._received_bytes = 0
         self._partial.is_too_much(0)
 
-    def _settle_soon(self) -> None:
-        asyncio.get_running_loop().call_later(SETTLE_S, self._settle)
+    def _check_end_soon(self) -> None:
+        asyncio.get_running_loop().call_later(SETTLE_S, self._check_end)
 
-    def _settle(self) -> None:
+    def _check_end(self) -> None:
         if not self._is_answering:
-            self._connection.settled()
+            self._connection.all_answered()

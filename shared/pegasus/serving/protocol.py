@@ -1,27 +1,27 @@
-"""What a connection and the protocol that is spoken on it know of each other."""
+"""The interfaces between a connection and its protocol handler, and the limit of bytes that connections hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["MAX_PARTIAL_BYTES", "Carrier", "Load", "Partial", "Speaker"]
+__all__ = ["MAX_PARTIAL_BYTES", "ClientConnection", "Load", "Partial", "ProtocolHandler"]
 
 MAX_PARTIAL_BYTES = 256 * 1024 * 1024
-"""How much of requests may have arrived in part, all connections together; whoever sends beyond it is closed."""
+"""The most bytes of incomplete requests, all connections together; one that exceeds it is closed."""
 
 
-class Speaker(Protocol):
-    """The protocol that a connection turned out to speak."""
+class ProtocolHandler(Protocol):
+    """HTTP or RPC on one connection."""
 
     def receive(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Handle received bytes."""
 
     def pause(self) -> None:
-        """The client takes no answers at the moment."""
+        """The client does not read answers at the moment."""
 
     def proceed(self) -> None:
-        """Go on with what waits: the client takes answers again."""
+        """The client reads answers again: continue."""
 
     def is_idle(self) -> bool:
         """Whether everything received has been answered."""
@@ -36,7 +36,7 @@ class Speaker(Protocol):
         """How many requests have arrived whole."""
 
     def ended(self) -> bool:
-        """The client sends nothing more, and may be gone; whether answers to it are still to come."""
+        """End of input: the client sends nothing more. Returns whether answers are still to come."""
 
     def close(self) -> None:
         """The client is gone."""
@@ -44,11 +44,11 @@ class Speaker(Protocol):
 
 @dataclass(slots=True)
 class Load:
-    """What the connections of a server hold of their clients' requests, all together.
+    """Bytes of requests that all connections of a server hold.
 
     Attributes:
         waiting_bytes: Requests that wait for an answer.
-        partial_bytes: Requests that have arrived in part.
+        partial_bytes: Incomplete requests.
     """
 
     waiting_bytes: int = 0
@@ -56,7 +56,7 @@ class Load:
 
 
 class Partial:
-    """What one connection holds of a request that has arrived in part, as a share of the load."""
+    """The bytes of an incomplete request that one connection holds, counted in the load."""
 
     __slots__ = ("_bytes", "_load")
 
@@ -65,18 +65,18 @@ class Partial:
         self._bytes = 0
 
     def is_too_much(self, size: int) -> bool:
-        """Count what is held now; whether that is too much, with what all others hold."""
+        """Set the number of bytes held; returns whether all connections together hold too many."""
         self._load.partial_bytes += size - self._bytes
         self._bytes = size
         return size > 0 and self._load.partial_bytes > MAX_PARTIAL_BYTES
 
 
-class Carrier(Protocol):
-    """A connection, as its speaker sees it.
+class ClientConnection(Protocol):
+    """A connection, as its protocol handler uses it.
 
     Attributes:
-        peer: Who the client is, ``host:port``.
-        can_write: Whether the client takes what it is sent.
+        peer: The client's address, ``host:port``.
+        can_write: Whether the client reads what is sent.
         is_ending: Whether it is closed as soon as everything received has been answered.
     """
 
@@ -87,13 +87,13 @@ class Carrier(Protocol):
     def is_ending(self) -> bool: ...
 
     def write(self, data: bytes) -> None:
-        """Send bytes, soon."""
+        """Send bytes."""
 
-    def read_on(self, reads: bool) -> None:
-        """Take more from the client, or let it wait."""
+    def set_reading(self, reads: bool) -> None:
+        """Pause or resume reading."""
 
-    def settled(self) -> None:
-        """Be told that everything received has been answered."""
+    def all_answered(self) -> None:
+        """Report that everything received has been answered."""
 
     def close(self) -> None:
         """Send what is left and close."""

@@ -1,4 +1,4 @@
-"""What an RPC code does: the table from which a server answers (protocol §10.3, §10.4)."""
+"""The table of RPC codes from which a server answers (protocol §10.3, §10.4)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar, final
 from shared.pegasus.wire.framing import Request
 from shared.pegasus.wire.thrift import Codec, codec_of
 
-__all__ = ["NO_REPLY", "Asker", "NoReply", "Offloaded", "Pending", "Rpc", "Shortcut", "rpc"]
+__all__ = ["NO_REPLY", "FastPath", "NoReply", "Offloaded", "Pending", "Rpc", "RpcCaller", "rpc"]
 
 MAX_REQUEST_BYTES = 1024 * 1024
-"""The longest request of a code that says nothing else."""
+"""The default limit of a code's requests."""
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -29,27 +29,27 @@ NO_REPLY: Final = NoReply()
 
 
 Listener = Callable[[Any, Exception | None], None]
-"""Told the answer, or what went wrong."""
+"""Receives the answer, or the error."""
 
 
-def _nobody(_answer: Any, _error: Exception | None) -> None:
-    """Nobody listens."""
+def _no_listener(_answer: Any, _error: Exception | None) -> None:
+    """Ignore the answer."""
 
 
 class Pending:
-    """An answer that comes in a later turn of the loop, to one listener, at a fraction of the cost of a future.
+    """An answer in a later iteration of the event loop, for one listener, at a fraction of a future's cost.
 
     Attributes:
-        listener: To be set in the turn in which the `Pending` was made, unless it is awaited then.
+        listener: To be set in the iteration in which the `Pending` was made, unless it is awaited then.
     """
 
     __slots__ = ("listener",)
 
     def __init__(self) -> None:
-        self.listener: Listener = _nobody
+        self.listener: Listener = _no_listener
 
     def future(self) -> asyncio.Future[Any]:
-        """The answer as a future, which is the listener from now on."""
+        """The answer as a future, which becomes the listener."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def listen(answer: Any, error: Exception | None) -> None:
@@ -80,21 +80,21 @@ class Offloaded:
     work: Callable[[], Any]
 
 
-class Asker(Protocol):
-    """Who has sent a request that a shortcut took; to be answered or refused once, now or later."""
+class RpcCaller(Protocol):
+    """The sender of a request that the fast path accepted; receives one answer or error, now or later."""
 
     def answer(self, reply: bytes) -> None:
-        """Send a whole reply."""
+        """Send a complete reply."""
 
-    def refuse(self, code: str, seqid: int, error: Exception) -> None:
+    def reject(self, code: str, seqid: int, error: Exception) -> None:
         """Reply with an error."""
 
 
-Shortcut = Callable[[bytes, int, Asker], int]
-"""Takes a request as it arrived, from what arrived and the place where it begins, past the table of codes.
+FastPath = Callable[[bytes, int, RpcCaller], int]
+"""Handles a request from its raw bytes: the data received and the offset where the request begins.
 
-Returns where the request ends, or 0 when it is not taken: because it is incomplete, or not of the kind that the
-shortcut is for. Then, and when the shortcut raises, the table answers, so nothing may have been done for it.
+Returns where the request ends, or 0 when it is incomplete or of another kind. Then, and when the fast path raises, the
+table answers, so the fast path must not have had any effect.
 """
 
 

@@ -19,14 +19,14 @@ from typing import Any
 import structlog
 
 from shared.pegasus.serving.deadlines import RPC_IDLE_S
-from shared.pegasus.serving.protocol import Carrier, Load, Partial
-from shared.pegasus.serving.rpc import NO_REPLY, Offloaded, Pending, Rpc, Shortcut
+from shared.pegasus.serving.protocol import ClientConnection, Load, Partial
+from shared.pegasus.serving.rpc import NO_REPLY, FastPath, Offloaded, Pending, Rpc
 from shared.pegasus.wire.errors import ErrorCode, RpcError
 from shared.pegasus.wire.framing import SMALL_BODY_BYTES, Request, RequestReader, encode_error, encode_reply
 from shared.pegasus.wire.thrift import ThriftError
 from shared.tasks import start_task
 
-__all__ = ["Observer", "RpcService", "RpcSpeaker"]
+__all__ = ["Observer", "RpcHandler", "RpcService"]
 
 log = structlog.get_logger("shared.pegasus.serving.rpc_protocol")
 
@@ -38,7 +38,7 @@ MAX_WAITING_BYTES = 256 * 1024 * 1024
 """How much of the requests of all clients together may wait for an answer."""
 
 Observer = Callable[[str, int, int, int], None]
-"""Told about every answered RPC: code, request bytes, reply bytes, nanoseconds from arrival to answer."""
+"""Called for every answered RPC: code, request bytes, reply bytes, nanoseconds from arrival to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class RpcService:
 
     Attributes:
         rpcs: What each RPC code does.
-        observe: Told about every answered RPC, for metrics.
-        failed: Told the code of every RPC that is answered with an error, and the error.
-        shortcut: Is offered every request before the table is.
+        observe: Called for every answered RPC, for metrics.
+        failed: Called with the code and the error name of every RPC that is answered with an error.
+        fast_path: Tried for every request before the table.
         workers: Decode large requests, and make large answers.
         load: What all connections hold.
     """
@@ -57,7 +57,7 @@ class RpcService:
     rpcs: Mapping[str, Rpc[Any, Any]]
     observe: Observer | None
     failed: Callable[[str, str], None]
-    shortcut: Shortcut | None
+    fast_path: FastPath | None
     workers: Executor
     load: Load = field(default_factory=Load)
 
@@ -67,16 +67,18 @@ class RpcService:
         return SMALL_BODY_BYTES if found is None else found.max_bytes
 
 
-class RpcSpeaker:
+class RpcHandler:
     """Answers RPC requests, each as soon as its answer is there.
 
     Args:
         connection: Carries requests and replies.
         service: Answers.
-        flush_soon: Calls `flush` at the end of this turn of the loop.
+        flush_soon: Calls `flush` at the end of this iteration of the event loop.
     """
 
-    def __init__(self, connection: Carrier, service: RpcService, flush_soon: Callable[[RpcSpeaker], None]) -> None:
+    def __init__(
+        self, connection: ClientConnection, service: RpcService, flush_soon: Callable[[RpcHandler], None]
+    ) -> None:
         self._connection = connection
         self._load = service.load
         self._workers = service.workers
@@ -85,7 +87,7 @@ class RpcSpeaker:
         self._rpcs = service.rpcs
         self._observe = service.observe
         self._failed = service.failed
-        self._shortcut = service.shortcut
+        self._fast_path = service.fast_path
         self._flush_soon = flush_soon
         self._waiting: deque[Request] = deque()
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -96,8 +98,8 @@ class RpcSpeaker:
         self._flushes = False
 
     def receive(self, data: bytes) -> None:
-        if self._shortcut is not None and not (self._waiting or self._is_occupied or self._reader.is_busy):
-            data = self._take(self._shortcut, data)
+        if self._fast_path is not None and not (self._waiting or self._is_occupied or self._reader.is_busy):
+            data = self._take(self._fast_path, data)
             if not data:
                 return
         self._waiting.extend(self._reader.feed(data))
@@ -106,15 +108,15 @@ class RpcSpeaker:
             self._connection.close()
         self.proceed()
 
-    def _take(self, shortcut: Shortcut, data: bytes) -> bytes:
-        """Let the shortcut have the first requests, as many as it takes; what is left for the table."""
+    def _take(self, fast_path: FastPath, data: bytes) -> bytes:
+        """Offer the first requests to the fast path; return the bytes that are left for the table."""
         position, size = 0, len(data)
         self._flushes = True
         while position < size and self._connection.can_write and len(self._tasks) + self._pending < MAX_IN_FLIGHT:
             self._pending += 1
             try:
-                stop = shortcut(data, position, self)
-            except Exception:  # noqa: BLE001 - the table fails too, and says so
+                stop = fast_path(data, position, self)
+            except Exception:  # noqa: BLE001 - the table reports the error
                 stop = 0
             if not stop:
                 self._pending -= 1
@@ -128,54 +130,54 @@ class RpcSpeaker:
         return data[position:] if position < size else b""
 
     def answer(self, reply: bytes) -> None:
-        """Reply to what a shortcut took."""
+        """Reply to a request that the fast path accepted."""
         self._pending -= 1
         self._add(reply)
         if self._waiting:
             self.proceed()
 
-    def refuse(self, code: str, seqid: int, error: Exception) -> None:
-        """Reply with an error to what a shortcut took."""
+    def reject(self, code: str, seqid: int, error: Exception) -> None:
+        """Reply with an error to a request that the fast path accepted."""
         self._pending -= 1
         self._fail(Request(code, seqid, 0, 0, 0, 0, False, b"", self._connection.peer), error, 0)
-        self._go_on()
+        self._continue()
 
     def proceed(self) -> None:
         waiting, connection = self._waiting, self._connection
         self._flushes = True
-        while waiting and self._takes_more():
+        while waiting and self._accepts_more():
             self._answer(waiting.popleft())
             if self._unsent_bytes >= FLUSH_BYTES:
                 self._flush()
         self._flushes = False
         self._flush()
-        connection.read_on(not waiting and self._reader.error is None)
+        connection.set_reading(not waiting and self._reader.error is None)
         if self.is_idle():
-            self._settle()
+            self._check_end()
 
-    def _takes_more(self) -> bool:
+    def _accepts_more(self) -> bool:
         is_full = len(self._tasks) + self._pending >= MAX_IN_FLIGHT
         return self._connection.can_write and not (self._is_occupied or is_full)
 
-    def _settle(self) -> None:
+    def _check_end(self) -> None:
         if self._reader.error is not None:
             log.debug("connection closed", peer=self._connection.peer, reason=self._reader.error)
             self._connection.close()
         else:
-            self._connection.settled()
+            self._connection.all_answered()
 
     def is_idle(self) -> bool:
         return not (self._waiting or self._tasks or self._pending or self._is_occupied)
 
     def ended(self) -> bool:
-        """What was asked for is answered all the same."""
+        """Requests received so far are still answered."""
         return not self.is_idle()
 
     def pause(self) -> None:
-        """Nothing is begun while the connection says that it cannot write."""
+        """`proceed` begins no request while the connection cannot write."""
 
     def close(self) -> None:
-        """The client is gone: what it asked for is still done, its answers go nowhere."""
+        """The client is gone: requests under way complete, and their answers are dropped."""
         self._waiting.clear()
         self._partial.is_too_much(0)
 
@@ -259,7 +261,7 @@ class RpcSpeaker:
                 self._fail(request, RpcError(ErrorCode.ERR_SERVICE_NOT_ACTIVE), started)
             except Exception as error:  # noqa: BLE001 - the error boundary, as above
                 self._fail(request, error, started)
-            self._go_on()
+            self._continue()
 
         working.add_done_callback(done)
 
@@ -282,13 +284,13 @@ class RpcSpeaker:
                 self._finish(request, rpc, answer, started)
         except Exception as bug:  # noqa: BLE001 - the error boundary, as above
             self._fail(request, bug, started)
-        self._go_on()
+        self._continue()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._waiting:
             self.proceed()
         elif self.is_idle() and not self._flushes:
-            self._settle()
+            self._check_end()
 
     def _await(self, answer: asyncio.Future[Any], request: Request, rpc: Rpc[Any, Any], started: int) -> None:
         self._hold(request)
@@ -303,7 +305,7 @@ class RpcSpeaker:
                 self._fail(request, RpcError(ErrorCode.ERR_SERVICE_NOT_ACTIVE), started)
             except Exception as error:  # noqa: BLE001 - the error boundary, as above
                 self._fail(request, error, started)
-            self._go_on()
+            self._continue()
 
         answer.add_done_callback(done)
 
@@ -339,8 +341,8 @@ class RpcSpeaker:
             self._flush_soon(self)
 
     def flush(self) -> None:
-        """Send together what was answered in one turn of the loop."""
+        """Send the answers of one iteration of the event loop together."""
         self._flushes = False
         self._flush()
         if self.is_idle():
-            self._settle()
+            self._check_end()

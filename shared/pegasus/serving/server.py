@@ -17,12 +17,12 @@ from typing import Any, cast
 
 import structlog
 
-from shared.pegasus.serving.accepting import Acceptor, Room
+from shared.pegasus.serving.accepting import Acceptor, ConnectionLimit
 from shared.pegasus.serving.deadlines import RPC_IDLE_S, Deadlines, Progress
-from shared.pegasus.serving.http import HttpServer, HttpSpeaker
-from shared.pegasus.serving.protocol import Speaker
-from shared.pegasus.serving.rpc import Rpc, Shortcut
-from shared.pegasus.serving.rpc_protocol import Observer, RpcService, RpcSpeaker
+from shared.pegasus.serving.http import HttpHandler, HttpServer
+from shared.pegasus.serving.protocol import ProtocolHandler
+from shared.pegasus.serving.rpc import FastPath, Rpc
+from shared.pegasus.serving.rpc_protocol import Observer, RpcHandler, RpcService
 from shared.pegasus.wire.framing import MAGIC
 
 __all__ = ["PegasusServer"]
@@ -31,10 +31,10 @@ log = structlog.get_logger("shared.pegasus.serving.server")
 
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 MAX_ALL_UNSENT_BYTES = 512 * 1024 * 1024
-"""How much may wait to be sent to all clients together."""
+"""The most unsent bytes of all clients together."""
 DRAIN_TIMEOUT_S = 10.0
-LOOK_S = 5.0
-"""How often connections are looked at for those that have been silent for too long."""
+CHECK_S = 5.0
+"""How often the timeouts of connections are checked."""
 WORKERS = 2
 """Threads for requests and answers that are large: more would take more of the interpreter from the event loop."""
 SWITCH_INTERVAL_S = 0.001
@@ -47,10 +47,10 @@ class PegasusServer:
     Args:
         http: Runs the application; None when HTTP is disabled.
         rpcs: What each RPC code does.
-        observe: Told about every answered RPC, for metrics.
-        failed: Told the code of every RPC that is answered with an error, and the error.
-        shortcut: Is offered every request before the table is; not used while everything is observed.
-        room: How many connections there may be; by default what the process may have, less a reserve for files.
+        observe: Called for every answered RPC, for metrics.
+        failed: Called with the code and the error name of every RPC that is answered with an error.
+        fast_path: Tried for every request before the table; not used while RPCs are observed.
+        limit: The most connections; by default the limit of the process, less a reserve for files.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class PegasusServer:
         *,
         observe: Observer | None = None,
         failed: Callable[[str, str], None] = lambda _code, _error: None,
-        shortcut: Shortcut | None = None,
-        room: Room | None = None,
+        fast_path: FastPath | None = None,
+        limit: ConnectionLimit | None = None,
     ) -> None:
         self.http = http
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="rpc")
-        self.service = RpcService(rpcs, observe, failed, shortcut if observe is None else None, self._workers)
+        self.service = RpcService(rpcs, observe, failed, fast_path if observe is None else None, self._workers)
         self.connections: set[Connection] = set()
         self._paused: set[Connection] = set()
-        self._room = room
+        self._limit = limit
         self._acceptor: Acceptor | None = None
-        self._looking: asyncio.TimerHandle | None = None
-        self._unflushed: list[RpcSpeaker] = []
+        self._checking: asyncio.TimerHandle | None = None
+        self._unflushed: list[RpcHandler] = []
 
     async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> None:
         """Accept connections on bound sockets."""
@@ -79,23 +79,27 @@ class PegasusServer:
         if self.http is not None:
             await self.http.start()
         self._acceptor = Acceptor(
-            lambda: Connection(self), tls, self._room or Room(), lambda: len(self.connections), self._make_room
+            lambda: Connection(self),
+            tls,
+            self._limit or ConnectionLimit(),
+            lambda: len(self.connections),
+            self._close_idle,
         )
         self._acceptor.start(sockets)
-        self._look_later()
+        self._check_later()
 
-    def _look_later(self) -> None:
-        self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+    def _check_later(self) -> None:
+        self._checking = asyncio.get_running_loop().call_later(CHECK_S, self._check)
 
-    def _look(self) -> None:
-        """Close the connections that have been silent for too long."""
-        self._look_later()
+    def _check(self) -> None:
+        """Close connections that have exceeded a timeout."""
+        self._check_later()
         now_s = time.monotonic()
         for connection in tuple(self.connections):
-            connection.look(now_s)
+            connection.check(now_s)
 
-    def _make_room(self) -> bool:
-        """Close some of the connections whose clients wait for nothing, those that have been idle longest.
+    def _close_idle(self) -> bool:
+        """Close some idle connections, those that have been idle longest.
 
         Connections that have never sent anything come first, however old they are.
         """
@@ -107,7 +111,7 @@ class PegasusServer:
         return bool(idle)
 
     def paused(self, connection: Connection) -> None:
-        """Note that a client takes less than it is sent; those for whom most waits are closed when it is too much."""
+        """A client reads too slowly; those with most unsent bytes are closed when all together exceed the limit."""
         self._paused.add(connection)
         while sum(paused.unsent_bytes for paused in self._paused) > MAX_ALL_UNSENT_BYTES:
             slowest = max(self._paused, key=lambda paused: paused.unsent_bytes)
@@ -116,15 +120,15 @@ class PegasusServer:
             slowest.abort()
 
     def resumed(self, connection: Connection) -> None:
-        """Note that a client has caught up, or is gone."""
+        """A client has caught up, or is gone."""
         self._paused.discard(connection)
 
     async def drain(self) -> None:
-        """Stop accepting, answer what is in flight (at most 10 s), close every connection."""
+        """Stop accepting, answer requests in flight (at most 10 s), close every connection."""
         if self._acceptor is not None:
             self._acceptor.close()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         closed = [connection.drain() for connection in tuple(self.connections)]
         if closed:
             _, late = await asyncio.wait(closed, timeout=DRAIN_TIMEOUT_S)
@@ -136,30 +140,30 @@ class PegasusServer:
             await self.http.close()
         self._workers.shutdown(wait=False, cancel_futures=True)
 
-    def flush_soon(self, speaker: RpcSpeaker) -> None:
-        """Let a speaker send at the end of this turn of the loop, after all others have said what they have to say.
+    def flush_soon(self, handler: RpcHandler) -> None:
+        """Flush a handler at the end of this iteration of the event loop, after those of all other connections.
 
-        One send after the other finds the clients awake; one now and then wakes them one by one.
+        Sends in a row find the clients awake; single sends would wake them one by one.
         """
         if not self._unflushed:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unflushed.append(speaker)
+        self._unflushed.append(handler)
 
     def _flush(self) -> None:
         unflushed, self._unflushed = self._unflushed, []
-        for speaker in unflushed:
-            speaker.flush()
+        for handler in unflushed:
+            handler.flush()
 
 
 class Connection(asyncio.Protocol):
-    """One client: finds out what it speaks, and carries bytes for that speaker."""
+    """One client connection: detects its protocol and carries bytes for the protocol handler."""
 
     def __init__(self, server: PegasusServer) -> None:
         self.server = server
         self.peer = ""
         self.can_write = True
         self._transport: asyncio.Transport | None = None
-        self._speaker: Speaker | None = None
+        self._handler: ProtocolHandler | None = None
         self._first = b""
         self._reads = True
         self._ended = False
@@ -180,49 +184,49 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self.server.connections.discard(self)
         self.server.resumed(self)
-        if self._speaker is not None:
-            self._speaker.close()
+        if self._handler is not None:
+            self._handler.close()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         self._received += 1
-        if self._speaker is None:
+        if self._handler is None:
             self._first += data
             if len(self._first) < 4:
                 return
-            self._speaker = self._choose(self._first[:4], self._transport)
-            if self._speaker is None:
+            self._handler = self._choose(self._first[:4], self._transport)
+            if self._handler is None:
                 log.debug("connection closed", peer=self.peer, reason="no known protocol")
                 self.close()
                 return
             data, self._first = self._first, b""
-        self._speaker.receive(data)
+        self._handler.receive(data)
 
     def eof_received(self) -> bool:
         self._ended = True
-        return self._speaker is not None and self._speaker.ended()  # keep open to send what is owed
+        return self._handler is not None and self._handler.ended()  # keep open to send what is owed
 
     def pause_writing(self) -> None:
         self.can_write = False
         self.server.paused(self)
-        if self._speaker is not None:
-            self._speaker.pause()
+        if self._handler is not None:
+            self._handler.pause()
 
     def resume_writing(self) -> None:
         self.can_write = True
         self.server.resumed(self)
-        if self._speaker is not None:
-            self._speaker.proceed()
+        if self._handler is not None:
+            self._handler.proceed()
 
-    # speakers call these
+    # protocol handlers call these
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
 
-    def read_on(self, reads: bool) -> None:
-        """Take more from the client, or let it wait."""
+    def set_reading(self, reads: bool) -> None:
+        """Pause or resume reading."""
         if self._transport is None or reads == self._reads or self._transport.is_closing():
             return
         self._reads = reads
@@ -233,10 +237,10 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_ending(self) -> bool:
-        """Whether its client sends nothing more, or the server stops."""
+        """Whether the client has ended its input, or the server stops."""
         return self._ended or self._drained is not None
 
-    def settled(self) -> None:
+    def all_answered(self) -> None:
         """Everything received has been answered."""
         if self.is_ending:
             self.close()
@@ -255,43 +259,43 @@ class Connection(asyncio.Protocol):
         return self._received > 0
 
     def is_idle(self) -> bool:
-        """Whether its client waits for nothing, and nothing is on its way to it."""
-        return (self._speaker is None or self._speaker.is_idle()) and not self.unsent_bytes
+        """Whether no request is under way and nothing is unsent."""
+        return (self._handler is None or self._handler.is_idle()) and not self.unsent_bytes
 
     @property
     def unsent_bytes(self) -> int:
-        """How much waits to be sent."""
+        """Bytes that wait to be sent."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
-    def look(self, now_s: float) -> None:
-        """Close the connection if it has been silent for too long."""
-        speaker, unsent = self._speaker, self.unsent_bytes
-        if speaker is None:
+    def check(self, now_s: float) -> None:
+        """Close the connection if it has exceeded a timeout."""
+        handler, unsent = self._handler, self.unsent_bytes
+        if handler is None:
             progress, idle_s = Progress(received=self._received, is_partial=self.received_anything), RPC_IDLE_S
         else:
-            is_owed = not (self._reads and speaker.is_idle())
-            progress = Progress(speaker.requests(), self._received, speaker.is_partial(), is_owed, unsent)
-            idle_s = speaker.idle_s
-        reason = self.deadlines.look(now_s, progress, idle_s)
+            is_owed = not (self._reads and handler.is_idle())
+            progress = Progress(handler.requests(), self._received, handler.is_partial(), is_owed, unsent)
+            idle_s = handler.idle_s
+        reason = self.deadlines.check(now_s, progress, idle_s)
         if reason is not None:
             log.info("connection closed", peer=self.peer, reason=reason)
             self.abort()
 
     def drain(self) -> asyncio.Future[None]:
-        """Take no more requests; the future is done when the connection is closed."""
+        """Accept no more requests; the future is done when the connection is closed."""
         self._drained = asyncio.get_running_loop().create_future()
         if self._transport is None:
             self._drained.set_result(None)
-        elif self._speaker is None or self._speaker.is_idle():
+        elif self._handler is None or self._handler.is_idle():
             self.close()
         else:
-            self.read_on(False)
+            self.set_reading(False)
         return self._drained
 
-    def _choose(self, first: bytes, transport: asyncio.Transport | None) -> Speaker | None:
+    def _choose(self, first: bytes, transport: asyncio.Transport | None) -> ProtocolHandler | None:
         if first == MAGIC:
-            return RpcSpeaker(self, self.server.service, self.server.flush_soon)
+            return RpcHandler(self, self.server.service, self.server.flush_soon)
         http = self.server.http
         if first in (b"GET ", b"POST") and http is not None and transport is not None:
-            return HttpSpeaker(self, transport, http, self.server.service.load)
+            return HttpHandler(self, transport, http, self.server.service.load)
         return None

@@ -8,7 +8,7 @@ import os
 import socket
 
 from shared.pegasus.serving import accepting
-from shared.pegasus.serving.accepting import Room
+from shared.pegasus.serving.accepting import ConnectionLimit
 from shared.pegasus.serving.rpc import rpc
 from shared.pegasus.serving.server import PegasusServer
 from shared.pegasus.wire.framing import ReplyReader, encode_request
@@ -17,7 +17,7 @@ from tests.descriptors import no_descriptors
 
 
 @contextlib.asynccontextmanager
-async def serving(room: Room):
+async def serving(limit: ConnectionLimit):
     gates = []
 
     def answer(key, _request):
@@ -26,7 +26,7 @@ async def serving(room: Room):
             return gates[-1]
         return key
 
-    server = PegasusServer(None, {"ECHO": rpc(bytes, bytes, answer)}, room=room)
+    server = PegasusServer(None, {"ECHO": rpc(bytes, bytes, answer)}, limit=limit)
     bound = socket.create_server(("127.0.0.1", 0))
     await server.start([bound], None)
     server.address, server.gates = bound.getsockname()[:2], gates
@@ -62,11 +62,11 @@ class Client:
 
 
 def test_a_quarter_of_few_descriptors_and_a_thousand_of_many_are_for_files():
-    assert (Room(256).highest, Room(1 << 20).highest) == (192, (1 << 20) - 1024)
+    assert (ConnectionLimit(256).highest, ConnectionLimit(1 << 20).highest) == (192, (1 << 20) - 1024)
 
 
 async def test_the_connection_that_was_idle_longest_makes_room_for_a_new_one():
-    async with serving(Room(1 << 20, most=2)) as server:
+    async with serving(ConnectionLimit(1 << 20, most=2)) as server:
         clients = [await Client.of(server) for _ in range(3)]
         for client in clients:
             client.ask()
@@ -74,7 +74,7 @@ async def test_the_connection_that_was_idle_longest_makes_room_for_a_new_one():
 
 
 async def test_a_connection_that_never_sent_anything_makes_room_first():
-    async with serving(Room(1 << 20, most=2)) as server:
+    async with serving(ConnectionLimit(1 << 20, most=2)) as server:
         asking, silent = await Client.of(server), await Client.of(server)
         asking.ask()
         assert await asking.answer() == "ERR_OK"
@@ -85,7 +85,7 @@ async def test_a_connection_that_never_sent_anything_makes_room_first():
 
 
 async def test_a_connection_is_closed_at_once_when_no_other_is_idle():
-    async with serving(Room(1 << 20, most=2)) as server:
+    async with serving(ConnectionLimit(1 << 20, most=2)) as server:
         busy = [await Client.of(server) for _ in range(2)]
         for client in busy:
             client.ask(b"later")
@@ -100,8 +100,8 @@ async def test_a_connection_is_closed_at_once_when_no_other_is_idle():
 async def test_descriptors_are_left_for_files():
     lowest_free = os.dup(0)
     os.close(lowest_free)
-    room = Room(descriptors=(lowest_free + 20) * 4 // 3, most=1 << 20)
-    async with serving(room) as server:
+    limit = ConnectionLimit(descriptors=(lowest_free + 20) * 4 // 3, most=1 << 20)
+    async with serving(limit) as server:
         clients = []
         for _ in range(40):
             clients.append(await Client.of(server))
@@ -114,7 +114,7 @@ async def test_descriptors_are_left_for_files():
 
 async def test_a_server_goes_on_when_there_are_descriptors_again(monkeypatch):
     monkeypatch.setattr(accepting, "PAUSE_S", 0.01)
-    async with serving(Room(1 << 20)) as server:
+    async with serving(ConnectionLimit(1 << 20)) as server:
         connecting = socket.socket()
         with no_descriptors():
             connecting.connect(server.address)

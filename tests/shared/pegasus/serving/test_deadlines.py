@@ -21,7 +21,7 @@ class Looks:
         end_s, reason, number = self.now_s + seconds, None, 0
         while self.now_s < end_s and reason is None:
             self.now_s += 5.0
-            reason = self.deadlines.look(self.now_s, seen[min(number, len(seen) - 1)], IDLE_S)
+            reason = self.deadlines.check(self.now_s, seen[min(number, len(seen) - 1)], IDLE_S)
             number += 1
         return reason
 

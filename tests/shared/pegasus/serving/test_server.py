@@ -377,10 +377,10 @@ async def test_a_request_that_stays_incomplete_closes_the_connection(served, cli
     (connection,) = await until(lambda: tuple(served.connections))
     await until(lambda: connection.received_anything and connection.is_idle())
     now_s = time.monotonic()
-    connection.look(now_s)
-    connection.look(now_s + 59)
+    connection.check(now_s)
+    connection.check(now_s + 59)
     assert served.connections
-    connection.look(now_s + 61)
+    connection.check(now_s + 61)
     await until(lambda: not served.connections)
 
 
@@ -391,11 +391,11 @@ async def test_a_body_that_stays_incomplete_is_answered_and_closes_the_connectio
 
 async def test_a_client_of_pegasus_may_be_idle_before_its_first_request_and_after(served, client):
     (connection,) = await until(lambda: tuple(served.connections))
-    connection.look(time.monotonic() + 10 * DAY_S)  # the Python client connects to all servers when it starts
+    connection.check(time.monotonic() + 10 * DAY_S)  # the Python client connects to all servers when it starts
     client.get(b"k")
     await client.reply()
-    connection.look(time.monotonic() + 20 * DAY_S)
-    connection.look(time.monotonic() + 30 * DAY_S)
+    connection.check(time.monotonic() + 20 * DAY_S)
+    connection.check(time.monotonic() + 30 * DAY_S)
     client.get(b"k")
     await client.reply()
 
@@ -407,10 +407,10 @@ async def test_an_idle_connection_that_speaks_http_is_closed(served, client, mor
     (connection,) = served.connections
     await until(connection.is_idle)
     now_s = time.monotonic()
-    connection.look(now_s)
-    connection.look(now_s + 119)
+    connection.check(now_s)
+    connection.check(now_s + 119)
     assert served.connections
-    connection.look(now_s + 121)
+    connection.check(now_s + 121)
     await until(lambda: not served.connections)
 
 
@@ -419,8 +419,8 @@ async def test_a_client_that_takes_no_answers_is_given_up(served, client):
     (connection,) = await until(lambda: tuple(served.connections))
     await until(lambda: not connection.can_write)
     now_s = time.monotonic()
-    connection.look(now_s)
-    connection.look(now_s + 61)
+    connection.check(now_s)
+    connection.check(now_s + 61)
     await until(lambda: not served.connections)
 
 

@@ -10,13 +10,12 @@ import pytest
 
 import metaserver
 import replicaserver
-from metaserver.effective_settings import EFFECTIVE as OF_METASERVER
+from metaserver.settings import EFFECTIVE as OF_METASERVER
 from replicaserver.settings import EFFECTIVE as OF_REPLICASERVER
 from shared.errors import StartupError
 from shared.pegasus.metrics import maintenance
 from shared.pegasus.settings.flags import EFFECTIVE_EVERYWHERE, FlagError, Flags
 
-DECLARATIONS = {"effective_settings.py", "settings.py"}
 NAMES_OF_OTHERS = {"cluster_root", "hosts_list"}
 """Names in answers of the metaserver that settings have too."""
 
@@ -30,7 +29,8 @@ def strings(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize(("package", "effective"), [(metaserver, OF_METASERVER), (replicaserver, OF_REPLICASERVER)])
 def test_the_settings_that_are_said_to_act_are_those_that_the_code_reads(package, effective: Collection[str]):
     catalog = Flags().catalog
-    files = [file for file in Path(package.__file__).parent.rglob("*.py") if file.name not in DECLARATIONS]
+    root = Path(package.__file__).parent
+    files = [file for file in root.rglob("*.py") if file != root / "settings.py"]
     read = {text for file in files for text in strings(file) if text in catalog} - NAMES_OF_OTHERS
     assert read | EFFECTIVE_EVERYWHERE == effective
     assert {text for text in strings(Path(maintenance.__file__)) if text in catalog} <= EFFECTIVE_EVERYWHERE
