@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,39 +15,36 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from gateway.auth import Access
 from gateway.cluster.redis_bus import BusOptions, RedisBus
 from gateway.config.declared import Declared
-from gateway.config.models import ApiKeys
-from gateway.config.route_groups import Mounts, mounts_of
-from gateway.engine.channels import CONTROLS, Channels
+from gateway.config.models import ApiKeySection
+from gateway.config.route_groups import RouteGroups, route_groups_of
+from gateway.engine.channels import CONTROLS, Channel, Channels, ChannelSpec
 from gateway.engine.engine import Engine
 from gateway.engine.ids import IdCounter
 from gateway.engine.lookup import LookupLimits
-from gateway.engine.pipeline import Pipeline
 from gateway.handlers.context import Gateway
-from gateway.handlers.controls import Controls
-from gateway.handlers.documents import ASSETS, Documents
-from gateway.handlers.listings import Listings
-from gateway.handlers.login import Login
-from gateway.handlers.lookup import Lookups
-from gateway.handlers.middleware import Door
-from gateway.handlers.outputs import Monitoring, Outputs, Utility
-from gateway.handlers.responses import Redirects, error_answer
-from gateway.handlers.sse import Events
-from gateway.handlers.stage import Staging
-from gateway.handlers.state import States
-from gateway.handlers.ticks import Ticks
-from gateway.handlers.ui import Page
-from gateway.handlers.websocket import Stream, send_heartbeats
+from gateway.handlers.controls import ControlHandlers, MonitoringHandlers
+from gateway.handlers.documents import ASSETS, DocumentHandlers
+from gateway.handlers.listings import ListingHandlers
+from gateway.handlers.middleware import AccessMiddleware, SlashRedirects
+from gateway.handlers.outputs import OutputHandlers
+from gateway.handlers.read import ReadHandlers
+from gateway.handlers.responses import error_answer, not_found
+from gateway.handlers.send import SendHandlers
+from gateway.handlers.sse import SseHandler
+from gateway.handlers.stage import StageHandlers
+from gateway.handlers.state import StateHandlers
+from gateway.handlers.ui import LoginHandlers, PageHandlers
+from gateway.handlers.websocket import WebSocketHandler, send_heartbeats
 from gateway.metrics import export_metrics
 from gateway.modules.loader import ModuleLoader
 from gateway.schema.record import Record
 from gateway.schema.validation import StructTypes
 from gateway.settings import access_of
-from gateway.state.columnar import ColumnSelector
-from gateway.state.store import Selector
 from gateway.storage.journal import SqliteJournal
 from shared.errors import StartupError
 from shared.http.app import Cors, apply_conventions, health_routes
@@ -64,7 +61,7 @@ def utc_now() -> datetime:
 
 
 def stop_process() -> None:
-    """End this process as SIGTERM does, once the current answer is on its way."""
+    """End this process as SIGTERM does, after the current response is written."""
     asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
 
 
@@ -105,8 +102,8 @@ def build_gateway(
         now=now,
         lookup_limits=LookupLimits(options.lookup.max_items, options.lookup.max_bytes, options.lookup.ttl),
     )
-    mounts = mounts_of(declared)
-    _note_providers(engine, mounts)
+    groups = route_groups_of(declared)
+    _note_providers(engine, groups)
     if CONTROLS in channels:
         engine.transform(CONTROLS, _mark_heartbeat)
     return Gateway(
@@ -114,26 +111,25 @@ def build_gateway(
         access=access,
         ids=ids,
         engine=engine,
-        pipeline=Pipeline(engine),
-        mounts=mounts,
+        route_groups=groups,
         now=now,
         started=started,
         shut_down=shut_down,
     )
 
 
-def _note_providers(engine: Engine, mounts: Mounts) -> None:
-    for spec in mounts.send or ():
+def _note_providers(engine: Engine, groups: RouteGroups) -> None:
+    for spec in groups.send or ():
         channel = engine.channels[spec.name]
         channel.setters += [f"Send[{spec.name}]<{key}>" for key in spec.keys or ()]
         channel.setters.append(f"Send[{spec.name}]")
-    for spec in mounts.stage:
+    for spec in groups.stage:
         engine.channels[spec.name].setters.append(f"Stage[{spec.name}]")
-    for spec in mounts.stream:
+    for spec in groups.stream:
         engine.channels[spec.name].getters.append("Stream")
-        if spec.sendable and not mounts.send:
+        if spec.sendable and not groups.send:
             engine.channels[spec.name].setters.append(f"Stream[{spec.name}]")
-    if mounts.controls:
+    if groups.controls:
         engine.channels[CONTROLS].getters.append("Controls")
         engine.channels[CONTROLS].setters.append("Controls")
 
@@ -151,8 +147,8 @@ class Parts:
 
     gateway: Gateway
     app: web.Application
-    stream: Stream
-    events: Events
+    stream: WebSocketHandler
+    events: SseHandler
     tasks: Supervisor
 
 
@@ -191,75 +187,75 @@ def build(
         )
     except ValueError as error:
         raise StartupError(str(error)) from error
-    selector = ColumnSelector()
-    listings = Listings(gateway)
-    stream, events = Stream(gateway, listings), Events(gateway)
+    listings = ListingHandlers(gateway)
+    stream, events = WebSocketHandler(gateway, listings), SseHandler(gateway)
     app = web.Application(client_max_size=declared.options.server.max_body)
     metrics = Metrics("gateway")
     export_metrics(metrics, gateway.engine, gateway.connections)
     tasks = Supervisor(metrics.count_task_failure)
     origins = Origins(declared.options.server.cors_origins)
     apply_conventions(app, error_response=error_answer, cors=_cors(origins), metrics=metrics)
-    app.middlewares.append(_door(gateway, origins).middleware())
-    monitoring = Monitoring(gateway, metrics, tasks)
-    app.add_routes(routes(gateway, selector, listings, stream, events, monitoring))
-    loader = ModuleLoader(gateway.engine, gateway.pipeline, app.router, folder or Path.cwd())
+    app.middlewares.append(_access_middleware(gateway, origins).middleware())
+    monitoring = MonitoringHandlers(gateway, metrics, tasks)
+    app.add_routes(routes(gateway, listings, stream, events, monitoring))
+    loader = ModuleLoader(gateway.engine, app.router, folder or Path.cwd())
     joined = None if bus is None else _join(gateway, bus, tasks)
     loader.connect(declared.options.modules, declared.module_places)
-    app.add_routes(shortcuts(gateway))
-    _live(app, gateway, loader, journal, joined, tasks)
+    _add_life_cycle(app, gateway, loader, journal, joined, tasks)
     return Parts(gateway, app, stream, events, tasks)
 
 
 def routes(
     gateway: Gateway,
-    selector: Selector,
-    listings: Listings,
-    stream: Stream,
-    events: Events,
-    monitoring: Monitoring,
+    listings: ListingHandlers,
+    stream: WebSocketHandler,
+    events: SseHandler,
+    monitoring: MonitoringHandlers,
 ) -> list[web.RouteDef]:
     """Every endpoint of the gateway, in the order of the protocol (§2, §5, §6, §8.5)."""
-    mounts, options = gateway.mounts, gateway.declared.options
-    base = mounts.base
-    ticks, states, lookups = Ticks(gateway), States(gateway, selector), Lookups(gateway)
-    staging, utility, documents = Staging(gateway), Utility(gateway), Documents(gateway)
-    page = Page(gateway, (options.auth.api_key or ApiKeys()).name)
+    groups, options = gateway.route_groups, gateway.declared.options
+    base = groups.base
+    read, send, states = ReadHandlers(gateway), SendHandlers(gateway), StateHandlers(gateway)
+    staging, documents = StageHandlers(gateway), DocumentHandlers(gateway)
+    page = PageHandlers(gateway, (options.auth.api_key or ApiKeySection()).name)
 
-    table = [_get(mounts.api_root, listings.versions)]  # §0.1
-    if mounts.last is not None:  # §2.2
+    table = [_get(groups.api_root, listings.versions)]  # §0.1
+    if groups.last is not None:  # §2.2
         table += [
             _get(f"{base}/last/", listings.last),
-            _get(f"{base}/last/{{channel}}", ticks.last),
-            _get(f"{base}/last/{{channel}}/{{key:.+}}", ticks.last_key),
+            *_channel_routes(
+                _get, f"{base}/last", _channels(gateway, groups.last), read.last, read.last_key, not_found
+            ),
         ]
-    if mounts.next is not None:  # §2.3
+    if groups.next is not None:  # §2.3
         table += [
             _get(f"{base}/next/", listings.next),
-            _get(f"{base}/next/{{channel}}", ticks.next),
-            _get(f"{base}/next/{{channel}}/{{key:.+}}", ticks.next_key),
+            *_channel_routes(
+                _get, f"{base}/next", _channels(gateway, groups.next), read.next, read.next_key, not_found
+            ),
         ]
-    if mounts.states is not None:  # §2.4, §3
+    if groups.states is not None:  # §2.4, §3
         table += [
             _get(f"{base}/state/", listings.state),
             _get(f"{base}/state/{{alias}}", states.state),
             _get(f"{base}/state/{{alias}}/{{key:.+}}", states.state_key),
         ]
-    if mounts.send is not None:  # §2.5
+    if groups.send is not None:  # §2.5
         table += [
             _get(f"{base}/send/", listings.send),
-            web.post(f"{base}/send/{{channel}}", ticks.send),
-            web.post(f"{base}/send/{{channel}}/{{key:.+}}", ticks.send_key),
+            *_channel_routes(
+                web.post, f"{base}/send", _channels(gateway, groups.send), send.send, send.send_key, send.no_send
+            ),
         ]
-    if mounts.lookup is not None:  # §2.6
+    if groups.lookup is not None:  # §2.6
         table += [
             _get(f"{base}/lookup/", listings.lookup),
-            _get(f"{base}/lookup/id/{{id:.+}}", lookups.lookup_any),
-            _get(f"{base}/lookup/{{channel}}/{{id:.*}}", lookups.lookup),
+            _get(f"{base}/lookup/id/{{id:.+}}", read.lookup_any),
+            _get(f"{base}/lookup/{{channel}}/{{id:.*}}", read.lookup),
         ]
-    if mounts.controls:  # §2.7
+    if groups.controls:  # §2.7
         table += [_get(f"{base}/controls/", listings.controls), *_control_routes(gateway)]
-    if mounts.stage:  # §2.8
+    if groups.stage:  # §2.8
         table += [
             _get(f"{base}/stage/", listings.stage),
             _get(f"{base}/stage/{{channel}}", staging.pending),
@@ -268,9 +264,9 @@ def routes(
             web.patch(f"{base}/stage/{{channel}}", staging.release),
             web.put(f"{base}/stage/{{channel}}", staging.contents),
         ]
-    table += _utility_routes(gateway, utility, documents)  # §2.9
+    table += _utility_routes(gateway, listings, documents)  # §2.9
     table += [
-        _get(base + mounts.stream_path, stream.stream),  # §4
+        _get(base + groups.stream_path, stream.stream),  # §4
         _get(f"{base}/sse", events.events),
         _get("/openapi.json", documents.openapi),  # §5
         _get("/asyncapi.json", documents.asyncapi),
@@ -283,7 +279,7 @@ def routes(
         _get("/ui-config", documents.ui_config),
     ]
     if not gateway.access.is_open:  # §6
-        login = Login(gateway, options.auth.api_key or ApiKeys())
+        login = LoginHandlers(gateway, options.auth.api_key or ApiKeySection())
         table += [
             _get(f"{base}/auth/login", login.log_in),
             _get(f"{base}/auth/logout", login.log_out),
@@ -293,40 +289,51 @@ def routes(
     return [*table, *health_routes(monitoring.not_ready), _get("/metrics", monitoring.metrics)]  # §8.5
 
 
-def shortcuts(gateway: Gateway) -> list[web.RouteDef]:
-    """Routes of their own for `last` and `send` of the declared channels: the same answers, found without a pattern."""
-    if not gateway.access.is_open:
-        return []
-    ticks, mounts = Ticks(gateway), gateway.mounts
+def _channels(gateway: Gateway, specs: Iterable[ChannelSpec]) -> list[Channel]:
+    return [gateway.engine.channels[spec.name] for spec in specs]
+
+
+def _channel_routes(
+    route: Callable[[str, Handler], web.RouteDef],
+    path: str,
+    channels: Iterable[Channel],
+    whole: Callable[[Channel], Handler],
+    one_key: Callable[[Channel], Handler],
+    otherwise: Handler,
+) -> list[web.RouteDef]:
+    """Routes of their own for each channel of a group, found without trying patterns; others have one that answers 404.
+
+    A path calls a channel by its name, or by its name with dashes (§0).
+    """
     table: list[web.RouteDef] = []
-    for channel in gateway.engine.channels:
+    for channel in channels:
         for name in dict.fromkeys((channel.name, channel.name.replace("_", "-"))):
-            if mounts.last is not None and channel.spec in mounts.last and channel.is_provided:
-                table.append(_get(f"{mounts.base}/last/{name}", ticks.last_of(channel)))
-            if mounts.send is not None and channel.spec in mounts.send and not channel.is_basket:
-                table.append(web.post(f"{mounts.base}/send/{name}", ticks.send_of(channel)))
+            table.append(route(f"{path}/{name}", whole(channel)))
+            table.append(route(f"{path}/{name}/{{key:.+}}", one_key(channel)))
+    table.append(route(f"{path}/{{channel}}", otherwise))
+    table.append(route(f"{path}/{{channel}}/{{key:.+}}", otherwise))
     return table
 
 
 def _control_routes(gateway: Gateway) -> list[web.RouteDef]:
-    controls, base = Controls(gateway), gateway.mounts.base
+    controls, base = ControlHandlers(gateway), gateway.route_groups.base
     known = {
         "heartbeat": _get(f"{base}/controls/heartbeat", controls.heartbeat),
         "stats": _get(f"{base}/controls/stats", controls.stats),
         "shutdown": web.post(f"{base}/controls/shutdown", controls.shutdown),
     }
-    return [route for name, route in known.items() if name in gateway.mounts.controls]
+    return [route for name, route in known.items() if name in gateway.route_groups.controls]
 
 
-def _utility_routes(gateway: Gateway, utility: Utility, documents: Documents) -> list[web.RouteDef]:
-    options, base = gateway.declared.options, gateway.mounts.base
+def _utility_routes(gateway: Gateway, listings: ListingHandlers, documents: DocumentHandlers) -> list[web.RouteDef]:
+    options, base = gateway.declared.options, gateway.route_groups.base
     table: list[web.RouteDef] = []
     if options.fields:
-        table += [_get(f"{base}/field", utility.fields), _get(f"{base}/field/{{name}}", utility.field)]
+        table += [_get(f"{base}/field", listings.fields), _get(f"{base}/field/{{name}}", listings.field)]
     if options.graph:
-        table += [_get(f"{base}/channels_graph", utility.graph), _get("/channels_graph", documents.graph)]
+        table += [_get(f"{base}/channels_graph", listings.graph), _get("/channels_graph", documents.graph)]
     if options.outputs:
-        outputs = Outputs(Path(options.outputs), options.server.root_path)
+        outputs = OutputHandlers(Path(options.outputs), options.server.root_path)
         table += [
             _get("/outputs/_tree", outputs.tree),
             _get("/outputs/_chunk", outputs.chunk),
@@ -336,19 +343,19 @@ def _utility_routes(gateway: Gateway, utility: Utility, documents: Documents) ->
     return table
 
 
-def _get(path: str, handler: Callable[[web.Request], object]) -> web.RouteDef:
-    return web.get(path, handler, allow_head=False)  # type: ignore[arg-type]
+def _get(path: str, handler: Handler) -> web.RouteDef:
+    return web.get(path, handler, allow_head=False)
 
 
-def _door(gateway: Gateway, origins: Origins) -> Door:
+def _access_middleware(gateway: Gateway, origins: Origins) -> AccessMiddleware:
     channels = gateway.engine.channels if gateway.access.is_open else None
-    redirects = Redirects(gateway.declared.options.server.root_path, gateway.mounts.base, channels)
-    options = gateway.declared.options.auth.api_key or ApiKeys()
+    redirects = SlashRedirects(gateway.declared.options.server.root_path, gateway.route_groups.base, channels)
+    options = gateway.declared.options.auth.api_key or ApiKeySection()
     public = {"/login", "/logout", "/healthz", "/readyz", "/ui-config"}
     public |= {"/favicon.ico", "/static/favicon.png", "/pages/style.css"}  # what the login form loads
     if not options.protect_docs:
         public |= {"/openapi.json", "/asyncapi.json", "/docs", "/redoc", *(f"/static/{name}" for name in ASSETS)}
-    return Door(gateway, options, Login(gateway, options), origins, redirects, public)
+    return AccessMiddleware(gateway, options, LoginHandlers(gateway, options), origins, redirects, public)
 
 
 def _cors(origins: Origins) -> Cors | None:
@@ -368,11 +375,11 @@ def _join(gateway: Gateway, url: str, tasks: Supervisor) -> RedisBus:
     reason = "this gateway could not follow the bus any more; a fresh start joins it again"
     lost = partial(gateway.fail, reason)
     bus = RedisBus(BusOptions.of(url), gateway.engine, gateway.ids, now=gateway.now, lost=lost, tasks=tasks)
-    gateway.pipeline.bus = bus
+    gateway.engine.bus = bus
     return bus
 
 
-def _live(
+def _add_life_cycle(
     app: web.Application,
     gateway: Gateway,
     loader: ModuleLoader,
@@ -380,13 +387,13 @@ def _live(
     bus: RedisBus | None,
     tasks: Supervisor,
 ) -> None:
-    """What happens at the start, in order, and at the end, in reverse."""
+    """Start the parts in order, and stop them in reverse."""
 
     async def life(_app: web.Application):  # type: ignore[no-untyped-def]
-        kept = None if journal is None else SqliteJournal(journal, gateway.engine, gateway.ids)
-        if kept is not None:
-            await kept.open()
-            gateway.pipeline.journal = kept
+        sqlite = None if journal is None else SqliteJournal(journal, gateway.engine, gateway.ids)
+        if sqlite is not None:
+            await sqlite.open()
+            gateway.engine.journal = sqlite
         if bus is None:
             await loader.start()
         else:
@@ -400,14 +407,14 @@ def _live(
         else:
             await bus.close()
         await tasks.stop()
-        if kept is not None:
-            await kept.close()
+        if sqlite is not None:
+            await sqlite.close()
 
     app.cleanup_ctx.append(life)
 
 
 def _tune_garbage_collector() -> None:
-    """Keep full collections away from what lives as long as the process: they were the reference's freezes."""
+    """Exclude objects that live as long as the process from full collections, which stopped the reference."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

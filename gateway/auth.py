@@ -1,7 +1,4 @@
-"""Who may do what: API keys and their rights.
-
-This module decides on credentials that others have taken from requests. It knows no requests.
-"""
+"""API keys and their rights: authenticates credentials that handlers took from a request."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody needs a key."""
+        """Whether no key is needed."""
         return not self._credentials
 
     def replace(self, other: Access) -> None:
@@ -102,8 +99,8 @@ class Access:
         return found
 
     @property
-    def stranger(self) -> Rights:
-        """What somebody without a valid key may see in public documents: the channels that every key may use."""
+    def anonymous(self) -> Rights:
+        """The rights of a caller without a valid key in public documents: the channels that every key may use."""
         limits = [each.rights.channels for each in self._credentials if each.rights.channels is not None]
         return Rights(read_only=True, channels=frozenset.intersection(*limits) if limits else None)
 

@@ -103,10 +103,10 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 
 def route_table(parts: Any) -> list[str]:
     """Method and path of every concrete route, as the OpenAPI document has them."""
-    from gateway.handlers.documents import Documents
+    from gateway.handlers.documents import DocumentHandlers
 
     lines = []
-    for path, operations in Documents(parts.gateway).openapi_document()["paths"].items():
+    for path, operations in DocumentHandlers(parts.gateway).openapi_document()["paths"].items():
         lines += [f"{method.upper():6} {path}" for method in operations]
     return lines
 

@@ -1,4 +1,4 @@
-"""The life cycle of a gateway: serve, reload, and take leave of clients."""
+"""The life cycle of a gateway: serve, reload, close connections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def service(settings: Settings, declared: Declared) -> WebService:
     folder = None if settings.channel_file is None else settings.channel_file.resolve().parent
     parts = build(declared, folder=folder, journal=settings.journal, bus=settings.bus)
 
-    async def say_goodbye() -> None:
+    async def close_streams() -> None:
         for channel in parts.gateway.engine.channels:
             for waiters in (channel.waiters, *(feed.waiters for feed in channel.feeds)):
                 for waiter in list(waiters):
@@ -36,11 +36,11 @@ def service(settings: Settings, declared: Declared) -> WebService:
 
     if settings.channel_file is not None:
         _follow(parts, settings.channel_file)
-    return _Service(parts.gateway, parts.app, reload=reload, before_drain=say_goodbye, handler_cancellation=True)
+    return _Service(parts.gateway, parts.app, reload=reload, before_drain=close_streams, handler_cancellation=True)
 
 
 class _Service(WebService):
-    """A gateway as a service; one that had to give up ends with an error, so that it is started again."""
+    """A gateway as a service; one that had to stop ends with an error, so that it is restarted."""
 
     def __init__(self, gateway: Gateway, app: web.Application, **options: Any) -> None:
         super().__init__(app, **options)
@@ -53,20 +53,20 @@ class _Service(WebService):
 
 
 def reload_declared(gateway: Gateway, declared: Declared) -> None:
-    """Let a gateway go on with a channel file that was read again.
+    """Apply a channel file that was read again.
 
     Raises:
         StartupError: Something changed that needs a restart; nothing is changed then.
     """
-    kept = needs_restart(gateway.declared, declared)
-    if kept:
-        raise StartupError(f"only a restart can change {', '.join(kept)}")
+    fixed = needs_restart(gateway.declared, declared)
+    if fixed:
+        raise StartupError(f"only a restart can change {', '.join(fixed)}")
     before, after = gateway.declared.options.auth.api_key, declared.options.auth.api_key
     gateway.reload(declared, gateway.access if before == after else access_of(after))
 
 
 def _follow(parts: Parts, file: Path) -> None:
-    """Ask for a reload, as SIGHUP does, whenever the channel file has changed."""
+    """Reload, as SIGHUP does, whenever the channel file has changed."""
 
     async def follow() -> None:
         async for _ in file_changes([file]):

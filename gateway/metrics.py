@@ -13,7 +13,7 @@ from shared.metrics import Metrics
 
 
 class _GatewayCollector(Collector):
-    """Reads the gateway's own counters when somebody asks, so that counting costs the hot path nothing."""
+    """Reads the gateway's own counters at each scrape, so that counting adds nothing to a request."""
 
     def __init__(self, engine: Engine, connections: Connections) -> None:
         self._engine = engine

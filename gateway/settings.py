@@ -11,8 +11,8 @@ import structlog
 from gateway.auth import Access, Credential, Rights
 from gateway.config.declared import Declared
 from gateway.config.loader import parse_channel_file
-from gateway.config.models import ApiKeys
-from gateway.config.references import FileImporter
+from gateway.config.models import ApiKeySection
+from gateway.config.references import FileReferences
 from gateway.config.text import ChannelFileError
 from gateway.modules.builtin.demo import demo_file
 from shared.auth import equal, generate_key
@@ -50,7 +50,7 @@ def read_declared(settings: Settings) -> Declared:
     try:
         text = demo_file() if path is None else path.read_text(encoding="utf-8")
         name = "demo.yml" if path is None else str(path)
-        importer = FileImporter(Path.cwd() if path is None else path.parent)
+        importer = FileReferences(Path.cwd() if path is None else path.parent)
         return parse_channel_file(text, name, settings.environment, importer, settings.overrides)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -59,7 +59,7 @@ def read_declared(settings: Settings) -> Declared:
         raise StartupError(str(error)) from error
 
 
-def access_of(options: ApiKeys | None) -> Access:
+def access_of(options: ApiKeySection | None) -> Access:
     """The keys of a channel file; a section without keys gets a fresh one, which is logged."""
     if options is None:
         return Access([], equal)

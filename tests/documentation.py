@@ -72,7 +72,7 @@ def _stand_in() -> MagicMock:
     part = MagicMock()
     part.prefix = "iserver"
     part.enable_cmd = True
-    part.mounts.configure_mock(base="/api/v1", api_root="/api", stream_path="/stream", controls=CONTROLS)
+    part.route_groups.configure_mock(base="/api/v1", api_root="/api", stream_path="/stream", controls=CONTROLS)
     part.declared.options.outputs = "outputs"
     part.declared.options.server.root_path = ""
     return part

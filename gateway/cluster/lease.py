@@ -1,4 +1,4 @@
-"""Who of several gateways runs the modules: a lease in Redis, held by one at a time."""
+"""Which gateway of a bus runs the modules: a lease in Redis, held by one at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ end
 
 
 class Lease:
-    """Tries to hold a lease, and keeps it while it can.
+    """Acquires a lease and renews it.
 
     Args:
         redis: The connection.

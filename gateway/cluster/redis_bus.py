@@ -24,7 +24,7 @@ from urllib.parse import urldefrag
 import structlog
 
 from gateway.cluster.lease import Lease
-from gateway.cluster.replication import Entry, Follower, Gap, Restoring, Snapshot, take_snapshot
+from gateway.cluster.replication import Entry, Follower, Gap, Snapshot, SnapshotLoader, take_snapshot
 from gateway.engine.engine import Change, Engine
 from gateway.engine.ids import IdCounter
 from shared.errors import Problem, StartupError
@@ -87,8 +87,8 @@ class BusOptions:
     Attributes:
         url: Where Redis is, without the name of the bus.
         name: The name of the bus; gateways with the same name are joined.
-        timeout_s: How long a tick may wait for Redis before its sender is told 503, in seconds.
-        snapshot_every: After how many entries a snapshot is written; as many are kept behind it.
+        timeout_s: How long a tick may wait for Redis before its sender receives 503, in seconds.
+        snapshot_every: After how many entries a snapshot is written; as many remain before it.
     """
 
     url: str
@@ -116,7 +116,7 @@ class _Pending:
 
 
 class RedisBus:
-    """This gateway's place on the bus; a `gateway.engine.pipeline.Bus`.
+    """This gateway's place on the bus; a `gateway.engine.engine.Bus`.
 
     Args:
         options: Where the bus is.
@@ -202,7 +202,7 @@ class RedisBus:
         log.info("joined the bus", name=self._options.name, origin=self._origin, entries=self._follower.applied)
 
     def run_modules(self, begin: Callable[[], Awaitable[None]], end: Callable[[], Awaitable[None]]) -> None:
-        """From now on take part in who runs the modules: `begin` here when it is this gateway's turn, then `end`."""
+        """Compete for the lease on the modules: `begin` when it is won, `end` when it is lost."""
         assert self._redis is not None
         lease = Lease(self._redis, self._lease, self._origin, self._failures)
         self._leading = self._supervisor.loop("bus modules", lambda: lease.live(begin, end))
@@ -307,7 +307,7 @@ class RedisBus:
                 break  # else it was replaced while it was read
         else:
             raise StartupError(f"cannot join the bus {self._options.shown}: its snapshot is incomplete")
-        restoring = Restoring(self._engine, self._now())
+        restoring = SnapshotLoader(self._engine, self._now())
         for chunk in chunks:
             restoring.add(chunk)
             await asyncio.sleep(0)
@@ -345,7 +345,7 @@ class RedisBus:
         return len(entries)
 
     def _apply(self, number: int, fields: Fields) -> None:
-        """Apply one entry; one that cannot be applied here is left out, as it would fail again however often tried."""
+        """Apply one entry; an entry that fails is skipped, as it would fail again."""
         failure: Problem | None = None
         try:
             self._follower.take(Entry(number, fields[b"o"].decode(), int(fields[b"s"]), fields[b"g"]))
@@ -354,7 +354,7 @@ class RedisBus:
         except Exception:
             self._follower.applied = number
             self._engine.counters.entries_skipped += 1
-            log.exception("an entry of the bus cannot be applied and is left out", entry=number)
+            log.exception("an entry of the bus cannot be applied and is skipped", entry=number)
             failure = Problem(500, f"entry {number} of the bus cannot be applied")
         if fields.get(b"o") == self._origin.encode():
             pending = self._pending.pop(int(fields[b"s"]), None)
@@ -434,6 +434,6 @@ def take_batch(outgoing: deque[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
 
 
 def _retrieve(done: asyncio.Future[None]) -> None:
-    """Note an exception that nobody may be waiting for: modules need not await their ticks."""
+    """Mark an exception as retrieved: modules need not await their ticks."""
     if not done.cancelled():
         done.exception()

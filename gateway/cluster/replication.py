@@ -1,7 +1,7 @@
-"""One gateway of several: what it tells the others about its ticks, and what it makes of theirs.
+"""Replication between gateways: entries of ticks, and snapshots.
 
 All gateways of a bus apply the same numbered entries in the same order, so their channels and states are equal. This
-module knows what an entry and a snapshot mean; who carries them from one gateway to another is somebody else's.
+module encodes and applies entries and snapshots; `gateway.cluster.redis_bus` transports them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def pack(changes: Sequence[Change]) -> bytes:
 
 
 def unpack(payload: bytes, channels: Channels, types: StructTypes) -> list[Change]:
-    """The ticks of a group; those of channels that are not declared here are left out."""
+    """The ticks of a group; those of channels that are not declared here are skipped."""
     changes: list[Change] = []
     for name, key, written in msgpack.unpackb(payload):
         feed = _feed(channels, name, key)
@@ -67,7 +67,7 @@ def unpack(payload: bytes, channels: Channels, types: StructTypes) -> list[Chang
 
 
 def write_record(record: Record) -> Written:
-    """What a record prints, and, where that does not tell all (NaN prints as null), what tells all."""
+    """A record's encoding and, where it loses information (NaN prints as null), one that does not."""
     encoded = record.encoded
     if b"null" not in encoded:
         return encoded, None
@@ -202,7 +202,7 @@ def take_snapshot(engine: Engine, number: int) -> Snapshot:
     )
 
 
-class Restoring:
+class SnapshotLoader:
     """Puts a snapshot into an engine that has not ticked yet, piece by piece."""
 
     def __init__(self, engine: Engine, at: datetime) -> None:
@@ -219,12 +219,12 @@ class Restoring:
                 if feed is not None:
                     record = read_record(engine.types, feed.channel.spec.struct, written)
                     self._lasts.setdefault(feed, []).append(record)
-                    engine.keep(feed.channel, [record], self._at)
+                    engine.add_to_lookup(feed.channel, [record], self._at)
             elif name in engine.states and key in engine.states[name]:
                 channel = engine.state_channels[name]
                 record = read_record(engine.types, channel.spec.struct, written)
                 engine.restore_state(name, key, record)
-                engine.keep(channel, [record], self._at)
+                engine.add_to_lookup(channel, [record], self._at)
 
     def finish(self) -> None:
         """Set the last values, now that they are complete."""

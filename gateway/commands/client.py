@@ -122,7 +122,7 @@ async def _call(
         if answer.status != 200:
             raise click.ClickException(f"{answer.status}: {_detail(text)}")
         ignored = answer.headers.getall("X-Gateway-Query-Warning", [])
-        if ignored:  # the gateway answers all the same, but not what was asked
+        if ignored:  # the gateway answers, but without what it ignored
             raise click.ClickException("; ".join(ignored))
         for record in orjson.loads(text):
             _print(record)
@@ -156,7 +156,7 @@ def _print(record: Any) -> None:
     try:
         sys.stdout.buffer.write(orjson.dumps(record) + b"\n")
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever read has read enough, as `head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
         sys.exit(0)
 

@@ -1,4 +1,4 @@
-"""Conditions as people type them, such as ``x >= 30 and name == AAPL``: the filters of the state query language.
+"""Conditions in text form, such as ``x >= 30 and name == AAPL``: the filters of the state query language.
 
 The command line reads them here; `gateway/pages/query.js` reads the same grammar in the browser, and one table in the
 tests holds both to it.

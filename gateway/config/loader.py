@@ -15,20 +15,21 @@ from pydantic_core import SchemaError
 from gateway.config.declared import CONTROLS_STRUCT, Declared
 from gateway.config.models import (
     NAME,
-    ApiKey,
+    ApiKeyOptions,
     ChannelFile,
     ChannelOptions,
-    Enum,
+    EnumOptions,
     FieldOptions,
     LiteralType,
     StateOptions,
-    Struct,
+    StructOptions,
 )
 from gateway.config.text import Location, Source, interpolate, override_value
 from gateway.engine.channels import CONTROLS, HEARTBEAT, ChannelSpec
 from gateway.schema.compiler import Compiler, FieldError, enum_key, reason_of
 from gateway.schema.field_types import EnumSpec, FieldType, LiteralOf, parse_type
-from gateway.schema.importers.json_schema import fields_of_model, fields_of_schema
+from gateway.schema.importers.json_schema import fields_of_schema
+from gateway.schema.importers.pydantic_model import fields_of_model
 from gateway.schema.structs import ABSENT, FieldSpec, Limits, StructSpec
 from gateway.state.columns import Columns
 from gateway.state.store import StateSpec
@@ -165,7 +166,7 @@ class _Reader:
         places = tuple(self._source.place(("modules", number)) for number in range(len(options.modules)))
         return Declared(options, enums, structs, tuple(channels), places)
 
-    def _enum(self, name: str, enum: Enum) -> EnumSpec:
+    def _enum(self, name: str, enum: EnumOptions) -> EnumSpec:
         self._check_name(("enums", name), name)
         for member in enum.members:
             if not NAME.fullmatch(member):
@@ -178,7 +179,7 @@ class _Reader:
             first[enum_key(value)] = member
         return EnumSpec(name, dict(enum.members), enum.wire)
 
-    def _struct(self, name: str, struct: Struct) -> StructSpec:
+    def _struct(self, name: str, struct: StructOptions) -> StructSpec:
         where: Location = ("structs", name)
         self._check_name(where, name)
         if name in self._options.enums:
@@ -354,11 +355,11 @@ class _Reader:
         api_key = self._options.auth.api_key
         known: set[str] = set()
         for number, key in enumerate([] if api_key is None else api_key.keys):
-            text = key.key if isinstance(key, ApiKey) else key
+            text = key.key if isinstance(key, ApiKeyOptions) else key
             if text in known:
                 raise self._source.error(("auth", "api_key", "keys", number), "this key is given twice")
             known.add(text)
-            for at, name in enumerate((key.channels or []) if isinstance(key, ApiKey) else []):
+            for at, name in enumerate((key.channels or []) if isinstance(key, ApiKeyOptions) else []):
                 if name not in channels and name != HEARTBEAT:
                     where: Location = ("auth", "api_key", "keys", number, "channels", at)
                     raise self._source.error(where, f"{name!r} is not a channel{_did_you_mean(name, channels)}")

@@ -1,7 +1,7 @@
 """The channel file as data: every section, its options and their defaults.
 
-These models only say what may be written. What it means together (which names exist, which collide) is decided in
-`gateway.config.loader`, which also knows the line of everything.
+These models validate one section each. Checks across sections (which names exist, which collide) are in
+`gateway.config.loader`, which also reports the line.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ Segment = Annotated[str, AfterValidator(_strip_slashes), Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A section of the file: what is not declared is an error."""
+    """A section of the file; unknown options are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Contact(Section):
-    """Who to ask, as shown in the OpenAPI document."""
+class ContactSection(Section):
+    """The contact in the OpenAPI document."""
 
     name: str = ""
     email: str = "example@domain.com"
 
 
-class Server(Section):
+class ServerSection(Section):
     """Where and how the gateway answers."""
 
     bind: str | None = None
@@ -73,7 +73,7 @@ class Server(Section):
     title: str = "Gateway"
     description: str = ""
     version: str = "3.0.0"
-    contact: Contact = Contact()
+    contact: ContactSection = ContactSection()
     api_prefix: Segment = "api"
     api_version: Segment = "v1"
     root_path: Annotated[str, AfterValidator(_root)] = ""
@@ -82,7 +82,7 @@ class Server(Section):
     send_readonly: bool = False
 
 
-class Enum(Section):
+class EnumOptions(Section):
     """An enumeration."""
 
     members: dict[str, str | int | float | bool] = Field(min_length=1)
@@ -115,7 +115,7 @@ class FieldOptions(Section):
     message: str | None = None
 
 
-class Struct(Section):
+class StructOptions(Section):
     """A struct: declared field by field, or imported."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -152,7 +152,7 @@ class ChannelOptions(Section):
     policy: QueuePolicy | None = None
 
 
-class Controls(Section):
+class ControlsSection(Section):
     """Which of the three control routes exist."""
 
     heartbeat: bool = True
@@ -160,7 +160,7 @@ class Controls(Section):
     shutdown: bool = True
 
 
-class Selection(Section):
+class GroupOptions(Section):
     """Which channels a group of routes has."""
 
     include: list[str] | None = None
@@ -171,37 +171,37 @@ class Selection(Section):
         return (self.include is None or channel in self.include) and channel not in self.exclude
 
 
-class Rest(Section):
+class RestSection(Section):
     """The groups of REST routes; false switches a whole group off."""
 
-    last: Selection | Literal[False] = Selection()
-    next: Selection | Literal[False] = Selection()
-    send: Selection | Literal[False] = Selection()
-    state: Selection | Literal[False] = Selection()
-    lookup: Selection | Literal[False] = Selection()
-    stage: Selection | Literal[False] = Selection()
+    last: GroupOptions | Literal[False] = GroupOptions()
+    next: GroupOptions | Literal[False] = GroupOptions()
+    send: GroupOptions | Literal[False] = GroupOptions()
+    state: GroupOptions | Literal[False] = GroupOptions()
+    lookup: GroupOptions | Literal[False] = GroupOptions()
+    stage: GroupOptions | Literal[False] = GroupOptions()
     force_mount_all: bool = True
 
 
-class Queue(Section):
-    """How much may wait for one subscriber, and what happens beyond that."""
+class QueueSection(Section):
+    """Limits of the send queue of one subscriber, and the policy beyond them."""
 
     max_messages: Annotated[int, Field(gt=0)] = 10_000
     max_bytes: Size = 32 * 2**20
     policy: QueuePolicy = "disconnect"
 
 
-class Stream(Section):
+class StreamSection(Section):
     """The WebSocket and the server-sent events."""
 
     path: Annotated[str, AfterValidator(_root)] = "/stream"
     ping_time_s: Annotated[float, Field(gt=0)] = 1.0
     readonly: bool = False
     include: list[str] | None = None
-    queue: Queue = Queue()
+    queue: QueueSection = QueueSection()
 
 
-class ApiKey(Section):
+class ApiKeyOptions(Section):
     """A key with less than all rights."""
 
     key: Annotated[str, Field(min_length=1)]
@@ -210,10 +210,10 @@ class ApiKey(Section):
     channels: list[str] | None = None
 
 
-class ApiKeys(Section):
+class ApiKeySection(Section):
     """Authentication by API keys."""
 
-    keys: list[Annotated[str, Field(min_length=1)] | ApiKey] = Field(default_factory=list)
+    keys: list[Annotated[str, Field(min_length=1)] | ApiKeyOptions] = Field(default_factory=list)
     name: str = "token"
     cookie_max_age: Span = 12 * 3600.0
     cookie_domain: str | None = None
@@ -222,22 +222,22 @@ class ApiKeys(Section):
     trusted_networks: list[IPv4Network | IPv6Network] = Field(default_factory=list)
 
 
-class Auth(Section):
+class AuthSection(Section):
     """Who may call."""
 
-    api_key: ApiKeys | None = None
+    api_key: ApiKeySection | None = None
 
 
-class Lookup(Section):
-    """How much is kept for lookup, for each struct type."""
+class LookupSection(Section):
+    """Limits of the lookup cache of each struct type."""
 
     max_items: Annotated[int, Field(gt=0)] = 100_000
     max_bytes: Size = 256 * 2**20
     ttl: Span | None = None
 
 
-class StateDefaults(Section):
-    """Defaults and manners of all states."""
+class StateSection(Section):
+    """Defaults of all states."""
 
     max_keys: Annotated[int, Field(gt=0)] | None = None
     evict: Eviction = "oldest_update"
@@ -262,17 +262,17 @@ class ModuleOptions(Section):
 class ChannelFile(Section):
     """The whole file."""
 
-    server: Server = Server()
-    enums: dict[str, Enum] = Field(default_factory=dict)
-    structs: dict[str, Struct] = Field(default_factory=dict)
+    server: ServerSection = ServerSection()
+    enums: dict[str, EnumOptions] = Field(default_factory=dict)
+    structs: dict[str, StructOptions] = Field(default_factory=dict)
     channels: dict[str, ChannelOptions] = Field(min_length=1)
     fields: dict[str, Any] = Field(default_factory=dict)
-    controls: Controls | Literal[False] = Controls()
-    rest: Rest = Rest()
-    stream: Stream = Stream()
-    auth: Auth = Auth()
-    lookup: Lookup = Lookup()
-    state: StateDefaults = StateDefaults()
+    controls: ControlsSection | Literal[False] = ControlsSection()
+    rest: RestSection = RestSection()
+    stream: StreamSection = StreamSection()
+    auth: AuthSection = AuthSection()
+    lookup: LookupSection = LookupSection()
+    state: StateSection = StateSection()
     recent: Annotated[int, Field(ge=1)] = 1024
     graph: bool = True
     outputs: str | Literal[False] = False

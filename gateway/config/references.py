@@ -1,4 +1,4 @@
-"""Fetching what a channel file refers to: classes of modules, JSON Schema files, pydantic models."""
+"""What a channel file refers to: classes of modules, JSON Schema files, pydantic models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.config.loader import Importer
 _OWN_FOLDER: Final = str(Path(__file__).parents[1])
 
 
-class FileImporter(Importer):
+class FileReferences(Importer):
     """Fetches from files beside the channel file, and from Python modules."""
 
     def __init__(self, folder: Path) -> None:
@@ -46,14 +46,14 @@ class FileImporter(Importer):
 
 
 class LoadError(Exception):
-    """Python code cannot be had; the text says where in it, and why."""
+    """Python code could not be loaded; the text names the place and the reason."""
 
 
 def load_class(path: str, folder: Path) -> Any:
     """The object that ``module:Name`` or ``file.py:Name`` means.
 
     Raises:
-        LoadError: It cannot be had; whatever the code raised is in its text.
+        LoadError: It cannot be loaded; the text contains what the code raised.
         ValueError: The path has another form.
     """
     where, colon, name = path.rpartition(":")
@@ -62,11 +62,11 @@ def load_class(path: str, folder: Path) -> Any:
     try:
         return getattr(_load(where, folder), name)
     except Exception as error:
-        raise LoadError(fault_of(error)) from error
+        raise LoadError(describe_failure(error)) from error
 
 
-def fault_of(error: Exception) -> str:
-    """What foreign code raised, with the file and the line where it did."""
+def describe_failure(error: Exception) -> str:
+    """What code outside the gateway raised, with its file and line."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}:{error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.config.declared import Declared
-from gateway.config.models import Rest, Selection
+from gateway.config.models import GroupOptions, RestSection
 from gateway.engine.channels import HEARTBEAT, ChannelSpec
 from gateway.state.store import StateSpec
 
 
 @dataclass(frozen=True)
-class Mounts:
+class RouteGroups:
     """The groups of routes; a group that is switched off is None.
 
     Attributes:
@@ -50,10 +50,10 @@ class Mounts:
         return [*names, HEARTBEAT]
 
 
-def mounts_of(declared: Declared) -> Mounts:
+def route_groups_of(declared: Declared) -> RouteGroups:
     """Decide which routes the channels of a file have."""
     options = declared.options
-    rest: Rest = options.rest
+    rest: RestSection = options.rest
     channels = declared.channels
     controls = options.controls
     names = [name for name in ("heartbeat", "shutdown", "stats") if controls and getattr(controls, name)]
@@ -62,7 +62,7 @@ def mounts_of(declared: Declared) -> Mounts:
     sendable = None if options.server.send_readonly else _take(rest.send, channels)
     stage = _take(rest.stage, channels) or ()
     state_selection = rest.state
-    return Mounts(
+    return RouteGroups(
         api_root=api_root,
         base=f"{api_root}/{options.server.api_version}",
         stream_path=options.stream.path,
@@ -79,7 +79,7 @@ def mounts_of(declared: Declared) -> Mounts:
     )
 
 
-def _take(selection: Selection | bool, channels: tuple[ChannelSpec, ...]) -> tuple[ChannelSpec, ...] | None:
+def _take(selection: GroupOptions | bool, channels: tuple[ChannelSpec, ...]) -> tuple[ChannelSpec, ...] | None:
     if isinstance(selection, bool):
         return None
     return tuple(spec for spec in channels if selection.takes(spec.name))

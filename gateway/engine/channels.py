@@ -1,7 +1,7 @@
 """Channels: named streams of ticks, alone or as baskets of keyed feeds.
 
-A feed is one ordered series of ticks: a plain channel has one, a basket one for each key. A feed remembers its last
-tick and a few before it, and tells who waits or listens. It knows no sockets: listeners are plain callables.
+A feed is one ordered series of ticks: a plain channel has one, a basket one for each key. A feed stores its last tick
+and a few before it, and notifies waiters and subscribers, which are plain callables.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Feed:
         return None
 
 
-class Recent:
+class RecentTicks:
     """What all feeds together remember of their ticks: a number for each, and so many bytes for all.
 
     Args:

@@ -8,20 +8,24 @@ callables, the time is an argument of its constructor.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 
-from gateway.engine.channels import Channel, Channels, Feed, Recent, Tick, Waiter
+from gateway.engine.channels import Channel, Channels, Feed, RecentTicks, Tick, Waiter
 from gateway.engine.lookup import LookupCache, LookupLimits
 from gateway.engine.staging import Stage
+from gateway.schema.memory_estimate import LARGE
 from gateway.schema.record import Record
 from gateway.schema.validation import StructTypes
 from gateway.state.columns import Columns
-from gateway.state.store import Key, State
+from gateway.state.keys import Key
+from gateway.state.slices import yield_to_loop
+from gateway.state.store import State
+from shared.errors import Problem
 
 Change: TypeAlias = tuple[Feed, Sequence[Record]]
 Prepared: TypeAlias = tuple[Feed, Sequence[Record], Sequence[Sequence[Key]]]
@@ -32,9 +36,32 @@ log = structlog.get_logger("gateway.engine")
 DERIVED_LIMIT: Final = 10_000
 
 
+class Journal(Protocol):
+    """Makes applied ticks durable.
+
+    Attributes:
+        is_full: Whether so much waits for the disk that no more may tick.
+    """
+
+    @property
+    def is_full(self) -> bool: ...
+
+    def commit(self) -> Awaitable[None] | None:
+        """What to await until every tick applied so far is durable; None when there is nothing to wait for."""
+
+
+class Bus(Protocol):
+    """Orders the ticks of several gateways; applies its own and theirs to the engine."""
+
+    is_ready: bool
+
+    def publish(self, groups: Sequence[Sequence[Change]]) -> Awaitable[None]:
+        """Hand over groups of simultaneous ticks, to be applied in that order; done when they have been."""
+
+
 @dataclass(slots=True)
 class Counters:
-    """What the engine has done since it started."""
+    """Counters since the start."""
 
     ticks: int = 0
     handler_errors: int = 0
@@ -51,7 +78,7 @@ class Engine:
         types: The compiled struct types.
         next_id: Gives identifiers, here those of staging areas.
         now: Gives the current time, aware UTC.
-        lookup_limits: How much is kept for lookup, for each struct type.
+        lookup_limits: Limits of the lookup cache of each struct type.
         derived_limit: How many ticks handlers may derive from one root tick.
     """
 
@@ -71,7 +98,7 @@ class Engine:
         self._now = now
         self._derived_limit = derived_limit
         self._number = 0
-        self._recent = Recent()
+        self._recent = RecentTicks()
         limits = lookup_limits or LookupLimits()
         self.lookups = {name: LookupCache(limits) for name, spec in types.specs.items() if spec.lookup}
         self.stages = {channel.name: Stage(next_id) for channel in channels if channel.spec.staged}
@@ -86,6 +113,8 @@ class Engine:
         self._transforms: dict[str, Transform] = {}
         self._queue: deque[Sequence[Change]] = deque()
         self._is_draining = False
+        self.journal: Journal | None = None
+        self.bus: Bus | None = None
 
     def _add_states(self, channel: Channel) -> None:
         if channel.spec.struct not in self.columns:
@@ -114,7 +143,47 @@ class Engine:
         """Change the records of a channel as they tick, as the controls are."""
         self._transforms[channel] = change
 
-    # --- ticking ---
+    # --- ticking on every gateway, durably ---
+
+    def submit(self, changes: Sequence[Change]) -> Awaitable[None] | None:
+        """Tick feeds one after the other.
+
+        Returns:
+            None when all is done, else what to await until the ticks may be acknowledged.
+        """
+        if self.bus is not None:
+            self.check(changes)  # what fails, fails here and not in every gateway
+            return self.bus.publish([[change] for change in changes]) if changes else None
+        self.require_room()
+        for change in changes:
+            self.apply((change,))
+        return None if self.journal is None or not changes else self.journal.commit()
+
+    async def submit_in_slices(self, changes: Sequence[Change]) -> None:
+        """Tick many feeds one after the other, others being served in between; done when all may be acknowledged."""
+        for start in range(0, len(changes), LARGE):
+            pending = self.submit(changes[start : start + LARGE])
+            if pending is not None:
+                await pending
+            await yield_to_loop()
+
+    def submit_together(self, changes: Sequence[Change]) -> Awaitable[None] | None:
+        """Tick several feeds at the same moment, as a whole basket is."""
+        if not changes:
+            return None
+        if self.bus is not None:
+            self.check(changes)
+            return self.bus.publish([changes])
+        self.require_room()
+        self.apply(changes)
+        return None if self.journal is None else self.journal.commit()
+
+    def require_room(self) -> None:
+        """Raise `Problem` 503 when the journal can take no more at present."""
+        if self.journal is not None and self.journal.is_full:
+            raise Problem(503, "too much waits to be written to the journal: the disk does not keep up")
+
+    # --- ticking here ---
 
     def check(self, changes: Sequence[Change]) -> None:
         """Do all of `apply` that can fail, and change nothing."""
@@ -174,7 +243,7 @@ class Engine:
             if change is not None:
                 records = [change(record) for record in records]
         for record in records:
-            record.encoded  # noqa: B018 - printed once, and kept by the record
+            record.encoded  # noqa: B018 - encoded once, and cached by the record
         states = self._states_of.get(feed)
         if states is None:
             return feed, records, ()
@@ -190,7 +259,7 @@ class Engine:
         self.counters.ticks += 1
         cache = self.lookups.get(feed.channel.spec.struct)
         if cache is not None:
-            _keep(cache, records, feed.channel.name, at)
+            _add_to_lookup(cache, records, feed.channel.name, at)
         if keys:
             for state, keys_of_state in zip(self._states_of[feed], keys, strict=True):
                 for key, record in zip(keys_of_state, records, strict=True):
@@ -198,11 +267,11 @@ class Engine:
                         self.counters.state_rejected += 1
         return tick
 
-    def keep(self, channel: Channel, records: Sequence[Record], at: datetime) -> None:
-        """Make records that were staged findable by id."""
+    def add_to_lookup(self, channel: Channel, records: Sequence[Record], at: datetime) -> None:
+        """Add records that were staged to the lookup cache."""
         cache = self.lookups.get(channel.spec.struct)
         if cache is not None:
-            _keep(cache, records, channel.name, at)
+            _add_to_lookup(cache, records, channel.name, at)
 
     def _handle(self, tick: Tick) -> None:
         for name, handler in self._handlers.get(tick.feed, ()):
@@ -259,6 +328,13 @@ class Engine:
         return counts
 
 
+def changes_of(feed: Feed, records: Sequence[Record]) -> list[Change]:
+    """The ticks that a send makes: one for each record, or one with the whole list on a list channel."""
+    if feed.channel.spec.is_list:
+        return [(feed, records)] if records else []
+    return [(feed, [record]) for record in records]
+
+
 def _resolve(waiters: dict[Waiter, None], answer: bytes) -> None:
     waiting = list(waiters)
     waiters.clear()
@@ -266,7 +342,7 @@ def _resolve(waiters: dict[Waiter, None], answer: bytes) -> None:
         waiter(answer)
 
 
-def _keep(cache: LookupCache, records: Sequence[Record], channel: str, at: datetime) -> None:
+def _add_to_lookup(cache: LookupCache, records: Sequence[Record], channel: str, at: datetime) -> None:
     now = 0.0 if cache.limits.ttl_s is None else at.timestamp()
     for record in records:
         cache.add(record, channel, now)

@@ -2,5 +2,5 @@
 
 A handler parses a request, calls the engine, encodes the answer. What every request passes first (redirects, origin
 check, API key) is in `middleware`; what all handlers share is in `context`, `requests` and `responses`.
-Handlers know no storage, no bus and no modules. Start reading at `ticks`.
+Handlers know no storage, no bus and no modules. Start reading at `read` and `send`.
 """

@@ -1,4 +1,4 @@
-"""One running gateway: its parts, wired, for handlers and modules to use."""
+"""The parts of one running gateway, as handlers use them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 from gateway.auth import Access
 from gateway.config.declared import Declared
-from gateway.config.route_groups import Mounts
+from gateway.config.route_groups import RouteGroups
 from gateway.engine.engine import Engine
 from gateway.engine.ids import IdCounter
 from gateway.engine.lookup import LookupLimits
-from gateway.engine.pipeline import Pipeline
 from gateway.streaming.connections import Connections
 from gateway.streaming.outbox import QueueLimits
 from gateway.streaming.session import StreamRules
@@ -28,8 +27,7 @@ class Gateway:
         access: Who may do what.
         ids: The id counter.
         engine: Channels, states, lookup and staging.
-        pipeline: The way in for ticks.
-        mounts: Which routes exist.
+        route_groups: Which routes exist.
         connections: The open streams.
         now: The current time, aware UTC.
         started: When it was started.
@@ -41,8 +39,7 @@ class Gateway:
     access: Access
     ids: IdCounter
     engine: Engine
-    pipeline: Pipeline
-    mounts: Mounts
+    route_groups: RouteGroups
     now: Callable[[], datetime]
     started: datetime
     shut_down: Callable[[], None]
@@ -50,13 +47,13 @@ class Gateway:
     failure: str | None = None
 
     def fail(self, reason: str) -> None:
-        """Stop, as this gateway cannot go on; whoever watches the process learns that it did not mean to."""
+        """Stop the process because this gateway cannot continue; it then ends with an error."""
         self.failure = reason
         self.shut_down()
 
     def not_ready(self) -> list[str]:
         """Why it cannot take ticks now; empty when it can: on a bus only while the bus answers."""
-        away = self.pipeline.bus is not None and not self.pipeline.bus.is_ready
+        away = self.engine.bus is not None and not self.engine.bus.is_ready
         return ["the bus does not answer"] if away else []
 
     def reload(self, declared: Declared, access: Access) -> None:

@@ -1,4 +1,4 @@
-"""``controls`` (protocol §2.7)."""
+"""What an operator uses: ``controls``, readiness and metrics (protocol §2.7)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from aiohttp import web
 
 from gateway.engine.channels import CONTROLS, Tick
 from gateway.handlers.context import Gateway
-from gateway.handlers.responses import json_bytes, json_value, require_unlimited, rights_of, unauthorized
+from gateway.handlers.requests import require_unlimited, rights_of
+from gateway.handlers.responses import json_bytes, json_value, unauthorized
 from gateway.schema.record import encode
 from shared.errors import Problem
+from shared.metrics import Metrics
+from shared.tasks import Supervisor
 
 
-class Controls:
+class ControlHandlers:
     """The control routes."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -29,11 +32,11 @@ class Controls:
         self._process.cpu_percent()
 
     async def heartbeat(self, _request: web.Request) -> web.Response:
-        """``GET /controls/heartbeat``: answers what the engine made of it, which proves that it lives."""
+        """``GET /controls/heartbeat``: answers the tick that went through the engine."""
         return json_bytes((await self._tick({"name": "heartbeat"})).encoded)
 
     async def stats(self, request: web.Request) -> web.Response:
-        """``GET /controls/stats``: the gateway's counters are for the caller, and not in the tick for everybody."""
+        """``GET /controls/stats``: the gateway's counters are in the answer only, not in the tick."""
         now = datetime.now(UTC)
         system = self._system(now)
         tick = await self._tick({"name": "stats", "status": "ok", **_data(system, now)})
@@ -53,7 +56,7 @@ class Controls:
         engine = self._gateway.engine
         record = engine.types["Controls"].take_one(value)
         feed = engine.channels[CONTROLS].feeds[0]
-        pending = self._gateway.pipeline.submit([(feed, [record])])
+        pending = self._gateway.engine.submit([(feed, [record])])
         if pending is not None:
             await pending
         for tick in reversed(feed.recent):
@@ -76,6 +79,30 @@ class Controls:
             "host": socket.gethostname(),
             "user": _user(),
         }
+
+
+class MonitoringHandlers:
+    """What an operator watches: whether the gateway can do its work, and its metrics.
+
+    Args:
+        gateway: The gateway.
+        metrics: The metrics of the whole process.
+        tasks: The background tasks.
+    """
+
+    def __init__(self, gateway: Gateway, metrics: Metrics, tasks: Supervisor) -> None:
+        self._gateway = gateway
+        self._metrics = metrics
+        self._tasks = tasks
+
+    def not_ready(self) -> list[str]:
+        """Why the gateway cannot do its work now; empty when it can."""
+        return [*self._gateway.not_ready(), *self._tasks.not_ready()]
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """``GET /metrics``"""
+        require_unlimited(request)
+        return await self._metrics.handler(request)
 
 
 def _data(data: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from gateway.config.declared import Declared
-from gateway.config.route_groups import mounts_of
+from gateway.config.route_groups import route_groups_of
 from gateway.handlers.context import Gateway
-from gateway.handlers.responses import json_bytes, json_value, rights_of
+from gateway.handlers.requests import rights_of
+from gateway.handlers.responses import json_bytes, json_value
 from gateway.handlers.ui import HEADERS
 from gateway.openapi.asyncapi import asyncapi_document
 from gateway.openapi.openapi import OpenApi
@@ -67,7 +68,7 @@ code{{background:#8882;padding:0 .3em;border-radius:3px}}</style></head><body><h
 )
 
 
-class Documents:
+class DocumentHandlers:
     """``/openapi.json``, ``/asyncapi.json``, ``/docs``, ``/redoc``, ``/channels_graph`` and their assets."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -91,12 +92,12 @@ class Documents:
         """The OpenAPI document as a value, of some channels or of all."""
         declared, key = self._gateway.declared.visible_to(channels), self._gateway.declared.options.auth.api_key
         key_name = None if self._gateway.access.is_open or key is None else key.name
-        return OpenApi(declared, mounts_of(declared), self._schemas(declared), key_name).document()
+        return OpenApi(declared, route_groups_of(declared), self._schemas(declared), key_name).document()
 
     async def asyncapi(self, request: web.Request) -> web.Response:
         """``GET /asyncapi.json``: without what the caller may not see."""
         declared = self._gateway.declared.visible_to(rights_of(request).channels)
-        return json_value(asyncapi_document(declared, mounts_of(declared), self._schemas(declared)))
+        return json_value(asyncapi_document(declared, route_groups_of(declared), self._schemas(declared)))
 
     async def docs(self, request: web.Request) -> web.Response:
         """``GET /docs``: Swagger UI."""
@@ -133,7 +134,7 @@ class Documents:
         return self._favicon()
 
     async def ui_config(self, _request: web.Request) -> web.Response:
-        """``GET /ui-config``: what browser user interfaces ask for first."""
+        """``GET /ui-config``: settings that browser user interfaces read first."""
         server = self._gateway.declared.options.server
         return json_value(
             {

@@ -1,4 +1,4 @@
-"""Static fields, the channel graph, metrics, and the log browser."""
+"""``/outputs``: the log browser."""
 
 from __future__ import annotations
 
@@ -11,73 +11,17 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from gateway.handlers.context import Gateway
-from gateway.handlers.responses import json_value, require_unlimited, rights_of
+from gateway.handlers.requests import require_unlimited
+from gateway.handlers.responses import json_value
 from shared.errors import Problem
-from shared.metrics import Metrics
-from shared.tasks import Supervisor
 
 _CHUNK = 64 * 1024
 _MOST = 1024 * 1024
-_TREE_LIMIT = 5000
-_TREE_ENTRIES = 50_000
+TREE_LIMIT = 5000
+TREE_ENTRIES = 50_000
 
 
-class Utility:
-    """Routes beside the channels."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    async def fields(self, _request: web.Request) -> web.Response:
-        """``GET /field``"""
-        return json_value(sorted(self._gateway.declared.options.fields))
-
-    async def field(self, request: web.Request) -> web.Response:
-        """``GET /field/{name}``"""
-        name = request.match_info["name"]
-        fields = self._gateway.declared.options.fields
-        if name not in fields:
-            raise Problem(404, "Not Found")
-        return json_value(fields[name])
-
-    async def graph(self, request: web.Request) -> web.Response:
-        """``GET /channels_graph``: who reads and who provides each channel."""
-        rights = rights_of(request)
-        return json_value(
-            {
-                channel.name: {"getters": sorted(channel.getters), "setters": list(channel.setters)}
-                for channel in self._gateway.engine.channels
-                if rights.may_read(channel.name)
-            }
-        )
-
-
-class Monitoring:
-    """What an operator watches: whether the gateway can do its work, and its metrics.
-
-    Args:
-        gateway: The gateway.
-        metrics: The metrics of the whole process.
-        tasks: The background tasks.
-    """
-
-    def __init__(self, gateway: Gateway, metrics: Metrics, tasks: Supervisor) -> None:
-        self._gateway = gateway
-        self._metrics = metrics
-        self._tasks = tasks
-
-    def not_ready(self) -> list[str]:
-        """Why the gateway cannot do its work now; empty when it can."""
-        return [*self._gateway.not_ready(), *self._tasks.not_ready()]
-
-    async def metrics(self, request: web.Request) -> web.Response:
-        """``GET /metrics``"""
-        require_unlimited(request)
-        return await self._metrics.handler(request)
-
-
-class Outputs:
+class OutputHandlers:
     """``/outputs``: the files of one folder, to be read in a browser.
 
     Args:
@@ -141,26 +85,26 @@ class Outputs:
         paths: list[str] = []
         seen = 0
         waiting = [self._root]
-        while waiting and len(paths) < _TREE_LIMIT and seen < _TREE_ENTRIES:
+        while waiting and len(paths) < TREE_LIMIT and seen < TREE_ENTRIES:
             path = waiting.pop()
             if (path.is_dir() and not path.is_symlink()) or path == self._root:
-                names = _names_in(path, _TREE_ENTRIES - seen)
+                names = _names_in(path, TREE_ENTRIES - seen)
                 seen += len(names)
                 waiting += [path / name for name in reversed(names)]
             elif path.is_file() and self._leads_inside(path):
                 paths.append(path.relative_to(self._root).as_posix())
-        return paths, not waiting and seen < _TREE_ENTRIES
+        return paths, not waiting and seen < TREE_ENTRIES
 
     def _folder(self, folder: Path, suffix: str) -> str:
-        """A page with a link to each file and folder, which keeps the query of the request."""
+        """A page with a link to each file and folder; links repeat the query of the request."""
         links = []
-        names = _names_in(folder, _TREE_LIMIT)
+        names = _names_in(folder, TREE_LIMIT)
         for path in filter(self._leads_inside, (folder / name for name in names)):
             name = path.name + ("/" if path.is_dir() else "")
             target = f"{self._prefix}/outputs/{quote(os.fsencode(path.relative_to(self._root)))}{suffix}"
             links.append(f'<li><a href="{html.escape(target)}">{html.escape(name)}</a></li>')
-        if len(names) == _TREE_LIMIT:
-            links.append(f"<li>… the first {_TREE_LIMIT} entries</li>")
+        if len(names) == TREE_LIMIT:
+            links.append(f"<li>… the first {TREE_LIMIT} entries</li>")
         title = html.escape(f"/{folder.relative_to(self._root).as_posix()}".replace("/.", "/"))
         text = f"<!doctype html><meta charset=utf-8><title>{title}</title><h1>{title}</h1><ul>{''.join(links)}</ul>"
         return text.encode("utf-8", "replace").decode()  # names of files may be no text
@@ -175,7 +119,7 @@ def _bytes(request: web.Request, name: str, default: int) -> int:
 
 
 def _names_in(folder: Path, most: int) -> list[str]:
-    """The names of what is in a folder, in order; of a folder with more entries, of as many as are looked at."""
+    """The names in a folder, in order; of a large folder, of the first `most` entries."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in islice(entries, most))

@@ -1,4 +1,4 @@
-"""The JSON body of a request, in whichever Unicode encoding it came (RFC 8259 §8.1 wants UTF-8, clients vary)."""
+"""What handlers take from a request: the caller's rights, and the JSON body in whichever Unicode encoding it came."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ import json
 
 from aiohttp import hdrs, web
 
-from gateway.handlers.responses import unprocessable
+from gateway.auth import EVERYTHING, Rights
+from gateway.handlers.responses import unauthorized, unprocessable
 from gateway.schema.invalid import UNREADABLE, not_a_struct
 from shared.errors import Problem
 from shared.http.app import JSON, read_body
+
+RIGHTS = web.RequestKey("gateway.rights", Rights)
+
+
+def rights_of(request: web.Request) -> Rights:
+    """What the caller may do."""
+    rights: Rights = request.get(RIGHTS, EVERYTHING)
+    return rights
+
+
+def require_unlimited(request: web.Request) -> None:
+    """Reject callers that are limited to some channels: the answer would be about all of them."""
+    if rights_of(request).is_limited:
+        raise unauthorized("unauthorized")
 
 
 async def read_json_text(request: web.Request, limit: int) -> bytes:

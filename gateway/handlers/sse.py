@@ -1,4 +1,4 @@
-"""The stream as server-sent events, for clients that cannot use WebSockets (the messages of protocol §4.3)."""
+"""The stream as server-sent events, for clients that cannot use WebSockets (§4.3's messages)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from aiohttp import hdrs, web
 
 from gateway.engine.channels import HEARTBEAT, Feed, resume
 from gateway.handlers.context import Gateway
-from gateway.handlers.responses import Refused, rights_of, unauthorized
+from gateway.handlers.requests import rights_of
+from gateway.handlers.responses import DetailedProblem, unauthorized
 from gateway.handlers.websocket import WRITE_BYTES
-from gateway.streaming.outbox import Form, Outbox
+from gateway.streaming.outbox import MessageFormat, Outbox
 from shared.errors import Problem
 
 log = structlog.get_logger("gateway.stream")
 _KEEP_ALIVE_S = 15.0
 
 
-class Events:
+class SseHandler:
     """``GET /sse?channel=…``: every parameter ``channel`` is a channel, or ``basket/key``."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -36,7 +37,7 @@ class Events:
             if request.transport is not None:
                 request.transport.abort()
 
-        outbox = Outbox(self._gateway.queue_limits, wake.set, overflow, Form.EVENT)
+        outbox = Outbox(self._gateway.queue_limits, wake.set, overflow, MessageFormat.EVENT)
         self._open.add(wake)
         self._gateway.connections.add(outbox)
         try:
@@ -57,7 +58,7 @@ class Events:
     async def close(self) -> None:
         """End every answer."""
         for outbox in list(self._gateway.connections.outboxes):
-            if outbox.form is Form.EVENT:
+            if outbox.form is MessageFormat.EVENT:
                 outbox.close()
         for wake in list(self._open):
             wake.set()
@@ -84,7 +85,7 @@ class Events:
             while len(outbox):
                 await response.write(outbox.take(WRITE_BYTES))
             outbox.is_stalled = False
-            outbox.is_awake = False
+            outbox.is_scheduled = False
         if len(self._open) and not outbox.bytes:
             log.debug("event stream ended", peer=request.remote)
         return response
@@ -93,7 +94,7 @@ class Events:
         names = request.query.getall("channel", [])
         if not names:
             missing = {"type": "missing", "loc": ["query", "channel"], "msg": "Field required", "input": None}
-            raise Refused(422, [missing])
+            raise DetailedProblem(422, [missing])
         rules, rights = self._gateway.stream_rules, rights_of(request)
         feeds: dict[Feed, None] = {}
         wants_heartbeat = False

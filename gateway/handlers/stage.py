@@ -1,4 +1,4 @@
-"""``stage`` (protocol §2.8)."""
+"""``stage`` (§2.8)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import asyncio
 from aiohttp import web
 
 from gateway.engine.channels import Channel
+from gateway.engine.engine import changes_of
 from gateway.engine.staging import Areas, Stage
 from gateway.handlers.context import Gateway
-from gateway.handlers.requests import read_json_text
-from gateway.handlers.responses import Refused, json_bytes, json_value, rights_of, unauthorized, unprocessable
-from gateway.schema.invalid import Invalid
+from gateway.handlers.requests import read_json_text, rights_of
+from gateway.handlers.responses import DetailedProblem, json_bytes, json_value, unauthorized, unprocessable
+from gateway.schema.invalid import InvalidInput
 from gateway.schema.record import Record, encode, encode_list
-from gateway.streaming.session import changes_of
 from shared.errors import Problem
 from shared.tasks import start_task
 
 
-class Staging:
+class StageHandlers:
     """The staging routes."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._mounted = frozenset(spec.name for spec in gateway.mounts.stage)
+        self._mounted = frozenset(spec.name for spec in gateway.route_groups.stage)
         self._max_body = gateway.declared.options.server.max_body
 
     async def add(self, request: web.Request) -> web.Response:
@@ -33,9 +33,9 @@ class Staging:
         try:
             affected = stage.add(record, _ids(request))
         except ValueError as error:
-            raise Refused(400, str(error)) from None
+            raise DetailedProblem(400, str(error)) from None
         if record is not None:
-            self._gateway.engine.keep(channel, [record], self._gateway.now())
+            self._gateway.engine.add_to_lookup(channel, [record], self._gateway.now())
         return _areas_answer(affected)
 
     async def remove(self, request: web.Request) -> web.Response:
@@ -46,14 +46,14 @@ class Staging:
     async def release(self, request: web.Request) -> web.Response:
         """``PATCH /stage/{channel}``: tick what was staged."""
         channel, stage = self._stage(request, changes=True)
-        ids, pipeline = _ids(request), self._gateway.pipeline
-        pipeline.require_room()
+        ids, engine = _ids(request), self._gateway.engine
+        engine.require_room()
         released = {} if ids == [] else stage.release(ids)
         feed = channel.feeds[0]
         changes = [
             change for records in released.values() for record in records for change in changes_of(feed, [record])
         ]
-        await asyncio.shield(start_task(pipeline.submit_in_slices(changes), name="a release"))
+        await asyncio.shield(start_task(engine.submit_in_slices(changes), name="a release"))
         return _areas_answer(released)
 
     async def pending(self, request: web.Request) -> web.Response:
@@ -82,7 +82,7 @@ class Staging:
         try:
             value = self._gateway.engine.types.parse(body)
             return None if value is None else self._gateway.engine.types[channel.spec.struct].take_one(value)
-        except Invalid as invalid:
+        except InvalidInput as invalid:
             raise unprocessable(invalid) from None
 
 

@@ -1,4 +1,4 @@
-"""``state`` (protocol §2.4, §3)."""
+"""``state`` (§2.4, §3)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from gateway.handlers.context import Gateway
-from gateway.handlers.responses import Refused, rights_of, unauthorized, unprocessable
-from gateway.schema.invalid import Invalid
+from gateway.handlers.requests import rights_of
+from gateway.handlers.responses import DetailedProblem, unauthorized, unprocessable
+from gateway.schema.invalid import InvalidInput
 from gateway.schema.record import Record
 from gateway.state.query import NO_FILTER, BadQuery, Query, read_query
 from gateway.state.selection import Selection, compile_query
-from gateway.state.slices import in_turns
-from gateway.state.store import Selector, State, encoded_chunks, encoded_size
+from gateway.state.slices import run_in_slices
+from gateway.state.store import State, encoded_chunks, encoded_size
 from shared.errors import Problem
 from shared.http.app import JSON
 
@@ -22,13 +23,12 @@ _AT_ONCE = 500
 WARNING = "X-Gateway-Query-Warning"
 
 
-class States:
+class StateHandlers:
     """The state routes."""
 
-    def __init__(self, gateway: Gateway, selector: Selector) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._selector = selector
-        self._aliases = {state.alias for state, _ in gateway.mounts.states or ()}
+        self._aliases = {state.alias for state, _ in gateway.route_groups.states or ()}
         self._by_path = {alias.replace("_", "-"): alias for alias in self._aliases}
         self._by_path |= {alias: alias for alias in self._aliases}
 
@@ -60,41 +60,42 @@ class States:
     async def _answer(self, request: web.Request, states: list[State]) -> web.StreamResponse:
         try:
             query = read_query(request.query.get("query"))
-        except Invalid as invalid:
+        except InvalidInput as invalid:
             raise unprocessable(invalid) from None
         except BadQuery as bad:
-            raise Refused(400, bad.errors) from None
+            raise DetailedProblem(400, bad.errors) from None
         selection = compile_query(query, states[0].columns)
         if selection.warnings and self._gateway.declared.options.state.strict:
-            raise Refused(400, "; ".join(selection.warnings))
+            raise DetailedProblem(400, "; ".join(selection.warnings))
         headers = CIMultiDict({hdrs.CONTENT_TYPE: JSON})
         for warning in selection.warnings:
             headers.add(WARNING, warning.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " "))
         if query.is_plain and sum(map(len, states)) > _AT_ONCE:
             return await _dump(request, states, headers)
-        records = await self._select(states, selection)
+        records = await _select(states, selection)
         if len(records) <= _AT_ONCE:
             return web.Response(body=b"".join(encoded_chunks(records)), headers=headers)
         is_whole = len(states) == 1 and len(records) == len(states[0]) and selection.query.fields is None
         size = states[0].encoded_size if is_whole else encoded_size(records)
         return await _stream(request, records, size, headers)
 
-    async def _select(self, states: list[State], selection: Selection) -> list[Record]:
-        if len(states) == 1:
-            return await self._selector.select(states[0], selection)
-        query = selection.query
-        each = Query(filters=query.filters) if query.filters else NO_FILTER
-        passing = compile_query(each, states[0].columns)
-        records: list[Record] = []
-        for state in states:
-            records += await self._selector.select(state, passing)
-        return await in_turns(selection.arrangement(records))
+
+async def _select(states: list[State], selection: Selection) -> list[Record]:
+    if len(states) == 1:
+        return await run_in_slices(states[0].select(selection))
+    query = selection.query
+    each = Query(filters=query.filters) if query.filters else NO_FILTER
+    passing = compile_query(each, states[0].columns)
+    records: list[Record] = []
+    for state in states:
+        records += await run_in_slices(state.select(passing))
+    return await run_in_slices(selection.arrangement(records))
 
 
 async def _stream(
     request: web.Request, records: list[Record], size: int, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
-    """Write a long answer piece by piece, so that nobody waits for it (§9)."""
+    """Write a long response in pieces, so that other requests are served in between (§9)."""
     response = web.StreamResponse(headers=headers)
     response.content_length = size
     await response.prepare(request)
@@ -106,7 +107,7 @@ async def _stream(
 
 
 async def _dump(request: web.Request, states: list[State], headers: CIMultiDict[str]) -> web.StreamResponse:
-    """Write whole states as they are now, without looking at all rows before the first byte."""
+    """Write whole states as they are now, without reading all rows before the first byte."""
     dumps = [state.dump() for state in states]
     response = web.StreamResponse(headers=headers)
     response.content_length = sum(size for size, _ in dumps) + sum(map(len, states)) + 1

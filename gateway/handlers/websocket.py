@@ -1,7 +1,7 @@
-"""The WebSocket (protocol §4): one queue and one writer for each connection, ready-made frames for all.
+"""The WebSocket (§4): one queue and one writer for each connection, ready-made frames for all.
 
-aiohttp speaks the protocol (handshake, pings, closing, what clients send). What is sent to clients are frames that
-were encoded once for everybody, so they go to the transport as they are, joined for each turn of the event loop.
+aiohttp implements the protocol (handshake, pings, closing, incoming frames). Outgoing frames are encoded once for all
+subscribers and written to the transport as they are, joined once per iteration of the event loop.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.handlers.context import Gateway
-from gateway.handlers.listings import Listings
-from gateway.handlers.responses import rights_of
+from gateway.handlers.listings import ListingHandlers
+from gateway.handlers.requests import rights_of
 from gateway.schema.memory_estimate import is_large
-from gateway.streaming.outbox import Form, Outbox
+from gateway.streaming.outbox import MessageFormat, Outbox
 from gateway.streaming.session import PING_FRAME, Session
 from shared.tasks import cancel_and_wait, start_task
 
@@ -31,8 +31,8 @@ ABORT_AFTER_S: Final = 30.0
 _SLOW: Final = b"\x88\x0f" + (1013).to_bytes(2, "big") + b"slow consumer"
 
 
-class Writer:
-    """Moves frames from an outbox to a transport, as fast as the peer takes them.
+class FrameWriter:
+    """Moves frames from an outbox to a transport, as fast as the client reads.
 
     Args:
         transport: Where the bytes go.
@@ -55,7 +55,7 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
 
     def flush(self) -> None:
-        """Write what waits, or leave it to a task while the peer is slow."""
+        """Write the queued frames, in a task of its own while the client is slow."""
         if self._task is not None:
             return
         outbox = self._outbox
@@ -65,7 +65,7 @@ class Writer:
             outbox.is_stalled = True
             self._task = start_task(self._write_slowly(), name="stream writer")
         else:
-            outbox.is_awake = False
+            outbox.is_scheduled = False
 
     async def _write_slowly(self) -> None:
         outbox = self._outbox
@@ -80,7 +80,7 @@ class Writer:
         finally:
             self._task = None
             outbox.is_stalled = False
-            outbox.is_awake = False
+            outbox.is_scheduled = False
 
     async def close(self) -> None:
         """End the task."""
@@ -88,31 +88,31 @@ class Writer:
             await cancel_and_wait(self._task)
 
 
-class Hub:
-    """Writes once per turn of the event loop to every connection that has something waiting."""
+class FlushScheduler:
+    """Writes to every connection with queued frames, once per iteration of the event loop."""
 
     def __init__(self) -> None:
-        self._awake: list[Writer] = []
+        self._scheduled: list[FrameWriter] = []
 
-    def wake(self, writer: Writer) -> None:
-        """Have a writer flush at the end of this turn."""
-        if not self._awake:
+    def schedule(self, writer: FrameWriter) -> None:
+        """Flush a writer at the end of this iteration."""
+        if not self._scheduled:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._awake.append(writer)
+        self._scheduled.append(writer)
 
     def _flush(self) -> None:
-        awake, self._awake = self._awake, []
-        for writer in awake:
+        scheduled, self._scheduled = self._scheduled, []
+        for writer in scheduled:
             writer.flush()
 
 
-class Stream:
+class WebSocketHandler:
     """The stream route: the WebSocket, and the listing for plain requests."""
 
-    def __init__(self, gateway: Gateway, listings: Listings) -> None:
+    def __init__(self, gateway: Gateway, listings: ListingHandlers) -> None:
         self._gateway = gateway
         self._listings = listings
-        self._hub = Hub()
+        self._scheduler = FlushScheduler()
         self._sockets: set[web.WebSocketResponse] = set()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -137,7 +137,7 @@ class Stream:
         transport = request.transport
         if transport is None:
             return
-        gateway, hub = self._gateway, self._hub
+        gateway, scheduler = self._gateway, self._scheduler
         transport.set_write_buffer_limits(high=WRITE_BYTES)
         protocol = request.protocol
 
@@ -150,14 +150,13 @@ class Stream:
             log.warning("slow consumer disconnected", peer=request.remote, subscriptions=session.subscriptions)
             asyncio.get_running_loop().call_soon(_end_slow, transport)
 
-        outbox = Outbox(gateway.queue_limits, lambda: hub.wake(writer), overflow, Form.FRAME)
-        writer = Writer(transport, head.drain, outbox, lambda: protocol.writing_paused)
+        outbox = Outbox(gateway.queue_limits, lambda: scheduler.schedule(writer), overflow, MessageFormat.FRAME)
+        writer = FrameWriter(transport, head.drain, outbox, lambda: protocol.writing_paused)
         session = Session(
             gateway.engine,
             outbox,
             rights_of(request),
             gateway.stream_rules,
-            gateway.pipeline,
             gateway.connections.heartbeats,
         )
         gateway.connections.add(outbox)
@@ -173,7 +172,7 @@ class Stream:
             await socket.close(drain=False)
 
     async def close(self) -> None:
-        """Say goodbye to every client (§4.7)."""
+        """Close every connection with 1001 (§4.7)."""
         closing = [socket.close(code=WSCloseCode.GOING_AWAY, message=b"server shutdown") for socket in self._sockets]
         await asyncio.gather(*closing, return_exceptions=True)
 
@@ -215,4 +214,6 @@ async def send_heartbeats(gateway: Gateway) -> None:
         due = max(due + interval, loop.time())
         await asyncio.sleep(due - loop.time())
         for outbox in list(gateway.connections.heartbeats):
-            outbox.push(PING_FRAME if outbox.form is Form.FRAME else b'data: {"channel":"heartbeat","data":"PING"}\n\n')
+            outbox.push(
+                PING_FRAME if outbox.form is MessageFormat.FRAME else b'data: {"channel":"heartbeat","data":"PING"}\n\n'
+            )

@@ -13,24 +13,24 @@ from aiohttp import web
 
 from gateway.engine.channels import Channel, Feed, Tick
 from gateway.engine.engine import Change, Engine
-from gateway.engine.pipeline import Pipeline
 from gateway.engine.staging import Stage
 from gateway.schema.record import Record
 from gateway.state.query import Query
 from gateway.state.selection import compile_query
+from gateway.state.slices import run_at_once
 from gateway.state.store import State
 from shared.tasks import start_task
 
 log = structlog.get_logger("gateway.modules")
 Handler: TypeAlias = Callable[..., Any]
-MAIL_BYTES: Final = 64 * 2**20
+QUEUE_BYTES: Final = 64 * 2**20
 
 
 class Module:
     """What a module may define; every part is optional.
 
     Attributes:
-        requires: Channels that somebody must provide, or the gateway does not start.
+        requires: Channels that need a provider; without one the gateway does not start.
     """
 
     requires: ClassVar[Sequence[str]] = ()
@@ -53,12 +53,11 @@ class ModuleState:
 
     def query(self, query: Query | dict[str, Any] | None = None) -> list[Record]:
         """The records that pass, in the order of the state."""
-        asked = query if isinstance(query, Query) else Query.model_validate(query or {})
+        parsed = query if isinstance(query, Query) else Query.model_validate(query or {})
         found: list[Record] = []
         for state in self._rows.values():
-            selection = compile_query(asked, state.columns)
-            indexed = state.find(selection)
-            found += state.scan(selection) if indexed is None else indexed
+            selection = compile_query(parsed, state.columns)
+            found += run_at_once(state.select(selection))
         return found
 
 
@@ -68,19 +67,17 @@ class ModuleGateway:
     Args:
         name: The module's name in the graph and in logs.
         engine: The engine.
-        pipeline: Where ticks go.
         http: Routes that modules add, before serving.
     """
 
-    def __init__(self, name: str, engine: Engine, pipeline: Pipeline, http: web.UrlDispatcher) -> None:
+    def __init__(self, name: str, engine: Engine, http: web.UrlDispatcher) -> None:
         self.name = name
         self.http = http
         self.is_running = False
         self._engine = engine
-        self._pipeline = pipeline
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._mail: list[tuple[Handler, _Mail]] = []
+        self._queues: list[tuple[Handler, _TickQueue]] = []
         self._repeating: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     # --- declaring ---
@@ -167,11 +164,11 @@ class ModuleGateway:
             None when it has been applied, else what to await until it is durable.
 
         Raises:
-            Invalid: The value is not what was declared.
+            InvalidInput: The value is not what was declared.
             KeyError: There is no such channel or key.
         """
         feed = self._feed(channel, key)
-        return self._pipeline.submit(self._changes(feed, value))
+        return self._engine.submit(self._changes(feed, value))
 
     def tick_basket(self, channel: str, values: dict[str, Any]) -> Awaitable[None] | None:
         """Tick several keys of a basket at the same moment."""
@@ -182,10 +179,10 @@ class ModuleGateway:
         changes: list[Change] = []
         for channel, key, value in ticks:
             changes += self._changes(self._feed(channel, key), value)
-        return self._pipeline.submit_together(changes)
+        return self._engine.submit_together(changes)
 
     def tick_threadsafe(self, channel: str, value: Any, key: str | None = None) -> None:
-        """`tick` from any thread; faults are logged, as nobody waits for them."""
+        """`tick` from any thread; errors are logged, as no caller waits for them."""
         if self._loop is None:
             raise RuntimeError("the gateway is not running")
         self._loop.call_soon_threadsafe(self._tick_or_log, channel, value, key)
@@ -294,16 +291,16 @@ class ModuleGateway:
         log.exception("a module failed", module=self.name)
 
     def _post(self, handler: Handler, value: Any, tick: Tick) -> None:
-        mail = next((mail for known, mail in self._mail if known is handler), None)
+        mail = next((mail for known, mail in self._queues if known is handler), None)
         if mail is None:
-            mail = _Mail()
-            self._mail.append((handler, mail))
+            mail = _TickQueue()
+            self._queues.append((handler, mail))
             self.task(self._deliver(handler, mail))
         if mail.put(value, tick):
             self._engine.counters.handler_errors += 1
             log.error("a handler is too slow: ticks are dropped, the oldest first", module=self.name)
 
-    async def _deliver(self, handler: Handler, mail: _Mail) -> None:
+    async def _deliver(self, handler: Handler, mail: _TickQueue) -> None:
         takes_key = _takes_key(handler)
         while True:
             value, key = await mail.get()
@@ -325,7 +322,7 @@ class ModuleGateway:
                 await self._guarded(module.stop(self))
         except TimeoutError:
             log.error("a module did not stop in time", module=self.name, limit_s=limit_s)
-        self._mail.clear()  # who delivers it ends here; if the modules begin again, others will
+        self._queues.clear()  # who delivers it ends here; if the modules begin again, others will
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -346,8 +343,8 @@ class ModuleGateway:
         return feed
 
 
-class _Mail:
-    """The ticks that wait for a coroutine function; when they take too much memory, the oldest are dropped."""
+class _TickQueue:
+    """The queue of ticks for one coroutine handler; beyond a memory limit the oldest are dropped."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Any, Tick]] = deque()
@@ -361,7 +358,7 @@ class _Mail:
         self._size_bytes += tick.size_bytes
         self._arrived.set()
         had_dropped = self._has_dropped
-        while self._size_bytes > MAIL_BYTES and len(self._waiting) > 1:
+        while self._size_bytes > QUEUE_BYTES and len(self._waiting) > 1:
             self._size_bytes -= self._waiting.popleft()[1].size_bytes
             self._has_dropped = True
         return self._has_dropped and not had_dropped

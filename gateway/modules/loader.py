@@ -10,9 +10,8 @@ import structlog
 from aiohttp import web
 
 from gateway.config.models import ModuleOptions
-from gateway.config.references import LoadError, fault_of, load_class
+from gateway.config.references import LoadError, describe_failure, load_class
 from gateway.engine.engine import Engine
-from gateway.engine.pipeline import Pipeline
 from gateway.modules.api import Module, ModuleGateway
 from shared.errors import StartupError
 
@@ -37,14 +36,12 @@ class ModuleLoader:
 
     Args:
         engine: The engine.
-        pipeline: Where ticks go.
         router: Where modules may add routes.
         folder: Where relative ``file.py:Class`` paths begin.
     """
 
-    def __init__(self, engine: Engine, pipeline: Pipeline, router: web.UrlDispatcher, folder: Path) -> None:
+    def __init__(self, engine: Engine, router: web.UrlDispatcher, folder: Path) -> None:
         self._engine = engine
-        self._pipeline = pipeline
         self._router = router
         self._folder = folder
         self._modules: list[tuple[Module, ModuleGateway]] = []
@@ -57,13 +54,13 @@ class ModuleLoader:
             places: Where the channel file declares each of them.
 
         Raises:
-            StartupError: One cannot be found, made or connected, or needs a channel that nobody provides.
+            StartupError: One cannot be found, made or connected, or requires a channel that has no provider.
         """
         for options, place in zip(declared, places, strict=True):
             module, name = self._make(options, place)
             names = {gw.name for _, gw in self._modules}
             unique = name if name not in names else f"{name}_{len(self._modules) + 1}"
-            gw = ModuleGateway(unique, self._engine, self._pipeline, self._router)
+            gw = ModuleGateway(unique, self._engine, self._router)
             try:
                 module.connect(gw)
             except Exception as error:
@@ -121,4 +118,4 @@ def _reason(error: Exception) -> str:
     """What a module raised: the words of an expected kind, else with the place in its code."""
     if isinstance(error, (KeyError, ValueError, TypeError)):
         return str(error.args[0] if error.args else error)
-    return fault_of(error)
+    return describe_failure(error)

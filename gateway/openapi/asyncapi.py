@@ -1,20 +1,20 @@
-"""The AsyncAPI document of the stream: which messages go over the WebSocket, in both directions (protocol §4)."""
+"""The AsyncAPI document of the stream: which messages go over the WebSocket, in both directions (§4)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gateway.config.declared import Declared
-from gateway.config.route_groups import Mounts
+from gateway.config.route_groups import RouteGroups
 from gateway.engine.channels import HEARTBEAT, ChannelSpec
 from gateway.schema.json_schema import Schema, Schemas
 
 
-def asyncapi_document(declared: Declared, mounts: Mounts, schemas: Schemas) -> dict[str, Any]:
+def asyncapi_document(declared: Declared, groups: RouteGroups, schemas: Schemas) -> dict[str, Any]:
     """The whole document, version 3.0; `schemas` refer to ``#/components/schemas``."""
     server = declared.options.server
     messages = _actions()
-    for spec in mounts.stream:
+    for spec in groups.stream:
         messages[f"{spec.name}_ticked"] = _ticked(spec, schemas)
         if spec.sendable and not (declared.options.stream.readonly or server.send_readonly):
             messages[f"send_{spec.name}"] = _send(spec, schemas)
@@ -28,7 +28,7 @@ def asyncapi_document(declared: Declared, mounts: Mounts, schemas: Schemas) -> d
         "info": {"title": server.title, "version": server.version, "description": server.description},
         "channels": {
             "stream": {
-                "address": server.root_path + mounts.base + mounts.stream_path,
+                "address": server.root_path + groups.base + groups.stream_path,
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
             }
         },
@@ -53,7 +53,7 @@ def _actions() -> dict[str, Any]:
     text: Schema = {"type": "string"}
     subscription = {"channel": text, "key": text}
     more = {"snapshot": {"type": "boolean"}, "after": text}
-    told = {"action": text, "channel": text, "key": {"type": ["string", "null"]}}
+    members = {"action": text, "channel": text, "key": {"type": ["string", "null"]}}
     detail: Schema = {"anyOf": [text, {"type": "array"}]}
     return {
         "subscribe": _message(
@@ -78,7 +78,7 @@ def _actions() -> dict[str, Any]:
         ),
         "error": _message(
             "An action was ignored (after hello)",
-            _object({"channel": {"const": "error"}, "data": _object({**told, "detail": detail})}),
+            _object({"channel": {"const": "error"}, "data": _object({**members, "detail": detail})}),
         ),
     }
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document (protocol §5.1): the real clients learn from it what they may call.
+"""The OpenAPI document (§5.1): the real clients learn from it what they may call.
 
 It is built from the declarations alone. Order and names follow what those clients and the pages read.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from gateway.config.declared import Declared
-from gateway.config.route_groups import Mounts
+from gateway.config.route_groups import RouteGroups
 from gateway.engine.channels import ChannelSpec
 from gateway.schema.json_schema import Schema, Schemas
 from gateway.schema.structs import StructSpec
@@ -78,19 +78,19 @@ class OpenApi:
 
     Args:
         declared: The channel file.
-        mounts: Which routes exist.
+        groups: Which routes exist.
         schemas: The schemas of the structs.
         key_name: Name of the API key's parameter, when callers need one.
         providers: Names of the channels that something can tick.
     """
 
-    def __init__(self, declared: Declared, mounts: Mounts, schemas: Schemas, key_name: str | None) -> None:
+    def __init__(self, declared: Declared, groups: RouteGroups, schemas: Schemas, key_name: str | None) -> None:
         self._declared = declared
-        self._mounts = mounts
+        self._groups = groups
         self._schemas = schemas
         self._key_name = key_name
         self._structs = {spec.name: spec for spec in declared.structs}
-        self._base = mounts.base
+        self._base = groups.base
         self._paths: dict[str, dict[str, Operation]] = {}
 
     def document(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class OpenApi:
             ("last", "Last", "Get the last ticked value"),
             ("next", "Next", "Wait for the next tick"),
         ):
-            channels = self._mounts.last if group == "last" else self._mounts.next
+            channels = self._groups.last if group == "last" else self._groups.next
             if channels is None:
                 continue
             for spec in channels:
@@ -162,9 +162,9 @@ class OpenApi:
             self._listing(group, tag, f"get_{group}")
 
     def _states(self) -> None:
-        if self._mounts.states is None:
+        if self._groups.states is None:
             return
-        for state, spec in self._mounts.states:
+        for state, spec in self._groups.states:
             self._state(state, spec)
         self._listing("state", "State", "get_state")
 
@@ -192,9 +192,9 @@ class OpenApi:
             )  # fmt: skip
 
     def _sends(self) -> None:
-        if self._mounts.send is None:
+        if self._groups.send is None:
             return
-        for spec in self._mounts.send:
+        for spec in self._groups.send:
             struct = self._structs[spec.struct]
             reference = self._schemas.reference(spec.struct)
             one_or_many = {"anyOf": [{"type": "array", "items": reference}, reference], "title": "Data"}
@@ -226,10 +226,10 @@ class OpenApi:
         self._listing("send", "Requests", "get_send")
 
     def _lookups(self) -> None:
-        if self._mounts.lookup is None:
+        if self._groups.lookup is None:
             return
         parameter = _path_parameter("id", {"type": "string", "title": "Id"})
-        for spec in self._mounts.lookup:
+        for spec in self._groups.lookup:
             struct = self._structs[spec.struct]
             self._add(
                 f"/lookup/{spec.name}/{{id}}", "get", "Lookup", f"Lookup {spec.name}", self._records(struct),
@@ -249,18 +249,18 @@ class OpenApi:
             "stats": "Load, memory, versions of time, and the gateway's own counters.",
             "shutdown": "End the server cleanly.",
         }
-        for name in self._mounts.controls:
+        for name in self._groups.controls:
             method: Method = "post" if name == "shutdown" else "get"
             struct = self._structs["Controls"]
             self._add(
                 f"/controls/{name}", method, "Controls", titles[name], self._records(struct), about[name],
                 type_=struct.python_type,
             )  # fmt: skip
-        if self._mounts.controls:
+        if self._groups.controls:
             self._listing("controls", "Controls", "get_controls")
 
     def _stages(self) -> None:
-        if not self._mounts.stage:
+        if not self._groups.stage:
             return
         query = {
             "name": "id",
@@ -269,7 +269,7 @@ class OpenApi:
             "description": "Staging ids, separated by commas; empty for all",
             "schema": {"anyOf": [{"type": "string"}, {"type": "null"}], "title": "Id"},
         }
-        for spec in self._mounts.stage:
+        for spec in self._groups.stage:
             areas = {"type": "object", "additionalProperties": self._records(self._structs[spec.struct])}
             for verb, does in _STAGED.items():
                 body = None
@@ -284,7 +284,7 @@ class OpenApi:
         self._listing("stage", "Stage", "get_staged_channels")
 
     def _streaming(self) -> None:
-        path = self._mounts.stream_path
+        path = self._groups.stream_path
         self._add(
             path, "get", "Streaming", "stream", _STRINGS,
             "The channels that can be subscribed to. The WebSocket is on the same path; its messages are described "
@@ -313,7 +313,7 @@ class OpenApi:
                 self._add(f"/auth/{name}", "get", "Auth", f"Route {name}", {}, f"Set or clear the cookie: {name}.")
         if options.outputs:
             self._add_top("/outputs/{full_path}", "Utility", "Browse Logs")
-        self._add_top(self._mounts.api_root, "Utility", "get_api_versions")
+        self._add_top(self._groups.api_root, "Utility", "get_api_versions")
 
     # --- parts ---
 

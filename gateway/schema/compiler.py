@@ -47,7 +47,7 @@ class FieldError(ValueError):
 
 
 def reason_of(error: SchemaError) -> str:
-    """The last line of what pydantic says about a schema: the others draw where it is."""
+    """The reason in pydantic's message about a schema: its last line, without the picture of the place."""
     return str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
 
 
@@ -317,7 +317,7 @@ def enum_reader(spec: EnumSpec) -> Callable[[Any], Any]:
 
 
 def enum_key(value: Any) -> Any:
-    """What tells a member's value from others: true is not 1."""
+    """A member's value as a dictionary key: true is not 1."""
     return (bool, value) if isinstance(value, bool) else value
 
 

@@ -1,7 +1,7 @@
-"""What a field of a struct may hold: the type language of channel files (protocol §8.2, encodings of §1).
+"""What a field of a struct may hold: the type language of channel files (§8.2, encodings of §1).
 
-A type is written as people say it: ``int``, ``str?``, ``float[]``, ``dict[str, list[int]]``, ``a | b``. This module
-turns that text into a small tree. It knows neither how values are validated nor how they are stored.
+A type is written as ``int``, ``str?``, ``float[]``, ``dict[str, list[int]]`` or ``a | b``. This module parses that text
+into a small tree. Validation and storage of values are elsewhere.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def parse_type(text: str, enums: Sequence[str], structs: Sequence[str]) -> Field
         structs: Names that stand for structs.
 
     Raises:
-        ValueError: The text is no type; the message says what was found.
+        ValueError: The text is no type; the message names what was found.
     """
     parser = _TypeParser(text, frozenset(enums), frozenset(structs))
     parsed = parser.union()
@@ -246,7 +246,7 @@ class _TypeParser:
 
 
 def spell_type(declared: FieldType) -> str:
-    """The text of a type, as a channel file would say it."""
+    """The text of a type, as in a channel file."""
     match declared:
         case Scalar(name):
             return name

@@ -1,4 +1,4 @@
-"""What is wrong with an input, in the shape that clients are used to (protocol §2.5, §3)."""
+"""What is wrong with an input, in the shape that clients are used to (§2.5, §3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNREADABLE = "There was an error parsing the body"
 NOT_A_STRUCT = "Input should be a valid dictionary or object to extract fields from"
 
 
-class Invalid(Exception):  # noqa: N818 - an answer to a client, not a failure of the program
+class InvalidInput(Exception):  # noqa: N818 - an answer to a client, not a failure of the program
     """An input that is not what was declared.
 
     Attributes:
@@ -28,7 +28,7 @@ class Invalid(Exception):  # noqa: N818 - an answer to a client, not a failure o
         self.errors = list(errors)
 
 
-class Unreadable(Invalid):
+class UnreadableInput(InvalidInput):
     """An input that is not even text, or not text that can be read: the real server answers 400, not 422."""
 
 
@@ -57,24 +57,24 @@ def error_items(errors: Iterable[ErrorDetails], prefix: Location) -> list[ErrorI
     return items
 
 
-def from_validation(error: ValidationError, prefix: Location, first: int = 0) -> Invalid:
+def from_validation(error: ValidationError, prefix: Location, first: int = 0) -> InvalidInput:
     """What pydantic said, as an answer; `first` is the index of the first item when it was shown a part of a list."""
     count = error.error_count()
     if count > MOST_FAULTS:
         message = f"{count} faults: too many to list, send fewer structs to see each"
-        return Invalid([error_item("too_many_errors", prefix, message, None, {"max_errors": MOST_FAULTS})])
+        return InvalidInput([error_item("too_many_errors", prefix, message, None, {"max_errors": MOST_FAULTS})])
     items = error_items(error.errors(include_url=False), prefix)
     for item in items if first else ():
         item["loc"][len(prefix)] += first
-    return Invalid(items)
+    return InvalidInput(items)
 
 
-def missing_body() -> Invalid:
+def missing_body() -> InvalidInput:
     """The request has no body."""
-    return Invalid([error_item("missing", ("body",), "Field required", None)])
+    return InvalidInput([error_item("missing", ("body",), "Field required", None)])
 
 
-def not_json(text: bytes, loc: Location = ("body",)) -> Invalid:
+def not_json(text: bytes, loc: Location = ("body",)) -> InvalidInput:
     """The body is no JSON; the location ends with the offset at which reading failed."""
     offset, reason = 0, "Expecting value"
     try:
@@ -82,10 +82,10 @@ def not_json(text: bytes, loc: Location = ("body",)) -> Invalid:
     except json.JSONDecodeError as error:
         offset, reason = error.pos, error.msg
     except (ValueError, RecursionError):  # no UTF-8, a number of thousands of digits, or endless nesting
-        return Unreadable([error_item("json_invalid", loc, UNREADABLE, None)])
-    return Invalid([error_item("json_invalid", (*loc, offset), "JSON decode error", {}, {"error": reason})])
+        return UnreadableInput([error_item("json_invalid", loc, UNREADABLE, None)])
+    return InvalidInput([error_item("json_invalid", (*loc, offset), "JSON decode error", {}, {"error": reason})])
 
 
-def not_a_struct(given: Any, loc: Location) -> Invalid:
+def not_a_struct(given: Any, loc: Location) -> InvalidInput:
     """The input is neither an object nor, where that is allowed, a list of objects."""
-    return Invalid([error_item("model_attributes_type", loc, NOT_A_STRUCT, given)])
+    return InvalidInput([error_item("model_attributes_type", loc, NOT_A_STRUCT, given)])

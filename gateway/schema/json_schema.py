@@ -1,4 +1,4 @@
-"""JSON Schemas of structs, saying what is really printed (protocol §5.1)."""
+"""JSON Schemas of structs, saying what is really printed (§5.1)."""
 
 from __future__ import annotations
 

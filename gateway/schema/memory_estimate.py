@@ -1,7 +1,7 @@
 """How much memory the JSON of a request becomes as records, estimated before any of it is read.
 
-Two characters, ``{}``, are a whole struct with an id, a time and every default: the size of a text says little about
-what it costs. The estimate counts what each mark makes at most. It knows nothing of requests and of records.
+Two characters, ``{}``, are a whole struct with an id, a time and every default, so the size of a text is no measure of
+its memory. The estimate multiplies the number of each JSON mark by the most that it can allocate.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.schema.field_types import DictOf, FieldType, ListOf, Nullable, SetOf, StructOf, UnionOf
-from gateway.schema.invalid import Invalid, Location, error_item
+from gateway.schema.invalid import InvalidInput, Location, error_item
 from gateway.schema.record import encode
 from gateway.schema.structs import StructSpec
 
@@ -21,7 +21,7 @@ TIMES: Final = 8
 LEAST_BYTES: Final = 2**20
 
 LARGE: Final = 256
-"""A text with more objects than this is read and ticked in slices of as many."""
+"""A text with more objects than this is read and ticked in slices of this size."""
 _MANY_VALUES: Final = 64 * LARGE
 _MANY_STRINGS: Final = 500_000
 
@@ -34,7 +34,7 @@ _MARKS: Final = (b"{", b"[", b",", b":")
 
 
 def is_large(text: bytes | str) -> bool:
-    """Whether a text may hold so many structs that others should be served in between."""
+    """Whether a text may hold so many structs that the event loop should run in between."""
     if len(text) < 3 * LARGE:
         return False
     marks = (b"{", b",") if isinstance(text, bytes) else ("{", ",")
@@ -42,7 +42,7 @@ def is_large(text: bytes | str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Expansion:
+class MemoryLimit:
     """The bound of one gateway.
 
     Attributes:
@@ -54,7 +54,7 @@ class Expansion:
     object_bytes: int = _OBJECT
 
     @classmethod
-    def of(cls, max_body: int, specs: Mapping[str, StructSpec]) -> Expansion:
+    def of(cls, max_body: int, specs: Mapping[str, StructSpec]) -> MemoryLimit:
         """The bound for structs and the largest body."""
         defaults = max((_default_bytes(spec, specs, frozenset()) for spec in specs.values()), default=0)
         return cls(max(TIMES * max_body, LEAST_BYTES), _OBJECT + 2 * defaults)
@@ -63,7 +63,7 @@ class Expansion:
         """Reject a text whose records would take too much memory.
 
         Raises:
-            Invalid: It would; the message says how much, and how much is allowed.
+            InvalidInput: It would; the message gives the estimate and the limit.
         """
         if len(text) * self.object_bytes <= 2 * self.most_bytes:  # objects need two characters each
             return
@@ -77,7 +77,7 @@ class Expansion:
                 f"The structs of this request would take about {size} bytes of memory, and {self.most_bytes} are "
                 "allowed: send fewer at a time"
             )
-            raise Invalid([error_item("too_large", loc, message, None, {"max_bytes": self.most_bytes})])
+            raise InvalidInput([error_item("too_large", loc, message, None, {"max_bytes": self.most_bytes})])
 
     def _bytes(self, length: int, counts: list[int]) -> int:
         objects, arrays, values, members = counts

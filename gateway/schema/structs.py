@@ -24,7 +24,7 @@ ABSENT: Final = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Constraints of a field, each optional (protocol §8.2)."""
+    """Constraints of a field, each optional (§8.2)."""
 
     ge: float | None = None
     gt: float | None = None

@@ -1,4 +1,4 @@
-"""Struct types at work: the bytes of a request become records in one step.
+"""Struct types: validate the bytes of a request into records in one step.
 
 Identifiers and the time come from whoever builds the `StructTypes`.
 """
@@ -16,8 +16,16 @@ from pydantic_core import core_schema as cs
 
 from gateway.schema.compiler import Compiler
 from gateway.schema.field_types import EnumSpec
-from gateway.schema.invalid import Invalid, Location, error_item, from_validation, missing_body, not_a_struct, not_json
-from gateway.schema.memory_estimate import LARGE, Expansion
+from gateway.schema.invalid import (
+    InvalidInput,
+    Location,
+    error_item,
+    from_validation,
+    missing_body,
+    not_a_struct,
+    not_json,
+)
+from gateway.schema.memory_estimate import LARGE, MemoryLimit
 from gateway.schema.record import Members, Record
 from gateway.schema.structs import StructSpec
 
@@ -32,13 +40,13 @@ class StructType:
     """A compiled struct: turns JSON or Python values into records."""
 
     def __init__(
-        self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator, expansion: Expansion | None = None
+        self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator, expansion: MemoryLimit | None = None
     ) -> None:
         self.spec = spec
         self.name = spec.name
         self._one = one
         self._many = many
-        self._expansion = expansion or Expansion.of(MAX_BODY, {})
+        self._expansion = expansion or MemoryLimit.of(MAX_BODY, {})
         self._checks: list[RecordCheck] = []
 
     def add_check(self, check: RecordCheck) -> None:
@@ -49,7 +57,7 @@ class StructType:
         """The records of a request body: one object, or a list of objects.
 
         Raises:
-            Invalid: The body is absent, is no JSON, is not what was declared, or would take too much memory.
+            InvalidInput: The body is absent, is no JSON, is not what was declared, or would take too much memory.
         """
         self._expansion.check(body, prefix)
         if has_long_number(body):
@@ -66,16 +74,16 @@ class StructType:
         return self.take(parse_json(body), prefix)
 
     def read_in_slices(self, body: bytes, prefix: Location = ("body",)) -> Iterator[list[Record]]:
-        """What `read` answers, in slices of moderate size, each checked and printed only when it is asked for.
+        """The records of `read` in slices of moderate size, each validated and encoded when it is requested.
 
         Raises:
-            Invalid: As `read`; of a long list only the faults of the first slice that has any are told.
+            InvalidInput: As `read`; of a long list only the errors of the first slice that has any are reported.
         """
         self._expansion.check(body, prefix)
         return self.take_in_slices(parse_json(body), prefix)
 
     def take_in_slices(self, value: Any, prefix: Location = ("body",)) -> Iterator[list[Record]]:
-        """What `take` answers for a value that was read from JSON, in slices as of `read_in_slices`."""
+        """The records of `take` for a value that was read from JSON, in slices as of `read_in_slices`."""
         if not isinstance(value, list):
             yield self.take(value, prefix)
             return
@@ -97,7 +105,7 @@ class StructType:
         """The records of a parsed value: one object, or a list of objects.
 
         Raises:
-            Invalid: The value is not what was declared.
+            InvalidInput: The value is not what was declared.
         """
         if isinstance(value, Record):
             return [self.take_one(value, prefix)]
@@ -115,7 +123,7 @@ class StructType:
         """The record of one parsed object.
 
         Raises:
-            Invalid: The value is not what was declared.
+            InvalidInput: The value is not what was declared.
         """
         if isinstance(value, Record) and value.struct == self.name:
             return value
@@ -144,7 +152,7 @@ class StructType:
             try:
                 check(record)
             except ValueError as error:
-                raise Invalid(
+                raise InvalidInput(
                     [error_item("value_error", prefix, f"Value error, {error}", members, {"error": {}})]
                 ) from None
         return record
@@ -165,7 +173,7 @@ def parse_json(body: bytes, prefix: Location = ("body",)) -> Any:
     """Any JSON text, with the same latitude as struct bodies (bare NaN is read).
 
     Raises:
-        Invalid: There is no text, or it is no JSON.
+        InvalidInput: There is no text, or it is no JSON.
     """
     if not body.strip():
         raise missing_body()
@@ -175,7 +183,7 @@ def parse_json(body: bytes, prefix: Location = ("body",)) -> Any:
         raise not_json(body, prefix) from None
 
 
-def _not_json_or_invalid(error: ValidationError, body: bytes, prefix: Location) -> Invalid:
+def _not_json_or_invalid(error: ValidationError, body: bytes, prefix: Location) -> InvalidInput:
     if error.error_count() == 1 and error.errors(include_url=False)[0]["type"] == "json_invalid":
         return not_json(body, prefix)
     return from_validation(error, prefix)
@@ -211,7 +219,7 @@ class StructTypes:
         self._next_id = next_id
         self._now = now
         self._started = started
-        self.expansion = Expansion.of(max_body, self.specs)
+        self.expansion = MemoryLimit.of(max_body, self.specs)
         self._types = {name: self._compile(spec) for name, spec in self.specs.items()}
 
     def __getitem__(self, name: str) -> StructType:
@@ -224,7 +232,7 @@ class StructTypes:
         """Any JSON text that structs will be taken from.
 
         Raises:
-            Invalid: There is no text, it is no JSON, or its structs would take too much memory.
+            InvalidInput: There is no text, it is no JSON, or its structs would take too much memory.
         """
         self.expansion.check(body, prefix)
         return parse_json(body, prefix)

@@ -1,7 +1,7 @@
-"""The state query language: what a client may ask of a state (protocol §3).
+"""The state query language: filters, sort, limit, offset and fields (§3).
 
 A query is read into plain data here, compiled against the columns of a struct in `gateway.state.selection`, and
-evaluated there, record by record, or over the columns of a large state (`gateway.state.columnar`), with equal results.
+evaluated over the columns of a state in `gateway.state.filters`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core import ErrorDetails
 
-from gateway.schema.invalid import Invalid, error_item
+from gateway.schema.invalid import InvalidInput, error_item
 
 Operator: TypeAlias = Literal["==", "!=", "<", "<=", ">", ">="]
 
@@ -78,7 +78,7 @@ class Query(BaseModel):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it asks for every record, as they are."""
+        """Whether it selects every record unchanged."""
         return not (self.filters or self.sort or self.offset or self.fields) and self.limit is None
 
 
@@ -98,7 +98,7 @@ def read_query(text: str | None) -> Query:
     """Read the ``query`` parameter.
 
     Raises:
-        Invalid: The text is no JSON.
+        InvalidInput: The text is no JSON.
         BadQuery: The JSON is no query.
     """
     if text is None:
@@ -112,5 +112,5 @@ def read_query(text: str | None) -> Query:
         if errors[0]["type"] == "json_invalid":
             message = str(errors[0]["msg"])
             context = {"error": message.removeprefix("Invalid JSON: ")}
-            raise Invalid([error_item("json_invalid", ("query", "query"), message, text, context)]) from None
+            raise InvalidInput([error_item("json_invalid", ("query", "query"), message, text, context)]) from None
         raise BadQuery(errors) from None

@@ -1,7 +1,7 @@
 """Which records a query selects, and in which order.
 
 A query is compiled against the columns of a struct into predicates whose literals already have the column's own kind.
-A predicate tells of one record here, and of the columns of a large state in `gateway.state.columnar`.
+`gateway.state.filters` evaluates them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import operator
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from fractions import Fraction
@@ -22,16 +22,7 @@ from gateway.schema.field_types import EnumSpec
 from gateway.schema.record import Record
 from gateway.state.columns import Column, Columns, Kind, as_text, microseconds_of, microseconds_of_day
 from gateway.state.query import Condition, Filter, Membership, Operator, Query
-from gateway.state.slices import at_once
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+from gateway.state.slices import run_at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +33,6 @@ class Compare:
     where: Operator
     literal: Any
 
-    def matches(self, record: Record) -> bool:
-        """Whether a record passes."""
-        value = self.column.value(record)
-        return value is not None and _OPERATORS[self.where](value, self.literal)
-
 
 @dataclass(frozen=True, slots=True)
 class CompareColumns:
@@ -56,11 +42,6 @@ class CompareColumns:
     where: Operator
     right: Column
 
-    def matches(self, record: Record) -> bool:
-        """Whether a record passes."""
-        left, right = self.left.value(record), self.right.value(record)
-        return left is not None and right is not None and _OPERATORS[self.where](left, right)
-
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
@@ -68,11 +49,6 @@ class OneOf:
 
     column: Column
     literals: tuple[Any, ...]
-
-    def matches(self, record: Record) -> bool:
-        """Whether a record passes."""
-        value = self.column.value(record)
-        return value is not None and value in self.literals
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +58,10 @@ class IsNull:
     column: Column
     is_null: bool
 
-    def matches(self, record: Record) -> bool:
-        """Whether a record passes."""
-        return (self.column.value(record) is None) == self.is_null
-
 
 @dataclass(frozen=True, slots=True)
 class Never:
     """A comparison that failed: no record passes."""
-
-    def matches(self, record: Record) -> bool:  # noqa: ARG002 - the same form as its siblings
-        """Whether a record passes."""
-        return False
 
 
 Predicate: TypeAlias = Compare | CompareColumns | OneOf | IsNull | Never
@@ -104,7 +72,7 @@ class Selection:
     """A query compiled for one struct.
 
     Attributes:
-        query: What was asked.
+        query: The query.
         predicates: All must hold.
         sort: Columns to sort by, with whether the order is descending.
         warnings: What was ignored or failed, for people.
@@ -115,13 +83,9 @@ class Selection:
     sort: tuple[tuple[Column, bool], ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
-    def matches(self, record: Record) -> bool:
-        """Whether a record passes every predicate."""
-        return all(predicate.matches(record) for predicate in self.predicates)
-
     def arrange(self, records: list[Record]) -> list[Record]:
         """Sort, skip and cut records that are in the default order already; nulls come first."""
-        return at_once(self.arrangement(records))
+        return run_at_once(self.arrangement(records))
 
     def arrangement(self, records: list[Record]) -> Generator[None, None, list[Record]]:
         """`arrange` as work for `gateway.state.slices`."""
@@ -134,16 +98,16 @@ class Selection:
             return records
         wanted = [name for name in query.fields if name]
         chosen: list[Record] = []
-        for start in range(0, len(records), _RUN):
+        for start in range(0, len(records), RUN_LENGTH):
             chosen += [
                 Record(record.struct, {name: record.values[name] for name in wanted if name in record.values})
-                for record in records[start : start + _RUN]
+                for record in records[start : start + RUN_LENGTH]
             ]
             yield
         return chosen
 
 
-_RUN: Final = 4096
+RUN_LENGTH: Final = 4096
 _Keyed: TypeAlias = tuple[Any, Record]
 
 
@@ -154,9 +118,9 @@ def _sorted(
     by_value: Callable[[_Keyed], Any] = operator.itemgetter(0)
     nulls: list[Record] = []
     runs: list[list[_Keyed]] = []
-    for start in range(0, len(records), _RUN):
+    for start in range(0, len(records), RUN_LENGTH):
         run: list[_Keyed] = []
-        for record in records[start : start + _RUN]:
+        for record in records[start : start + RUN_LENGTH]:
             value = column.value(record)
             if value is None:
                 nulls.append(record)
@@ -168,16 +132,16 @@ def _sorted(
     merged: Iterable[_Keyed] = heapq.merge(*runs, key=by_value, reverse=descending) if len(runs) > 1 else chain(*runs)
     merged = iter(merged)
     ordered: list[Record] = []
-    while (most is None or len(ordered) < most) and (part := list(islice(merged, _RUN))):
+    while (most is None or len(ordered) < most) and (part := list(islice(merged, RUN_LENGTH))):
         ordered += [record for _, record in part]
         yield
     return ordered + nulls if descending else nulls + ordered
 
 
 def compile_query(query: Query, columns: Columns) -> Selection:
-    """What a query asks of a struct.
+    """Compile a query for a struct.
 
-    Filters that cannot apply are left out, comparisons that cannot be made never match; both leave a warning.
+    Filters that cannot apply are ignored, comparisons that cannot be made never match; both add a warning.
     """
     predicates: list[Predicate] = []
     warnings: list[str] = []
@@ -360,7 +324,7 @@ def _cannot_use(path: str, columns: Columns) -> str:
 
 
 def columns_of(predicates: Iterable[Predicate]) -> list[Column]:
-    """The columns that predicates look at, each once."""
+    """The columns that predicates read, each once."""
     found: dict[Column, None] = {}
     for predicate in predicates:
         match predicate:

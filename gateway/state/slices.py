@@ -1,4 +1,4 @@
-"""Long work in slices: whoever does it lets everybody else go on in between."""
+"""Long work in slices, between which the event loop runs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ T = TypeVar("T")
 
 
 @coroutine
-def next_turn() -> Generator[None, None, None]:
-    """Let everybody else go on first; awaited between the slices of long work."""
+def yield_to_loop() -> Generator[None, None, None]:
+    """Yield to the event loop once; awaited between the slices of long work."""
     yield
 
 
-async def in_turns(work: Generator[None, None, T]) -> T:
-    """The result of work that yields wherever it may be interrupted."""
+async def run_in_slices(work: Generator[None, None, T]) -> T:
+    """The result of work that yields between its slices; yields to the event loop each time."""
     while True:
         try:
             next(work)
         except StopIteration as done:
             result: T = done.value
             return result
-        await next_turn()
+        await yield_to_loop()
 
 
 async def collect(slices: Iterator[list[T]]) -> list[T]:
-    """All items of some slices, others being served in between."""
+    """All items of some slices; yields to the event loop after each."""
     items: list[T] = []
     for each in slices:
         items += each
-        await next_turn()
+        await yield_to_loop()
     return items
 
 
-def at_once(work: Generator[None, None, T]) -> T:
-    """The result of such work without a pause."""
+def run_at_once(work: Generator[None, None, T]) -> T:
+    """The result of such work without yielding to the event loop."""
     while True:
         try:
             next(work)

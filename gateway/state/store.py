@@ -1,28 +1,29 @@
 """State: the last record of every combination of some fields of a channel.
 
-Rows are found by a hash index on the combination, and listed through an order that is kept lazily: only new
-combinations change it. A filter on the whole combination is one look-up; others look at every row, here or in the
-columns of `gateway.state.columnar`, which are told which rows have changed.
+Rows are found by a hash index on their key, and listed through an order that is updated lazily: only new keys change
+it. A filter that fixes the whole key is one index lookup. Other filters are evaluated over columns, which are filled
+the first time a query needs them and afterwards follow the rows that change, in slices: whatever slice a query reaches
+before its client leaves serves the next one.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import Final, Literal, cast
 
 import orjson
 
-from gateway.schema.record import Record, at_path, encode
-from gateway.state.columns import Column, Columns, comparable
-from gateway.state.selection import Compare, Predicate, Selection
+from gateway.schema.record import Record, at_path
+from gateway.state.columns import Column, Columns
+from gateway.state.filters import ColumnValues, passes, passing
+from gateway.state.keys import Key, key_part
+from gateway.state.selection import Compare, Never, Predicate, Selection, columns_of
 
-Key: TypeAlias = Any
 Eviction = Literal["oldest_update", "reject"]
 _MERGE_AFTER: Final = 1000
 _SLICE: Final = 512
+_VALUES_SLICE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class StateSpec:
     Attributes:
         alias: Its name in routes.
         keyby: Dotted paths of the fields.
-        max_keys: How many combinations are kept, or None for all.
-        evict: What happens beyond that: the combination updated longest ago goes, or new ones are not kept.
+        max_keys: The most keys, or None for no limit.
+        evict: Beyond that, evict the key updated longest ago, or reject new ones.
     """
 
     alias: str
@@ -42,65 +43,10 @@ class StateSpec:
     evict: Eviction = "oldest_update"
 
 
-class _Null:
-    """The key of a null or absent value: before every other key."""
-
-    __slots__ = ()
-
-    def __lt__(self, other: object) -> bool:
-        return other is not self
-
-    def __gt__(self, _other: object) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return "NULL"
-
-
-NULL: Final = _Null()
-
-
-class _Mixed:
-    """The key of a value whose type alone gives no order: booleans, numbers, texts, then anything else by its JSON.
-
-    It depends only on the JSON, so that a value has the same key before and after it was written and read.
-    """
-
-    __slots__ = ("rank", "value")
-
-    def __init__(self, rank: int, value: Any) -> None:
-        self.rank = rank
-        self.value = value
-
-    @classmethod
-    def of(cls, value: Any) -> _Mixed | _Null:
-        """The key of any value."""
-        if not isinstance(value, (bool, int, float, str, list, dict)):
-            value = json.loads(encode(value))
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            return NULL
-        if isinstance(value, bool):
-            return cls(0, value)
-        if isinstance(value, (int, float)):
-            return cls(1, value)
-        return cls(2, value) if isinstance(value, str) else cls(3, encode(value))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Mixed) and (self.rank, self.value) == (other.rank, other.value)
-
-    def __hash__(self) -> int:
-        return hash((self.rank, self.value))
-
-    def __lt__(self, other: object) -> bool:
-        if not isinstance(other, _Mixed):
-            return NotImplemented
-        return (self.rank, self.value) < (other.rank, other.value)
-
-
 class State:
     """The rows of one state of one feed.
 
-    Every row has a slot, a number that it keeps for as long as it exists; slots of evicted rows are used again.
+    Every row has a slot, a fixed number; slots of evicted rows are reused.
     """
 
     def __init__(self, spec: StateSpec, columns: Columns) -> None:
@@ -118,7 +64,8 @@ class State:
         self._new: list[Key] = []
         self._removed: set[Key] = set()
         self._updated: dict[int, None] = {}
-        self._changed: set[int] | None = None
+        self._values: dict[Column, ColumnValues] = {}
+        self._changed: set[int] = set()
         self._evicted: list[Key] | None = None
         self.size_bytes = 0
 
@@ -146,7 +93,7 @@ class State:
             self.size_bytes -= len(before.encoded)
         self._records[slot] = record
         self.size_bytes += len(record.encoded)
-        if self._changed is not None:
+        if self._values:
             self._changed.add(slot)
         if self.spec.max_keys is not None:
             self._updated.pop(slot, None)
@@ -177,7 +124,7 @@ class State:
         self._records[slot] = None
         del self._slots[key]
         self._free.append(slot)
-        if self._changed is not None:
+        if self._values:
             self._changed.add(slot)
         self._removed.add(key)
         if self._evicted is not None:
@@ -203,27 +150,48 @@ class State:
 
     # --- reading ---
 
+    def select(self, selection: Selection) -> Generator[None, None, list[Record]]:
+        """The rows that pass, in the order of the query, as work for `gateway.state.slices`."""
+        found = self.find(selection)
+        if found is not None:
+            return found
+        if Never() in selection.predicates:
+            return []
+        if not selection.predicates:
+            return (yield from selection.arrangement(self.rows()))
+        for column in columns_of(selection.predicates):
+            if column not in self._values:
+                self._values[column] = ColumnValues(column)
+        while self._update_values():
+            yield
+        slots = passing(selection.predicates, self._values, len(self._records))
+        return (yield from selection.arrangement(self._pick(slots)))
+
     def find(self, selection: Selection) -> list[Record] | None:
-        """The rows that pass, through the hash index; None when the filters do not fix the whole combination."""
-        key = self._key_in(selection.predicates)
+        """The rows that pass, through the hash index; None when the filters do not fix the whole key."""
+        key, others = self._key_in(selection.predicates)
         if key is None:
             return None
         slot = self._slots.get(key)
         record = None if slot is None else self._records[slot]
-        if record is None or not selection.matches(record):
+        if record is None or not passes(others, record):
             return []
         return selection.arrange([record])
 
-    def scan(self, selection: Selection) -> list[Record]:
-        """The rows that pass, in the order of the query, by looking at every one."""
-        return selection.arrange(self.matching(selection))
+    def _update_values(self) -> bool:
+        """Bring a slice of the columns up to date; whether more is to do."""
+        records, changed = self._records, self._changed
+        for values in self._values.values():
+            if values.filled < len(records):
+                values.fill(records, min(values.filled + _VALUES_SLICE, len(records)))
+                return True
+        slots = [changed.pop() for _ in range(min(_VALUES_SLICE, len(changed)))]
+        if slots:
+            for values in self._values.values():
+                values.update(records, slots)
+        return bool(changed)
 
-    def matching(self, selection: Selection) -> list[Record]:
-        """The rows that pass, in the order of the state, by looking at every one."""
-        records = self.rows()
-        return [record for record in records if selection.matches(record)] if selection.predicates else records
-
-    def pick(self, slots: Sequence[int]) -> list[Record]:
+    def _pick(self, slots: Sequence[int]) -> list[Record]:
         """The rows of those slots, in order."""
         if len(slots) * 8 > len(self._slots):
             wanted = set(slots)
@@ -254,7 +222,7 @@ class State:
         return [record for slot in slots if (record := self._records[slot]) is not None]
 
     def dump(self) -> tuple[int, Iterator[list[Record]]]:
-        """Every row as it is now, in order, in slices that are looked up only when they are asked for.
+        """Every row as it is now, in order, in slices that are read lazily.
 
         Returns:
             The length of the rows' text in bytes, and the slices.
@@ -269,19 +237,6 @@ class State:
                 yield [record for record in chosen if record is not None]
 
         return self.size_bytes, slices()
-
-    # --- for columns ---
-
-    @property
-    def by_slot(self) -> Sequence[Record | None]:
-        """Every row by its slot; None where a row was evicted."""
-        return self._records
-
-    def watch_changes(self) -> set[int]:
-        """The slots that change from now on; who watches takes out of the set what it has seen to."""
-        if self._changed is None:
-            self._changed = set()
-        return self._changed
 
     # --- for a journal ---
 
@@ -315,62 +270,34 @@ class State:
 
             def plain(record: Record) -> Key:
                 value = record.values.get(name)
-                return value if isinstance(value, wanted) else _key_part(value, column)
+                return value if isinstance(value, wanted) else key_part(value, column)
 
             return plain
-        return lambda record: _key_part(at_path(record.values, path), column)
+        return lambda record: key_part(at_path(record.values, path), column)
 
     def _joint_key(self, record: Record) -> Key:
         return tuple(
-            _key_part(at_path(record.values, path), column)
+            key_part(at_path(record.values, path), column)
             for path, column in zip(self._paths, self._key_columns, strict=True)
         )
 
-    def _key_in(self, predicates: Sequence[Predicate]) -> Key | None:
+    def _key_in(self, predicates: Sequence[Predicate]) -> tuple[Key | None, Sequence[Predicate]]:
+        """The key that predicates fix, or None, and the other predicates."""
         if len(predicates) < len(self._paths):
-            return None
+            return None, predicates
         fixed = {
-            predicate.column: predicate.literal
+            predicate.column: predicate
             for predicate in predicates
             if isinstance(predicate, Compare) and predicate.where == "=="
         }
-        parts = []
+        used = []
         for column in self._key_columns:
             if column is None or column not in fixed:
-                return None
-            parts.append(fixed[column])
-        return parts[0] if len(parts) == 1 else tuple(parts)
-
-
-class Selector(Protocol):
-    """Answers selections over states, small or large."""
-
-    async def select(self, state: State, selection: Selection) -> list[Record]:
-        """The rows of a state that pass, in order."""
-
-
-def _key_part(value: Any, column: Column | None) -> Key:
-    if value is None:
-        return NULL
-    if column is None:
-        return _Mixed.of(value)
-    part = comparable(value, column.kind)
-    return NULL if part is None else part
-
-
-def row_text(key: Key) -> str:
-    """A combination as a text: the same for the same combination, and another one for every other."""
-    parts = key if isinstance(key, tuple) else (key,)
-    return encode([_plain_part(part) for part in parts]).decode()
-
-
-def _plain_part(part: Any) -> Any:
-    if isinstance(part, _Null):
-        return None
-    if isinstance(part, _Mixed):
-        value = part.value.decode() if isinstance(part.value, bytes) else _plain_part(part.value)
-        return [part.rank, value]
-    return int(part) if isinstance(part, float) and part.is_integer() else part
+                return None, predicates
+            used.append(fixed[column])
+        parts = [predicate.literal for predicate in used]
+        others = [predicate for predicate in predicates if not any(predicate is each for each in used)]
+        return parts[0] if len(parts) == 1 else tuple(parts), others
 
 
 def encoded_chunks(records: Sequence[Record], size: int = 512) -> Iterator[bytes]:

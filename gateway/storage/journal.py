@@ -19,7 +19,7 @@ from gateway.engine.channels import Feed, Tick
 from gateway.engine.engine import Engine
 from gateway.engine.ids import IdCounter
 from gateway.schema.record import Record
-from gateway.state.store import row_text
+from gateway.state.keys import row_text
 from shared.sqlite import GroupCommitWriter, Statement, open_database
 
 log = structlog.get_logger("gateway.journal")
@@ -46,11 +46,11 @@ _COUNTER: Final = "INSERT OR REPLACE INTO counter VALUES ('ids', ?)"
 
 
 class SqliteJournal:
-    """Writes ticks to a database file; a `gateway.engine.pipeline.Journal`.
+    """Writes ticks to a database file; a `gateway.engine.engine.Journal`.
 
     Args:
         path: The file.
-        engine: Whose ticks it keeps.
+        engine: Whose ticks are written.
         ids: The counter that must not repeat after a restart.
     """
 
@@ -139,7 +139,7 @@ class SqliteJournal:
         return record
 
     def _corrections(self, rows: Sequence[_Row]) -> list[Statement]:
-        """What makes the table of states say what was restored.
+        """Statements that bring the table of states in line with what was restored.
 
         A row is stored under another name when an earlier release or another `keyby` has named it, and has no place
         when it is older than another of its combination or beyond `max_keys`.

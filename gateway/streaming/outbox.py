@@ -1,7 +1,7 @@
-"""What waits for one subscriber: a bounded queue of ready-made frames (protocol §4.5).
+"""The send queue of one subscriber: a bounded queue of encoded frames (§4.5).
 
-Every connection has its own, so that one that stops reading costs the others and the producer nothing. What happens
-when it is full is a policy: end the connection, forget the oldest, or keep only the newest of each feed.
+Every connection has its own, so a client that stops reading delays neither the others nor the producer. A policy
+decides what happens when it is full: end the connection, drop the oldest, or keep only the newest of each feed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NOT_IN_AN_ID: Final = re.compile("[\r\n\0\ud800-\udfff]")  # surrogates are no 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait, and what happens beyond that."""
+    """Limits of a send queue, and the policy beyond them."""
 
     max_messages: int = 10_000
     max_bytes: int = 32 * 2**20
     policy: QueuePolicy = "disconnect"
 
 
-class Form(Enum):
+class MessageFormat(Enum):
     """How ticks are written: as WebSocket frames, or as server-sent events."""
 
     FRAME = "frame"
@@ -40,13 +40,22 @@ class Outbox:
 
     Args:
         limits: Its bounds.
-        wake: Called when something waits and nobody has been told yet; must not block.
+        wake: Called when the queue becomes non-empty; must not block.
         overflow: Called once, when the policy is to disconnect and the queue is full.
         form: What is queued.
     """
 
     __slots__ = (
-        "_limits", "_newest", "_overflow", "_waiting", "_wake", "bytes", "dropped", "form", "is_awake", "is_closed",
+        "_limits",
+        "_newest",
+        "_overflow",
+        "_waiting",
+        "_wake",
+        "bytes",
+        "dropped",
+        "form",
+        "is_closed",
+        "is_scheduled",
         "is_stalled",
     )  # fmt: skip
 
@@ -55,7 +64,7 @@ class Outbox:
         limits: QueueLimits,
         wake: Callable[[], None],
         overflow: Callable[[], None],
-        form: Form = Form.FRAME,
+        form: MessageFormat = MessageFormat.FRAME,
     ) -> None:
         self._limits = limits
         self._wake = wake
@@ -65,7 +74,7 @@ class Outbox:
         self._newest: dict[Feed, bytes] = {}
         self.bytes = 0
         self.dropped = 0
-        self.is_awake = False
+        self.is_scheduled = False
         self.is_closed = False
         self.is_stalled = False
 
@@ -76,7 +85,7 @@ class Outbox:
         """Queue a tick."""
         if self.is_closed:
             return
-        frame = tick.frame if self.form is Form.FRAME else event_of(tick)
+        frame = tick.frame if self.form is MessageFormat.FRAME else event_of(tick)
         if self.is_stalled and tick.feed.channel.spec.conflatable and self._policy(tick) == "conflate":
             self._conflate(tick.feed, frame)
             return
@@ -84,20 +93,20 @@ class Outbox:
         self.bytes += len(frame)
         if self.bytes > self._limits.max_bytes or len(self._waiting) > self._limits.max_messages:
             self._make_room(self._policy(tick))
-        if not self.is_awake:
-            self.is_awake = True
+        if not self.is_scheduled:
+            self.is_scheduled = True
             self._wake()
 
     def push(self, frame: bytes) -> None:
-        """Queue something that is no tick: a heartbeat, an acknowledgement."""
+        """Queue a frame that is no tick: a heartbeat, an acknowledgement."""
         if self.is_closed:
             return
         self._waiting.append(frame)
         self.bytes += len(frame)
         if self.bytes > self._limits.max_bytes or len(self._waiting) > self._limits.max_messages:
             self._make_room(self._limits.policy)
-        if not self.is_awake:
-            self.is_awake = True
+        if not self.is_scheduled:
+            self.is_scheduled = True
             self._wake()
 
     def take(self, most_bytes: int) -> bytes:
@@ -119,7 +128,7 @@ class Outbox:
         return b"".join(taken)
 
     def close(self) -> None:
-        """Forget everything and take no more."""
+        """Drop all frames and accept no more."""
         self.is_closed = True
         self._waiting.clear()
         self._newest.clear()

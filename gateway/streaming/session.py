@@ -1,7 +1,7 @@
-"""What a client may ask over the stream, and what it gets (protocol §4.2): one session for each connection.
+"""The protocol of the stream (§4.2): one session for each connection.
 
-The protocol is mute: actions that make no sense are ignored. A client that has said ``hello`` with ``errors`` is told
-instead. A session knows the engine and its own outbox; sockets are somebody else's.
+Invalid actions are ignored without an answer. A client that has sent ``hello`` with ``errors`` receives an error
+instead. A session uses the engine and its own outbox; it has no socket.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import structlog
 from pydantic_core import from_json
 
 from gateway.auth import Rights
-from gateway.engine.channels import HEARTBEAT, Channel, Feed, Subscriber, resume, text_frame
-from gateway.engine.engine import Change, Engine
-from gateway.engine.pipeline import Pipeline
-from gateway.schema.invalid import Invalid
+from gateway.engine.channels import HEARTBEAT, Channel, Feed, resume, text_frame
+from gateway.engine.engine import Engine, changes_of
+from gateway.schema.invalid import InvalidInput
 from gateway.schema.memory_estimate import is_large
-from gateway.schema.record import Record, encode
+from gateway.schema.record import encode
 from gateway.state.slices import collect
 from gateway.streaming.outbox import Outbox
 from shared.errors import Problem
@@ -28,8 +27,8 @@ log = structlog.get_logger("gateway.stream")
 PING_FRAME: Final = text_frame(b'{"channel":"heartbeat","data":"PING"}')
 
 
-class Ignored(Exception):  # noqa: N818 - not a failure: the protocol ignores what it does not understand
-    """An action that is not carried out; ``detail`` says why."""
+class IgnoredAction(Exception):  # noqa: N818 - not a failure: the protocol ignores what it does not understand
+    """An action that is ignored; ``detail`` is the reason."""
 
     def __init__(self, detail: Any) -> None:
         super().__init__(str(detail))
@@ -61,7 +60,6 @@ class Session:
         outbox: Where its messages go.
         rights: What the caller may do.
         rules: What the stream allows.
-        pipeline: The way in for ticks.
         heartbeats: The outboxes that are sent heartbeats.
     """
 
@@ -71,20 +69,18 @@ class Session:
         outbox: Outbox,
         rights: Rights,
         rules: StreamRules,
-        pipeline: Pipeline,
         heartbeats: dict[Outbox, None],
     ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._rights = rights
         self._rules = rules
-        self._pipeline = pipeline
         self._heartbeats = heartbeats
         self._feeds: dict[Feed, None] = {}
-        self._tells = False
+        self._reports_errors = False
 
     def receive(self, text: str) -> Awaitable[None] | None:
-        """Carry out what a text frame asks.
+        """Carry out the action of a text frame.
 
         Returns:
             None, or what must be awaited before the next acknowledgement may be believed; its completion is
@@ -95,9 +91,9 @@ class Session:
             self._engine.types.expansion.check(text, ())
             action = read_action(text)
             return self._perform(action, is_large(text))
-        except Ignored as reason:
+        except IgnoredAction as reason:
             self._reject(action, reason.detail)
-        except Invalid as invalid:
+        except InvalidInput as invalid:
             self._reject(action, invalid.errors)
         return None
 
@@ -127,10 +123,10 @@ class Session:
             case "unsubscribe":
                 self._unsubscribe(action)
             case "hello":
-                self._tells = action.get("errors") is True
+                self._reports_errors = action.get("errors") is True
                 self._acknowledge(action, [])
             case other:
-                raise Ignored(f"unknown action {other!r}")
+                raise IgnoredAction(f"unknown action {other!r}")
         return None
 
     def _subscribe(self, action: dict[str, Any]) -> None:
@@ -154,7 +150,7 @@ class Session:
         self._acknowledge(action, [])
 
     def _send_missed(self, action: dict[str, Any], feeds: Sequence[Feed]) -> None:
-        """Snapshot and resume: ticks from before the subscription, for a client that asks for them (§11.11)."""
+        """Snapshot and resume: send ticks from before the subscription, on request (§11.11)."""
         after = action.get("after")
         missed = resume(feeds, after) if isinstance(after, str) else None
         if missed is None and action.get("snapshot") is True:
@@ -166,20 +162,20 @@ class Session:
     def _send(self, action: dict[str, Any], has_many: bool) -> Awaitable[None] | None:
         channel = self._channel_of(action)
         if self._rules.is_readonly or not channel.spec.sendable or not self._rights.may_send(channel.name):
-            raise Ignored(f"{channel.name} cannot be sent to")
+            raise IgnoredAction(f"{channel.name} cannot be sent to")
         key = self._key_of(action, channel)
         if channel.is_basket and key is None:
-            raise Ignored(f"{channel.name} is a basket: send needs a key")
+            raise IgnoredAction(f"{channel.name} is a basket: send needs a key")
         feed = channel.feed(key)
         if feed is None:
-            raise Ignored(f"{channel.name} has no key {key!r}")
+            raise IgnoredAction(f"{channel.name} has no key {key!r}")
         data = action.get("data")
         if data is None or data == {} or data == []:
-            raise Ignored("there is no data")
+            raise IgnoredAction("there is no data")
         if has_many and isinstance(data, list):
             return self._send_many(action, feed, data)
         records = self._engine.types[channel.spec.struct].take(data, ("data",))
-        pending = self._pipeline.submit(changes_of(feed, records))
+        pending = self._engine.submit(changes_of(feed, records))
         ids = [record.values.get("id") for record in records]
         if pending is None:
             self._acknowledge(action, ids)
@@ -197,8 +193,8 @@ class Session:
     async def _send_many(self, action: dict[str, Any], feed: Feed, data: list[Any]) -> None:
         try:
             records = await collect(self._engine.types[feed.channel.spec.struct].take_in_slices(data, ("data",)))
-            await self._pipeline.submit_in_slices(changes_of(feed, records))
-        except Invalid as invalid:
+            await self._engine.submit_in_slices(changes_of(feed, records))
+        except InvalidInput as invalid:
             self._reject(action, invalid.errors)
         except Problem as problem:
             self._reject(action, problem.message)
@@ -208,10 +204,10 @@ class Session:
     def _channel_of(self, action: dict[str, Any]) -> Channel:
         name = action.get("channel")
         if not isinstance(name, str) or not name:
-            raise Ignored("there is no channel")
+            raise IgnoredAction("there is no channel")
         channel = self._engine.channels.get(name)
         if channel is None or not self._rules.takes(name) or not self._rights.may_read(name):
-            raise Ignored(f"unknown channel {name!r}")
+            raise IgnoredAction(f"unknown channel {name!r}")
         return channel
 
     def _key_of(self, action: dict[str, Any], channel: Channel) -> str | None:
@@ -219,7 +215,7 @@ class Session:
         if key is None:
             return None
         if not channel.is_basket:
-            raise Ignored(f"{channel.name} has no keys")
+            raise IgnoredAction(f"{channel.name} has no keys")
         return resolve_key(self._engine, channel, key)
 
     def _feeds_of(self, action: dict[str, Any]) -> list[Feed]:
@@ -229,17 +225,17 @@ class Session:
             return channel.feeds
         feed = channel.feed(key)
         if feed is None:
-            raise Ignored(f"{channel.name} has no key {key!r}")
+            raise IgnoredAction(f"{channel.name} has no key {key!r}")
         return [feed]
 
     def _acknowledge(self, action: dict[str, Any], ids: list[Any]) -> None:
-        if self._tells:
+        if self._reports_errors:
             data = {"action": action.get("action"), "channel": action.get("channel"), "ids": ids}
             self._outbox.push(text_frame(b'{"channel":"ack","data":' + encode(data) + b"}"))
 
     def _reject(self, action: dict[str, Any], detail: Any) -> None:
         log.debug("action ignored", reason=detail)
-        if self._tells:
+        if self._reports_errors:
             data = {name: action.get(name) for name in ("action", "channel", "key")} | {"detail": detail}
             self._outbox.push(text_frame(b'{"channel":"error","data":' + encode(data) + b"}"))
 
@@ -248,14 +244,14 @@ def read_action(text: str) -> dict[str, Any]:
     """The JSON object of a text frame.
 
     Raises:
-        Ignored: It is no JSON, or no object.
+        IgnoredAction: It is no JSON, or no object.
     """
     try:
         action = from_json(text)
     except ValueError:
-        raise Ignored("not JSON") from None
+        raise IgnoredAction("not JSON") from None
     if not isinstance(action, dict):
-        raise Ignored("not an object")
+        raise IgnoredAction("not an object")
     return action
 
 
@@ -269,13 +265,3 @@ def resolve_key(engine: Engine, channel: Channel, key: Any) -> str | None:
             if value == key and type(value) is type(key):
                 return name
     return str(key)
-
-
-def changes_of(feed: Feed, records: Sequence[Record]) -> list[Change]:
-    """The ticks that a send makes: one for each record, or one with the whole list on a list channel."""
-    if feed.channel.spec.is_list:
-        return [(feed, records)] if records else []
-    return [(feed, [record]) for record in records]
-
-
-__all__ = ["PING_FRAME", "Ignored", "Session", "StreamRules", "Subscriber", "changes_of", "read_action", "resolve_key"]

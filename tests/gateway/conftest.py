@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from gateway.app import Parts, build
 from gateway.config.declared import Declared
 from gateway.config.loader import parse_channel_file
-from gateway.config.references import FileImporter
+from gateway.config.references import FileReferences
 from gateway.handlers.context import Gateway
 
 START = datetime(2026, 11, 21, 3, 56, 0, 381782, tzinfo=UTC)
@@ -79,7 +79,7 @@ Serve = Callable[..., Awaitable[Client]]
 
 def declare(text: str, folder: Path | None = None, **environment: str) -> Declared:
     """Read a channel file."""
-    return parse_channel_file(text, "channels.yml", environment, FileImporter(folder or Path.cwd()))
+    return parse_channel_file(text, "channels.yml", environment, FileReferences(folder or Path.cwd()))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cluster.redis_bus import BATCH_BYTES, take_batch
-from gateway.engine.channels import Recent, Tick, resume
+from gateway.engine.channels import RecentTicks, Tick, resume
 from gateway.engine.lookup import LookupCache, LookupLimits
 from gateway.engine.staging import Stage, StageFullError
 from gateway.schema.record import Record
@@ -41,7 +41,7 @@ def test_the_recent_ticks_of_all_feeds_share_a_bound_and_the_oldest_go_first():
 
 def test_what_is_forgotten_by_number_is_no_longer_counted():
     gateway = gateway_of()
-    feed, recent = feed_of(gateway, "quotes"), Recent(most_bytes=10**9)
+    feed, recent = feed_of(gateway, "quotes"), RecentTicks(most_bytes=10**9)
     feed.recent = deque(maxlen=3)
     for number in range(10):
         recent.add(Tick(feed, [record(number, 100 * number)], NOON, number))
@@ -116,11 +116,11 @@ async def test_while_the_disk_does_not_keep_up_a_sender_is_told(
 ):
     gateway = await serve(DEMO_TYPES, journal=tmp_path / "gateway.db")
     monkeypatch.setattr(journal, "MOST_WAITING_BYTES", 1_000_000)
-    pipeline, feed = gateway.gateway.pipeline, gateway.gateway.engine.channels["example"].feeds[0]
+    engine, feed = gateway.gateway.engine, gateway.gateway.engine.channels["example"].feeds[0]
     example = gateway.gateway.engine.types["Example"]
-    pending = pipeline.submit([(feed, [example.take_one({"y": "y" * 600_000})])])  # as last value and as row
+    pending = engine.submit([(feed, [example.take_one({"y": "y" * 600_000})])])  # as last value and as row
     with pytest.raises(Problem, match="the disk does not keep up") as told:
-        pipeline.submit([(feed, [example.take_one({})])])
+        engine.submit([(feed, [example.take_one({})])])
     assert told.value.status == 503
     assert pending is not None
     await pending

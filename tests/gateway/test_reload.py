@@ -1,4 +1,4 @@
-"""Reload: what of a channel file changes while the gateway runs, and what waits for a restart (protocol §8.2)."""
+"""Reload: what of a channel file changes while the gateway runs, and what waits for a restart (§8.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: a counter that fills every kind of channel once a second (protocol §10.2)."""
+"""The demo: a counter that fills every kind of channel once a second (§10.2)."""
 
 from __future__ import annotations
 

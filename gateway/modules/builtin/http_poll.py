@@ -10,7 +10,7 @@ import structlog
 
 from gateway.config.models import read_span
 from gateway.modules.api import Module, ModuleGateway
-from gateway.schema.invalid import Invalid
+from gateway.schema.invalid import InvalidInput
 from gateway.schema.record import at_path
 
 log = structlog.get_logger("gateway.modules")
@@ -118,7 +118,7 @@ class HttpPoll(Module):
                 await pending
         except orjson.JSONDecodeError as error:
             log.warning("the document is no JSON", url=self._url, reason=str(error))
-        except Invalid as invalid:
+        except InvalidInput as invalid:
             log.warning("the document does not fit", url=self._url, channel=self._channel, errors=invalid.errors)
         else:
             self._before = body

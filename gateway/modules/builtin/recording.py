@@ -1,4 +1,4 @@
-"""Ticks written to a file and ticked again from it (protocol §8.4).
+"""Ticks written to a file and ticked again from it (§8.4).
 
 One JSON object a line, as the reference's JSON replay has it: members are channel names with a struct, a list of
 structs or, for baskets, an object by key; ``csp_engine_timestamp`` is the moment, in UTC.
@@ -17,7 +17,7 @@ import structlog
 
 from gateway.engine.channels import Tick
 from gateway.modules.api import Module, ModuleGateway
-from gateway.schema.invalid import Invalid
+from gateway.schema.invalid import InvalidInput
 
 log = structlog.get_logger("gateway.modules")
 MOMENT: Final = "csp_engine_timestamp"
@@ -180,7 +180,7 @@ class ReplayJson(Module):
             pending = gw.tick_together(ticks)
             if pending is not None:
                 await pending
-        except Invalid as invalid:
+        except InvalidInput as invalid:
             log.warning("a line does not fit", path=str(self._path), line=number, errors=invalid.errors)
 
     def _value(self, value: Any) -> Any:

@@ -14,7 +14,7 @@ import structlog
 
 from gateway.config.models import read_span
 from gateway.modules.api import Module, ModuleGateway
-from gateway.schema.invalid import Invalid
+from gateway.schema.invalid import InvalidInput
 
 log = structlog.get_logger("gateway.modules")
 REMEMBERED: Final = 4096
@@ -117,11 +117,11 @@ class Upstream(Module):
             pending = gw.tick(here, fresh, key)
             if pending is not None:
                 await pending
-        except (Invalid, KeyError) as error:
+        except (InvalidInput, KeyError) as error:
             log.warning("a tick does not fit", upstream=self._stream, channel=here, key=key, reason=str(error))
 
     def _fitting(self, here: str, item: Any) -> Any:
-        """What is declared here; members that only the server there has are left out."""
+        """The members that are declared here; others of the upstream server are dropped."""
         known = self._fields[here]
         return {name: value for name, value in item.items() if name in known} if isinstance(item, dict) else item
 

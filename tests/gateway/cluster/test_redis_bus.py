@@ -36,7 +36,7 @@ class Member:
     lost: asyncio.Event
 
     async def send(self, channel: str, *values: dict[str, Any], key: str | None = None) -> None:
-        pending = self.gateway.pipeline.submit([change(self.gateway, channel, value, key=key) for value in values])
+        pending = self.gateway.engine.submit([change(self.gateway, channel, value, key=key) for value in values])
         assert pending is not None
         await pending
 
@@ -62,7 +62,7 @@ async def joined(
         tasks=Supervisor(),
     )
     await bus.open()
-    gateway.pipeline.bus = bus
+    gateway.engine.bus = bus
     try:
         yield Member(gateway, bus, lost)
     finally:
@@ -108,7 +108,7 @@ async def test_the_keys_of_a_basket_tick_at_the_same_moment_everywhere(redis: Re
     async with joined(redis) as one, joined(redis) as two:
         answers: list[bytes] = []
         two.gateway.engine.channels["venues"].waiters[answers.append] = None
-        pending = one.gateway.pipeline.submit_together(
+        pending = one.gateway.engine.submit_together(
             [change(one.gateway, "venues", {"symbol": key}, key=key) for key in ("xetra", "new york")]
         )
         assert pending is not None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cluster.replication import Entry, Follower, Gap, Restoring, pack, take_snapshot, unpack
+from gateway.cluster.replication import Entry, Follower, Gap, SnapshotLoader, pack, take_snapshot, unpack
 from gateway.handlers.context import Gateway
 from gateway.schema.record import Record
 from tests.gateway.joined import NOON, Listener, change, everything, feed_of, gateway_of
@@ -30,7 +30,7 @@ QUOTES = st.fixed_dictionaries(
 
 def restored(number: int, source: Gateway) -> Gateway:
     target = gateway_of()
-    restoring = Restoring(target.engine, NOON)
+    restoring = SnapshotLoader(target.engine, NOON)
     for chunk in take_snapshot(source.engine, number).chunks():
         restoring.add(chunk)
     restoring.finish()

@@ -1,4 +1,4 @@
-"""Channel files: what they may say, and the line of what is wrong (protocol §8.2)."""
+"""Channel files: what they may say, and the line of what is wrong (§8.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lookup cache: bounded, oldest first, whatever the ids look like (protocol §2.6, §8.3)."""
+"""The lookup cache: bounded, oldest first, whatever the ids look like (§2.6, §8.3)."""
 
 from __future__ import annotations
 

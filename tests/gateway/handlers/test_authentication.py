@@ -1,4 +1,4 @@
-"""API keys: three places, rights, login and logout, the WebSocket (protocol §6.1)."""
+"""API keys: three places, rights, login and logout, the WebSocket (§6.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listings, redirects, errors, CORS and the index (protocol §0, §2.1, §2.7, §2.9)."""
+"""Listings, redirects, errors, CORS and the index (§0, §2.1, §2.7, §2.9)."""
 
 from __future__ import annotations
 
@@ -288,10 +288,10 @@ async def test_the_tree_of_outputs_looks_at_a_bounded_number_of_entries_in_order
     everything = ["a/deep/er/file", "b/one.txt", "b/two.txt", "b.txt", "c/last"]
     assert await tree() == {"paths": everything, "truncated": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "_TREE_LIMIT", 3)
+        patch.setattr(outputs, "TREE_LIMIT", 3)
         assert await tree() == {"paths": everything[:3], "truncated": True}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(outputs, "_TREE_ENTRIES", 7)
+        patch.setattr(outputs, "TREE_ENTRIES", 7)
         answer = await tree()
         assert answer["truncated"]
         assert len(answer["paths"]) < 5

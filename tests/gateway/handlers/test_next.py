@@ -1,4 +1,4 @@
-"""``next``: waiting for ticks (protocol §2.3)."""
+"""``next``: waiting for ticks (§2.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What csp-gateway 3.0.0 was seen to answer where a difference is easily made (protocol §1, §2)."""
+"""What csp-gateway 3.0.0 was seen to answer where a difference is easily made (§1, §2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``send``, ``last`` and ``lookup`` over HTTP (protocol §2.2, §2.5, §2.6)."""
+"""``send``, ``last`` and ``lookup`` over HTTP (§2.2, §2.5, §2.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket (protocol §4)."""
+"""The WebSocket (§4)."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ async def test_who_asked_for_errors_learns_that_the_bus_did_not_take_a_tick(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ):
     gateway = await serve(DEMO_TYPES)
-    gateway.gateway.pipeline.bus = SilentBus()
+    gateway.gateway.engine.bus = SilentBus()
     socket = await gateway.stream()
     await act(socket, action="hello", errors=True)
     await act(socket, action="send", channel="example", data={"x": 1})

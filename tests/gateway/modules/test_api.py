@@ -1,4 +1,4 @@
-"""Modules: the Python interface and what a mistake in one does (protocol §8.4)."""
+"""Modules: the Python interface and what a mistake in one does (§8.4)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ async def test_what_a_handler_ticks_fails_where_it_is_ticked(connect: Any):
 async def test_ticks_that_wait_for_a_slow_handler_are_bounded_and_the_newest_are_kept(
     connect: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(api, "MAIL_BYTES", 10_000)
+    monkeypatch.setattr(api, "QUEUE_BYTES", 10_000)
     seen: list[float] = []
     go_on = asyncio.Event()
 

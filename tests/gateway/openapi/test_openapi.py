@@ -1,4 +1,4 @@
-"""The documents that clients and pages read (protocol §5)."""
+"""The documents that clients and pages read (§5)."""
 
 from __future__ import annotations
 

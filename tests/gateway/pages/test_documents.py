@@ -1,4 +1,4 @@
-"""``/docs`` and ``/redoc`` in a headless Chromium: all of it comes from the gateway (protocol §5.2)."""
+"""``/docs`` and ``/redoc`` in a headless Chromium: all of it comes from the gateway (§5.2)."""
 
 from __future__ import annotations
 

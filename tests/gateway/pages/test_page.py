@@ -1,4 +1,4 @@
-"""The page at ``/``, in a headless Chromium (protocol §5.2)."""
+"""The page at ``/``, in a headless Chromium (§5.2)."""
 
 from __future__ import annotations
 

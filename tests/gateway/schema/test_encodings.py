@@ -1,4 +1,4 @@
-"""Every row of the table of type encodings (protocol §1): what is accepted, and how it is printed."""
+"""Every row of the table of type encodings (§1): what is accepted, and how it is printed."""
 
 from __future__ import annotations
 

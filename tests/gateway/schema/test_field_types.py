@@ -1,4 +1,4 @@
-"""The type language of channel files (protocol §8.2)."""
+"""The type language of channel files (§8.2)."""
 
 from __future__ import annotations
 

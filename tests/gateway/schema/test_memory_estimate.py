@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.schema.invalid import Invalid
-from gateway.schema.memory_estimate import Expansion
+from gateway.schema.invalid import InvalidInput
+from gateway.schema.memory_estimate import MemoryLimit
 from tests.gateway.conftest import Serve, declare
 from tests.gateway.examples import DEMO_TYPES, TYPES
 
@@ -62,18 +62,18 @@ async def test_many_faults_are_counted_and_not_listed(serve: Serve):
 
 
 def test_marks_inside_of_strings_do_not_count():
-    expansion = Expansion(most_bytes=2**20)
+    expansion = MemoryLimit(most_bytes=2**20)
     text = json.dumps({"y": '{"[,:' * 100_000}).encode()
     expansion.check(text)
-    with pytest.raises(Invalid, match="allowed: send fewer at a time"):
+    with pytest.raises(InvalidInput, match="allowed: send fewer at a time"):
         expansion.check(b"[" + b",".join([b'{"y":"a"}'] * 1000) + b"]")
 
 
 def test_small_bodies_are_bound_as_well_when_max_body_is_small():
     declared = declare("server: {max_body: 1000}\n" + DEMO_TYPES)
-    expansion = Expansion.of(declared.options.server.max_body, {spec.name: spec for spec in declared.structs})
+    expansion = MemoryLimit.of(declared.options.server.max_body, {spec.name: spec for spec in declared.structs})
     expansion.check(b'[{"x":1},{"x":2}]')
-    with pytest.raises(Invalid):
+    with pytest.raises(InvalidInput):
         expansion.check(b"[" + b",".join([b"{}"] * 2000) + b"]")
 
 

@@ -1,4 +1,4 @@
-"""State queries: every row of the tables of protocol §3, over HTTP, on rows in Python and on numpy columns."""
+"""State queries: every row of the tables of protocol §3 over HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gateway.state import columnar
 from tests.gateway.conftest import Client, Serve
 
 FILE = """
@@ -47,10 +46,8 @@ ROWS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["rows in Python", "numpy columns"])
-async def states(serve: Serve, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Client:
-    if request.param == "numpy columns":
-        monkeypatch.setattr(columnar, "SCAN_UP_TO", 0)
+@pytest.fixture
+async def states(serve: Serve) -> Client:
     gateway = await serve(FILE)
     await gateway.send("rows", list(reversed(ROWS)))
     return gateway

@@ -1,10 +1,11 @@
-"""States: order, index, eviction, and that both evaluators of a filter agree (protocol §2.4, §3, §8.3)."""
+"""States: order, index, eviction, and filters beside a plain evaluator (§2.4, §3, §8.3)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from datetime import UTC, timedelta, timezone
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from gateway.schema.field_types import Nullable, Scalar
 from gateway.schema.record import Record
 from gateway.schema.structs import FieldSpec, StructSpec
 from gateway.state import selection
-from gateway.state.columnar import ColumnSelector
 from gateway.state.columns import Column, Columns
 from gateway.state.query import Query
-from gateway.state.selection import compile_query
+from gateway.state.selection import Compare, CompareColumns, IsNull, OneOf, Predicate, compile_query
+from gateway.state.slices import run_in_slices
 from gateway.state.store import State, StateSpec
 from tests.gateway.conftest import Serve
 
@@ -129,21 +130,42 @@ CONDITIONS = st.one_of(
     st.fixed_dictionaries({"value": st.lists(VALUES, max_size=3), "where": st.just("in")}),
     st.fixed_dictionaries({"where": st.sampled_from(["is_null", "not_null"])}),
 )
+OPERATORS = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def passes(record: Record, predicate: Predicate) -> bool:
+    """What a predicate says of one record; a null never passes a comparison."""
+    match predicate:
+        case Compare(column, where, literal):
+            value = column.value(record)
+            return value is not None and OPERATORS[where](value, literal)
+        case CompareColumns(left, where, right):
+            a, b = left.value(record), right.value(record)
+            return a is not None and b is not None and OPERATORS[where](a, b)
+        case OneOf(column, literals):
+            value = column.value(record)
+            return value is not None and value in literals
+        case IsNull(column, is_null):
+            return (column.value(record) is None) == is_null
+    return False
+
+
 FILTERS = st.lists(st.fixed_dictionaries({"attr": st.sampled_from(["k", "s", "f", "m"]), "by": CONDITIONS}), max_size=3)
 
 
 @settings(max_examples=150, deadline=None)
 @given(before=ROWS, between=ROWS, filters=FILTERS)
-def test_numpy_columns_and_rows_in_python_give_the_same_answers(
+def test_filters_over_columns_give_what_looking_at_every_record_gives(
     before: list[dict[str, Any]], between: list[dict[str, Any]], filters: list[dict[str, Any]]
 ):
     async def compare() -> None:
-        selector, rows = ColumnSelector(scan_up_to=0), state("k", "s")
+        rows = state("k", "s")
         selection = compile_query(Query.model_validate({"filters": filters}), COLUMNS)
         for changes in (before, between):
             for values in changes:
                 rows.update(row(**values))
-            assert await selector.select(rows, selection) == rows.scan(selection)
+            expected = [each for each in rows.rows() if all(passes(each, item) for item in selection.predicates)]
+            assert await run_in_slices(rows.select(selection)) == expected
 
     asyncio.run(compare())
 
@@ -169,7 +191,7 @@ def test_sorting_in_short_runs_gives_what_sorting_at_once_gives(
         expected.sort(key=key, reverse=direction == "desc")
     query = Query.model_validate({"sort": sort, "limit": limit, "offset": offset})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "_RUN", run)
+        patch.setattr(selection, "RUN_LENGTH", run)
         found = compile_query(query, COLUMNS).arrange(records)
     assert found == expected[offset : None if limit is None else offset + limit]
 
@@ -187,7 +209,7 @@ async def test_others_are_served_while_a_large_state_is_sorted():
 
     counting = asyncio.create_task(count())
     query = Query.model_validate({"sort": [["f", "desc"]], "fields": ["f"]})
-    found = await ColumnSelector().select(rows, compile_query(query, COLUMNS))
+    found = await run_in_slices(rows.select(compile_query(query, COLUMNS)))
     counting.cancel()
     assert [record.f for record in found] == [float(f) for f in range(29_999, -1, -1)]
     assert turns > 15
@@ -203,21 +225,21 @@ channels:
 
 
 async def test_a_query_whose_client_leaves_takes_nothing_from_the_next_one():
-    selector, rows = ColumnSelector(), state("k")
+    rows = state("k")
     passing = compile_query(
         Query.model_validate({"filters": [{"attr": "s", "by": {"value": "new", "where": "=="}}]}), COLUMNS
     )
     for k in range(10_000):
         rows.update(row(k=k, s="old"))
-    assert await selector.select(rows, passing) == []
+    assert await run_in_slices(rows.select(passing)) == []
     for k in range(5000):
         rows.update(row(k=k, s="new"))
-    leaving = asyncio.create_task(selector.select(rows, passing))
+    leaving = asyncio.create_task(run_in_slices(rows.select(passing)))
     await asyncio.sleep(0)  # it has begun to look at what has changed
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    assert [record.k for record in await selector.select(rows, passing)] == list(range(5000))
+    assert [record.k for record in await run_in_slices(rows.select(passing))] == list(range(5000))
 
 
 async def test_a_large_state_is_streamed_whole_and_in_order(serve: Serve):

@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments: with a journal no acknowledged tick is missing afterwards (protocol §8.3)."""
+"""``kill -9`` at random moments: with a journal no acknowledged tick is missing afterwards (§8.3)."""
 
 from __future__ import annotations
 

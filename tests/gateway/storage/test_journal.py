@@ -1,4 +1,4 @@
-"""The journal: what a restart finds again (protocol §8.3)."""
+"""The journal: what a restart finds again (§8.3)."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from gateway.app import build
 from gateway.cluster.redis_bus import BusOptions, RedisBus
-from gateway.cluster.replication import Restoring, pack, take_snapshot, unpack
+from gateway.cluster.replication import SnapshotLoader, pack, take_snapshot, unpack
 from gateway.handlers.context import Gateway
-from gateway.schema.invalid import Invalid
+from gateway.schema.invalid import InvalidInput
 from shared.tasks import Supervisor
 from tests.gateway.conftest import declare
 from tests.gateway.joined import NOON, everything, feed_of, gateway_of
@@ -136,7 +136,7 @@ def accepted(gateway: Gateway, rows: list[dict[str, Any]]) -> list[list[Any]]:
     for row in rows:
         try:
             records = struct.read(json.dumps(row).encode())
-        except Invalid:
+        except InvalidInput:
             continue
         groups += [[(feed_of(gateway, channel), records)] for channel in CHANNELS]
     return groups
@@ -147,7 +147,7 @@ def accepted(gateway: Gateway, rows: list[dict[str, Any]]) -> list[list[Any]]:
 def test_entries_and_snapshots_of_a_bus_change_nothing_that_can_be_read(rows: list[Any]):
     here, there, later = gateway_of(FILE), gateway_of(FILE), gateway_of(FILE)
     groups = accepted(here, [*rows, *rows])
-    restoring = Restoring(later.engine, NOON)
+    restoring = SnapshotLoader(later.engine, NOON)
     for at, group in enumerate(groups):
         here.engine.apply(group)
         there.engine.apply(unpack(pack(group), there.engine.channels, there.engine.types))
@@ -180,14 +180,14 @@ def test_gateways_that_come_and_go_on_a_bus_read_the_same(redis: RedisServer, ro
         options = BusOptions(redis.url, name, snapshot_every=7)
         bus = RedisBus(options, gateway.engine, gateway.ids, now=lambda: NOON, lost=lambda: None, tasks=Supervisor())
         await bus.open()
-        gateway.pipeline.bus = bus
+        gateway.engine.bus = bus
         return gateway, bus
 
     async def run() -> None:
         (here, first), (there, second) = await join(), await join()
         for gateway, sent in ((here, rows), (there, more), (here, more)):
             for group in accepted(gateway, sent):
-                await (gateway.pipeline.submit_together(group) or asyncio.sleep(0))
+                await (gateway.engine.submit_together(group) or asyncio.sleep(0))
         await first.close()
         again, third = await join()
         for gateway in (again, there):

@@ -1,4 +1,4 @@
-"""Queues of subscribers and their policies (protocol §4.5)."""
+"""Queues of subscribers and their policies (§4.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscriber that stops reading costs the others nothing and is ended in the end (protocol §4.5)."""
+"""A subscriber that stops reading costs the others nothing and is ended in the end (§4.5)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import socket
 from typing import Any, cast
 
-from gateway.handlers.websocket import Writer
+from gateway.handlers.websocket import FrameWriter
 from gateway.streaming.outbox import Outbox, QueueLimits
 from tests.gateway.conftest import Client, Serve, until
 from tests.gateway.examples import DEMO_TYPES
@@ -157,7 +157,7 @@ async def test_a_connection_that_ends_while_its_reader_is_slow_is_no_failure():
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     transport = EndingTransport()
     outbox = Outbox(QueueLimits(), lambda: None, lambda: None)
-    writer = Writer(cast(asyncio.Transport, transport), transport.drain, outbox, lambda: True)
+    writer = FrameWriter(cast(asyncio.Transport, transport), transport.drain, outbox, lambda: True)
     outbox.push(b"frame")
     writer.flush()
     await transport.waited.wait()

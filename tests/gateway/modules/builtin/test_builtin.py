@@ -1,4 +1,4 @@
-"""The built-in modules, each as somebody would declare it (protocol §8.4)."""
+"""The built-in modules, each as somebody would declare it (§8.4)."""
 
 from __future__ import annotations
 
