@@ -53,8 +53,8 @@ LEFT: dict[str, set[str]] = {
     "intake_server": {"lane", "located", "patience", "recipe", "refusal", "shelf", "trail", "unasked", "visit"},
     "gateway": {"manners", "mounts", "visit"},
     "metaserver": {"refusal"},
-    "replicaserver": {"asker", "mended", "passed over", "refusal", "unasked", "upkeep"},
-    "shared": {"asker", "express", "hears", "speaker"},
+    "replicaserver": {"mended", "passed over", "refusal", "unasked", "upkeep"},
+    "shared": {"express", "hears"},
     "docs": {"express", "hears", "lane", "manners", "passed over", "recipe", "refusal", "unasked"},
 }
 """The words that still occur, by place."""
