@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from rocksdict import Cache, WriteBufferManager
 
 from replicaserver.handlers.admin import AdminHandlers
 from replicaserver.handlers.fast_path import FastPath, answer_puts
@@ -28,13 +27,13 @@ from replicaserver.node.maintenance import Maintenance
 from replicaserver.node.meta_link import MetaLink
 from replicaserver.node.metrics import Measurements, failures
 from replicaserver.node.replicas import Node
+from replicaserver.partition.context import NodeContext
 from replicaserver.partition.lease import Lease
-from replicaserver.partition.partition import NodeContext
 from replicaserver.settings import EFFECTIVE
+from replicaserver.storage.engine import store_settings
 from replicaserver.storage.folders import DataFolder, FolderError, belong_together, parse_data_folders, take_hold
 from replicaserver.storage.node_log import NodeLog
 from replicaserver.storage.recovery import OrphanedRecords
-from replicaserver.storage.rocks import StoreSettings
 from shared.errors import StartupError
 from shared.http.app import NotReady, health_routes
 from shared.metrics import Metrics
@@ -118,7 +117,7 @@ class Settings:
 
 
 class ReplicaServer:
-    """The daemon: opens its replicas, serves, keeps in touch with the metaserver, drains.
+    """The daemon: opens its replicas, serves, follows the metaserver, drains.
 
     Args:
         settings: What the command line says.
@@ -199,7 +198,9 @@ class ReplicaServer:
             address, self.flags, self.registry, node_log, workers, self._unix_s, answer_puts, self.tasks, lease
         )
         self.compactor = Compactor()
-        self.node = Node(context, disks, store_settings(self.settings, self.flags))
+        self.node = Node(
+            context, disks, store_settings(self.flags, self.settings.block_cache_mb, self.settings.write_buffers_mb)
+        )
 
     def _open_log(self, workers: Executor, disks: Sequence[DataFolder]) -> NodeLog:
         accepts_loss = self.settings.accept_loss
@@ -231,22 +232,3 @@ class ReplicaServer:
 
     async def reload(self) -> None:
         """Nothing of a replica server is read again while it runs; its settings change over `/updateConfig`."""
-
-
-def store_settings(settings: Settings, flags: Flags) -> StoreSettings:
-    """How stores are opened, from the settings of the original and the memory that the command line allows."""
-    return StoreSettings(
-        levels=flags.integer("rocksdb_num_levels"),
-        write_buffer_bytes=flags.integer("rocksdb_write_buffer_size"),
-        max_write_buffers=flags.integer("rocksdb_max_write_buffer_number"),
-        compression=flags.text("rocksdb_compression_type"),
-        bloom_bits_per_key=(
-            0.0 if flags.boolean("rocksdb_disable_bloom_filter") else flags.number("rocksdb_bloom_filter_bits_per_key")
-        ),
-        level_base_bytes=flags.integer("rocksdb_max_bytes_for_level_base"),
-        target_file_bytes=flags.integer("rocksdb_target_file_size_base"),
-        level0_trigger=flags.integer("rocksdb_level0_file_num_compaction_trigger"),
-        max_open_files=flags.integer("rocksdb_max_open_files"),
-        block_cache=Cache(settings.block_cache_mb << 20),
-        write_buffers=WriteBufferManager(settings.write_buffers_mb << 20, False),
-    )

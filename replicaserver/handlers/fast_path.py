@@ -23,7 +23,7 @@ from shared.pegasus.wire.framing import PLAIN, plain_call, reply_front
 from shared.pegasus.wire.keys import is_key
 from shared.pegasus.wire.structures.rrdb import UpdateResponse
 
-log = structlog.get_logger("replicaserver.shortcuts")
+log = structlog.get_logger("replicaserver.fast_path")
 
 _GET, _PUT = PREFIX + "GET", PREFIX + "PUT"
 _GET_CALL, _PUT_CALL = plain_call(_GET), plain_call(_PUT)
@@ -100,7 +100,7 @@ def _put(partition: Partition, data: bytes, start: int, stop: int, seqid: bytes,
 
 
 def answer_puts(puts: Sequence[PlainPut], response: UpdateResponse | None, error: RpcError | None) -> None:
-    """Answer the puts of a decree, or refuse them; one that cannot be answered keeps no other back."""
+    """Answer the puts of a decree, or fail them; one that cannot be answered holds up no other."""
     result = b"" if response is None else encoding.update_response(response)
     front = reply_front(_PUT, len(result))
     for _, _, _, _, seqid, caller in puts:

@@ -9,7 +9,7 @@ from typing import Any
 
 from replicaserver.handlers import encoding
 from replicaserver.partition.partition import Partition
-from replicaserver.partition.write_queue import Operation
+from replicaserver.partition.write_queue import WriteOperation
 from replicaserver.rows import writes
 from replicaserver.rows.scans import FINISHED, Page
 from replicaserver.rows.store import UnreadableError, Usage
@@ -79,7 +79,7 @@ class RrdbHandlers:
             raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"no replica of {gpid} is open here")
         return partition
 
-    def _update(self, question: Any, operation: Operation, name: str) -> Rpc[Any, Any]:
+    def _update(self, question: Any, operation: WriteOperation, name: str) -> Rpc[Any, Any]:
         def update(value: Any, request: Request) -> Any:
             return self._partition(request).write(operation, value, request, name, shares_decree=True)
 
@@ -93,7 +93,7 @@ class RrdbHandlers:
 
         return Rpc(decode, encode, write, self._max_write_bytes, admit)
 
-    def _write(self, question: Any, answer: Any, operation: Operation, name: str) -> Rpc[Any, Any]:
+    def _write(self, question: Any, answer: Any, operation: WriteOperation, name: str) -> Rpc[Any, Any]:
         def write(value: Any, request: Request) -> Any:
             return self._partition(request).write(operation, value, request, name, shares_decree=False)
 
@@ -110,9 +110,9 @@ class RrdbHandlers:
 
     async def _admitted_get(self, key: bytes, request: Request) -> bytes | NoReply:
         partition = self._partition(request)
-        refused = await partition.admission.admit_read(request)
-        if refused is not None:
-            return refused
+        rejection = await partition.admission.admit_read(request)
+        if rejection is not None:
+            return rejection
         answer = answer_get(partition, key)
         if request.is_backup_request:
             partition.metrics.counter("backup_request_bytes").value += len(key) + len(answer)

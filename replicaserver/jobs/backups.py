@@ -16,7 +16,6 @@ import posixpath
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,11 +24,12 @@ from typing import Any
 import orjson
 import structlog
 
+from replicaserver.jobs.transfers import Transfer, Transfers
 from replicaserver.node.replicas import Node
 from replicaserver.partition.partition import Partition
 from replicaserver.storage import folders
+from replicaserver.storage.engine import StoreError
 from replicaserver.storage.folders import FolderError
-from replicaserver.storage.rocks import StoreError
 from shared.pegasus.files import paths
 from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError
 from shared.pegasus.wire.errors import ErrorCode
@@ -92,7 +92,8 @@ class Backups:
         self._node = node
         self._providers = providers
         self._running: dict[tuple[Gpid, str], _Backup] = {}
-        self._executor = ThreadPoolExecutor(2, thread_name_prefix="backup")
+        self._transfers = Transfers(2)
+        self._stop_restoring = threading.Event()
 
     # -- backup ---------------------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Backups:
         try:
             target = self._target(request)
         except ValueError as error:
-            log.warning("a backup is refused", gpid=str(request.pid), reason=str(error))
+            log.warning("a backup is rejected", gpid=str(request.pid), reason=str(error))
             answer.err = ErrorCode.ERR_INVALID_PARAMETERS
             return answer
         key = (request.pid, request.policy.policy_name)
@@ -148,8 +149,9 @@ class Backups:
             if provider is None:
                 raise ProviderError(f"there is no file provider '{request.policy.backup_provider_type}'")
             shown.info("backup begins")
-            work = asyncio.get_running_loop().run_in_executor
-            await work(self._executor, self._send, partition, backup, provider, checkpoint, target)
+            await self._transfers.run(
+                lambda transfer: self._send(partition, backup, provider, checkpoint, target, transfer), backup.stop
+            )
         except (ProviderError, StoreError, OSError) as error:
             name = "backup_cancelled_count" if backup.stop.is_set() else "backup_failed_count"
             counter(name).value += 1
@@ -165,7 +167,13 @@ class Backups:
             folders.delete(checkpoint)
 
     def _send(
-        self, partition: Partition, backup: _Backup, provider: FileProvider, checkpoint: Path, target: str
+        self,
+        partition: Partition,
+        backup: _Backup,
+        provider: FileProvider,
+        checkpoint: Path,
+        target: str,
+        transfer: Transfer,
     ) -> None:
         """Copy a checkpoint to the provider; blocks its thread."""
         folders.delete(checkpoint)
@@ -178,13 +186,13 @@ class Backups:
 
         def sent(size: int) -> None:
             nonlocal gone
-            if backup.stop.is_set():
-                raise ProviderError("stopped")
+            transfer.moved()
             gone += size
             counter("backup_file_upload_total_bytes").value += size
             backup.progress = min(FINISHED - 1, gone * FINISHED // max(1, backup.size))
 
         listed: list[dict[str, Any]] = []
+        transfer.moved()
         for path in files:
             md5 = provider.upload(path, f"{target}/{path.name}", sent)
             listed.append({"name": path.name, "size": path.stat().st_size, "md5": md5})
@@ -219,15 +227,16 @@ class Backups:
         if f"{RESTORE}backup_id" not in app.envs:
             return
         try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._fetch, gpid, app.envs, replica)
+            await self._transfers.run(partial(self._fetch, gpid, app.envs, replica), self._stop_restoring)
         except (ProviderError, ValueError, KeyError, OSError) as error:
             if app.envs.get(f"{RESTORE}skip_bad_partition") != "true":
                 raise FolderError(f"{gpid} cannot be restored: {error}") from error
             log.error("a partition is not restored and begins empty", gpid=str(gpid), reason=str(error))
             folders.delete(folders.engine_folder(replica))
 
-    def _fetch(self, gpid: Gpid, envs: Mapping[str, str], replica: Path) -> None:
+    def _fetch(self, gpid: Gpid, envs: Mapping[str, str], replica: Path, transfer: Transfer) -> None:
         """Copy a backup here; blocks its thread."""
+        transfer.moved()
         name = envs[f"{RESTORE}block_service_provider"]
         provider = self._providers.get(name)
         if provider is None:
@@ -244,7 +253,7 @@ class Backups:
         folders.delete(engine)
         engine.mkdir(parents=True)
         for name, expected in files.items():
-            md5 = provider.download(f"{source}/{name}", engine / name, lambda _size: None)
+            md5 = provider.download(f"{source}/{name}", engine / name, transfer.moved)
             if md5 != expected:
                 raise ValueError(f"{name} has MD5 {md5}, expected {expected}")
         folders.sync_folder(engine)
@@ -255,5 +264,5 @@ class Backups:
         tasks = [backup.task for backup in self._running.values() if backup.task is not None]
         for backup in self._running.values():
             backup.stop.set()
+        self._stop_restoring.set()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._executor.shutdown()

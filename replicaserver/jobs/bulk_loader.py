@@ -1,8 +1,8 @@
 """Bulk loads: files are fetched, verified, and added to stores, as the metaserver commands.
 
 What has been fetched survives a crash: a file that is here with the right size and MD5 is not fetched again. While
-files are added, writes are refused; which load is being added, and which was, is noted in the store, so that after
-a crash the replica refuses writes until the same load has been added, and adds it at most once.
+files are added, writes are rejected; which load is being added, and which was, is noted in the store, so that after
+a crash the replica rejects writes until the same load has been added, and adds it at most once.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any
 
 import structlog
 
+from replicaserver.jobs.transfers import Transfer, Transfers
 from replicaserver.node.metrics import LoadSummary
 from replicaserver.node.replicas import Node
 from replicaserver.partition.partition import Partition
 from replicaserver.partition.write_queue import PendingWrite
 from replicaserver.rows.writes import Cost, Draft
 from replicaserver.storage import folders
-from replicaserver.storage.rocks import StoreError
-from replicaserver.table.bulk_load import BulkLoad, Effect
+from replicaserver.storage.engine import StoreError
+from replicaserver.table.bulk_load import BulkLoad, LoadEffect
 from shared.pegasus.files.bulk_load import METADATA, encode_metadata, parse_metadata, partition_folder
 from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError, md5_of
 from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
@@ -73,6 +74,7 @@ class BulkLoader:
         self._providers = providers
         self._loads: dict[Gpid, _Load] = {}
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="bulk-load")
+        self._transfers = Transfers(THREADS)
 
     def opened(self, partition: Partition) -> None:
         """Refuse writes to a replica that was opened in the middle of a load, until the load is added."""
@@ -102,7 +104,7 @@ class BulkLoader:
                 request.remote_root_path, request.cluster_name, request.app_name, request.pid.partition_index
             )
         except ValueError as error:
-            log.warning("a bulk load is refused", gpid=str(request.pid), reason=str(error))
+            log.warning("a bulk load is rejected", gpid=str(request.pid), reason=str(error))
             return BulkLoadResponse(ErrorCode.ERR_INVALID_PARAMETERS, request.pid, request.app_name)
         load = self._loads.setdefault(request.pid, _Load())
         if self._is_busy(load, wanted):
@@ -122,19 +124,21 @@ class BulkLoader:
         begins = wanted is BulkLoadStatus.DOWNLOADING and load.state.status is not BulkLoadStatus.DOWNLOADING
         return begins and downloading >= most
 
-    async def _carry_out(self, effect: Effect, partition: Partition, load: _Load, provider: str, source: str) -> None:
+    async def _carry_out(
+        self, effect: LoadEffect, partition: Partition, load: _Load, provider: str, source: str
+    ) -> None:
         log.info("bulk load", gpid=str(partition.gpid), does=effect.value)
         match effect:
-            case Effect.DOWNLOAD:
+            case LoadEffect.DOWNLOAD:
                 await self._stop(load)
                 load.began_s = load.began_s or time.monotonic()
                 load.stop = threading.Event()
                 load.task = self._start(partition, partial(self._download, partition, load, provider, source))
-            case Effect.STOP:
+            case LoadEffect.STOP:
                 await self._stop(load)
-            case Effect.INGEST:
+            case LoadEffect.INGEST:
                 load.task = self._start(partition, partial(self._ingest, partition, load))
-            case Effect.CLEAN_UP:
+            case LoadEffect.CLEAN_UP:
                 load.began_s = 0.0
                 await self._clean_up(partition)
 
@@ -173,9 +177,7 @@ class BulkLoader:
             provider = self._providers.get(name)
             if provider is None:
                 raise ProviderError(f"there is no file provider '{name}'")
-            await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._fetch, partition, load, provider, source
-            )
+            await self._transfers.run(partial(self._fetch, partition, load, provider, source), load.stop)
         except (ProviderError, OSError) as error:
             if not load.stop.is_set():
                 shown.error("bulk load cannot fetch its files", reason=str(error))
@@ -194,8 +196,11 @@ class BulkLoader:
             load.state.downloaded()
             shown.info("bulk load has its files", bytes=load.state.metadata and load.state.metadata.file_total_size)
 
-    def _fetch(self, partition: Partition, load: _Load, provider: FileProvider, source: str) -> None:
+    def _fetch(
+        self, partition: Partition, load: _Load, provider: FileProvider, source: str, transfer: Transfer
+    ) -> None:
         """Fetch what is not here yet, and verify everything; blocks its thread."""
+        transfer.moved()
         folder = self._folder(partition)
         folder.mkdir(exist_ok=True)
         metadata = parse_metadata(provider.read(f"{source}/{METADATA}"))
@@ -204,8 +209,9 @@ class BulkLoader:
         here, told = 0, 0
         for file in metadata.files:
             if not _is_here(folder / file.name, file):
-                here = self._fetch_file(partition, load, provider, source, file, here)
+                here = self._fetch_file(partition, load, provider, source, file, here, transfer)
             else:
+                transfer.moved()
                 here += file.size
             load.state.received(here)
             if load.state.progress // 10 > told:
@@ -214,14 +220,20 @@ class BulkLoader:
         folders.sync_folder(folder)
 
     def _fetch_file(
-        self, partition: Partition, load: _Load, provider: FileProvider, source: str, file: FileMeta, here: int
+        self,
+        partition: Partition,
+        load: _Load,
+        provider: FileProvider,
+        source: str,
+        file: FileMeta,
+        here: int,
+        transfer: Transfer,
     ) -> int:
         bytes_ = partition.metrics.counter("bulk_load_download_file_bytes")
 
         def received(size: int) -> None:
             nonlocal here
-            if load.stop.is_set():
-                raise ProviderError("stopped")
+            transfer.moved()
             here += size
             bytes_.value += size
             load.state.received(here)
@@ -255,7 +267,7 @@ class BulkLoader:
                 self._executor, self._verify, self._folder(partition), load.state.metadata
             )
         for effect in load.state.command(BulkLoadStatus.INGESTING):
-            if effect is Effect.INGEST:
+            if effect is LoadEffect.INGEST:
                 load.task = self._start(partition, partial(self._ingest, partition, load))
         if load.task is not None and load.state.status is BulkLoadStatus.INGESTING:
             await asyncio.wait({load.task})

@@ -13,7 +13,7 @@ import structlog
 
 from replicaserver.partition import table_passes
 from replicaserver.partition.partition import Partition
-from replicaserver.storage.rocks import StoreError
+from replicaserver.storage.engine import StoreError
 from replicaserver.table import compaction
 from replicaserver.table.compaction import Order
 from replicaserver.table.rewriting import Pass

@@ -1,4 +1,4 @@
-"""What a node does without being asked: it sweeps expired rows, watches its disks, and deletes what is left over."""
+"""The background tasks of a node: sweeping expired rows, checking disks, deleting orphaned folders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import structlog
 
 from replicaserver.node.replicas import Node
 from replicaserver.partition import table_passes
-from replicaserver.storage.rocks import StoreError
+from replicaserver.storage.engine import StoreError
 from replicaserver.table.rewriting import Pass
 from shared.pegasus.wire.errors import RpcError
 from shared.pegasus.wire.keys import EPOCH
 
-log = structlog.get_logger("replicaserver.upkeep")
+log = structlog.get_logger("replicaserver.maintenance")
 
 SWEEP_PAUSE_S = 60.0
 """Seconds between two sweeps over all replicas."""

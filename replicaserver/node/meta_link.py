@@ -1,4 +1,4 @@
-"""The node and its metaservers: signs of life, what it shall serve, and changes it asks for.
+"""The node and its metaservers: beacons, what it shall serve, and changes it asks for.
 
 The lease is counted from when an acknowledged beacon was sent. When it is lost, every replica stops serving before
 the metaserver may make another primary; when it is back, the node asks what it shall serve before it serves again.
@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from replicaserver.node.meta_calls import BEACON, CONFIG_SYNC, TIMEOUT_S, UPDATE, configuration, wire
 from replicaserver.node.replicas import Node
 from replicaserver.partition.partition import Partition
 from replicaserver.replication.replica import (
@@ -31,13 +32,13 @@ from replicaserver.replication.replica import (
     Propose,
     Unanswered,
 )
+from replicaserver.storage.engine import StoreError
 from replicaserver.storage.folders import FolderError
-from replicaserver.storage.rocks import StoreError
-from shared.pegasus.client.connection import Call, RpcConnections
+from shared.pegasus.client.connection import RpcConnections
 from shared.pegasus.wire.errors import ErrorCode, RpcError
 from shared.pegasus.wire.structures.base import Gpid, HostPort
 from shared.pegasus.wire.structures.failure_detector import BeaconAck, BeaconMessage
-from shared.pegasus.wire.structures.layer2 import AppInfo, PartitionConfiguration
+from shared.pegasus.wire.structures.layer2 import AppInfo
 from shared.pegasus.wire.structures.meta_admin import (
     ConfigSyncRequest,
     ConfigSyncResponse,
@@ -50,14 +51,9 @@ from shared.tasks import cancel_and_wait
 
 log = structlog.get_logger("replicaserver.meta_link")
 
-BEACON = Call("RPC_FD_FAILURE_DETECTOR_PING", BeaconMessage, BeaconAck)
-CONFIG_SYNC = Call("RPC_CM_CONFIG_SYNC", ConfigSyncRequest, ConfigSyncResponse)
-UPDATE = Call("RPC_CM_UPDATE_PARTITION_CONFIGURATION", UpdateConfigurationRequest, UpdateConfigurationResponse)
-TIMEOUT_S = 5.0
-
 
 class MetaLink:
-    """Keeps a node and the leading metaserver in touch.
+    """The connection of a node to the leading metaserver.
 
     Args:
         node: The replicas.
@@ -130,7 +126,7 @@ class MetaLink:
             await asyncio.sleep(max(0.0, sent_s + self._flags.integer("fd_beacon_interval_seconds") - time.monotonic()))
 
     async def _beacon(self) -> None:
-        """Give a sign of life to the leader; when it does not acknowledge it, to all metaservers at once."""
+        """Send a beacon to the leader; when it does not acknowledge it, to all metaservers at once."""
         leader = self._leader
         if leader is not None and not await self._why_unacknowledged(leader):
             return
@@ -147,7 +143,7 @@ class MetaLink:
             log.warning("no metaserver acknowledges this node", metas=shown)
 
     async def _why_unacknowledged(self, meta: HostPort) -> str:
-        """Give a sign of life to a metaserver; why it is not acknowledged, or nothing when it is."""
+        """Send a beacon to a metaserver; why it is not acknowledged, or nothing when it is."""
         sent_s = self._lease.now_s()
         interval_s = self._flags.integer("fd_beacon_interval_seconds")
         try:
@@ -332,7 +328,7 @@ class MetaLink:
     async def _vacate(self, request: UpdateConfigurationRequest) -> None:
         """Leave a partition that was never written to others: to say so, this node takes no write any more.
 
-        Without an answer, or against a refusal, it asks what is in force; only a new ballot lets it serve again.
+        Without an answer, or against a rejection, it asks what is in force; only a new ballot lets it serve again.
         """
         partition = self._led(request)
         if not partition.is_untouched():
@@ -409,31 +405,5 @@ class MetaLink:
         if answer.err == ErrorCode.ERR_OK:
             log.info("configuration changed", gpid=str(gpid), ballot=answer.config.ballot)
             return configuration(answer.config)
-        log.info("a change of configuration is refused", gpid=str(gpid), reason=answer.err)
+        log.info("a change of configuration is rejected", gpid=str(gpid), reason=answer.err)
         return configuration(answer.config) if answer.err == ErrorCode.ERR_INVALID_VERSION else None
-
-
-def configuration(config: PartitionConfiguration) -> Configuration:
-    """A configuration as the core knows it."""
-    return Configuration(
-        config.ballot,
-        config.primary_node() or None,
-        tuple(config.secondary_nodes()),
-        config.max_replica_count,
-        config.last_committed_decree,
-    )
-
-
-def wire(gpid: Gpid, config: Configuration) -> PartitionConfiguration:
-    """A configuration as it travels."""
-    primary = config.primary or HostPort("", 0)
-    return PartitionConfiguration(
-        pid=gpid,
-        ballot=config.ballot,
-        max_replica_count=config.max_replica_count,
-        primary=primary,
-        secondaries=config.secondaries,
-        last_committed_decree=config.last_committed_decree,
-        hp_primary=primary,
-        hp_secondaries=config.secondaries,
-    )

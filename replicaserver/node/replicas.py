@@ -11,17 +11,19 @@ from typing import TypeVar
 
 import structlog
 
-from replicaserver.partition.partition import NodeContext, Partition
+from replicaserver.partition.context import NodeContext
+from replicaserver.partition.partition import Partition
 from replicaserver.storage import folders
+from replicaserver.storage.engine import StoreError, StoreSettings
 from replicaserver.storage.folders import DataFolder, FolderError
-from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
+from replicaserver.storage.rocks import RocksStore
 from replicaserver.table.settings import TableSettings
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid
 from shared.pegasus.wire.structures.layer2 import AppInfo
 from shared.pegasus.wire.structures.metadata import DiskStatus, ReplicaInfo
 
-log = structlog.get_logger("replicaserver.node")
+log = structlog.get_logger("replicaserver.replicas")
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ class Counts:
         opening: Being opened now.
         closing: Being closed now.
         failed: Replicas that could not be opened.
-        removed_folders: Left-over folders that were deleted.
+        removed_folders: Orphaned folders that were deleted.
         moved_garbage: Replicas set aside because nobody wants them.
         moved_errors: Replicas set aside because they cannot be opened.
     """
@@ -86,10 +88,10 @@ class Node:
         """Open every replica that lies on the disks; one that cannot be opened is set aside, the others open.
 
         Raises:
-            StartupError: The log cannot be read.
+            StartupError: The log or a data folder cannot be read, or a replica cannot be set aside.
         """
         at_a_time = asyncio.Semaphore(8)
-        found = [(gpid, path, disk) for disk in self.disks for gpid, path in disk.replicas().items()]
+        found = [(gpid, path, disk) for disk in self.disks for gpid, path in _replicas_on(disk).items()]
         opened: list[tuple[Gpid, AppInfo, RocksStore, DataFolder]] = []
 
         async def open_one(gpid: Gpid, path: Path, disk: DataFolder) -> None:
@@ -97,10 +99,17 @@ class Node:
                 try:
                     app = await self._in_worker(folders.load_description, path)
                     opened.append((gpid, app, await self._open_store(path, app), disk))
+                except OSError as error:  # it may pass: the replica is not broken
+                    raise StartupError(f"cannot open {path}: {error.strerror}") from error
                 except (FolderError, StoreError) as error:
                     log.error("a replica cannot be opened and is set aside", gpid=str(gpid), reason=str(error))
                     self.counts.failed += 1
-                    await self._set_aside(path, "err")
+                    try:
+                        await self._set_aside(path, "err")
+                    except OSError as failure:
+                        raise StartupError(
+                            f"cannot set aside {path}, which cannot be opened ({error}): {failure.strerror}"
+                        ) from failure
 
         await asyncio.gather(*(open_one(*one) for one in found))
         node_log = self.context.node_log
@@ -231,7 +240,7 @@ class Node:
     async def _in_worker(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
-    # -- upkeep -------------------------------------------------------------------------------------
+    # -- maintenance --------------------------------------------------------------------------------
 
     async def check_disks(self) -> None:
         """Note which disks are nearly full: their replicas take no more writes. Mend replicas whose disk has room."""
@@ -264,6 +273,13 @@ class Node:
         kept_s = flags.integer("gc_disk_error_replica_interval_seconds")
         present = {gpid for disk in self.disks for gpid in await self._in_worker(disk.replicas)}
         await self._in_worker(self.context.node_log.orphans.delete_older, now_s - kept_s, present)
+
+
+def _replicas_on(disk: DataFolder) -> dict[Gpid, Path]:
+    try:
+        return disk.replicas()
+    except OSError as error:
+        raise StartupError(f"cannot read the data directory {disk.path}: {error.strerror}") from error
 
 
 def replica_info(partition: Partition) -> ReplicaInfo:

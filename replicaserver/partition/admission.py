@@ -26,7 +26,7 @@ class Admission:
         index: Of its partition.
         core: Says what the replica is.
         flags: The settings of the process.
-        metrics: Where refusals are counted.
+        metrics: Where rejections are counted.
         unix_s: The clock.
 
     Attributes:
@@ -85,7 +85,7 @@ class Admission:
 
     @property
     def is_ingesting(self) -> bool:
-        """Files of a bulk load are being added: writes are refused."""
+        """Files of a bulk load are being added: writes are rejected."""
         return self._is_ingesting
 
     @is_ingesting.setter
@@ -107,7 +107,7 @@ class Admission:
         """Let a read pass, in the order of §11.1; what is returned is the answer of one that does not.
 
         Raises:
-            RpcError: It is refused with an error.
+            RpcError: It is rejected with an error.
         """
         settings = self._settings
         if settings.deny is not None and settings.deny.reads:
@@ -153,7 +153,7 @@ class Admission:
         """Let a write pass, in the order of §11.1; what is returned is the answer of one that does not.
 
         Raises:
-            RpcError: It is refused with an error.
+            RpcError: It is rejected with an error.
         """
         deny = self._settings.deny
         if deny is not None and deny.writes:

@@ -24,7 +24,7 @@ class Lease:
         now_s: The clock.
 
     Attributes:
-        losses: How often its end was noticed.
+        losses: How often it was lost.
     """
 
     def __init__(self, duration_s: float, now_s: Callable[[], float] = clock) -> None:

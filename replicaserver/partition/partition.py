@@ -6,70 +6,37 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from replicaserver.partition.admission import Admission
-from replicaserver.partition.lease import Lease
-from replicaserver.partition.write_batches import AnswerPuts, WriteBatches
-from replicaserver.partition.write_queue import Backlog, Operation, PendingWrite, PlainPut
+from replicaserver.partition.context import NodeContext
+from replicaserver.partition.write_batches import WriteBatches
+from replicaserver.partition.write_queue import PendingWrite, PlainPut, WriteOperation
 from replicaserver.replication.replica import Effect, LogFailed, LogRecovered, Message, Replica, SaveBallot
 from replicaserver.rows import writes
 from replicaserver.rows.reads import Limits, Reader
 from replicaserver.rows.scans import Page, Scans
 from replicaserver.rows.store import Responder, UnreadableError, Usage
 from replicaserver.rows.writes import Draft
-from replicaserver.storage.node_log import NodeLog
-from replicaserver.storage.rocks import RocksStore, StoreError
+from replicaserver.storage.engine import StoreError
+from replicaserver.storage.rocks import RocksStore
 from replicaserver.storage.statistics import Statistics
 from replicaserver.table.compaction import ManualCompaction
 from replicaserver.table.settings import TableSettings
-from shared.pegasus.metrics.entities import Counter, Registry
-from shared.pegasus.settings.flags import Flags
+from shared.pegasus.metrics.entities import Counter
 from shared.pegasus.wire.errors import RocksdbError, RpcError
 from shared.pegasus.wire.framing import Request
 from shared.pegasus.wire.keys import EPOCH, make_timetag
-from shared.pegasus.wire.structures.base import Gpid, HostPort
+from shared.pegasus.wire.structures.base import Gpid
 from shared.pegasus.wire.structures.layer2 import AppInfo
 from shared.pegasus.wire.structures.metadata import PartitionStatus
 from shared.pegasus.wire.structures.rrdb import UpdateResponse
-from shared.tasks import Supervisor
 
 log = structlog.get_logger("replicaserver.partition")
 
 WRITE_NAMES = ("put", "remove", "multi_put", "multi_remove", "incr", "check_and_set", "check_and_mutate")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeContext:
-    """What every replica of a node shares.
-
-    Attributes:
-        node: The address of this node.
-        flags: The settings of the process.
-        registry: Where metrics are.
-        node_log: Puts writes on disk.
-        workers: Threads for reads that may take long.
-        unix_s: The clock.
-        answer_puts: Sends the answers of plain puts.
-        tasks: Runs the background work of the node.
-        lease: Until when this node may serve.
-        backlog: Counts the writes that wait.
-    """
-
-    node: HostPort
-    flags: Flags
-    registry: Registry
-    node_log: NodeLog
-    workers: Executor
-    unix_s: Callable[[], float]
-    answer_puts: AnswerPuts
-    tasks: Supervisor
-    lease: Lease
-    backlog: Backlog = field(default_factory=Backlog)
 
 
 Read = Callable[[Any, int, Usage], Any]
@@ -236,9 +203,9 @@ class Partition:
         return self._admitted_read(operation, value, request, name)
 
     async def _admitted_read(self, operation: Read, value: Any, request: Request, name: str) -> Any:
-        refused = await self.admission.admit_read(request)
-        if refused is not None:
-            return refused
+        rejection = await self.admission.admit_read(request)
+        if rejection is not None:
+            return rejection
         answer = self._read(operation, value, name)
         return await answer if asyncio.iscoroutine(answer) else answer
 
@@ -323,7 +290,7 @@ class Partition:
 
     # -- writing ------------------------------------------------------------------------------------
 
-    def write(self, operation: Operation, value: Any, request: Request, name: str, *, shares_decree: bool) -> Any:
+    def write(self, operation: WriteOperation, value: Any, request: Request, name: str, *, shares_decree: bool) -> Any:
         """Take a writing operation; the awaitable has the response once it is on disk.
 
         Args:
@@ -343,11 +310,11 @@ class Partition:
         return self._admitted_write(operation, value, request, name, shares_decree)
 
     async def _admitted_write(
-        self, operation: Operation, value: Any, request: Request, name: str, shares_decree: bool
+        self, operation: WriteOperation, value: Any, request: Request, name: str, shares_decree: bool
     ) -> Any:
-        refused = await self.admission.admit_write(request)
-        if refused is not None:
-            return refused
+        rejection = await self.admission.admit_write(request)
+        if rejection is not None:
+            return rejection
         size = len(request.arguments)
         return await self.batches.submit(operation, value, self._accounts[name], shares_decree=shares_decree, size=size)
 

@@ -21,17 +21,17 @@ from replicaserver.partition.write_queue import (
     MAX_BATCH_WRITES,
     Account,
     Backlog,
-    Operation,
     PendingWrite,
     PlainPut,
     PutRun,
+    WriteOperation,
     WriteQueue,
 )
 from replicaserver.replication.replica import Replica
 from replicaserver.rows.store import Responder
 from replicaserver.rows.writes import Draft, updated
+from replicaserver.storage.engine import StoreError
 from replicaserver.storage.node_log import ReplicaLog
-from replicaserver.storage.rocks import StoreError
 from shared.pegasus.wire.errors import ErrorCode, RpcError
 from shared.pegasus.wire.structures.rrdb import UpdateResponse
 
@@ -112,7 +112,7 @@ class WriteBatches:
         self._loop = asyncio.get_running_loop()
 
     def submit(
-        self, operation: Operation, request: Any, account: Account, *, shares_decree: bool, size: int = 0
+        self, operation: WriteOperation, request: Any, account: Account, *, shares_decree: bool, size: int = 0
     ) -> PendingWrite:
         """Take a write of a client; the response comes once it is on disk.
 
@@ -151,7 +151,7 @@ class WriteBatches:
         Raises:
             RpcError: ERR_INVALID_STATE when the replica is closed.
         """
-        write = PendingWrite(cast(Operation, work), None, None, shares_decree=True)
+        write = PendingWrite(cast(WriteOperation, work), None, None, shares_decree=True)
         self._add(write)
         return write.future()
 

@@ -20,7 +20,7 @@ MAX_BACKLOG_BYTES = 256 * 1024 * 1024
 WRITE_OVERHEAD = 256
 """What a write that waits costs besides its request, in bytes."""
 
-Operation = Callable[[Draft, Any, Responder, int, Cost], Any]
+WriteOperation = Callable[[Draft, Any, Responder, int, Cost], Any]
 """Decides what a write changes, and what it is answered with; see `replicaserver.rows.writes`."""
 
 Account = Callable[["PendingWrite", Any], None]
@@ -57,7 +57,7 @@ class PendingWrite(Pending):
     __slots__ = ("account", "cost", "operation", "request", "shares_decree", "size", "started_ns")
 
     def __init__(
-        self, operation: Operation, request: Any, account: Account | None, *, shares_decree: bool, size: int = 0
+        self, operation: WriteOperation, request: Any, account: Account | None, *, shares_decree: bool, size: int = 0
     ) -> None:
         super().__init__()
         self.size = size + WRITE_OVERHEAD

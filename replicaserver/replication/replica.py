@@ -1,8 +1,8 @@
 """One member of a partition's replica group: PacificA without its network, disk and clock (protocol §13.2).
 
-Feed a `Replica` with `step`; carry out the effects it returns in order, and only then feed it again. What it decides
-- who is primary under which ballot, which decree a write gets, when a decree is committed - is decided here and nowhere
-else. It knows no rows: a write is a number to it.
+Feed a `Replica` with `step`; carry out the effects it returns in order, and only then feed it again. Writes, of which
+there are many, come as calls: `give_decree` and `logged`. What it decides - who is primary under which ballot, which
+decree a write gets, when a decree is committed - is decided here and nowhere else. It knows no rows.
 
 Configurations have one member so far. One that names secondaries is believed, but takes no writes: a decree is
 committed only when every member has logged it, and there is nobody yet who would ask a secondary to.
@@ -61,7 +61,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The metaserver says which configuration is in force, unasked or because it refused a proposal."""
+    """The metaserver says which configuration is in force, by itself or because it rejected a proposal."""
 
     configuration: Configuration
 
@@ -74,18 +74,6 @@ class Forgotten:
 @dataclass(frozen=True, slots=True)
 class Unanswered:
     """A proposal got no answer; it may have been made durable all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Something shall be written under a decree of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """Everything up to a decree is on this replica's disk."""
-
-    decree: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +96,7 @@ class LeaseHeld:
     """The metaserver acknowledges beacons."""
 
 
-Message = (
-    Assign
-    | Granted
-    | Observed
-    | Forgotten
-    | Unanswered
-    | Write
-    | Logged
-    | LogFailed
-    | LogRecovered
-    | LeaseLost
-    | LeaseHeld
-)
+Message = Assign | Granted | Observed | Forgotten | Unanswered | LogFailed | LogRecovered | LeaseLost | LeaseHeld
 
 # -- effects ----------------------------------------------------------------------------------------
 
@@ -145,28 +121,7 @@ class SaveBallot:
     ballot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
-    """Put the write on disk under this decree; answer with `Logged`."""
-
-    decree: int
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Everything up to a decree is committed: whoever waits for it may be told."""
-
-    decree: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The write is not taken."""
-
-    error: ErrorCode
-
-
-Effect = Propose | SaveBallot | Log | Commit | Refuse
+Effect = Propose | SaveBallot
 
 
 class Replica:
@@ -176,7 +131,7 @@ class Replica:
         node: Who this is.
         ballot: The ballot that was last saved.
         decree: The last decree on disk.
-        min_members: Members below which writes are refused (`mutation_2pc_min_replica_count`); 0 takes the formula
+        min_members: Members below which writes are rejected (`mutation_2pc_min_replica_count`); 0 takes the formula
             of §11.1.
         window: How many decrees may be logged and not committed (`staleness_for_commit`).
         may_serve: Whether the lease of this node goes on at this moment.
@@ -187,8 +142,8 @@ class Replica:
         last_prepared: The highest decree that was given out.
         last_committed: The highest decree that is committed.
         has_lease: Whether what is known of the configuration is from after the lease was last lost.
-        has_failed: The disk did not take a write: none is taken until it is mended. What was acknowledged can be read
-            all the same, because nothing is acknowledged that the lost write could come before.
+        has_failed: The disk did not take a write: none is taken until it has recovered. What was acknowledged can be
+            read all the same, because nothing is acknowledged that the lost write could come before.
     """
 
     def __init__(
@@ -243,12 +198,6 @@ class Replica:
     def step(self, message: Message) -> list[Effect]:
         """Take a message and decide."""
         match message:
-            case Write():
-                given = self.give_decree()
-                return [Log(given)] if isinstance(given, int) else [Refuse(given)]
-            case Logged(decree):
-                is_news = self.logged(decree)
-                return [Commit(self.last_committed)] if is_news else []
             case Assign(configuration):
                 return self._assign(configuration)
             case Granted(configuration):
@@ -286,7 +235,7 @@ class Replica:
         return 1
 
     def give_decree(self) -> int | ErrorCode:
-        """What a `Write` comes to, without the wrapping: its decree, or why it is refused."""
+        """The decree of one more write, or why it is rejected."""
         error = self.writing_error()
         if error is not None:
             return error
@@ -300,7 +249,7 @@ class Replica:
         self.last_prepared = decree
 
     def logged(self, decree: int) -> bool:
-        """What a `Logged` comes to, without the wrapping: whether more is committed now."""
+        """Everything up to a decree is on this replica's disk; whether more is committed now."""
         if decree <= self.last_committed:
             return False
         self.last_committed = min(decree, self.last_prepared)

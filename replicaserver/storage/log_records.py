@@ -1,4 +1,4 @@
-"""What stands in the node's log: one record for every round of a replica, and one for every time its store caught up.
+"""The records of the node's log: one for every batch of writes of a replica, one for every time its store caught up.
 
     head    format, partition, identity of the store, number of the record, number of notes and of changes
     note    length of the name, name, value
@@ -77,7 +77,7 @@ class Record:
 def encode_record(
     origin: Origin, number: int, notes: Mapping[str, int], changes: Mapping[bytes, bytes | None]
 ) -> bytes:
-    """The bytes of a round."""
+    """The bytes of a batch of writes."""
     gpid = origin.gpid
     parts = [_HEAD.pack(_FORMAT, gpid.app_id, gpid.partition_index, origin.identity, number, len(notes), len(changes))]
     for name, value in notes.items():
@@ -98,7 +98,7 @@ def encode_caught_up(origin: Origin, number: int) -> bytes:
 
 
 def is_batch_of(origin: Origin, data: bytes) -> bool:
-    """Whether the bytes of a record are a round of a store; looks at their beginning alone."""
+    """Whether the bytes of a record are a batch of writes of a store; reads their beginning alone."""
     if len(data) < _HEAD.size:
         return False
     format_, app_id, index, identity, _, note_count, _ = _HEAD.unpack_from(data)

@@ -1,9 +1,9 @@
-"""The node's log of writes: what replicas write in one turn of the loop is synced once, for all of them.
+"""The node's log of writes: what replicas write in one iteration of the event loop is synced once, for all of them.
 
-A round of a replica is appended to the log as a record; when the log is synced the changes go into the replica's
-store, in memory, and then the round is answered. The store's files follow later. A segment of the log is released when
-every store that has changes in it has them in its files, and trimming sees to it that this happens: the log stays
-bounded, and so does the time that a start takes after a crash, when the records are applied again.
+A batch of writes of a replica is appended to the log as a record. When the log is synced, the changes go into the
+replica's store, in memory, and then the batch is answered. The store's files follow later. A segment of the log is
+released when every store that has changes in it has them in its files. Trimming sees to it that this happens: the log
+stays bounded, and so does the time that a start takes after a crash, when the records are applied again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TypeVar
 
 import structlog
 
+from replicaserver.storage.engine import StallError, StoreError
 from replicaserver.storage.log_records import Origin, Record, encode_caught_up, encode_record, number_of
 from replicaserver.storage.recovery import OrphanedRecords, RecordReplay, batches_in_log, decode_from, origin_of
-from replicaserver.storage.rocks import Changes, Notes, RocksStore, StallError, StoreError
+from replicaserver.storage.rocks import Changes, Notes, RocksStore
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid
 from shared.tasks import start_task
@@ -28,7 +29,7 @@ from shared.wal.log import CommitLog
 log = structlog.get_logger("replicaserver.node_log")
 
 LARGE_BYTES = 256 * 1024
-"""A round of more bytes is stored in a worker thread, so that the event loop serves on meanwhile."""
+"""A batch of more bytes is stored in a worker thread, so that the event loop serves on meanwhile."""
 KEPT_SEGMENTS = 8
 """When stores hold more segments of the log than this, their files are made to catch up."""
 

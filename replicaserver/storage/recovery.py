@@ -48,7 +48,7 @@ def decode_from(place: object, payload: bytes) -> Record:
 
 
 def batches_in_log(folder: Path, origin: Origin, first: int, last: int) -> Iterator[bytes]:
-    """The rounds of a store in segments of a log that is being written. Blocks.
+    """The batches of a store in segments of a log that is being written. Blocks.
 
     Raises:
         OSError: A segment cannot be read.
@@ -56,14 +56,14 @@ def batches_in_log(folder: Path, origin: Origin, first: int, last: int) -> Itera
     for number in range(first, last + 1):
         path = segment_path(folder, number)
         header = header_of(path)
-        if header is not None:  # numbers are passed over when writing fails
+        if header is not None:  # numbers are skipped when writing fails
             yield from (
                 payload for payload in SegmentReader(header.name, path.read_bytes()) if is_batch_of(origin, payload)
             )
 
 
 class RecordReplay:
-    """Applies records to a store, in the order of their numbers; those that it has already are passed over.
+    """Applies records to a store, in the order of their numbers; those that it has already are skipped.
 
     Attributes:
         records: How many were applied.

@@ -26,25 +26,20 @@ from typing import Any, TypeVar, cast
 import structlog
 from rocksdict import (
     AccessType,
-    BlockBasedOptions,
     BottommostLevelCompaction,
-    Cache,
     Checkpoint,
     ColumnFamily,
     CompactOptions,
-    DBCompressionType,
     IngestExternalFileOptions,
-    Options,
     Rdict,
     ReadOptions,
     WriteBatch,
-    WriteBufferManager,
     WriteOptions,
 )
 
-from replicaserver.rows.store import UnreadableError
 from replicaserver.storage import statistics
 from replicaserver.storage.differences import differences
+from replicaserver.storage.engine import StoreError, StoreSettings, engine_options, guarded, write_options
 from replicaserver.table.compaction import DEEPEST, Order
 
 log = structlog.get_logger("replicaserver.rocks")
@@ -55,54 +50,10 @@ TRIED_FILES, TRIED_BYTES = 32, 1 << 20
 DATA_VERSION = 1
 """The layout of values in new stores."""
 
-_WOULD_WAIT = "Result incomplete"
-
 T = TypeVar("T")
 Row = tuple[bytes, bytes]
 Changes = Mapping[bytes, bytes | None]
 Notes = Mapping[str, int]
-
-_COMPRESSIONS: Mapping[str, Callable[[], DBCompressionType]] = {
-    "none": DBCompressionType.none,
-    "snappy": DBCompressionType.snappy,
-    "lz4": DBCompressionType.lz4,
-    "zstd": DBCompressionType.zstd,
-}
-
-
-class StoreError(UnreadableError):
-    """RocksDB refuses or fails; the text is its own."""
-
-
-class StallError(StoreError):
-    """RocksDB would have to wait for its files to be written or compacted; nothing was changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
-    """How stores are opened; the names and meanings are RocksDB's.
-
-    Attributes:
-        levels: Number of levels of the LSM tree.
-        write_buffer_bytes: Size of one memtable.
-        compression: One of none, snappy, lz4, zstd.
-        block_cache: Shared by all stores of a process.
-        write_buffers: Bounds the memtables of all stores of a process together; None for no bound.
-        allow_ingest_behind: Whether the deepest level is kept free for files that are ingested behind all rows.
-    """
-
-    levels: int
-    write_buffer_bytes: int
-    max_write_buffers: int
-    compression: str
-    bloom_bits_per_key: float
-    level_base_bytes: int
-    target_file_bytes: int
-    level0_trigger: int
-    max_open_files: int
-    block_cache: Cache
-    write_buffers: WriteBufferManager | None = None
-    allow_ingest_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,21 +75,6 @@ class Durable:
     logged: int = 0
 
 
-def _guarded(work: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    try:
-        return work(*arguments, **named)
-    except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
-        kind = StallError if str(error).startswith(_WOULD_WAIT) else StoreError
-        raise kind(str(error)) from error
-
-
-def _unlogged(*, at_once: bool) -> WriteOptions:
-    options: Any = WriteOptions()  # its stubs take attributes for methods
-    options.disable_wal = True
-    options.no_slowdown = at_once
-    return cast(WriteOptions, options)
-
-
 class RocksStore:
     """One open RocksDB with the rows of one replica; see `replicaserver.rows.store.Rows`.
 
@@ -157,31 +93,31 @@ class RocksStore:
         self._open()
         self._synced = WriteOptions()
         self._synced.sync = True
-        self._in_memory, self._in_memory_at_once = _unlogged(at_once=False), _unlogged(at_once=True)
+        self._in_memory, self._in_memory_at_once = write_options(at_once=False), write_options(at_once=True)
         self.identity = self._identify()
 
     def _open(self) -> None:
         self._db: Rdict = self._opened(AccessType.read_write())
-        self._meta: Rdict = _guarded(self._db.get_column_family, META_FAMILY)
-        self._meta_handle: ColumnFamily | None = _guarded(self._db.get_column_family_handle, META_FAMILY)
+        self._meta: Rdict = guarded(self._db.get_column_family, META_FAMILY)
+        self._meta_handle: ColumnFamily | None = guarded(self._db.get_column_family_handle, META_FAMILY)
         self._get: Callable[[bytes], bytes | None] = self._db.get
 
     def _opened(self, access: AccessType) -> Rdict:
-        families = {META_FAMILY: _options(self.settings)}
-        return _guarded(Rdict, str(self.path), _options(self.settings), families, access)
+        families = {META_FAMILY: engine_options(self.settings)}
+        return guarded(Rdict, str(self.path), engine_options(self.settings), families, access)
 
     # -- rows -------------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
         """The stored value of a raw key, None when there is none."""
-        try:  # not `_guarded`, which would cost a tenth of it
+        try:  # not `guarded`, which would cost a tenth of it
             return self._get(key)
         except Exception as error:  # the binding raises bare Exceptions with RocksDB's own text
             raise StoreError(str(error)) from error
 
     def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         """The stored values of raw keys, in their order."""
-        return cast(Sequence[bytes | None], _guarded(self._db.get, cast(Any, keys)))
+        return cast(Sequence[bytes | None], guarded(self._db.get, cast(Any, keys)))
 
     def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """The rows from `start` (inclusive) to `stop` (exclusive, empty for no end), forwards or backwards."""
@@ -190,9 +126,9 @@ class RocksStore:
             options.set_iterate_upper_bound(stop)
         last: deque[Row] = deque(maxlen=1)
         if reverse:
-            rows: Any = _guarded(self._db.items, True, read_opt=options)
+            rows: Any = guarded(self._db.items, True, read_opt=options)
         else:
-            rows = _guarded(self._db.items, from_key=start or None, read_opt=options)
+            rows = guarded(self._db.items, from_key=start or None, read_opt=options)
         noted: Iterator[Row] = filterfalse(last.append, rows)  # which notes the last row and lets all of them pass
         if reverse:  # the binding takes a lower bound for an upper one, so the start is checked here
             noted = takewhile(lambda row: row[0] >= start, noted)
@@ -202,7 +138,7 @@ class RocksStore:
         """No rows; an error if a scan has ended for damage: the binding's iterators then end as they do at the end."""
         if reverse and last and last[0][0] < start:
             return
-        rows = _guarded(self._db.iter, options)
+        rows = guarded(self._db.iter, options)
         if last:
             rows.seek(last[0][0])
             step = rows.prev if reverse else rows.next
@@ -210,7 +146,7 @@ class RocksStore:
             rows.seek_to_last() if reverse else rows.seek(start)
         while last and rows.valid():
             step()
-        _guarded(rows.status)
+        guarded(rows.status)
         yield from ()
 
     def read(self, start: bytes, count: int, size_bytes: int = 1 << 62) -> list[Row]:
@@ -234,7 +170,7 @@ class RocksStore:
                     break
             return rows
 
-        return _guarded(read)
+        return guarded(read)
 
     def apply(self, changes: Changes, notes: Notes, *, at_once: bool = False) -> None:
         """Store changes in memory, all or none; they are lost in a crash unless `persist` comes first.
@@ -249,7 +185,7 @@ class RocksStore:
             StoreError: They are not stored.
         """
         batch = self._batch(changes, notes)
-        _guarded(self._db.write, batch, self._in_memory_at_once if at_once else self._in_memory)
+        guarded(self._db.write, batch, self._in_memory_at_once if at_once else self._in_memory)
 
     def write(self, changes: Changes, notes: Notes) -> None:
         """Store changes, all or none; they are on disk when this returns.
@@ -257,7 +193,7 @@ class RocksStore:
         Raises:
             StoreError: They are not stored.
         """
-        _guarded(self._db.write, self._batch(changes, notes), self._synced)
+        guarded(self._db.write, self._batch(changes, notes), self._synced)
 
     def _batch(self, changes: Changes, notes: Notes) -> WriteBatch:
         batch = WriteBatch(raw_mode=True)
@@ -318,7 +254,7 @@ class RocksStore:
             options.set_target_level(min(order.target_level, deepest))
         kind = BottommostLevelCompaction.force() if order.is_forced else BottommostLevelCompaction.skip()
         options.set_bottommost_level_compaction(kind)
-        _guarded(self._db.compact_range, None, None, options)
+        guarded(self._db.compact_range, None, None, options)
 
     def ingest(self, files: Sequence[Path], *, behind: bool = False) -> None:
         """Add the rows of SST files; they win over rows that are there, unless they are ingested behind.
@@ -331,7 +267,7 @@ class RocksStore:
         options = IngestExternalFileOptions()
         options.set_move_files(False)
         options.set_ingest_behind(behind)
-        _guarded(self._db.ingest_external_file, [str(file) for file in files], options)
+        guarded(self._db.ingest_external_file, [str(file) for file in files], options)
 
     def checkpoint(self, folder: Path) -> None:
         """Make a copy of the store as it is now in a new folder; files are linked where they can be.
@@ -341,7 +277,7 @@ class RocksStore:
         """
         self.flush()  # else the checkpoint does it, and the binding lets no other thread run meanwhile
         try:
-            _guarded(lambda: Checkpoint(self._db).create_checkpoint(str(folder)))
+            guarded(lambda: Checkpoint(self._db).create_checkpoint(str(folder)))
         except StoreError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -352,8 +288,8 @@ class RocksStore:
         Raises:
             StoreError: It failed.
         """
-        _guarded(self._db.flush)
-        _guarded(self._meta.flush)
+        guarded(self._db.flush)
+        guarded(self._meta.flush)
 
     def persist(self, logged: int) -> None:
         """Have everything that was applied in files, and note which record of the log was the last of it.
@@ -392,10 +328,10 @@ class RocksStore:
             return
         files = self._opened(AccessType.read_only(False))
         try:
-            changes = dict(differences(self.scan(b"", b""), cast(Any, _guarded(files.items))))
+            changes = dict(differences(self.scan(b"", b""), cast(Any, guarded(files.items))))
         finally:
             files.close()
-        self._carried = changes, {name.decode(): int(value) for name, value in cast(Any, _guarded(self._meta.items))}
+        self._carried = changes, {name.decode(): int(value) for name, value in cast(Any, guarded(self._meta.items))}
 
     def reopen(self) -> None:
         """Open the store again after RocksDB has given up to write, which is final while it is open.
@@ -418,11 +354,11 @@ class RocksStore:
         Raises:
             StoreError: It does not know one of them.
         """
-        _guarded(self._db.set_options, dict(options))
+        guarded(self._db.set_options, dict(options))
 
     def interrupt(self) -> None:
         """End flushes and compactions early, because the store is about to be closed."""
-        _guarded(self._db.cancel_all_background, False)
+        guarded(self._db.cancel_all_background, False)
 
     def close(self) -> None:
         """Close the store; iterators must be gone.
@@ -432,7 +368,7 @@ class RocksStore:
         self._meta_handle = None
         for part in (self._meta, self._db):
             try:
-                _guarded(part.close)
+                guarded(part.close)
             except StoreError as error:
                 log.warning("RocksDB complains about being closed", path=str(self.path), reason=str(error))
 
@@ -440,7 +376,7 @@ class RocksStore:
 
     def measure(self, name: str) -> int:
         """An integer property of RocksDB, such as ``estimate-num-keys``; 0 where it has none."""
-        return _guarded(self._db.property_int_value, f"rocksdb.{name}") or 0
+        return guarded(self._db.property_int_value, f"rocksdb.{name}") or 0
 
     def statistics(self) -> statistics.Reading:
         """What RocksDB has counted since the store was opened; takes it a fifth of a millisecond.
@@ -448,42 +384,11 @@ class RocksStore:
         Raises:
             StoreError: The store is closed.
         """
-        counted = _guarded(self._db.property_value, "rocksdb.options-statistics") or ""
-        family = _guarded(self._db.property_value, "rocksdb.cfstats-no-file-histogram") or ""
+        counted = guarded(self._db.property_value, "rocksdb.options-statistics") or ""
+        family = guarded(self._db.property_value, "rocksdb.cfstats-no-file-histogram") or ""
         return statistics.read(counted, family)
 
     def files(self) -> int:
         """The number of SST files with rows."""
-        text = _guarded(self._db.property_value, "rocksdb.levelstats") or ""
+        text = guarded(self._db.property_value, "rocksdb.levelstats") or ""
         return sum(int(line.split()[1]) for line in text.splitlines()[2:] if line.split())
-
-
-def _options(settings: StoreSettings) -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.create_missing_column_families(True)
-    options.set_num_levels(settings.levels)
-    options.set_atomic_flush(True)  # rows and notes go into files together: a checkpoint has both as of one moment
-    if settings.allow_ingest_behind:
-        options.set_allow_ingest_behind(True)
-        options.set_level_compaction_dynamic_level_bytes(False)  # it would fill the deepest level first
-    options.set_write_buffer_size(settings.write_buffer_bytes)
-    options.set_max_write_buffer_number(settings.max_write_buffers)
-    options.set_compression_type(_COMPRESSIONS[settings.compression]())
-    options.set_max_bytes_for_level_base(settings.level_base_bytes)
-    options.set_target_file_size_base(settings.target_file_bytes)
-    options.set_level_zero_file_num_compaction_trigger(settings.level0_trigger)
-    options.set_max_open_files(settings.max_open_files)
-    options.set_keep_log_file_num(4)
-    options.set_max_log_file_size(8 * 1024 * 1024)
-    options.set_max_background_jobs(2)
-    options.enable_statistics()
-    table = BlockBasedOptions()
-    table.set_block_cache(settings.block_cache)
-    if settings.bloom_bits_per_key > 0:
-        table.set_bloom_filter(int(settings.bloom_bits_per_key), False)
-    table.set_format_version(5)
-    options.set_block_based_table_factory(table)
-    if settings.write_buffers is not None:
-        options.set_write_buffer_manager(settings.write_buffers)
-    return options

@@ -20,7 +20,7 @@ S = BulkLoadStatus
 COMPLETE = 100
 
 
-class Effect(Enum):
+class LoadEffect(Enum):
     """What is to be done."""
 
     DOWNLOAD = "download the files"
@@ -47,7 +47,7 @@ class BulkLoad:
     ingestion: IngestionStatus = IngestionStatus.INVALID
     metadata: BulkLoadMetadata | None = None
 
-    def command(self, wanted: BulkLoadStatus) -> list[Effect]:
+    def command(self, wanted: BulkLoadStatus) -> list[LoadEffect]:
         """Take what the metaserver says; repeating it changes nothing."""
         match wanted:
             case S.DOWNLOADING if self.status is not S.DOWNLOADING:  # after SUCCEED it begins the table's next load
@@ -61,41 +61,41 @@ class BulkLoad:
             case S.SUCCEED if self.status is S.INVALID or self.ingestion is IngestionStatus.SUCCEED:
                 if self.status is not S.SUCCEED:
                     self.status = S.SUCCEED
-                    return [Effect.CLEAN_UP]
+                    return [LoadEffect.CLEAN_UP]
             case S.PAUSING if self.status is S.DOWNLOADING:
                 self.status = S.PAUSED
-                return [Effect.STOP]
+                return [LoadEffect.STOP]
             case S.PAUSING if self.status is S.INVALID:
                 self.status = S.PAUSED
             case S.FAILED | S.CANCELED | S.INVALID if self.status is not S.INVALID:
                 return self._give_up()
         return []
 
-    def _download(self) -> list[Effect]:
+    def _download(self) -> list[LoadEffect]:
         if self.ingestion is IngestionStatus.RUNNING:
             return []  # what is being added cannot be called back
         if self.status is S.DOWNLOADED and self.download_error == ErrorCode.ERR_OK:
             return []
         self.status, self.download_error, self.progress = S.DOWNLOADING, ErrorCode.ERR_OK, 0
         self.ingestion = IngestionStatus.INVALID
-        return [Effect.DOWNLOAD]
+        return [LoadEffect.DOWNLOAD]
 
-    def _ingest(self) -> list[Effect]:
+    def _ingest(self) -> list[LoadEffect]:
         if self.progress != COMPLETE:
             return []
         self.status = S.INGESTING
         if self.ingestion is not IngestionStatus.INVALID:
             return []  # one that failed begins again with its files
         self.ingestion = IngestionStatus.RUNNING
-        return [Effect.INGEST]
+        return [LoadEffect.INGEST]
 
-    def _give_up(self) -> list[Effect]:
+    def _give_up(self) -> list[LoadEffect]:
         if self.ingestion is IngestionStatus.RUNNING:
             return []
         fresh = BulkLoad()
         self.status, self.progress, self.download_error = fresh.status, fresh.progress, fresh.download_error
         self.ingestion, self.metadata = fresh.ingestion, fresh.metadata
-        return [Effect.STOP, Effect.CLEAN_UP]
+        return [LoadEffect.STOP, LoadEffect.CLEAN_UP]
 
     def received(self, size_bytes: int) -> None:
         """So many bytes of the files are here now."""

@@ -15,12 +15,12 @@ USAGE_SCENARIOS = ("normal", "prefer_write", "bulk_load")
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Which requests of clients are refused, and how (§9.5).
+    """Which requests of clients are rejected, and how (§9.5).
 
     Attributes:
         is_silent: They get no answer at all; otherwise one that makes clients ask for the routing again.
-        reads: Whether reads are refused.
-        writes: Whether writes are refused.
+        reads: Whether reads are rejected.
+        writes: Whether writes are rejected.
     """
 
     is_silent: bool
@@ -94,7 +94,7 @@ def _scenario(text: str) -> str:
 def _deny(text: str) -> Deny:
     how, _, what = text.partition("*")
     if how not in ("timeout", "reconfig") or what not in ("all", "read", "write"):
-        raise ValueError(f"'{text}' does not say how to refuse what")
+        raise ValueError(f"'{text}' does not say how to reject what")
     return Deny(how == "timeout", what in ("all", "read"), what in ("all", "write"))
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,23 +30,13 @@ from shared.errors import StartupError
 from shared.wal.files import SegmentFiles
 from shared.wal.manifest import Manifest
 from shared.wal.recovery import LogReader, OnLoss, has_log, open_manifest, segment_numbers, segment_path
-from shared.wal.segments import Piece, Place
+from shared.wal.segments import Place
 from shared.wal.sync_thread import SyncThread
 from shared.wal.tail import LogTail
 
 log = structlog.get_logger("shared.wal.log")
 
 SEGMENT_BYTES = 16 * 1024 * 1024
-QUICK_S = 0.0003
-"""A disk that syncs within this time, in seconds, may be waited for in place when only one caller waits."""
-
-IN_PLACE_BYTES = 128 * 1024
-"""The most that is written in place; more goes through the thread."""
-
-LARGE_BATCH = 4
-ITERATIONS = 3
-"""After a sync for so many callers, the next begins so many iterations of the event loop later: they come back with
-more, and one sync for all of them costs less than two for halves of them."""
 
 Done = Callable[[OSError | None], None]
 
@@ -89,9 +78,6 @@ class CommitLog:
         self._before_sync: list[Callable[[], None]] = []
         self._is_scheduled = False
         self._in_flight: _Batch | None = None
-        self._was_alone = True
-        self._sync_s = QUICK_S
-        self._began_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: list[asyncio.Future[None]] = []
         self.syncs = 0
@@ -250,16 +236,9 @@ class CommitLog:
     # -- group commit ---------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
+        assert self._loop is not None, "the log is not started"
         if not self._is_scheduled:
             self._is_scheduled = True
-            self._flush_in(1)
-
-    def _flush_in(self, iterations: int) -> None:
-        """Begin the next sync so many iterations of the loop later."""
-        assert self._loop is not None, "the log is not started"
-        if iterations > 1:
-            self._loop.call_soon(self._flush_in, iterations - 1)
-        else:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -268,15 +247,9 @@ class CommitLog:
             self._notify_idle()
             return
         pieces, end = self._tail.take()
-        batch = self._in_flight = _Batch(self._waiting, end)
+        self._in_flight = _Batch(self._waiting, end)
         self._waiting = []
-        self._began_s = time.perf_counter()
-        is_alone, was_alone = len(batch.waiting) == 1, self._was_alone
-        self._was_alone = is_alone
-        if is_alone and was_alone and self._sync_s < QUICK_S and _is_small(pieces):
-            self._finished(self._thread.write(pieces))
-        else:
-            self._thread.submit(pieces)
+        self._thread.submit(pieces)
 
     def _call_before_sync(self) -> None:
         """Call who appends now; when one fails, the others are called in the next iteration of the loop."""
@@ -293,13 +266,11 @@ class CommitLog:
                 self._flush_soon()
 
     def _finished(self, error: OSError | None) -> None:
-        """Notify who waited, and begin again: after a large batch, when they had a chance to come back with more."""
-        took_s = time.perf_counter() - self._began_s
-        self._is_scheduled = True
+        """Notify who waited, and begin again when they had a chance to come back with more."""
         batch, self._in_flight = self._in_flight, None
-        assert batch is not None
+        assert batch is not None and self._loop is not None
+        self._is_scheduled = True
         self.syncs += 1
-        self._sync_s += (took_s - self._sync_s) / 8
         waiting = batch.waiting
         self._log_change(error)
         if error is None:
@@ -311,8 +282,8 @@ class CommitLog:
             try:
                 done(error)
             except Exception as failure:
-                log.error("who waited for the log failed when told", folder=str(self._folder), exc_info=failure)
-        self._flush_in(ITERATIONS if len(batch.waiting) >= LARGE_BATCH else 1)
+                log.error("a listener of the log failed", folder=str(self._folder), exc_info=failure)
+        self._loop.call_soon(self._flush)
 
     def _log_change(self, error: OSError | None) -> None:
         """Log when writes begin to fail, and when they succeed again."""
@@ -334,8 +305,3 @@ class CommitLog:
         self._tail.sizes = {number: size for number, size in self._tail.sizes.items() if number <= known}
         self._waiting = []
         self._tail.begin_run(self._acknowledged)
-
-
-def _is_small(pieces: Sequence[Piece]) -> bool:
-    """Whether it is a little more for the segment that is being written, and nothing else."""
-    return len(pieces) == 1 and len(pieces[0].data) <= IN_PLACE_BYTES

@@ -45,8 +45,8 @@ class SyncThread:
         """Write and sync a batch."""
         self._batches.put(pieces)
 
-    def write(self, pieces: Sequence[Piece]) -> OSError | None:
-        """Write and sync a batch in place, while the thread has none; what went wrong. Blocks."""
+    def _write(self, pieces: Sequence[Piece]) -> OSError | None:
+        """Write and sync a batch; what went wrong. Blocks."""
         try:
             self._files.write(pieces)
         except OSError as error:
@@ -61,8 +61,8 @@ class SyncThread:
         self._batches.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         if last:
-            await self._loop.run_in_executor(None, self.write, last)
+            await self._loop.run_in_executor(None, self._write, last)
 
     def _work(self) -> None:
         while (pieces := self._batches.get()) is not None:
-            self._loop.call_soon_threadsafe(self._finished, self.write(pieces))
+            self._loop.call_soon_threadsafe(self._finished, self._write(pieces))

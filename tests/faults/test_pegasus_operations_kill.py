@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -22,9 +23,9 @@ SETTINGS = (
 class Nodes:
     """A metaserver and a replica server that can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *settings: str) -> None:
         self.folder = folder
-        self.settings = (*SETTINGS, "--provider", f"local_service={folder / 'files'}")
+        self.settings = (*SETTINGS, "--provider", f"local_service={folder / 'files'}", *settings)
         self.meta = start_daemon("metaserver", "--data-dir", folder / "meta", *self.settings)
         self.address = f"127.0.0.1:{self.meta.port}"
         self.replica = self.start(0)
@@ -102,6 +103,49 @@ async def test_long_operations_end_although_the_server_is_killed_in_the_middle(t
             await restored
             await check(await client.table("copy"))
             await check(table)
-            assert nodes.replica.terminate() == 0
+            assert nodes.replica.terminate() == 0, nodes.replica.stderr()
+    finally:
+        nodes.close()
+
+
+KINDS = (b"old", b"new")
+OLD_KEYS = {"pattern": "old", "match_type": "SMT_MATCH_PREFIX"}
+DELETE_OLD = {
+    "ops": [
+        {
+            "type": "COT_DELETE",
+            "params": "",
+            "rules": [{"type": "FRT_HASHKEY_PATTERN", "params": json.dumps(OLD_KEYS)}],
+        }
+    ]
+}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("event", ["manual compaction runs", "rules applied"])
+async def test_a_manual_compaction_is_made_although_the_server_is_killed_in_the_middle(tmp_path: Path, event: str):
+    nodes = Nodes(tmp_path, "--set", "config_sync_interval_ms=500")
+    rows = {b"%03d" % number: bytes(200) for number in range(500)}
+    try:
+        async with PegasusClient([nodes.address]) as client:
+            table = await client.table("temp")
+            await asyncio.gather(*(table.multi_put(b"%s%d" % (kind, n), rows) for kind in KINDS for n in range(40)))
+            envs = {
+                "user_specified_compaction": json.dumps(DELETE_OLD),
+                "manual_compact.once.trigger_time": str(int(time.time())),
+            }
+            nodes.run("set-envs", "temp", *(f"{name}={value}" for name, value in envs.items()))
+            nodes.kill_at(event)
+            await table.put(b"new0", b"000", b"written after the restart")
+
+            async def is_compacted() -> bool:
+                left = await asyncio.gather(*(table.sortkey_count(b"old%d" % n) for n in range(40)))
+                return not any(left)
+
+            await until(is_compacted)
+            assert await asyncio.gather(*(table.sortkey_count(b"new%d" % n) for n in range(40))) == [500] * 40
+            assert await table.get(b"new0", b"000") == b"written after the restart"
+            assert await table.get(b"new7", b"123") == bytes(200)
+            assert nodes.replica.terminate() == 0, nodes.replica.stderr()
     finally:
         nodes.close()

@@ -14,7 +14,8 @@ from rocksdict import Cache
 from replicaserver.app import ReplicaServer, Settings
 from replicaserver.partition.partition import Partition
 from replicaserver.replication.replica import Configuration, Granted
-from replicaserver.storage.rocks import RocksStore, StoreSettings
+from replicaserver.storage.engine import StoreSettings
+from replicaserver.storage.rocks import RocksStore
 from shared.pegasus.client.connection import Call, RpcConnection
 from shared.pegasus.files.providers import FileProviders
 from shared.pegasus.wire.errors import RpcError

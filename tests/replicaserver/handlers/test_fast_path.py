@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from replicaserver.handlers.fast_path import FastPath
 from replicaserver.partition.write_batches import WriteBatches
 from replicaserver.partition.write_queue import PlainPut
-from replicaserver.storage.rocks import StoreError
+from replicaserver.storage.engine import StoreError
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.framing import encode_error, encode_request
 from shared.pegasus.wire.keys import encode_key

@@ -11,7 +11,7 @@ import pytest
 
 from replicaserver.node.maintenance import Maintenance
 from replicaserver.replication.replica import Forgotten
-from replicaserver.storage.rocks import StoreError
+from replicaserver.storage.engine import StoreError
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.keys import encode_key
 from shared.pegasus.wire.structures.rrdb import UpdateRequest

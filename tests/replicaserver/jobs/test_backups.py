@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from replicaserver.jobs import transfers
 from replicaserver.replication.replica import Assign, Configuration, Granted
 from replicaserver.storage import folders
+from replicaserver.storage.engine import StoreSettings
 from replicaserver.storage.folders import FolderError
-from replicaserver.storage.rocks import RocksStore, StoreSettings
+from replicaserver.storage.rocks import RocksStore
 from shared.pegasus.client.connection import Call
+from shared.pegasus.files.providers import FileProvider
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.keys import encode_key
 from shared.pegasus.wire.structures.backup import BackupClearRequest, BackupRequest, BackupResponse, PolicyInfo
@@ -239,4 +243,21 @@ async def test_a_backup_that_was_cleared_can_be_made_again(served: Served, tmp_p
         return await served.metric("backup_started_count")
 
     await eventually(ask_again, lambda started: started == 2)
+    assert (await back_up(served)).progress == 1000
+
+
+async def test_a_provider_that_hangs_fails_its_backup_and_holds_up_no_other(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    await served.table()
+    await served.call("put", UpdateRequest(KEY, b"val"))
+    answers = threading.Event()
+    with monkeypatch.context() as hanging:
+        hanging.setattr(transfers, "STALL_S", 0.05)
+        hanging.setattr(FileProvider, "upload", lambda *_arguments: answers.wait(60))
+        policies = [PolicyInfo(name, "local_service") for name in ("one", "two", "three")]
+        for policy in policies:
+            answer = await back_up(served, request(policy=policy))
+            assert answer.err == ErrorCode.ERR_FILE_OPERATION_FAILED
+    answers.set()
     assert (await back_up(served)).progress == 1000

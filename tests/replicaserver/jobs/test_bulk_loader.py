@@ -11,8 +11,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from replicaserver.replication.replica import Configuration, Granted
-from replicaserver.storage.rocks import StoreError
-from replicaserver.table.bulk_load import BulkLoad, Effect
+from replicaserver.storage.engine import StoreError
+from replicaserver.table.bulk_load import BulkLoad, LoadEffect
 from shared.pegasus.client.connection import Call
 from shared.pegasus.files.bulk_load import LoadInfo, LoadWriter, parse_info, parse_metadata
 from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
@@ -45,19 +45,19 @@ def downloaded() -> BulkLoad:
 
 def test_a_load_goes_through_its_states():
     load = BulkLoad()
-    assert load.command(S.DOWNLOADING) == [Effect.DOWNLOAD]
+    assert load.command(S.DOWNLOADING) == [LoadEffect.DOWNLOAD]
     assert load.command(S.DOWNLOADING) == []
     load.downloaded()
     assert load.command(S.DOWNLOADED) == []
     assert load.status is S.DOWNLOADED
-    assert load.command(S.INGESTING) == [Effect.INGEST]
+    assert load.command(S.INGESTING) == [LoadEffect.INGEST]
     assert load.command(S.INGESTING) == []
     load.ingested(is_done=True)
     assert load.command(S.INGESTING) == []
-    assert load.command(S.SUCCEED) == [Effect.CLEAN_UP]
+    assert load.command(S.SUCCEED) == [LoadEffect.CLEAN_UP]
     assert load.command(S.SUCCEED) == []
     assert load.state().is_cleaned_up
-    assert load.command(S.INVALID) == [Effect.STOP, Effect.CLEAN_UP]
+    assert load.command(S.INVALID) == [LoadEffect.STOP, LoadEffect.CLEAN_UP]
     assert load == BulkLoad()
 
 
@@ -71,17 +71,17 @@ def test_nothing_is_added_before_everything_is_here():
 @pytest.mark.parametrize("wanted", [S.DOWNLOADED, S.INGESTING])
 def test_after_a_restart_the_files_are_looked_for_before_they_are_added(wanted: BulkLoadStatus):
     load = BulkLoad()
-    assert load.command(wanted) == [Effect.DOWNLOAD]
+    assert load.command(wanted) == [LoadEffect.DOWNLOAD]
     assert load.command(wanted) == []
     load.downloaded()
     load.command(S.DOWNLOADED)
     assert load.status is S.DOWNLOADED
-    assert load.command(S.INGESTING) == [Effect.INGEST]
+    assert load.command(S.INGESTING) == [LoadEffect.INGEST]
 
 
 def test_a_load_that_was_added_before_a_restart_is_cleaned_up_after_it():
     load = BulkLoad()
-    assert load.command(S.SUCCEED) == [Effect.CLEAN_UP]
+    assert load.command(S.SUCCEED) == [LoadEffect.CLEAN_UP]
     assert load.command(S.SUCCEED) == []
     assert load.state().is_cleaned_up
 
@@ -89,9 +89,9 @@ def test_a_load_that_was_added_before_a_restart_is_cleaned_up_after_it():
 def test_a_load_pauses_and_goes_on():
     load = BulkLoad()
     load.command(S.DOWNLOADING)
-    assert load.command(S.PAUSING) == [Effect.STOP]
+    assert load.command(S.PAUSING) == [LoadEffect.STOP]
     assert load.state().is_paused
-    assert load.command(S.DOWNLOADING) == [Effect.DOWNLOAD]
+    assert load.command(S.DOWNLOADING) == [LoadEffect.DOWNLOAD]
 
 
 @pytest.mark.parametrize("wanted", [S.FAILED, S.CANCELED, S.INVALID])
@@ -99,7 +99,7 @@ def test_a_load_is_given_up(wanted: BulkLoadStatus):
     load = BulkLoad()
     load.command(S.DOWNLOADING)
     load.failed(ErrorCode.ERR_CORRUPTION)
-    assert load.command(wanted) == [Effect.STOP, Effect.CLEAN_UP]
+    assert load.command(wanted) == [LoadEffect.STOP, LoadEffect.CLEAN_UP]
     assert load == BulkLoad()
     assert load.command(wanted) == []
 
@@ -116,7 +116,7 @@ def test_a_load_that_failed_to_be_added_begins_again():
     load.command(S.INGESTING)
     load.ingested(is_done=False)
     assert load.command(S.INGESTING) == load.command(S.SUCCEED) == []
-    assert load.command(S.DOWNLOADING) == [Effect.DOWNLOAD]
+    assert load.command(S.DOWNLOADING) == [LoadEffect.DOWNLOAD]
 
 
 def test_a_load_that_succeeded_is_followed_by_another():
@@ -124,11 +124,11 @@ def test_a_load_that_succeeded_is_followed_by_another():
     load.command(S.INGESTING)
     load.ingested(is_done=True)
     load.command(S.SUCCEED)
-    assert load.command(S.DOWNLOADING) == [Effect.DOWNLOAD]
+    assert load.command(S.DOWNLOADING) == [LoadEffect.DOWNLOAD]
     assert (load.progress, load.ingestion, load.state().is_cleaned_up) == (0, IngestionStatus.INVALID, False)
     load.downloaded()
     load.command(S.DOWNLOADED)
-    assert load.command(S.INGESTING) == [Effect.INGEST]
+    assert load.command(S.INGESTING) == [LoadEffect.INGEST]
 
 
 # -- files ------------------------------------------------------------------------------------------

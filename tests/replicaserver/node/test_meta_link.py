@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from replicaserver.node.meta_link import configuration, wire
+from replicaserver.node.meta_calls import configuration, wire
 from replicaserver.replication.replica import Configuration
 from shared.pegasus.client.connection import Call, RpcConnection
 from shared.pegasus.serving.rpc import rpc

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from replicaserver.replication.replica import LogFailed
+from replicaserver.storage.engine import StoreError
 from replicaserver.storage.folders import DataFolder
-from replicaserver.storage.rocks import RocksStore, StoreError
+from replicaserver.storage.rocks import RocksStore
+from shared.errors import StartupError
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.keys import encode_key
 from shared.pegasus.wire.structures.base import Gpid
@@ -100,6 +105,33 @@ async def test_a_replica_that_cannot_take_back_its_writes_does_not_stop_the_othe
     assert [later.partition(index=index).core.last_committed for index in range(2)] == [1, 1]
     later.connection.close()
     await later.server.drain()
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+async def test_a_replica_that_cannot_be_opened_or_set_aside_is_one_line(
+    served: Served,
+    tmp_path: Path,
+    clock: Clock,
+    flags: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_damaged: bool,
+):
+    """A disk that has become read-only takes neither a folder nor a new name for one."""
+    await served.table()
+    copy = tmp_path / "crashed"
+    shutil.copytree(tmp_path / "replica", copy / "replica")
+    folder = copy / "replica" / "reps" / "2.0.pegasus"
+    if is_damaged:
+        (folder / ".app-info").write_text("{")
+
+    def refuse(*_arguments: object, **_how: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("replicaserver.storage.folders.set_aside", refuse)
+    monkeypatch.setattr("replicaserver.node.replicas.RocksStore", refuse)
+    expected = f"cannot set aside {folder}, which" if is_damaged else f"cannot open {folder}: Read-only file system"
+    with pytest.raises(StartupError, match=re.escape(expected)):
+        await start(copy, clock, flags)
 
 
 async def test_the_durable_decree_that_is_reported_is_in_files(served: Served):

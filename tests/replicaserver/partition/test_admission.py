@@ -8,7 +8,7 @@ import time
 import pytest
 
 from replicaserver.replication.replica import Forgotten, LeaseHeld, LeaseLost
-from replicaserver.storage.rocks import StoreError
+from replicaserver.storage.engine import StoreError
 from shared.pegasus.wire.errors import ErrorCode, RocksdbError
 from shared.pegasus.wire.keys import encode_key, key_hash, partition_of
 from shared.pegasus.wire.structures.command import Command

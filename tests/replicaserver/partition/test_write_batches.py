@@ -9,7 +9,7 @@ import pytest
 
 from replicaserver.partition import write_queue
 from replicaserver.rows.writes import Draft, incr
-from replicaserver.storage.rocks import StoreError
+from replicaserver.storage.engine import StoreError
 from shared.pegasus.wire.errors import ErrorCode, RocksdbError, RpcError
 from shared.pegasus.wire.keys import encode_key
 from shared.pegasus.wire.structures.rrdb import IncrRequest, KeyValue, MultiPutRequest, UpdateRequest

@@ -10,23 +10,19 @@ from hypothesis import strategies as st
 
 from replicaserver.replication.replica import (
     Assign,
-    Commit,
     Configuration,
+    Effect,
     Forgotten,
     Granted,
     LeaseHeld,
     LeaseLost,
-    Log,
     LogFailed,
-    Logged,
     LogRecovered,
     Observed,
     Propose,
-    Refuse,
     Replica,
     SaveBallot,
     Unanswered,
-    Write,
 )
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import HostPort
@@ -52,7 +48,7 @@ def primary(replica: Replica) -> Replica:
 def test_a_replica_begins_inactive_and_serves_nobody(replica: Replica):
     assert replica.status is PartitionStatus.INACTIVE
     assert replica.reading_error() == ErrorCode.ERR_INVALID_STATE
-    assert replica.step(Write()) == [Refuse(ErrorCode.ERR_INVALID_STATE)]
+    assert replica.give_decree() == ErrorCode.ERR_INVALID_STATE
 
 
 def test_an_assigned_replica_asks_for_the_next_ballot_before_it_serves(replica: Replica):
@@ -84,7 +80,7 @@ def test_after_a_restart_only_a_new_ballot_makes_it_the_primary_again():
     ]
     assert not replica.is_primary
     replica.step(Granted(Configuration(ballot=6, primary=ME)))
-    assert replica.step(Write()) == [Log(78)]
+    assert replica.give_decree() == 78
 
 
 def test_an_older_configuration_is_not_believed(primary: Replica):
@@ -132,44 +128,45 @@ def test_without_its_lease_a_primary_serves_nobody(primary: Replica):
 
 
 def test_writes_get_consecutive_decrees_and_commit_in_order(primary: Replica):
-    assert [primary.step(Write()) for _ in range(3)] == [[Log(1)], [Log(2)], [Log(3)]]
+    assert [primary.give_decree() for _ in range(3)] == [1, 2, 3]
     assert primary.last_committed == 0
-    assert primary.step(Logged(2)) == [Commit(2)]
-    assert primary.step(Logged(1)) == []
-    assert primary.step(Logged(3)) == [Commit(3)]
+    assert primary.logged(2)
+    assert primary.last_committed == 2
+    assert not primary.logged(1)
+    assert primary.logged(3)
     assert (primary.last_prepared, primary.last_committed) == (3, 3)
 
 
-def test_too_many_uncommitted_writes_are_refused(primary: Replica):
+def test_too_many_uncommitted_writes_are_rejected(primary: Replica):
     for _ in range(20):
         assert primary.has_room
-        primary.step(Write())
+        primary.give_decree()
     assert not primary.has_room
-    assert primary.step(Write()) == [Refuse(ErrorCode.ERR_CAPACITY_EXCEEDED)]
-    primary.step(Logged(1))
-    assert primary.step(Write()) == [Log(21)]
+    assert primary.give_decree() == ErrorCode.ERR_CAPACITY_EXCEEDED
+    primary.logged(1)
+    assert primary.give_decree() == 21
 
 
 def test_fewer_members_than_required_take_no_writes():
     replica = Replica(ME, 0, 0, min_members=2, window=20)
     replica.step(Granted(MINE))
     assert replica.reading_error() is None
-    assert replica.step(Write()) == [Refuse(ErrorCode.ERR_NOT_ENOUGH_MEMBER)]
+    assert replica.give_decree() == ErrorCode.ERR_NOT_ENOUGH_MEMBER
 
 
 def test_members_that_nobody_can_ask_take_no_writes(replica: Replica):
     replica.step(Granted(Configuration(1, ME, (OTHER,), 3)))
-    assert replica.step(Write()) == [Refuse(ErrorCode.ERR_NOT_ENOUGH_MEMBER)]
+    assert replica.give_decree() == ErrorCode.ERR_NOT_ENOUGH_MEMBER
 
 
-def test_a_sole_replica_whose_disk_failed_is_read_and_not_written_until_it_is_mended(primary: Replica):
-    primary.step(Write())
+def test_a_sole_replica_whose_disk_failed_is_read_and_not_written_until_it_has_recovered(primary: Replica):
+    primary.give_decree()
     primary.step(LogFailed())
     assert primary.last_prepared == primary.last_committed == 0
     assert primary.reading_error() is None
-    assert primary.step(Write()) == [Refuse(ErrorCode.ERR_DISK_IO_ERROR)]
+    assert primary.give_decree() == ErrorCode.ERR_DISK_IO_ERROR
     primary.step(LogRecovered())
-    assert primary.step(Write()) == [Log(1)]
+    assert primary.give_decree() == 1
 
 
 def test_a_replica_among_others_whose_disk_failed_never_serves_again(primary: Replica):
@@ -188,26 +185,32 @@ configurations = st.builds(
     secondaries=st.sampled_from([(), (OTHER,)]),
     last_committed_decree=st.integers(0, 3),
 )
-messages = st.one_of(
+events = st.one_of(
     st.builds(Assign, configurations),
     st.builds(Granted, configurations),
     st.builds(Observed, configurations),
-    st.builds(Logged, st.integers(0, 30)),
-    st.sampled_from([Write(), Forgotten(), Unanswered(), LeaseLost(), LeaseHeld()]),
+    st.sampled_from(["write", Forgotten(), Unanswered(), LeaseLost(), LeaseHeld()]),
+    st.integers(0, 30),  # this decree is logged
 )
 
 
-@given(st.lists(messages, max_size=60))
-def test_whatever_it_is_told_ballots_and_decrees_never_go_back(told):
+@given(st.lists(events, max_size=60))
+def test_whatever_happens_ballots_and_decrees_never_go_back(happened):
     replica = Replica(ME, 0, 0, min_members=0, window=5)
     ballot = committed = prepared = 0
-    for message in told:
-        effects = replica.step(message)
+    for event in happened:
+        effects: list[Effect] = []
+        given_decree: object = None
+        if event == "write":
+            given_decree = replica.give_decree()
+        elif isinstance(event, int):
+            replica.logged(event)
+        else:
+            effects = replica.step(event)
         assert replica.ballot >= ballot
         assert prepared <= replica.last_prepared <= prepared + 1
         assert committed <= replica.last_committed <= replica.last_prepared <= replica.last_committed + 5
-        logs = [effect.decree for effect in effects if isinstance(effect, Log)]
-        assert logs == ([replica.last_prepared] if replica.last_prepared > prepared else [])
+        assert (given_decree == replica.last_prepared) is (replica.last_prepared > prepared)
         ballot, committed, prepared = replica.ballot, replica.last_committed, replica.last_prepared
         if replica.status is PartitionStatus.PRIMARY:
             assert replica.configuration.primary == ME

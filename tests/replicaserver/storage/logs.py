@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from replicaserver.storage.engine import StoreError, StoreSettings
 from replicaserver.storage.node_log import NodeLog, ReplicaLog
 from replicaserver.storage.recovery import OrphanedRecords
-from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
+from replicaserver.storage.rocks import RocksStore
 from shared.pegasus.wire.structures.base import Gpid
 from shared.wal.log import CommitLog
 from tests.crashes import copy_as_it_is

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from replicaserver.storage.engine import StoreError, StoreSettings
 from replicaserver.storage.log_records import Origin, encode_record
 from replicaserver.storage.node_log import KEPT_SEGMENTS
 from replicaserver.storage.recovery import OrphanedRecords
-from replicaserver.storage.rocks import RocksStore, StoreError, StoreSettings
+from replicaserver.storage.rocks import RocksStore
 from shared.errors import StartupError
 from shared.pegasus.wire.structures.base import Gpid
 from shared.wal.files import SegmentFiles

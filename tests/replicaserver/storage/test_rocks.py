@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from replicaserver.storage.rocks import Durable, RocksStore, StoreError, StoreSettings
+from replicaserver.storage.engine import StoreError, StoreSettings
+from replicaserver.storage.rocks import Durable, RocksStore
 from replicaserver.table.compaction import DEEPEST, Order
 from shared.pegasus.files.bulk_load import LoadInfo, LoadWriter
 from shared.pegasus.wire.errors import RocksdbError

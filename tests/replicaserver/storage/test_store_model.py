@@ -19,7 +19,7 @@ from rocksdict import Cache
 
 from replicaserver.rows import writes
 from replicaserver.rows.writes import Cost, Draft
-from replicaserver.storage.rocks import StoreSettings
+from replicaserver.storage.engine import StoreSettings
 from replicaserver.table.compaction import DEEPEST, Order
 from shared.pegasus.wire.keys import decode_value, encode_key
 from shared.pegasus.wire.structures.rrdb import (
