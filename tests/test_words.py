@@ -51,9 +51,8 @@ PHRASES = {
 LEFT: dict[str, set[str]] = {
     "iserver": {"hears", "patience", "refusal", "visit"},
     "intake_server": {"lane", "located", "patience", "recipe", "refusal", "shelf", "trail", "unasked", "visit"},
-    "gateway": {"manners", "mounts", "visit"},
+    "gateway": {"visit"},
     "metaserver": {"refusal"},
-    "replicaserver": {"mended", "passed over", "refusal", "unasked", "upkeep"},
     "shared": {"express", "hears"},
     "docs": {"express", "hears", "lane", "manners", "passed over", "recipe", "refusal", "unasked"},
 }
