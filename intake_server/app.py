@@ -11,34 +11,38 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import structlog
 from aiohttp import web
 
-from intake_server.auth.authorizer import Guard
+from intake_server.auth.authorizer import Authorizer
 from intake_server.auth.plugins import Plugin
 from intake_server.concurrency.backpressure import InFlight
-from intake_server.concurrency.cache import LatelyUsed
-from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers, not_now
+from intake_server.concurrency.cache import LruCache
+from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong, not_now
 from intake_server.drivers import third_party
 from intake_server.drivers.base import Partition
-from intake_server.drivers.registry import Registry
+from intake_server.drivers.registry import DriverRegistry
 from intake_server.handlers.catalog_api import CatalogApi
 from intake_server.handlers.data import DataHandlers
 from intake_server.handlers.listing import ListingHandlers
 from intake_server.handlers.messages import error_responses
 from intake_server.handlers.pages import PageHandlers
 from intake_server.handlers.source import SourceHandlers
-from intake_server.handlers.url_paths import Addresses
-from intake_server.serialization.negotiation import Form, Policy
+from intake_server.handlers.url_paths import UrlPaths
+from intake_server.serialization.negotiation import Policy, WireFormat
 from intake_server.serialization.parts import Parts
 from intake_server.serving.catalogs import Catalogs
+from intake_server.serving.contents import Contents
 from intake_server.serving.files import UnreadableCatalog
+from intake_server.serving.loading import CatalogLoader
+from intake_server.serving.resolver import Resolver
+from intake_server.serving.searches import Searches
 from intake_server.serving.watch import watch
 from intake_server.settings import Settings
 from intake_server.sources.dask_reads import DaskReads
 from intake_server.sources.export_files import ExportFiles
 from intake_server.sources.exports import Exports
-from intake_server.sources.pool import OpenSource, Sources
+from intake_server.sources.pool import OpenSource, SourcePool
 from intake_server.sources.reads import ReadAndEncode, Reads, read_here
-from intake_server.sources.registry import RecipeBook
-from intake_server.sources.store import RecipeShelf, read_key
+from intake_server.sources.registry import SourceRegistry
+from intake_server.sources.store import SourceStore, read_key
 from shared.errors import StartupError
 from shared.http.app import apply_conventions, health_routes
 from shared.metrics import Metrics
@@ -49,8 +53,6 @@ EXPECTED_FAILURES = (OSError, UnreadableCatalog, Busy, TookTooLong)
 """What background tasks may meet without there being a bug."""
 
 _SWEEP_S = 10.0
-_READ_NICENESS = 5
-"""Reads use all processors there are; the event loop, which answers everybody, goes before them."""
 
 
 class CatalogServer:
@@ -59,78 +61,96 @@ class CatalogServer:
     Args:
         settings: The operator's settings.
         plugin: Who may do what.
-        key: The secret that source ids are made with; None takes the kept one, or makes one up for this process.
+        key: The secret that source ids are made with; None takes the stored one, or makes one up for this process.
 
     Raises:
-        StartupError: Source ids are to be kept, and their key cannot be read or written.
+        StartupError: Source ids are to be stored, and their key cannot be read or written.
     """
 
     def __init__(self, settings: Settings, plugin: Plugin, key: bytes | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics("intake_server")
         self.tasks = Supervisor(self.metrics.count_task_failure, expected=EXPECTED_FAILURES)
-        self.quick = Workers("intake-open", settings.open_threads, settings.queue, max(1, settings.open_threads // 2))
-        share = max(1, settings.threads // 2)
-        self.readers = Workers("intake-read", settings.threads, settings.queue, share, niceness=_READ_NICENESS)
-        self.registry = Registry(third_party.find)
-        self.guard = Guard(plugin, self.quick, hide_denied=settings.hide_denied)
-        self.shelf: RecipeShelf | None = None
+        self.open_threads = _threads("intake-open", settings.open_threads, settings)
+        self.read_threads = _threads("intake-read", settings.threads, settings)
+        self.export_threads = _threads("intake-export", settings.threads, settings)
+        self.drivers = DriverRegistry(third_party.find)
+        self.authorizer = Authorizer(plugin, self.open_threads, hide_denied=settings.hide_denied)
+        self.store: SourceStore | None = None
         if settings.ids_folder is not None:
-            self.shelf = RecipeShelf(settings.ids_folder, most=settings.max_recipes, idle_s=settings.recipe_idle_s)
+            self.store = SourceStore(settings.ids_folder, most=settings.max_ids, idle_s=settings.id_idle_s)
             key = key or read_key(settings.ids_folder)
-        self.book = RecipeBook(
-            key or secrets.token_bytes(32), most=settings.max_recipes, idle_s=settings.recipe_idle_s, shelf=self.shelf
+        self.source_ids = SourceRegistry(
+            key or secrets.token_bytes(32), most=settings.max_ids, idle_s=settings.id_idle_s, store=self.store
         )
+        self.loader = CatalogLoader(settings, self.drivers, self.open_threads, self._import_modules)
+        self.contents = Contents(self.drivers, self.open_threads, self.authorizer, show_arguments=settings.show_args)
+        self.resolver = Resolver(settings, self.open_threads)
         self.catalogs = Catalogs(
-            settings, self.registry, self.quick, self.book, self.guard, self._import_modules, self.shelf
+            self.loader,
+            self.contents,
+            self.resolver,
+            Searches(self.contents, self.open_threads, settings.ttl_s),
+            self.source_ids,
+            self.authorizer,
+            self.store,
         )
-        self.sources = Sources(
-            self.registry, self.quick, self.book, idle_s=settings.idle_s, timeout_s=settings.open_timeout_s
+        self.sources = SourcePool(
+            self.drivers,
+            self.open_threads,
+            self.source_ids,
+            idle_s=settings.idle_s,
+            timeout_s=settings.open_timeout_s,
         )
+        self.in_flight = InFlight(settings.memory_bytes, most_large=max(2, 2 * settings.threads - 1))
         self.reads = Reads(
-            self.readers,
-            self.quick,
-            LatelyUsed(settings.cache_bytes, settings.cache_bytes // 2, settings.idle_s, time.monotonic),
-            InFlight(settings.memory_bytes, most_large=max(2, 2 * settings.threads - 1)),
+            self.read_threads,
+            self.open_threads,
+            LruCache(
+                most_bytes=settings.cache_bytes,
+                largest=settings.cache_bytes // 2,
+                idle_s=settings.idle_s,
+                clock=time.monotonic,
+            ),
+            self.in_flight,
             read_and_encode=self._read_and_encode,
+            timeout_s=settings.read_timeout_s,
+        )
+        self.exports = Exports(
+            self.export_threads,
+            ExportFiles(settings.export_bytes, settings.idle_s),
+            self.in_flight,
             timeout_s=settings.read_timeout_s,
         )
         self._reader: ReadAndEncode = read_here(stringify=settings.stringify, limit=settings.max_partition)
         self._dask: DaskReads | None = None
-        self._measure()
-        self.exporters = Workers("intake-export", settings.threads, settings.queue, share, niceness=_READ_NICENESS)
-        self.exports = Exports(
-            self.exporters,
-            ExportFiles(settings.export_bytes, settings.idle_s),
-            self.reads.in_flight,
-            timeout_s=settings.read_timeout_s,
-        )
+        self._register_metrics()
 
-    def _measure(self) -> None:
+    def _register_metrics(self) -> None:
         """Export what the parts know of themselves; read only when somebody asks."""
-        cache, catalogs = self.reads.cache, self.catalogs
+        cache, opens, reads = self.reads.cache, self.open_threads, self.read_threads
         numbers: dict[str, tuple[str, Callable[[], float]]] = {
             "open_sources": ("Sources that are open", lambda: len(self.sources)),
-            "source_ids": ("Source ids that are remembered", lambda: len(self.book)),
+            "source_ids": ("Source ids that are remembered", lambda: len(self.source_ids)),
             "cache_bytes": ("Encoded partitions kept in memory", lambda: cache.size),
             "cache_hits": ("Reads answered from the cache so far", lambda: cache.hits),
             "cache_misses": ("Reads not answered from the cache so far", lambda: cache.misses),
-            "sending_bytes": ("Answers that are being sent", lambda: self.reads.in_flight.size),
-            "reads_running": ("Reads under way", lambda: self.readers.running),
-            "reads_waiting": ("Reads that wait for a thread", lambda: self.readers.waiting),
-            "opens_running": ("Opens and catalog loads under way", lambda: self.quick.running),
-            "opens_waiting": ("Opens and catalog loads that wait for a thread", lambda: self.quick.waiting),
-            "threads_given_up": ("Threads that hang in a source", lambda: self.readers.lost + self.quick.lost),
-            "entries": ("Entries of the published catalog", catalogs.entry_count),
+            "sending_bytes": ("Answers that are being sent", lambda: self.in_flight.size),
+            "reads_running": ("Reads under way", lambda: reads.running),
+            "reads_waiting": ("Reads that wait for a thread", lambda: reads.waiting),
+            "opens_running": ("Opens and catalog loads under way", lambda: opens.running),
+            "opens_waiting": ("Opens and catalog loads that wait for a thread", lambda: opens.waiting),
+            "threads_given_up": ("Threads that hang in a source", lambda: reads.abandoned + opens.abandoned),
+            "entries": ("Entries of the published catalog", self.loader.entry_count),
             "catalog_problems": (
                 "Catalogs that cannot be read as they are now",
-                lambda: len(list(catalogs.problems())),
+                lambda: len(list(self.loader.problems())),
             ),
         }
         for name, (text, read) in numbers.items():
             self.metrics.gauge(name, text).set_function(read)
 
-    def _read_and_encode(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+    def _read_and_encode(self, opened: OpenSource, partition: Partition | None, form: WireFormat) -> Parts:
         return self._reader(opened, partition, form)
 
     def _join_cluster(self, address: str) -> None:
@@ -143,7 +163,7 @@ class CatalogServer:
             try:
                 module = importlib.import_module(name)
                 for info, driver in third_party.find_all(module):
-                    self.registry.add(info, driver)
+                    self.drivers.add(info, driver)
             except Exception as error:  # noqa: BLE001 - foreign code named by the catalog; the rest still works
                 log.warning("a driver module of the catalog cannot be imported", module=name, reason=repr(error))
 
@@ -153,15 +173,15 @@ class CatalogServer:
         Raises:
             StartupError: It cannot be read.
         """
-        if self.shelf is not None:
-            await self.shelf.open()
+        if self.store is not None:
+            await self.store.open()
         if (scheduler := self.settings.scheduler) is not None:
-            await self.quick.run(lambda: self._join_cluster(scheduler))
+            await self.open_threads.run(lambda: self._join_cluster(scheduler))
             log.info("reads run on a dask cluster", scheduler=scheduler)
-        has_intake = await self.quick.run(third_party.warm_up)
+        has_intake = await self.open_threads.run(third_party.warm_up)
         log.debug("drivers of other packages", intake=has_intake)
         try:
-            state = await self.catalogs.root_catalog.look()
+            state = await self.loader.root.refresh()
         except UnreadableCatalog as error:
             raise StartupError(str(error)) from error
         log.info("serving", catalog=" ".join(self.settings.catalogs), entries=len(state.catalog))
@@ -170,38 +190,37 @@ class CatalogServer:
                 log.info("entry", name=name)
 
     async def reload(self) -> None:
-        """Look at the root catalog's files now."""
-        await self.catalogs.root_catalog.look()
+        """Refresh the root catalog now."""
+        await self.loader.root.refresh()
 
     async def sweep(self) -> None:
         """Close idle sources and drop idle partitions."""
         self.sources.sweep()
         self.reads.cache.sweep()
-        self.book.sweep()
-        self.exports.files.kept.sweep()
+        self.source_ids.sweep()
+        self.exports.files.cache.sweep()
 
     async def follow(self) -> None:
-        """Look at the root catalog's files whenever one of them changes."""
-        root = self.catalogs.root_catalog
-        await watch(self.catalogs.place, lambda: self.tasks.attempt("catalog refresh", root.look))
+        """Refresh the root catalog whenever one of its files changes."""
+        root = self.loader.root
+        await watch(self.loader.location, lambda: self.tasks.attempt("catalog refresh", root.refresh))
 
     async def close(self) -> None:
         """Close sources and let the threads end."""
-        self.book.sweep()
-        if self.shelf is not None:
-            await self.shelf.close()
+        self.source_ids.sweep()
+        if self.store is not None:
+            await self.store.close()
         self.sources.close()
         if self._dask is not None:
             await asyncio.to_thread(self._dask.close)
-        self.exports.files.kept.clear()
-        self.reads.in_flight.close()
-        self.quick.close()
-        self.readers.close()
-        self.exporters.close()
+        self.exports.files.cache.clear()
+        self.open_threads.close()
+        self.read_threads.close()
+        self.export_threads.close()
 
     def not_ready(self) -> list[str]:
         """Why it cannot serve now; empty once the catalog could be read."""
-        if self.catalogs.root_catalog.last_good is None:
+        if self.loader.root.last_good is None:
             return ["the catalog could not be read yet"]
         return self.tasks.not_ready()
 
@@ -231,23 +250,25 @@ def routes(
     ]
 
 
-def make_http(server: CatalogServer, prefix: str = "") -> web.Application:
+def make_app(server: CatalogServer, prefix: str = "") -> web.Application:
     """The HTTP application of a server under a URL prefix; starting and closing it starts and closes the server."""
     settings = server.settings
-    listing = ListingHandlers(server.catalogs, server.guard)
+    catalogs, contents, authorizer = server.catalogs, server.contents, server.authorizer
+    listing = ListingHandlers(catalogs, contents, authorizer)
     source = SourceHandlers(
-        server.catalogs,
+        catalogs,
+        contents,
         server.sources,
         server.reads,
-        server.guard,
+        authorizer,
         policy=Policy(settings.pickle, settings.prefer_compression, settings.datasets_as),
         max_body=settings.max_body,
         send_timeout_s=settings.send_timeout_s,
-        infos=server.registry.infos,
+        drivers=server.drivers.infos,
     )
-    addresses = Addresses(server.catalogs, server.sources, server.guard)
-    api = CatalogApi(addresses, server.catalogs)
-    data = DataHandlers(addresses, server.exports, send_timeout_s=settings.send_timeout_s)
+    paths = UrlPaths(catalogs, contents, server.sources, authorizer)
+    api = CatalogApi(paths, catalogs, contents)
+    data = DataHandlers(paths, server.exports, send_timeout_s=settings.send_timeout_s)
     app = web.Application(client_max_size=settings.max_body + 1)
     under = f"/{prefix}" if prefix else ""
     apply_conventions(app, error_response=error_responses(f"{under}/v1/"), metrics=server.metrics, explain=not_now)
@@ -255,6 +276,11 @@ def make_http(server: CatalogServer, prefix: str = "") -> web.Application:
     app.add_routes([_under(prefix, route) for route in table] if prefix else table)
     app.cleanup_ctx.append(_life_of(server))
     return app
+
+
+def _threads(name: str, count: int, settings: Settings) -> ThreadPool:
+    """Threads of which one source can take half."""
+    return ThreadPool(name, count, settings.queue, max(1, count // 2))
 
 
 def _under(prefix: str, route: web.RouteDef) -> web.RouteDef:

@@ -114,9 +114,9 @@ SIZE = SizeType()
     "--idle", at_least=1, default=3600.0, help="Seconds after which an unused source is closed; its id stays valid."
 )
 @seconds_option(
-    "--id-lifetime", "recipe_idle_s", at_least=1, default=604800.0, help="Seconds that an unused source id is valid."
+    "--id-lifetime", "id_idle_s", at_least=1, default=604800.0, help="Seconds that an unused source id is valid."
 )
-@option("--max-ids", "max_recipes", type=click.IntRange(1), default=100_000, help="Source ids remembered.")
+@option("--max-ids", "max_ids", type=click.IntRange(1), default=100_000, help="Source ids remembered.")
 @seconds_option("--open-timeout", default=60.0, help="Seconds an open may take.")
 @seconds_option("--read-timeout", default=600.0, help="Seconds a read may take.")
 @seconds_option("--send-timeout", default=60.0, help="Seconds a client may take no data.")
@@ -165,15 +165,17 @@ async def _check(settings: Settings) -> int:
     from intake_server.app import CatalogServer
     from intake_server.auth.authorizer import Caller
     from intake_server.auth.plugins import BaseAuth
-    from intake_server.serving.check import check_entries
+    from intake_server.serving.check import EntryCheck
 
     server = CatalogServer(settings, BaseAuth())
     await server.start()
+    caller = Caller({}, "everybody")
+    check = EntryCheck(server.catalogs, server.contents, server.resolver, server.sources, caller)
     failed = 0
-    async for finding in check_entries(server.catalogs, server.sources, Caller({}, "everybody")):
+    async for finding in check.findings():
         failed += not finding.opens
         click.echo(f"{'ok    ' if finding.opens else 'FAILED'}  {finding.name}: {finding.detail}")
-    problems = list(server.catalogs.problems())
+    problems = list(server.loader.problems())
     for problem in problems:
         click.echo(f"FAILED  {problem}")
     await server.close()
@@ -192,15 +194,15 @@ def _classic_flags() -> None:
 _classic_flags()
 
 
-def _refuse_relays(catalogs: Sequence[str]) -> None:
+def _reject_remote_catalogs(catalogs: Sequence[str]) -> None:
     for catalog in catalogs:
         if catalog.startswith("intake://"):
             raise click.UsageError(f"{catalog}: another server's catalog cannot be served; name its files instead")
 
 
 def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
-    _refuse_relays(flags["catalogs"])
-    _refuse_odd_address(flags["scheduler"])
+    _reject_remote_catalogs(flags["catalogs"])
+    _check_scheduler(flags["scheduler"])
     values = {name: flags[name] for name in Settings.__slots__ if name in flags}
     names = flags["env_names"]
     return Settings(
@@ -215,7 +217,7 @@ def _settings(flags: Mapping[str, Any], ids_folder: Path | None) -> Settings:
     )
 
 
-def _refuse_odd_address(scheduler: str | None) -> None:
+def _check_scheduler(scheduler: str | None) -> None:
     if scheduler is not None and not re.fullmatch(r"[a-z]+://.+:\d+/?", scheduler):
         raise click.UsageError(f"--scheduler {scheduler}: expected an address such as tcp://10.0.0.1:8786")
 
@@ -254,11 +256,11 @@ def _with_classic(options: ServerOptions, classic: Mapping[str, Any]) -> ServerO
 
 
 def _service(settings: Settings, plugin: Plugin, options: ServerOptions) -> WebService:
-    from intake_server.app import CatalogServer, make_http
+    from intake_server.app import CatalogServer, make_app
     from intake_server.auth.plugins import SecretAuth
     from shared.daemon import WebService
 
     server = CatalogServer(settings, plugin)
     if isinstance(plugin, SecretAuth) and plugin.was_generated:
         click.echo(f"intake_server: the secret for the header {plugin.key} is {plugin.secret}", err=True)
-    return WebService(make_http(server, options.prefix), reload=server.reload, handler_cancellation=True)
+    return WebService(make_app(server, options.prefix), reload=server.reload, handler_cancellation=True)

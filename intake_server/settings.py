@@ -39,8 +39,8 @@ class Settings:
         export_bytes: Disk space for exports that are made as a whole, and the size of the largest one, in bytes.
         memory_bytes: Largest size of all answers in flight together, in bytes.
         idle_s: How long an open source is kept unused, in seconds.
-        recipe_idle_s: How long a source id is valid unused, in seconds.
-        max_recipes: How many source ids are remembered.
+        id_idle_s: How long a source id is valid unused, in seconds.
+        max_ids: How many source ids are remembered.
         open_timeout_s: How long an open or a catalog load may take, in seconds.
         read_timeout_s: How long a read may take, in seconds.
         send_timeout_s: How long a client may take no data before its answer is given up, in seconds.
@@ -74,8 +74,8 @@ class Settings:
     export_bytes: int = 4096 * MEBIBYTE
     memory_bytes: int = 2048 * MEBIBYTE
     idle_s: float = 3600.0
-    recipe_idle_s: float = 7 * 86400.0
-    max_recipes: int = 100_000
+    id_idle_s: float = 7 * 86400.0
+    max_ids: int = 100_000
     open_timeout_s: float = 60.0
     read_timeout_s: float = 600.0
     send_timeout_s: float = 60.0

@@ -21,7 +21,10 @@ SERVICE_ROOMS = {
     },
     "metaserver": {"backup.driver", "bulk_load.driver", "service"},
     "replicaserver": {"jobs", "node", "partition"},
-    "intake_server": {"auth", "concurrency", "drivers", "serving", "sources"},
+    "intake_server": {
+        *("auth", "drivers", "serving", "sources"),
+        *("concurrency.backpressure", "concurrency.single_flight", "concurrency.thread_pool"),
+    },
     "gateway": {"cluster", "modules", "settings"},
 }
 """Rooms, or modules of a room, that run by themselves (timers, workers, caches, modules, drivers).

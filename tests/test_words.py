@@ -50,7 +50,7 @@ PHRASES = {
 
 LEFT: dict[str, set[str]] = {
     "iserver": {"hears", "patience", "refusal", "visit"},
-    "intake_server": {"lane", "located", "patience", "recipe", "refusal", "shelf", "trail", "unasked", "visit"},
+    "intake_server": {"recipe", "visit"},
     "gateway": {"visit"},
     "metaserver": {"refusal"},
     "shared": {"express", "hears"},

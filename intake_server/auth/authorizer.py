@@ -1,4 +1,4 @@
-"""Asking the auth plugin, on every use of everything."""
+"""Evaluates the auth plugin on every use of every entry."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import structlog
 
 from intake_server.auth import plugins
 from intake_server.auth.plugins import CatalogView, Plugin, SourceView
-from intake_server.catalog.model import Step
-from intake_server.concurrency.thread_pool import Workers
+from intake_server.catalog.model import PathEntry
+from intake_server.concurrency.thread_pool import ThreadPool
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.auth")
@@ -30,7 +30,7 @@ class Caller:
     audience: Hashable
 
 
-class Guard:
+class Authorizer:
     """Lets callers through or not.
 
     Args:
@@ -39,7 +39,7 @@ class Guard:
         hide_denied: Whether denied entries look as if they did not exist.
     """
 
-    def __init__(self, plugin: Plugin, workers: Workers, *, hide_denied: bool = False) -> None:
+    def __init__(self, plugin: Plugin, workers: ThreadPool, *, hide_denied: bool = False) -> None:
         self._plugin = plugin
         self._workers = workers
         self._hide_denied = hide_denied
@@ -68,53 +68,53 @@ class Guard:
         allowed = (
             plugin.allow_connect(headers)
             if self._is_built_in
-            else await self._ask(lambda: plugin.allow_connect(headers))
+            else await self._evaluate(lambda: plugin.allow_connect(headers))
         )
         if not allowed:
             raise Problem(403, plugins.FORBIDDEN, code="forbidden")
         return Caller(headers, plugins.audience(plugin, headers))
 
-    async def check(self, caller: Caller, steps: Sequence[Step]) -> None:
-        """Let a caller use something reached by these steps.
+    async def check(self, caller: Caller, path: Sequence[PathEntry]) -> None:
+        """Let a caller use the last entry of a path.
 
         Raises:
             Problem: 403, or 404 if denied entries are hidden: one of them is denied.
         """
-        if self._sees_everything or not steps:
+        if self._sees_everything or not path:
             return
-        allowed = await self._allowed(caller, steps)
+        allowed = await self._allowed(caller, path)
         if not all(allowed):
             if self._hide_denied:
                 raise Problem(404, "No such entry", code="not_found")
             raise Problem(403, plugins.FORBIDDEN, code="forbidden")
 
-    async def visible(self, caller: Caller, steps: Sequence[Step]) -> list[bool]:
+    async def visible(self, caller: Caller, entries: Sequence[PathEntry]) -> list[bool]:
         """For each of many entries, whether a caller may see it."""
         if self._sees_everything:
-            return [True] * len(steps)
-        return await self._allowed(caller, steps)
+            return [True] * len(entries)
+        return await self._allowed(caller, entries)
 
-    async def _allowed(self, caller: Caller, steps: Sequence[Step]) -> list[bool]:
+    async def _allowed(self, caller: Caller, entries: Sequence[PathEntry]) -> list[bool]:
         plugin, headers = self._plugin, caller.headers
 
-        def ask() -> list[bool]:
-            return [self._ask_one(plugin, headers, step) for step in steps]
+        def evaluate() -> list[bool]:
+            return [self._evaluate_one(plugin, headers, entry) for entry in entries]
 
-        return ask() if self._is_built_in else await self._workers.run(ask, key="auth", timeout_s=30.0)
+        return evaluate() if self._is_built_in else await self._workers.run(evaluate, key="auth", timeout_s=30.0)
 
-    def _ask_one(self, plugin: Plugin, headers: Mapping[str, str], step: Step) -> bool:
+    def _evaluate_one(self, plugin: Plugin, headers: Mapping[str, str], entry: PathEntry) -> bool:
         try:
-            return bool(plugin.allow_access(headers, SourceView(step), CatalogView(step.catalog_metadata)))
-        except Exception as error:  # noqa: BLE001 - a plugin is foreign code; whatever it raises is a refusal (§7)
-            log.warning("auth plugin failed", entry=".".join(step.path), reason=repr(error))
+            return bool(plugin.allow_access(headers, SourceView(entry), CatalogView(entry.catalog_metadata)))
+        except Exception as error:  # noqa: BLE001 - a plugin is foreign code; whatever it raises means no (§7)
+            log.warning("auth plugin failed", entry=".".join(entry.names), reason=repr(error))
             return False
 
-    async def _ask(self, question: Callable[[], bool]) -> bool:
-        def ask() -> bool:
+    async def _evaluate(self, question: Callable[[], bool]) -> bool:
+        def evaluate() -> bool:
             try:
                 return bool(question())
-            except Exception as error:  # noqa: BLE001 - a plugin is foreign code; whatever it raises is a refusal (§7)
+            except Exception as error:  # noqa: BLE001 - a plugin is foreign code; whatever it raises means no (§7)
                 log.warning("auth plugin failed", reason=repr(error))
                 return False
 
-        return await self._workers.run(ask, key="auth", timeout_s=30.0)
+        return await self._workers.run(evaluate, key="auth", timeout_s=30.0)

@@ -17,7 +17,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from intake_server.catalog.model import Step
+from intake_server.catalog.model import PathEntry
 
 FORBIDDEN = "Access forbidden"
 
@@ -25,16 +25,16 @@ FORBIDDEN = "Access forbidden"
 class SourceView:
     """What auth plugins see of an entry: an entry or an opened source, whichever they expect."""
 
-    def __init__(self, step: Step, description: Mapping[str, Any] | None = None) -> None:
-        self.name = step.entry.name
-        self.metadata = self._metadata = dict(step.entry.metadata)
-        self.path = step.path
-        self.description = step.entry.description
-        self._description = description
+    def __init__(self, found: PathEntry) -> None:
+        entry = found.entry
+        self.name = entry.name
+        self.metadata = self._metadata = dict(entry.metadata)
+        self.path = found.names
+        self.description = entry.description
 
     def describe(self) -> dict[str, Any]:
         """The entry's description."""
-        return dict(self._description or {"name": self.name, "metadata": self.metadata})
+        return {"name": self.name, "metadata": self.metadata}
 
 
 class CatalogView:

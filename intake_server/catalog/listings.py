@@ -9,16 +9,17 @@ from typing import Any
 
 import msgpack
 
+from intake_server.concurrency.cache import LruCache
 from intake_server.serialization.control import pack
 
 PROTOCOL_VERSION = "0.7.0"
-_MOST_PAGES = 256
-_MOST_CACHED_BYTES = 16 * 2**20
+_MAX_PAGES = 256
+_MAX_CACHED_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One encoded answer of ``GET /v1/info``.
+    """One encoded answer of ``GET /v1/info`` or ``GET /v1/source``.
 
     Attributes:
         body: The MessagePack map.
@@ -28,6 +29,16 @@ class Page:
     body: bytes
     etag: str
 
+    @classmethod
+    def of(cls, body: bytes) -> Page:
+        """A body with its entity tag."""
+        return cls(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+
+    @classmethod
+    def of_entry(cls, packed: bytes) -> Page:
+        """The answer that has the packed description of one entry."""
+        return cls.of(b"\x81" + pack("source") + packed)
+
 
 @dataclass(frozen=True, slots=True)
 class PageSlot:
@@ -36,7 +47,7 @@ class PageSlot:
     Attributes:
         offset: How many visible entries to pass over; ignored without a size.
         size: The most entries to list, None for all.
-        audience: Who asks: equal audiences see the same entries. None is not remembered unless all are visible.
+        audience: Who asks: equal audiences see the same entries. None is not cached unless all are visible.
         visible: The names that the caller may see, in order; None for all.
     """
 
@@ -75,14 +86,21 @@ class Listing:
         self._describe = describe
         self._described: dict[str, bytes] = {}
         self._metadata = pack(metadata)
-        self._pages: dict[Hashable, Page] = {}
-        self._cached = 0
+        self._pages = LruCache[Page](most=_MAX_PAGES, most_bytes=_MAX_CACHED_BYTES)
+        self._entries: dict[str, Page] = {}
 
     def entry(self, name: str) -> bytes:
         """The packed description of one entry."""
         known = self._described.get(name)
         if known is None:
             known = self._described[name] = self._describe(name)
+        return known
+
+    def entry_page(self, name: str) -> Page:
+        """The answer that describes one entry."""
+        known = self._entries.get(name)
+        if known is None:
+            known = self._entries[name] = Page.of_entry(self.entry(name))
         return known
 
     def known_page(self, slot: PageSlot) -> Page | None:
@@ -97,12 +115,17 @@ class Listing:
         """One page of the listing."""
         page = self.known_page(slot)
         if page is None:
-            page = self._encode(slot)
-            if slot.is_cacheable:
-                self._remember(slot.key, page)
+            page = self.encode(slot)
+            self.cache(slot, page)
         return page
 
-    def _encode(self, slot: PageSlot) -> Page:
+    def cache(self, slot: PageSlot, page: Page) -> None:
+        """Keep a page for others who see the same."""
+        if slot.is_cacheable:
+            self._pages.put(slot.key, page, len(page.body))
+
+    def encode(self, slot: PageSlot) -> Page:
+        """One page of the listing, made anew; unlike the other methods it may run in a thread."""
         listed = [self.entry(name) for name in slot.names(self.names)]
         length = len(self.names if slot.visible is None else slot.visible)
         body = b"".join(
@@ -119,11 +142,4 @@ class Listing:
                 self._metadata,
             )
         )
-        return Page(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
-
-    def _remember(self, key: Hashable, page: Page) -> None:
-        if len(self._pages) >= _MOST_PAGES or self._cached + len(page.body) > _MOST_CACHED_BYTES:
-            self._pages.clear()
-            self._cached = 0
-        self._pages[key] = page
-        self._cached += len(page.body)
+        return Page.of(body)

@@ -107,17 +107,17 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One entry on the way from the root to something opened, for asking whether a caller may go there.
+class PathEntry:
+    """One entry of the path from the root to something opened: a caller must be allowed each of them.
 
     Attributes:
         entry: The entry.
-        path: The names from the root to it.
+        names: The names from the root to it.
         catalog_metadata: Metadata of the catalog that holds it.
     """
 
     entry: Entry
-    path: tuple[str, ...]
+    names: tuple[str, ...]
     catalog_metadata: Mapping[str, Any]
 
 

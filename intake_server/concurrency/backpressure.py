@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 import structlog
 
@@ -22,21 +20,13 @@ from intake_server.serialization.parts import Parts
 
 log = structlog.get_logger("intake_server.sending")
 LARGE_BYTES = 8 * 2**20
-PATIENCE_S = 5.0
+STALL_S = 5.0
 """How long a client may take nothing while others wait for room, in seconds."""
 WAIT_S = 30.0
-_LOOK_S = 0.05
-TURN_BYTES = 4 * 2**20
-"""What all answers together send between two looks at other requests; it takes a few milliseconds."""
+_POLL_S = 0.05
+ITERATION_BYTES = 4 * 2**20
+"""What all answers together send in one iteration of the event loop; it takes a few milliseconds."""
 _LEAST_STEP_BYTES, _MOST_STEP_BYTES = 2**17, 2**19
-_LET_GO_S = 0.01
-"""When everybody else has let go of an answer that was sent, in seconds."""
-
-
-def _free(discarded: SimpleQueue[Parts | None]) -> None:
-    """Give large answers back to the system, which takes it long enough to hold up the event loop."""
-    while discarded.get() is not None:
-        pass
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +38,7 @@ class Sending:
         entry: Whose data they are, for the log.
         abort: Ends the client's connection.
         moved_at: When the client last took something, in seconds of the loop's clock.
-        step: How many bytes may be sent now, before others have their turn.
+        step: How many bytes may be sent in this iteration of the event loop.
     """
 
     parts: Parts
@@ -100,8 +90,6 @@ class InFlight:
         self._clients: dict[int, int] = {}
         self._large = 0
         self.size = 0
-        self._discarded: SimpleQueue[Parts | None] = SimpleQueue()
-        threading.Thread(target=_free, args=(self._discarded,), name="intake-free", daemon=True).start()
 
     @contextlib.asynccontextmanager
     async def reading(self, expected: int) -> AsyncIterator[None]:
@@ -170,12 +158,12 @@ class InFlight:
             self._reclaim()
             if clock() > until:
                 raise Busy("too many bytes are being sent already")
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         held.size = size
         self.size += size
 
     def _step(self) -> int:
-        return min(_MOST_STEP_BYTES, max(_LEAST_STEP_BYTES, TURN_BYTES // len(self._sending)))
+        return min(_MOST_STEP_BYTES, max(_LEAST_STEP_BYTES, ITERATION_BYTES // len(self._sending)))
 
     def _leave(self, entered: Sending) -> None:
         parts = entered.parts
@@ -186,11 +174,6 @@ class InFlight:
             self.size -= parts.size
             if parts.size >= LARGE_BYTES:
                 self._large -= 1
-                asyncio.get_running_loop().call_later(_LET_GO_S, self._discarded.put, parts)
-
-    def close(self) -> None:
-        """Let the thread end that frees memory."""
-        self._discarded.put(None)
 
     def _has_room(self, expected: int) -> bool:
         if not self._large and not self.size:
@@ -204,11 +187,11 @@ class InFlight:
             self._reclaim()
             if clock() > until:
                 raise Busy("too many bytes are being sent already")
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
     def _reclaim(self) -> None:
         """Give up the clients that hold memory and take nothing."""
-        oldest_allowed = asyncio.get_running_loop().time() - PATIENCE_S
+        oldest_allowed = asyncio.get_running_loop().time() - STALL_S
         answers: list[Sending | Holding] = [*self._sending, *self._holding]
         for entered in [answer for answer in answers if answer.moved_at < oldest_allowed]:
             log.warning("a client took no data while others waited, its answer is given up", entry=entered.entry)

@@ -1,81 +1,120 @@
-"""Things kept as long as they pay: those used last, up to a number of bytes and a time of rest."""
+"""The one cache of the server: the values used last, bounded by number, by bytes and by idle time."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Sized(Protocol):
-    """What takes up room."""
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-
-
-T = TypeVar("T", bound=Sized)
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    value: T
+    size: int
+    used: float
 
 
-class LatelyUsed(Generic[T]):
-    """The things used last.
+class LruCache(Generic[T]):
+    """Values by key; the least recently used are evicted.
 
     Args:
-        limit: The most bytes of all together.
-        largest: The most bytes of a thing that is kept at all.
-        idle_s: How long a thing is kept unused, in seconds.
+        most: The most values.
+        most_bytes: The most bytes of all values together; a single value may be larger.
+        largest: The most bytes of a value that is kept at all.
+        idle_s: How long an unused value is kept, in seconds.
         clock: Seconds, for idleness.
     """
 
-    def __init__(self, limit: int, largest: int, idle_s: float, clock: Callable[[], float]) -> None:
-        self._limit = limit
+    def __init__(
+        self,
+        *,
+        most: float = math.inf,
+        most_bytes: float = math.inf,
+        largest: float = math.inf,
+        idle_s: float = math.inf,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
         self._largest = largest
         self._idle_s = idle_s
         self._clock = clock
-        self._kept: OrderedDict[Hashable, tuple[T, float]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self.size = 0
         self.hits = 0
         self.misses = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([entry.value for entry in self._entries.values()])
 
     def get(self, key: Hashable) -> T | None:
-        """A thing, now used once more; None when it is not here."""
-        known = self._kept.get(key)
-        if known is None:
+        """A value, now used once more; None when it is missing or was idle for too long."""
+        entry = self._entries.get(key)
+        if entry is None:
             self.misses += 1
             return None
+        now = self._clock()
+        if now - entry.used > self._idle_s:
+            self.misses += 1
+            self.pop(key)
+            return None
         self.hits += 1
-        self._kept[key] = (known[0], self._clock())
-        self._kept.move_to_end(key)
-        return known[0]
+        entry.used = now
+        self._entries.move_to_end(key)
+        return entry.value
 
-    def look(self, key: Hashable) -> T | None:
-        """A thing as `get` gives it, without counting when it is not here."""
-        return self.get(key) if key in self._kept else None
+    def peek(self, key: Hashable) -> T | None:
+        """A value however long it was idle, and without using it."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
 
-    def put(self, key: Hashable, thing: T) -> None:
-        """Keep a thing; the longest unused ones make room. Whoever still uses one of those has it until then."""
-        if thing.size > self._largest or key in self._kept:
-            return
-        self._kept[key] = (thing, self._clock())
-        self.size += thing.size
-        while self.size > self._limit:
-            self._drop_oldest()
+    def put(self, key: Hashable, value: T, size: int = 0) -> list[Hashable]:
+        """Keep a value as the last used, instead of the one that its key had.
+
+        Returns:
+            The keys that were evicted for it.
+        """
+        self.pop(key)
+        if size > self._largest:
+            return []
+        self._entries[key] = _Entry(value, size, self._clock())
+        self.size += size
+        return self._evict(least=1)
+
+    def pop(self, key: Hashable) -> None:
+        """Forget a value, if there is one."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.size -= entry.size
 
     def sweep(self) -> None:
-        """Drop what was not used for too long."""
+        """Evict what was not used for too long."""
+        self._evict(least=0)
+
+    def _evict(self, least: int) -> list[Hashable]:
+        """Evict what was not used for too long, and what is too much, until so many are left; the keys of that."""
         oldest_allowed = self._clock() - self._idle_s
-        while self._kept and next(iter(self._kept.values()))[1] < oldest_allowed:
-            self._drop_oldest()
+        evicted: list[Hashable] = []
+        while len(self._entries) > least:
+            key, oldest = next(iter(self._entries.items()))
+            is_full = len(self._entries) > self._most or self.size > self._most_bytes
+            if oldest.used >= oldest_allowed and not (is_full and len(self._entries) > 1):
+                break
+            self.pop(key)
+            evicted.append(key)
+        return evicted
 
     def clear(self) -> None:
-        """Drop everything."""
-        self._kept.clear()
+        """Forget everything."""
+        self._entries.clear()
         self.size = 0
-
-    def _drop_oldest(self) -> None:
-        _, (thing, _) = self._kept.popitem(last=False)
-        self.size -= thing.size

@@ -11,7 +11,7 @@ from shared.tasks import start_task
 T = TypeVar("T")
 
 
-class SharedWork(Generic[T]):
+class SingleFlight(Generic[T]):
     """Runs one task for all callers that ask for the same key while it runs.
 
     When the last of them goes away the task is cancelled, so that work nobody waits for does not begin.

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
@@ -23,7 +21,7 @@ from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.workers")
 T = TypeVar("T")
-MOST_LOST = 64
+MAX_ABANDONED = 64
 
 
 class Busy(Exception):  # noqa: N818 - answered as 503
@@ -41,7 +39,7 @@ def not_now(error: Exception) -> Problem | None:
     return None
 
 
-class Workers:
+class ThreadPool:
     """A pool of daemon threads, used from one event loop.
 
     Args:
@@ -49,20 +47,17 @@ class Workers:
         threads: How many jobs run at once.
         queue: How many jobs may wait.
         per_key: How many of them may belong to one key, running or hanging.
-        niceness: How far its threads stand back from others when all processors are busy, 0 to 19. Where the system
-            knows none for threads, they do not.
     """
 
-    def __init__(self, name: str, threads: int, queue: int, per_key: int, *, niceness: int = 0) -> None:
+    def __init__(self, name: str, threads: int, queue: int, per_key: int) -> None:
         self.name = name
         self._threads = threads
         self._queue = queue
         self._per_key = per_key
-        self._niceness = niceness
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._started = 0
         self._running = 0
-        self._lost = 0
+        self._abandoned = 0
         self._by_key: Counter[Hashable] = Counter()
         self._waiting: deque[tuple[asyncio.Future[None], Hashable]] = deque()
 
@@ -77,9 +72,9 @@ class Workers:
         return len(self._waiting)
 
     @property
-    def lost(self) -> int:
+    def abandoned(self) -> int:
         """Threads that were given up and have not come back."""
-        return self._lost
+        return self._abandoned
 
     async def run(self, function: Callable[[], T], *, key: Hashable = None, timeout_s: float = 60.0) -> T:
         """Run a function in a thread.
@@ -96,16 +91,16 @@ class Workers:
         await self._acquire(key)
         loop = asyncio.get_running_loop()
         job = _Job(function, key, timeout_s, loop, loop.create_future())
-        job.alarm = loop.call_later(timeout_s, self._give_up, job)
+        job.alarm = loop.call_later(timeout_s, self._abandon, job)
         self._ensure_thread()
         self._jobs.put(job)
         result: T = await job.outcome
         return result
 
-    def _give_up(self, job: _Job) -> None:
+    def _abandon(self, job: _Job) -> None:
         """The time of a job is up: its thread is no longer counted, and its caller is told."""
-        job.is_lost = True
-        self._lost += 1
+        job.is_abandoned = True
+        self._abandoned += 1
         self._started -= 1
         self._running -= 1
         log.warning("given up", pool=self.name, key=str(job.key)[:200], timeout_s=job.timeout_s)
@@ -115,8 +110,8 @@ class Workers:
 
     def _ended(self, job: _Job, result: Any, error: BaseException | None) -> None:
         """A thread has finished a job, in time or long after its caller was told that it would not."""
-        if job.is_lost:
-            self._lost -= 1
+        if job.is_abandoned:
+            self._abandoned -= 1
             self._started += 1
             self._forget(job.key)
             self._wake()
@@ -132,7 +127,7 @@ class Workers:
             job.outcome.set_exception(error)
 
     async def _acquire(self, key: Hashable) -> None:
-        if self._lost >= MOST_LOST:
+        if self._abandoned >= MAX_ABANDONED:
             raise Busy("too many sources hang")
         if self._running < self._threads and self._by_key[key] < self._limit(key) and not self._waiting:
             self._take(key)
@@ -188,8 +183,6 @@ class Workers:
             threading.Thread(target=self._work, name=f"{self.name}-{self._started}", daemon=True).start()
 
     def _work(self) -> None:
-        if self._niceness and sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while (job := self._jobs.get()) is not None:
             result, error = None, None
             try:
@@ -203,7 +196,7 @@ class Workers:
 
     def close(self) -> None:
         """Let the threads end; those that hang are daemons and end with the process."""
-        for _ in range(self._started + self._lost):
+        for _ in range(self._started + self._abandoned):
             self._jobs.put(None)
 
 
@@ -217,4 +210,4 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     outcome: asyncio.Future[Any]
     alarm: asyncio.TimerHandle | None = None
-    is_lost: bool = False
+    is_abandoned: bool = False

@@ -17,7 +17,7 @@ import pyarrow.csv as pc
 
 from intake_server.drivers import patterns
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
-from intake_server.drivers.files import File, Listing, listing, open_file, pinned
+from intake_server.drivers.files import File, FileList, listing, open_file, pinned
 from intake_server.serialization import frames
 from intake_server.serialization.frames import NotAFrame
 
@@ -56,7 +56,7 @@ class CsvSource:
 
     def __init__(
         self,
-        at: Listing,
+        at: FileList,
         schema: pa.Schema,
         options: Mapping[str, Any],
         path_columns: Mapping[str, Sequence[Any]],
@@ -132,7 +132,7 @@ def _pattern(urlpath: Any, path_as_pattern: Any) -> str | None:
     return urlpath if path_as_pattern and isinstance(urlpath, str) and patterns.has_fields(urlpath) else None
 
 
-def _schema(at: Listing, options: Mapping[str, Any]) -> tuple[pa.Schema, bool]:
+def _schema(at: FileList, options: Mapping[str, Any]) -> tuple[pa.Schema, bool]:
     """One schema for all files, and whether Arrow would see the same header as pandas."""
     step = max(1, len(at.files) // _SAMPLE_FILES)
     heads = [_head(at, file, options) for file in at.files[::step]]
@@ -151,7 +151,7 @@ def _is_unmangled(labels: Any) -> bool:
     )
 
 
-def _head(at: Listing, file: File, options: Mapping[str, Any]) -> pd.DataFrame:
+def _head(at: FileList, file: File, options: Mapping[str, Any]) -> pd.DataFrame:
     rows = min(_SAMPLE_ROWS, options.get("nrows") or _SAMPLE_ROWS)
     try:
         return _read_with_pandas(at, file, {**options, "nrows": rows})
@@ -161,7 +161,7 @@ def _head(at: Listing, file: File, options: Mapping[str, Any]) -> pd.DataFrame:
         raise Unopenable(f"{file.path}: {error}") from error
 
 
-def _read_with_pandas(at: Listing, file: File, options: Mapping[str, Any]) -> pd.DataFrame:
+def _read_with_pandas(at: FileList, file: File, options: Mapping[str, Any]) -> pd.DataFrame:
     options = dict(options)
     compression = options.pop("compression", "infer")
     with open_file(at, file, compression=compression) as opened:
@@ -169,7 +169,7 @@ def _read_with_pandas(at: Listing, file: File, options: Mapping[str, Any]) -> pd
     return frame
 
 
-def _read_with_arrow(at: Listing, file: File, schema: pa.Schema, options: Mapping[str, Any]) -> pa.Table:
+def _read_with_arrow(at: FileList, file: File, schema: pa.Schema, options: Mapping[str, Any]) -> pa.Table:
     convert = pc.ConvertOptions(
         column_types={field.name: field.type for field in schema},
         null_values=list(_MISSING),
@@ -189,7 +189,7 @@ def _read_with_arrow(at: Listing, file: File, schema: pa.Schema, options: Mappin
     return table.replace_schema_metadata(schema.metadata)
 
 
-def _arrow_input(at: Listing, file: File) -> Any:
+def _arrow_input(at: FileList, file: File) -> Any:
     if at.is_local and not file.path.endswith((".bz2", ".xz", ".zip", ".zst")):
         return pa.input_stream(file.path)
     return pa.PythonFile(io.BufferedReader(open_file(at, file, compression="infer"), _BLOCK_BYTES), mode="r")

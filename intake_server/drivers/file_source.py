@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from intake_server.drivers.base import Partition, Schema, single_index
-from intake_server.drivers.files import File, Listing
+from intake_server.drivers.files import File, FileList
 
 
 class FileSource:
@@ -20,7 +20,7 @@ class FileSource:
     """
 
     def __init__(
-        self, at: Listing, schema: Schema, again: Callable[[], Listing], read_file: Callable[[File, bool], Any]
+        self, at: FileList, schema: Schema, again: Callable[[], FileList], read_file: Callable[[File, bool], Any]
     ) -> None:
         self.schema = schema
         self.version = at.version

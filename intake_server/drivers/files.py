@@ -47,7 +47,7 @@ class File:
 
 
 @dataclass(slots=True)
-class Listing:
+class FileList:
     """The files that an entry means at one moment.
 
     Attributes:
@@ -72,7 +72,7 @@ class Listing:
             digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def is_current(self, again: Callable[[], Listing]) -> bool:
+    def is_current(self, again: Callable[[], FileList]) -> bool:
         """Whether listing again would find the same files with the same content.
 
         Args:
@@ -131,7 +131,7 @@ class Listing:
         return [[file.path, file.size, file.stamp] for file in self.files]
 
 
-def listing(urlpath: Any, storage_options: Mapping[str, Any] | None = None, suffix: str = "") -> Listing:
+def listing(urlpath: Any, storage_options: Mapping[str, Any] | None = None, suffix: str = "") -> FileList:
     """List the files that a path, a glob, a folder (with `suffix`) or a list of them means.
 
     Args:
@@ -150,17 +150,17 @@ def listing(urlpath: Any, storage_options: Mapping[str, Any] | None = None, suff
         return _remote(texts, storage_options or {}, suffix)
     folders: dict[str, int] = {}
     files = [file for text in texts for file in _local(text.removeprefix("file://"), suffix, folders)]
-    return Listing(fsspec.filesystem("file"), tuple(files), folders, time.monotonic())
+    return FileList(fsspec.filesystem("file"), tuple(files), folders, time.monotonic())
 
 
-def pinned(urlpath: Any, storage_options: Mapping[str, Any] | None, pin: Sequence[Sequence[Any]]) -> Listing:
+def pinned(urlpath: Any, storage_options: Mapping[str, Any] | None, pin: Sequence[Sequence[Any]]) -> FileList:
     """The listing that a pin stands for, without looking."""
     first = urlpath if isinstance(urlpath, str) else (urlpath or [""])[0]
     files = tuple(File(path, size, stamp) for path, size, stamp in pin)
     if is_url(first):
         filesystem, _ = fsspec.core.url_to_fs(first, **(storage_options or {}))
-        return Listing(filesystem, files, is_local=False)
-    return Listing(fsspec.filesystem("file"), files)
+        return FileList(filesystem, files, is_local=False)
+    return FileList(fsspec.filesystem("file"), files)
 
 
 def _local(path: str, suffix: str, folders: dict[str, int]) -> list[File]:
@@ -255,14 +255,14 @@ def _walk(folder: str, suffix: str, folders: dict[str, int]) -> Iterator[str]:
             yield member.path
 
 
-def _remote(paths: Sequence[str], storage_options: Mapping[str, Any], suffix: str) -> Listing:
+def _remote(paths: Sequence[str], storage_options: Mapping[str, Any], suffix: str) -> FileList:
     try:
         filesystem, _ = fsspec.core.url_to_fs(paths[0], **storage_options)
         filesystem.invalidate_cache()
         files = [file for path in paths for file in _remote_files(filesystem, path, suffix)]
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
         raise Unopenable(f"{paths[0]}: {cause(error)}") from error
-    return Listing(filesystem, tuple(files), {}, time.monotonic(), is_local=False)
+    return FileList(filesystem, tuple(files), {}, time.monotonic(), is_local=False)
 
 
 def _remote_files(filesystem: Any, url: str, suffix: str) -> list[File]:
@@ -285,6 +285,6 @@ def _remote_file(path: str, info: Mapping[str, Any]) -> File:
     return File(path, size, f"{size}.{'.'.join(marks)}")
 
 
-def open_file(at: Listing, file: File, mode: str = "rb", compression: str | None = None, **text: Any) -> Any:
+def open_file(at: FileList, file: File, mode: str = "rb", compression: str | None = None, **text: Any) -> Any:
     """Open one listed file; ``compression`` is an fsspec name, or ``infer`` by its suffix."""
     return fsspec.core.OpenFile(at.filesystem, file.path, mode=mode, compression=compression, **text).open()

@@ -13,7 +13,7 @@ from typing import Any
 
 from intake_server.drivers.base import Schema, Unopenable, Unreadable, cause, take
 from intake_server.drivers.file_source import FileSource
-from intake_server.drivers.files import File, Listing, listing, open_file, pinned
+from intake_server.drivers.files import File, FileList, listing, open_file, pinned
 
 _HEAD_BYTES = 65536
 
@@ -91,7 +91,7 @@ class JsonLinesDriver(_JsonDriver):
         return None
 
 
-def _head(at: Listing, file: File, compression: str | None, encoding: str) -> str:
+def _head(at: FileList, file: File, compression: str | None, encoding: str) -> str:
     """The beginning of a file, without white space and byte order mark; empty when it cannot be read."""
     try:
         with open_file(at, file, "rb", compression) as opened:
@@ -101,7 +101,7 @@ def _head(at: Listing, file: File, compression: str | None, encoding: str) -> st
         return ""
 
 
-def _text(at: Listing, file: File, compression: str | None, encoding: str) -> bytes:
+def _text(at: FileList, file: File, compression: str | None, encoding: str) -> bytes:
     try:
         with open_file(at, file, "rb", compression) as opened:
             data: bytes = opened.read()

@@ -11,7 +11,7 @@ import xarray as xr
 from intake_server.drivers import patterns
 from intake_server.drivers.base import Unopenable, take
 from intake_server.drivers.datasets import DatasetSource
-from intake_server.drivers.files import Listing, listing, open_file, pinned
+from intake_server.drivers.files import FileList, listing, open_file, pinned
 
 NAME = "netcdf"
 _OURS = ("chunks", "preprocess", "cache", "parallel")
@@ -55,12 +55,12 @@ class NetcdfDriver:
         )
 
 
-def _openable(at: Listing) -> list[Any]:
+def _openable(at: FileList) -> list[Any]:
     return [file.path if at.is_local else open_file(at, file) for file in at.files]
 
 
 def _combined(
-    at: Listing, pattern: str | None, combine: Any, concat_dim: Any, options: Mapping[str, Any]
+    at: FileList, pattern: str | None, combine: Any, concat_dim: Any, options: Mapping[str, Any]
 ) -> xr.Dataset:
     """All files as one data set, with the fields of their names as coordinates."""
     found: dict[str, list[Any]] = {}
@@ -79,11 +79,11 @@ def _combined(
     return xr.open_mfdataset(_openable(at), preprocess=with_fields, combine=combine, cache=False, **more)
 
 
-def _stamps(at: Listing) -> tuple[str | None, ...]:
+def _stamps(at: FileList) -> tuple[str | None, ...]:
     return tuple(at.stamp(file) for file in at.files)
 
 
-def _check_unchanged(at: Listing) -> None:
+def _check_unchanged(at: FileList) -> None:
     """Files stay open: what one has become meanwhile is another source."""
     for file in at.files:
         at.check(file)

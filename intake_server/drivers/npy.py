@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, block_index, take
-from intake_server.drivers.files import File, Listing, listing, open_file, pinned
+from intake_server.drivers.files import File, FileList, listing, open_file, pinned
 from intake_server.serialization.blocks import dtype_text
 
 NAME = "numpy"
@@ -43,7 +43,7 @@ class _Header:
 class NumpySource:
     """Opened ``.npy`` files."""
 
-    def __init__(self, at: Listing, header: _Header, rows: int | None, again: Any) -> None:
+    def __init__(self, at: FileList, header: _Header, rows: int | None, again: Any) -> None:
         self._at = at
         self._header = header
         self._again = again
@@ -140,7 +140,7 @@ def _chunks(shape: tuple[int, ...], rows: int | None) -> tuple[tuple[int, ...], 
     return (first, *((size,) for size in shape[1:]))
 
 
-def _header(at: Listing, file: File) -> _Header:
+def _header(at: FileList, file: File) -> _Header:
     try:
         with open_file(at, file) as opened:
             version = np.lib.format.read_magic(opened)
@@ -159,7 +159,7 @@ def _header(at: Listing, file: File) -> _Header:
     return header
 
 
-def _read_block(at: Listing, file: File, header: _Header, start: int, rows: int) -> np.ndarray[Any, Any]:
+def _read_block(at: FileList, file: File, header: _Header, start: int, rows: int) -> np.ndarray[Any, Any]:
     if not header.shape:
         return _run(at, file, header.dtype, header.offset, 1).reshape(())
     others = header.shape[1:]
@@ -174,7 +174,7 @@ def _read_block(at: Listing, file: File, header: _Header, start: int, rows: int)
     return _strided(at, file, header, start, rows)
 
 
-def _run(at: Listing, file: File, dtype: np.dtype[Any], offset: int, count: int) -> np.ndarray[Any, Any]:
+def _run(at: FileList, file: File, dtype: np.dtype[Any], offset: int, count: int) -> np.ndarray[Any, Any]:
     """`count` elements from one place of a file."""
     found = np.empty(count, dtype)
     with _binary(at, file) as opened:
@@ -183,7 +183,7 @@ def _run(at: Listing, file: File, dtype: np.dtype[Any], offset: int, count: int)
     return found
 
 
-def _strided(at: Listing, file: File, header: _Header, start: int, rows: int) -> np.ndarray[Any, Any]:
+def _strided(at: FileList, file: File, header: _Header, start: int, rows: int) -> np.ndarray[Any, Any]:
     """Some rows of a file in which the first axis varies fastest: a run for every column."""
     width = math.prod(header.shape[1:])
     columns = np.empty((width, rows), header.dtype)
@@ -207,5 +207,5 @@ def _fill(opened: Any, target: np.ndarray[Any, Any]) -> None:
         done += count
 
 
-def _binary(at: Listing, file: File) -> Any:
+def _binary(at: FileList, file: File) -> Any:
     return Path(file.path).open("rb", buffering=0) if at.is_local else at.filesystem.open(file.path, "rb")

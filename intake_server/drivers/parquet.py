@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from intake_server.drivers.base import Partition, Schema, Unopenable, Unreadable, single_index, take
-from intake_server.drivers.files import File, Listing, listing, pinned
+from intake_server.drivers.files import File, FileList, listing, pinned
 from intake_server.export.filters import Bounds
 from intake_server.serialization import frames
 from intake_server.serialization.frames import NotAFrame
@@ -40,7 +40,7 @@ class _Footers:
         self._known: OrderedDict[tuple[str, str, str], pq.FileMetaData] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, at: Listing, file: File) -> pq.FileMetaData:
+    def get(self, at: FileList, file: File) -> pq.FileMetaData:
         key = (type(at.filesystem).__name__, file.path, file.stamp)
         with self._lock:
             known = self._known.get(key)
@@ -62,7 +62,7 @@ class _Footers:
 _footers = _Footers(FOOTER_CACHE_BYTES)
 
 
-def _open(at: Listing, file: File) -> Any:
+def _open(at: FileList, file: File) -> Any:
     return pa.OSFile(file.path) if at.is_local else at.filesystem.open(file.path, "rb")
 
 
@@ -86,7 +86,7 @@ class ParquetSource:
 
     def __init__(
         self,
-        at: Listing,
+        at: FileList,
         schema: pa.Schema,
         pieces: Sequence[_Piece],
         hive: Sequence[Mapping[str, str | None]],
@@ -249,7 +249,7 @@ def _is_pattern(urlpath: Any) -> bool:
     return isinstance(urlpath, str) and any(sign in urlpath for sign in "*?[")
 
 
-def _footer(at: Listing, file: File) -> pq.FileMetaData:
+def _footer(at: FileList, file: File) -> pq.FileMetaData:
     try:
         return _footers.get(at, file)
     except (OSError, pa.ArrowException) as error:

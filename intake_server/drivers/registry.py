@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from intake_server.catalog.descriptions import DriverInfo
+from intake_server.catalog.model import Entry
 from intake_server.drivers.base import Driver, Unopenable
 
 ALIAS = "alias"
@@ -22,16 +23,16 @@ class _BuiltIn:
         name: The name that clients know.
         container: What it opens; None for an alias, whose target tells.
         classic: The class of that name in the classic packages; catalogs may mention it too.
-        place: ``module:Class`` of the driver; empty for catalogs and aliases, which are opened by the server itself.
-        lane: What all sources of the driver share, so that one which hangs holds up the others: they get no more
-            threads together than a single source of another driver.
+        location: ``module:Class`` of the driver; empty for catalogs and aliases, which the server itself opens.
+        thread_key: What all sources of the driver share, so that one which hangs holds up the others: together they
+            get no more threads than a single source of another driver.
     """
 
     name: str
     container: str | None
     classic: str
-    place: str = ""
-    lane: str | None = None
+    location: str = ""
+    thread_key: str | None = None
 
 
 _BUILT_IN = (
@@ -43,7 +44,7 @@ _BUILT_IN = (
     _BuiltIn("numpy", "ndarray", "intake.source.npy.NPySource", "npy:NumpyDriver"),
     _BuiltIn("ndzarr", "ndarray", "intake.source.zarr.ZarrArraySource", "ndzarr:ZarrDriver"),
     _BuiltIn("delta", "dataframe", "intake_server.drivers.delta.DeltaDriver", "delta:DeltaDriver"),
-    _BuiltIn("netcdf", "xarray", "intake_xarray.netcdf.NetCDFSource", "netcdf:NetcdfDriver", lane="hdf5"),
+    _BuiltIn("netcdf", "xarray", "intake_xarray.netcdf.NetCDFSource", "netcdf:NetcdfDriver", thread_key="hdf5"),
     _BuiltIn("zarr", "xarray", "intake_xarray.xzarr.ZarrSource", "zarr_datasets:ZarrDatasetDriver"),
     _BuiltIn("zarr_cat", CATALOG, "intake.catalog.zarr.ZarrGroupCatalog"),
     _BuiltIn(ALIAS, None, "intake.source.derived.AliasSource"),
@@ -53,7 +54,7 @@ _BUILT_IN = (
 )
 
 
-class Registry:
+class DriverRegistry:
     """The drivers that this server has.
 
     Args:
@@ -63,8 +64,8 @@ class Registry:
     def __init__(self, third_party: Callable[[str], tuple[DriverInfo, Driver] | None] | None = None) -> None:
         self._third_party = third_party
         self._drivers: dict[str, Driver] = {}
-        self._places = {built_in.name: built_in.place for built_in in _BUILT_IN}
-        self._lanes = {built_in.name: built_in.lane for built_in in _BUILT_IN}
+        self._locations = {built_in.name: built_in.location for built_in in _BUILT_IN}
+        self._thread_keys = {built_in.name: built_in.thread_key for built_in in _BUILT_IN}
         self._infos: dict[str, DriverInfo] = {}
         self._missing: dict[str, str] = {}
         for built_in in _BUILT_IN:
@@ -92,6 +93,10 @@ class Registry:
         self._infos[name], self._drivers[name] = found
         return found[0]
 
+    def first_known(self, entry: Entry) -> DriverInfo | None:
+        """What is known of the first of an entry's drivers that this server has."""
+        return next((info for choice in entry.drivers if (info := self.learn(choice.driver)) is not None), None)
+
     def learn_again(self, names: Iterable[str]) -> None:
         """Look for drivers before they are needed, also for those that were missing before; blocks on imports."""
         self._missing.clear()
@@ -100,14 +105,14 @@ class Registry:
 
     def add(self, info: DriverInfo, driver: Driver) -> None:
         """Make a driver of another package known under its name, unless the name is ours."""
-        if info.name not in self._places:
+        if info.name not in self._locations:
             self._infos[info.name] = self._infos[info.dotted] = info
             self._drivers[info.name] = self._drivers[info.dotted] = driver
 
-    def lane(self, name: str) -> str | None:
+    def thread_key(self, name: str) -> str | None:
         """What all sources of a driver share, None when each is by itself."""
         info = self._infos.get(name)
-        return None if info is None else self._lanes.get(info.name)
+        return None if info is None else self._thread_keys.get(info.name)
 
     def driver(self, name: str) -> Driver:
         """The driver of a name; blocks on imports.
@@ -120,12 +125,12 @@ class Registry:
             raise Unopenable(self._missing.get(name, f"the driver {name!r} is not installed on this server"))
         known = self._drivers.get(name) or self._drivers.get(info.name)
         if known is None:
-            known = self._drivers[info.name] = _load(info.name, self._places[info.name])
+            known = self._drivers[info.name] = _load(info.name, self._locations[info.name])
         return known
 
 
-def _load(name: str, place: str) -> Driver:
-    module, _, class_name = place.partition(":")
+def _load(name: str, location: str) -> Driver:
+    module, _, class_name = location.partition(":")
     if not module:
         raise Unopenable(f"the driver {name!r} does not read data")
     try:

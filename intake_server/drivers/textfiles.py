@@ -9,7 +9,7 @@ from typing import Any
 
 from intake_server.drivers.base import Schema, Unopenable, Unreadable, cause, take
 from intake_server.drivers.file_source import FileSource
-from intake_server.drivers.files import File, Listing, listing, open_file, pinned
+from intake_server.drivers.files import File, FileList, listing, open_file, pinned
 
 NAME = "textfiles"
 
@@ -45,7 +45,7 @@ class TextFilesDriver:
 
 
 def _read(
-    at: Listing,
+    at: FileList,
     file: File,
     mode: str,
     compression: str | None,

@@ -1,6 +1,6 @@
 """A catalog as a catalog file: for programs that read such files, but have no client of ours.
 
-Every entry leads to its data over plain HTTP, so that the file works with any release of intake. Addresses are
+Every entry leads to its data over plain HTTP, so that the file works with any release of intake. UrlPaths are
 relative to where the file was had from, which its reader calls ``CATALOG_DIR``: they hold behind any proxy.
 """
 

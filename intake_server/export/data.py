@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 
-class Schema(Protocol):
+class DataSchema(Protocol):
     """What is known of the data before they are read."""
 
     @property
@@ -34,7 +34,7 @@ class Data(Protocol):
     """Opened data."""
 
     @property
-    def schema(self) -> Schema:
+    def schema(self) -> DataSchema:
         """What is known before reading."""
 
     def read(self, partition: Any) -> Any:
@@ -54,7 +54,7 @@ class DataSet(Protocol):
     """Opened data of several named arrays; a partition's first part is the name of one."""
 
     @property
-    def variables(self) -> Mapping[str, Schema]:
+    def variables(self) -> Mapping[str, DataSchema]:
         """Every variable as an array of its own."""
 
     @property
@@ -74,7 +74,7 @@ class Variable:
         schema: The variable as an array.
     """
 
-    def __init__(self, source: DataSet, name: str, schema: Schema) -> None:
+    def __init__(self, source: DataSet, name: str, schema: DataSchema) -> None:
         self._source = source
         self._name = name
         self.schema = schema

@@ -19,17 +19,18 @@ from intake_server.export.catalog_file import Published, catalog_file
 from intake_server.export.data import DataSet
 from intake_server.export.selection import SelectionError, split_query
 from intake_server.export.tables import json_value
-from intake_server.handlers.url_paths import Addresses, names_of, tagged
+from intake_server.handlers.url_paths import UrlPaths, names_of, safe
 from intake_server.serialization.control import DATETIME_FORMAT, plain
 from intake_server.serving.catalogs import Catalogs
-from intake_server.serving.lookup import Located, View
+from intake_server.serving.contents import Contents
+from intake_server.serving.lookup import CatalogSnapshot
 from intake_server.sources.pool import OpenSource
 from shared.errors import Problem
 
 JSON = "application/json"
 YAML = "application/yaml"
-_MOST_ENTRIES = 1000
-_MOST_DIGITS = 15
+_MAX_ENTRIES = 1000
+_MAX_DIGITS = 15
 _NOT_SHOWN = ("catalog_dir", "internal", "array")
 """Metadata that only the client of the classic protocol needs."""
 
@@ -37,79 +38,77 @@ _NOT_SHOWN = ("catalog_dir", "internal", "array")
 class CatalogApi:
     """Catalogs and entries as JSON."""
 
-    def __init__(self, addresses: Addresses, catalogs: Catalogs) -> None:
-        self._addresses = addresses
+    def __init__(self, paths: UrlPaths, catalogs: Catalogs, contents: Contents) -> None:
+        self._paths = paths
         self._catalogs = catalogs
+        self._contents = contents
 
     async def catalog(self, request: web.Request) -> web.Response:
         """A catalog and a page of its entries, or of those that a search finds in it."""
-        caller = await self._addresses.connect(request)
+        caller = await self._paths.connect(request)
         names = names_of(request)
         offset, limit = _number(request, "offset", 0), _number(request, "limit", 100)
-        view = await self._addresses.catalog(names, caller)
+        snapshot = await self._paths.catalog(names, caller)
         wanted = request.query.get("search")
         if wanted is not None:
-            view = await self._searched(view, wanted, _number(request, "depth", search.DEFAULT_DEPTH), caller)
-        visible = await self._catalogs.visible(view, caller)
-        known = list(view.catalog.entries) if visible is None else list(visible)
-        shown = known[offset : offset + min(limit, _MOST_ENTRIES)]
+            snapshot = await self._searched(snapshot, wanted, _number(request, "depth", search.DEFAULT_DEPTH), caller)
+        known = await self._contents.visible(snapshot, caller)
+        shown = known[offset : offset + min(limit, _MAX_ENTRIES)]
         answer = {
             "path": names,
-            "name": view.catalog.name if not names else names[-1],
-            "description": view.catalog.description,
-            "metadata": dict(view.catalog.metadata),
+            "name": snapshot.catalog.name if not names else names[-1],
+            "description": snapshot.catalog.description,
+            "metadata": dict(snapshot.catalog.metadata),
             "length": len(known),
             "offset": offset,
         }
-        return _json(request, answer, entries=[self._summary(view, name) for name in shown])
+        return _json(request, answer, entries=[self._summary(snapshot, name) for name in shown])
 
     async def file(self, request: web.Request) -> web.Response:
         """A catalog as a catalog file, for programs that read such files and know no server."""
-        caller = await self._addresses.connect(request)
+        caller = await self._paths.connect(request)
         names = [unquote(part) for part in request.query.get("catalog", "").split("/") if part]
-        view = await self._addresses.catalog(names, caller)
-        visible = await self._catalogs.visible(view, caller)
-        shown = list(view.catalog.entries) if visible is None else list(visible)
-        entries = {name: self._published(view, name) for name in shown}
-        content = catalog_file(view.catalog.metadata, entries)
+        snapshot = await self._paths.catalog(names, caller)
+        shown = await self._contents.visible(snapshot, caller)
+        entries = {name: self._published(snapshot, name) for name in shown}
+        content = catalog_file(snapshot.catalog.metadata, entries)
         body = yaml.safe_dump(_readable(plain(content)), sort_keys=False, allow_unicode=True)
-        return tagged(request, body.encode(), YAML)
+        return safe(request, body.encode(), YAML)
 
-    def _published(self, view: View, name: str) -> Published:
-        entry = view.catalog.entries[name]
-        located = Located(entry, name, view)
-        described = self._catalogs.describe(view.catalog, entry, name)
-        is_catalog = self._catalogs.is_catalog(entry)
-        return Published(located.step.path, described, entry.parameters, entry.scope.directory, is_catalog)
+    def _published(self, snapshot: CatalogSnapshot, name: str) -> Published:
+        entry = snapshot.catalog.entries[name]
+        described = self._contents.describe(snapshot.catalog, entry, name)
+        is_catalog = self._contents.is_catalog(entry)
+        return Published((*snapshot.names, name), described, entry.parameters, entry.scope.directory, is_catalog)
 
-    async def _searched(self, view: View, text: str, depth: int, caller: Caller) -> View:
+    async def _searched(self, snapshot: CatalogSnapshot, text: str, depth: int, caller: Caller) -> CatalogSnapshot:
         try:
             query = Query.parse([[text, depth], {}])
         except MalformedQuery as error:
             raise Problem(400, str(error), code="bad_query") from error
-        return await self._catalogs.view(await self._catalogs.search(view, query, caller), caller)
+        return await self._catalogs.snapshot(await self._catalogs.search(snapshot, query, caller), caller)
 
-    def _summary(self, view: View, name: str) -> orjson.Fragment:
+    def _summary(self, snapshot: CatalogSnapshot, name: str) -> orjson.Fragment:
         """What a listing says of an entry, encoded; most of it once for each state of the catalog that holds it."""
-        located = view.found[name] if view.found is not None else Located(view.catalog.entries[name], name, view)
-        holder = located.view
-        known = holder.state.derived.get(("summary", located.name))
+        result = snapshot[name]
+        holder = result.snapshot
+        known = holder.state.derived.get(("summary", result.name))
         if known is None:
-            described = self._catalogs.describe(holder.catalog, located.entry, located.name)
+            described = self._contents.describe(holder.catalog, result.entry, result.name)
             kept = {key: described[key] for key in ("container", "driver", "description", "direct_access")}
-            known = json_value({"is_catalog": self._catalogs.is_catalog(located.entry), **kept})
-            holder.state.derived["summary", located.name] = known
-        where = json_value({"name": name, "path": list(located.step.path)})
+            known = json_value({"is_catalog": self._contents.is_catalog(result.entry), **kept})
+            holder.state.derived["summary", result.name] = known
+        where = json_value({"name": name, "path": list(result.path_entry.names)})
         return orjson.Fragment(where[:-1] + b"," + known[1:])
 
     async def entry(self, request: web.Request) -> web.Response:
         """The description of an entry; with ``open``, what opening it with the given parameters tells as well."""
-        caller = await self._addresses.connect(request)
-        located = await self._addresses.entry(names_of(request), caller)
+        caller = await self._paths.connect(request)
+        result = await self._paths.entry(names_of(request), caller)
         answer = {
-            "path": list(located.step.path),
-            "is_catalog": self._catalogs.is_catalog(located.entry),
-            **self._catalogs.describe(located.view.catalog, located.entry, located.name),
+            "path": list(result.path_entry.names),
+            "is_catalog": self._contents.is_catalog(result.entry),
+            **self._contents.describe(result.snapshot.catalog, result.entry, result.name),
         }
         pairs = [(name, value) for name, value in request.query.items() if name != "open"]
         if request.query.get("open", "false").lower() in ("", "1", "true"):
@@ -117,8 +116,8 @@ class CatalogApi:
                 _, parameters = split_query(pairs)
             except SelectionError as error:
                 raise Problem(400, str(error), code="bad_parameter") from error
-            opened = await self._addresses.opened(located, parameters, caller)
-            answer |= _opened(opened, located.step.path)
+            opened = await self._paths.opened(result, parameters, caller)
+            answer |= _opened(opened, result.path_entry.names)
         return _json(request, answer)
 
 
@@ -165,13 +164,13 @@ def _number(request: web.Request, name: str, default: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise Problem(400, f"{name}: expected a whole number, 0 or more, found {text[:40]!r}", code="bad_number")
     return int(text)
 
 
 def _json(request: web.Request, answer: Mapping[str, Any], **encoded: Sequence[orjson.Fragment]) -> web.Response:
-    return tagged(request, json_value({**_readable(plain(answer)), **encoded}), JSON)
+    return safe(request, json_value({**_readable(plain(answer)), **encoded}), JSON)
 
 
 def _readable(value: Any) -> Any:

@@ -14,7 +14,7 @@ from intake_server.export import formats, ranges
 from intake_server.export.formats import Format, NotAvailable
 from intake_server.export.ranges import ByteRange, Unsatisfiable
 from intake_server.export.selection import Selection, SelectionError, split_query
-from intake_server.handlers.url_paths import SAFE, Addresses, names_of
+from intake_server.handlers.url_paths import SAFE, UrlPaths, names_of
 from intake_server.sources.exports import Export, Exports, StoredExport, check_variable
 from shared.errors import Problem
 
@@ -26,20 +26,20 @@ _READ_BYTES = 1 << 22
 class DataHandlers:
     """Sends exports."""
 
-    def __init__(self, addresses: Addresses, exports: Exports, *, send_timeout_s: float) -> None:
-        self._addresses = addresses
+    def __init__(self, paths: UrlPaths, exports: Exports, *, send_timeout_s: float) -> None:
+        self._paths = paths
         self._exports = exports
         self._send_timeout_s = send_timeout_s
 
     async def data(self, request: web.Request) -> web.StreamResponse:
         """The data of one entry, or the part of them that the query selects."""
-        caller = await self._addresses.connect(request)
+        caller = await self._paths.connect(request)
         try:
             selecting, parameters = split_query(list(request.query.items()))
             selection = Selection.parse(selecting)
-            located, named = await self._addresses.entry_and_format(names_of(request), caller)
+            result, named = await self._paths.entry_and_format(names_of(request), caller)
             named = _named(selecting.get("format", []), named)
-            opened = await self._addresses.opened(located, parameters, caller)
+            opened = await self._paths.opened(result, parameters, caller)
             container = opened.source.schema.container
             form = formats.choose(container, named, request.headers.get(hdrs.ACCEPT, ""))
             selection.check(container)
@@ -49,7 +49,7 @@ class DataHandlers:
         except NotAvailable as error:
             raise Problem(406, str(error), code="not_acceptable") from error
         export = Export(opened, selection, form, form.is_text and _wants_gzip(request))
-        headers = _headers(export, located.name)
+        headers = _headers(export, result.name)
         if ranges.names_tag(request.headers.get(hdrs.IF_NONE_MATCH), export.etag):
             return web.Response(status=304, headers=headers)
         can_stream = form.name == "npy" or not form.is_stored
@@ -114,7 +114,7 @@ class DataHandlers:
             _abort(request)
 
     async def _write(self, response: web.StreamResponse, piece: bytes | memoryview, held: Holding) -> None:
-        """Send one piece, a large one in steps, each of which the client must take in time."""
+        """Send one piece, a large one in path, each of which the client must take in time."""
         view = memoryview(piece)
         for start in range(0, len(view), _STEP_BYTES):
             async with asyncio.timeout(self._send_timeout_s):

@@ -1,88 +1,65 @@
-"""``GET /v1/info`` and ``GET /v1/source``: what there is."""
+"""``GET /v1/info`` and ``GET /v1/source``: lists catalogs and describes entries."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import MultiMapping
 
-from intake_server.auth.authorizer import Guard
+from intake_server.auth.authorizer import Authorizer
 from intake_server.catalog.listings import Page
-from intake_server.handlers.messages import SOURCE_ID, tagged, tagged_response
+from intake_server.handlers.messages import MSGPACK, SOURCE_ID, tagged
 from intake_server.serialization.control import pack
 from intake_server.serving.catalogs import Catalogs
-from intake_server.serving.lookup import Located, NoSuchEntry
+from intake_server.serving.contents import Contents
+from intake_server.serving.lookup import LookupResult, NoSuchEntry
 from shared.errors import Problem
-from shared.http.lifecycle import Answer
 
-Query = MultiMapping[str]
-_MOST_DIGITS = 15
+_MAX_DIGITS = 15
 
 
 class ListingHandlers:
     """Lists catalogs and describes entries."""
 
-    def __init__(self, catalogs: Catalogs, guard: Guard) -> None:
+    def __init__(self, catalogs: Catalogs, contents: Contents, authorizer: Authorizer) -> None:
         self._catalogs = catalogs
-        self._guard = guard
-        self._last: tuple[Page, Answer] | None = None
+        self._contents = contents
+        self._authorizer = authorizer
 
     async def info(self, request: web.Request) -> web.Response:
         """List a catalog, whole or by pages."""
-        return tagged_response(request, await self._list(request.query, request.headers))
+        caller = await self._authorizer.connect(request.headers)
+        size = _count(request.query, "page_size")
+        offset = _count(request.query, "page_offset") if size is not None else 0
+        snapshot = await self._catalogs.snapshot(request.headers.get(SOURCE_ID), caller)
+        return _answer(request, await self._contents.page(snapshot, offset or 0, size, caller))
 
     async def source(self, request: web.Request) -> web.Response:
         """Describe one entry."""
-        return tagged_response(request, await self._describe(request.query, request.headers))
-
-    async def _list(self, query: Query, headers: Mapping[str, str]) -> Answer:
-        caller = await self._guard.connect(headers)
-        size = _count(query, "page_size")
-        offset = _count(query, "page_offset") if size is not None else 0
-        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
-        page = await self._catalogs.page(view, offset or 0, size, caller)
-        return self._page_answer(page)
-
-    def _page_answer(self, page: Page) -> Answer:
-        """The answer for a page; the last one is kept, since clients ask for the whole listing most of the time."""
-        if self._last is None or self._last[0] is not page:
-            self._last = (page, tagged(page.body, page.etag))
-        return self._last[1]
-
-    async def _describe(self, query: Query, headers: Mapping[str, str]) -> Answer:
-        caller = await self._guard.connect(headers)
-        names = query.getall("name", None)
+        caller = await self._authorizer.connect(request.headers)
+        names = request.query.getall("name", None)
         if names is None:
             raise Problem(400, "the query parameter 'name' is missing", code="missing_name")
         name = names[-1]
-        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
+        snapshot = await self._catalogs.snapshot(request.headers.get(SOURCE_ID), caller)
         try:
-            located = await self._catalogs.locate(view, name, caller)
+            result = await self._catalogs.lookup(snapshot, name, caller)
         except NoSuchEntry as error:
             raise NoSuchEntry("No such entry") from error
-        await self._guard.check(caller, located.steps)
-        return self._described(located, name)
+        await self._authorizer.check(caller, result.path)
+        return _answer(request, self._description(result, name))
 
-    def _described(self, located: Located, asked: str) -> Answer:
-        """The answer for one entry: made once for each state of the catalog that holds it."""
-        if asked != located.name:
-            return _tagged(pack(self._catalogs.describe(located.view.catalog, located.entry, asked)))
-        derived = located.view.state.derived
-        known: Answer | None = derived.get(("described", asked))
-        if known is None:
-            known = _tagged(self._catalogs.listing(located.view).entry(asked))
-            derived["described", asked] = known
-        return known
+    def _description(self, result: LookupResult, asked: str) -> Page:
+        """The answer for one entry, under the name that was asked for."""
+        if asked == result.name:
+            return self._contents.listing(result.snapshot).entry_page(asked)
+        return Page.of_entry(pack(self._contents.describe(result.snapshot.catalog, result.entry, asked)))
 
 
-def _tagged(packed: bytes) -> Answer:
-    body = b"\x81" + pack("source") + packed
-    return tagged(body, f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"')
+def _answer(request: web.Request, page: Page) -> web.Response:
+    return tagged(request, page.body, page.etag, {hdrs.CONTENT_TYPE: MSGPACK})
 
 
-def _count(query: Query, name: str) -> int | None:
+def _count(query: MultiMapping[str], name: str) -> int | None:
     """A query parameter that is a number of entries; None when it is absent.
 
     Raises:
@@ -91,6 +68,6 @@ def _count(query: Query, name: str) -> int | None:
     text = query.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
         raise Problem(400, f"{name}: expected a whole number, 0 or more, found {text[:40]!r}", code="bad_page")
     return int(text)

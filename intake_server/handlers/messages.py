@@ -1,4 +1,4 @@
-"""Requests and answers on the wire (protocol §2, §3.6)."""
+"""Requests and answers on the wire: packed, tagged, streamed, and errors (protocol §2, §3.6)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from aiohttp import hdrs, web
 
 from intake_server.concurrency.backpressure import Sending
 from intake_server.errors import kind_of, public_reason
+from intake_server.export.ranges import names_tag
 from intake_server.serialization.control import MalformedMessage, pack, unpack
 from intake_server.serialization.parts import Parts
 from shared.errors import Problem
-from shared.http.app import JSON, response
-from shared.http.lifecycle import Answer
+from shared.http.app import JSON
 
 log = structlog.get_logger("intake_server.requests")
 MSGPACK = "application/msgpack"
 SOURCE_ID = "source-id"
 _LOGGED = 500
 _JOINED_BYTES = 256 * 1024
-
-
-PACKED: Mapping[str, str] = {hdrs.CONTENT_TYPE: MSGPACK}
-"""The headers of an answer that is packed."""
 
 
 def message_of(body: bytes) -> dict[str, Any]:
@@ -44,20 +40,17 @@ def message_of(body: bytes) -> dict[str, Any]:
     return message
 
 
-def tagged(body: bytes, etag: str) -> Answer:
-    """A packed answer with an entity tag."""
-    return Answer(body, {hdrs.CONTENT_TYPE: MSGPACK, hdrs.ETAG: etag})
+def packed(body: bytes) -> web.Response:
+    """An answer that is one MessagePack value."""
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: MSGPACK})
 
 
-def tagged_response(request: web.Request, answer: Answer) -> web.Response:
-    """An answer with an entity tag: 304 when the client has it already (§2)."""
-    etag = answer.headers[hdrs.ETAG]
-    known = request.headers.get(hdrs.IF_NONE_MATCH)
-    if known is not None and (
-        known.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(","))
-    ):
-        return web.Response(status=304, headers={hdrs.ETAG: etag})
-    return response(answer)
+def tagged(request: web.Request, body: bytes, etag: str, headers: Mapping[str, str]) -> web.Response:
+    """A whole answer with an entity tag: 304 when the client has it already (§2)."""
+    if names_tag(request.headers.get(hdrs.IF_NONE_MATCH), etag):
+        kept = {name: value for name, value in headers.items() if name != hdrs.CONTENT_TYPE}
+        return web.Response(status=304, headers={hdrs.ETAG: etag, **kept})
+    return web.Response(body=body, headers={**headers, hdrs.ETAG: etag})
 
 
 async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> web.StreamResponse:
@@ -69,9 +62,9 @@ async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> 
         stall_s: How long the client may take no data, in seconds.
     """
     parts = sending.parts
-    if is_small(parts):
-        return response(Answer(parts.joined(), PACKED))
-    streamed = web.StreamResponse(headers=PACKED)
+    if _is_small(parts):
+        return packed(parts.joined())
+    streamed = web.StreamResponse(headers={hdrs.CONTENT_TYPE: MSGPACK})
     streamed.content_length = parts.size
     await streamed.prepare(request)
     try:
@@ -92,40 +85,35 @@ async def send_parts(request: web.Request, sending: Sending, stall_s: float) -> 
     return streamed
 
 
-def is_small(parts: Parts) -> bool:
+def _is_small(parts: Parts) -> bool:
     """Whether an answer is sent in one piece rather than streamed."""
     return parts.size <= _JOINED_BYTES
 
 
-def error_answer(problem: Problem, headers: Mapping[str, str], *, as_json: bool = False) -> Answer:
-    """A problem in this protocol's shape (§3.6): the reason phrase is what the client shows.
-
-    Args:
-        problem: What is wrong.
-        headers: Of the request.
-        as_json: Whether it is JSON whatever the request accepts.
-    """
-    reason = public_reason(problem.message)
-    if problem.status < 500:
-        log.info("request refused", status=problem.status, code=problem.code, reason=problem.message[:_LOGGED])
-    elif problem.code != "internal":
-        log.warning("request failed", status=problem.status, code=problem.code, reason=problem.message[:_LOGGED])
-    error = {"error": {"code": problem.code or str(problem.status), "reason": reason}}
-    if as_json or "json" in headers.get(hdrs.ACCEPT, ""):
-        body, content_type = orjson.dumps(error), JSON
-    else:
-        body, content_type = pack(error), MSGPACK
-    return Answer(body, {**problem.headers, hdrs.CONTENT_TYPE: content_type}, problem.status, reason)
-
-
 def error_responses(protocol: str) -> Callable[[web.Request, Problem], web.Response]:
-    """The same in the form of aiohttp: as JSON for everybody but clients of the Intake protocol.
+    """What makes responses of problems (§3.6): as JSON for everybody but clients of the Intake protocol.
 
     Args:
         protocol: What the paths of the Intake protocol begin with.
     """
 
     def error_response(request: web.Request, problem: Problem) -> web.Response:
-        return response(error_answer(problem, request.headers, as_json=not request.path.startswith(protocol)))
+        """The reason phrase is what clients show."""
+        _log_problem(problem)
+        reason = public_reason(problem.message)
+        error = {"error": {"code": problem.code or str(problem.status), "reason": reason}}
+        if not request.path.startswith(protocol) or "json" in request.headers.get(hdrs.ACCEPT, ""):
+            body, content_type = orjson.dumps(error), JSON
+        else:
+            body, content_type = pack(error), MSGPACK
+        headers = {**problem.headers, hdrs.CONTENT_TYPE: content_type}
+        return web.Response(body=body, headers=headers, status=problem.status, reason=reason)
 
     return error_response
+
+
+def _log_problem(problem: Problem) -> None:
+    if problem.status < 500:
+        log.info("request refused", status=problem.status, code=problem.code, reason=problem.message[:_LOGGED])
+    elif problem.code != "internal":
+        log.warning("request failed", status=problem.status, code=problem.code, reason=problem.message[:_LOGGED])

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from intake_server.export.tables import json_value
 from intake_server.handlers.openapi import document
-from intake_server.handlers.url_paths import tagged
+from intake_server.handlers.url_paths import safe
 from shared.errors import Problem
 
 POLICY = (
@@ -69,13 +69,13 @@ class PageHandlers:
 
     async def openapi(self, request: web.Request) -> web.Response:
         """The OpenAPI document."""
-        return tagged(request, self._openapi, "application/json")
+        return safe(request, self._openapi, "application/json")
 
 
 def _sent(request: web.Request, known: dict[str, bytes], name: str, policy: str) -> web.Response:
     if name not in known:
         raise Problem(404, "Not Found")
-    response = tagged(request, known[name], _kind(name))
+    response = safe(request, known[name], _kind(name))
     response.headers.update(_headers(policy))
     return response
 

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from intake_server.auth.authorizer import Caller, Guard
+from intake_server.auth.authorizer import Authorizer, Caller
 from intake_server.catalog import descriptions
+from intake_server.catalog.descriptions import DriverInfo
 from intake_server.catalog.search import MalformedQuery, Query
-from intake_server.concurrency.cache import LatelyUsed
+from intake_server.concurrency.cache import LruCache
 from intake_server.concurrency.thread_pool import Busy
 from intake_server.errors import kind_of
-from intake_server.handlers.messages import PACKED, SOURCE_ID, message_of, send_parts
+from intake_server.handlers.messages import SOURCE_ID, message_of, packed, send_parts
 from intake_server.serialization.control import pack, plain
-from intake_server.serialization.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, negotiate
+from intake_server.serialization.negotiation import DATASET_FORMS, NoCompatibleFormat, Policy, WireFormat, negotiate
 from intake_server.serving.catalogs import Catalogs
-from intake_server.serving.lookup import Located
-from intake_server.sources.pool import OpenSource, Sources
+from intake_server.serving.contents import Contents
+from intake_server.serving.lookup import LookupResult
+from intake_server.sources.pool import OpenSource, SourcePool
 from intake_server.sources.reads import Reads
-from intake_server.sources.specs import Recipe, SearchRecipe
+from intake_server.sources.specs import SourceSpec
 from intake_server.templates.resolution import Resolved
 from shared.errors import Problem
-from shared.http.app import read_body, response
-from shared.http.lifecycle import Answer
+from shared.http.app import read_body
 
 Message = dict[str, Any]
 _DIRECT_BYTES = 16 * 2**20
@@ -36,101 +36,108 @@ DATASETS_AS = "datasets-as"
 """The request header in which a client says how its zarr takes a data set."""
 
 
-@dataclass(frozen=True, slots=True)
-class _DirectAnswer:
-    """An answer with which clients open the data themselves, empty when the arguments cannot travel."""
-
-    packed: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.packed) + 1024
-
-
 class SourceHandlers:
     """The three actions."""
 
     def __init__(
         self,
         catalogs: Catalogs,
-        sources: Sources,
+        contents: Contents,
+        sources: SourcePool,
         reads: Reads,
-        guard: Guard,
+        authorizer: Authorizer,
         *,
         policy: Policy,
         max_body: int,
         send_timeout_s: float,
-        infos: Any,
+        drivers: Mapping[str, DriverInfo],
     ) -> None:
         self._catalogs = catalogs
+        self._contents = contents
         self._sources = sources
         self._reads = reads
-        self._guard = guard
+        self._authorizer = authorizer
         self._policy = policy
         self._max_body = max_body
         self._send_timeout_s = send_timeout_s
-        self._infos = infos
-        self._direct: LatelyUsed[_DirectAnswer] = LatelyUsed(_DIRECT_BYTES, _LARGEST_DIRECT, _DIRECT_S, time.monotonic)
-        self._actions: dict[str, Callable[[Mapping[str, str], Message, Caller], Awaitable[bytes]]] = {
-            "open": self._open,
-            "search": self._search,
-        }
+        self._drivers = drivers
+        self._direct_answers = LruCache[bytes](
+            most_bytes=_DIRECT_BYTES, largest=_LARGEST_DIRECT, idle_s=_DIRECT_S, clock=time.monotonic
+        )
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """Dispatch on ``action``."""
-        caller = await self._guard.connect(request.headers)
+        caller = await self._authorizer.connect(request.headers)
         message = message_of(await read_body(request, self._max_body))
-        if message.get("action") == "read":
-            return await self._read(request, message, caller)
-        return response(await self._act(request.headers, message, caller))
-
-    async def _act(self, headers: Mapping[str, str], message: Message, caller: Caller) -> Answer:
         if "action" not in message:
             raise Problem(400, "the key 'action' is missing", code="missing_action")
-        action = message["action"]
-        handler = self._actions.get(action) if isinstance(action, str) else None
-        if handler is None:
-            raise Problem(400, f'"{str(action)[:60]}" not a valid source action', code="bad_action")
-        return Answer(await handler(headers, message, caller), PACKED)
+        match message["action"]:
+            case "open":
+                return packed(await self._open(request.headers, message, caller))
+            case "read":
+                return await self._read(request, message, caller)
+            case "search":
+                return packed(await self._search(request.headers, message, caller))
+            case action:
+                raise Problem(400, f'"{str(action)[:60]}" not a valid source action', code="bad_action")
 
     async def _open(self, headers: Mapping[str, str], message: Message, caller: Caller) -> bytes:
         name = _name(message)
         parameters = _optional(message, "parameters", dict, {})
         available = _optional(message, "available_plugins", list, [])
-        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
-        located = await self._catalogs.locate(view, name, caller)
-        await self._guard.check(caller, located.steps)
-        if located.entry.direct_access != "forbid":
-            answer = await self._open_directly(located, parameters, available)
-            if answer is not None:
+        snapshot = await self._catalogs.snapshot(headers.get(SOURCE_ID), caller)
+        result = await self._catalogs.lookup(snapshot, name, caller)
+        await self._authorizer.check(caller, result.path)
+        driver = self._client_driver(result, available)
+        is_catalog = self._contents.is_catalog(result.entry)
+        store_as = "" if driver is not None or is_catalog else self._store_as(headers)
+        resolved = await self._catalogs.resolve(result.entry, parameters)
+        if driver is not None:
+            answer = self._direct_answer(result, driver, resolved)
+            if answer:
                 return answer
-        if self._catalogs.is_catalog(located.entry):
-            return await self._open_catalog(located, parameters)
-        return await self._open_here(located, parameters, caller, self._store_as(headers))
+            store_as = self._store_as(headers)
+        if is_catalog:
+            return await self._open_catalog(result, resolved)
+        target, resolved = await self._catalogs.follow_aliases(result, resolved, caller)
+        if target is result:
+            path = result.path
+        elif self._contents.is_catalog(target.entry):
+            return await self._open_catalog(target, resolved)
+        else:  # an alias: under its own right of access as well as the target's
+            path = (*result.path, target.path_entry)
+        opened = await self._sources.open(resolved, target.entry)
+        parent = target.snapshot.source_id
+        return self._sources.answer(opened, parent, target.name, resolved, path, store_as=store_as)
 
-    async def _open_directly(self, located: Located, parameters: Message, available: list[Any]) -> bytes | None:
-        """The answer with which the client opens the data itself, None when it should not."""
-        entry = located.entry
-        driver = descriptions.offered(entry, self._infos, available)
-        if driver is None:
-            if entry.direct_access == "force":
-                wanted = [choice.driver for choice in entry.drivers]
-                raise Problem(
-                    400, f'client must have plugin "{wanted}" to access source "{located.name}"', code="missing_plugin"
-                )
+    def _client_driver(self, result: LookupResult, available: list[Any]) -> str | None:
+        """The driver with which the client opens the data itself, None when it should not.
+
+        Raises:
+            Problem: 400, it must, and has no such driver.
+        """
+        entry = result.entry
+        if entry.direct_access == "forbid":
             return None
-        resolved = await self._catalogs.resolve(entry, parameters)
-        key = (located.view.catalog.generation, entry.digest(), located.name, driver, resolved.fingerprint)
-        known = self._direct.look(key)
-        if known is None:
-            known = _DirectAnswer(self._direct_answer(located, driver, resolved))
-            self._direct.put(key, known)
-        return known.packed or None
+        driver = descriptions.offered(entry, self._drivers, available)
+        if driver is None and entry.direct_access == "force":
+            wanted = [choice.driver for choice in entry.drivers]
+            raise Problem(
+                400, f'client must have plugin "{wanted}" to access source "{result.name}"', code="missing_plugin"
+            )
+        return driver
 
-    def _direct_answer(self, located: Located, driver: str, resolved: Resolved) -> bytes:
-        """The encoded answer, empty when the arguments cannot travel."""
-        entry = located.entry
-        answer = self._catalogs.describe(located.view.catalog, entry, located.name)
+    def _direct_answer(self, result: LookupResult, driver: str, resolved: Resolved) -> bytes:
+        """The answer with which the client opens the data itself, empty when the arguments cannot travel."""
+        key = (result.snapshot.catalog.generation, result.entry.digest(), result.name, driver, resolved.fingerprint)
+        answer = self._direct_answers.get(key)
+        if answer is None:
+            answer = self._encode_direct_answer(result, driver, resolved)
+            self._direct_answers.put(key, answer, len(answer) + 1024)
+        return answer
+
+    def _encode_direct_answer(self, result: LookupResult, driver: str, resolved: Resolved) -> bytes:
+        answer = self._contents.describe(result.snapshot.catalog, result.entry, result.name)
         plugins = answer["plugin"]
         names = [driver, *(name for name in plugins if name != driver)] if isinstance(plugins, list) else [driver]
         arguments = plain({"metadata": resolved.metadata, **resolved.arguments}, otherwise=_Unpackable)
@@ -138,11 +145,10 @@ class SourceHandlers:
             return b""
         return pack({**answer, "plugin": names, "driver": names, "args": arguments})
 
-    async def _open_catalog(self, located: Located, parameters: Message) -> bytes:
-        view = await self._catalogs.enter(located, parameters)
-        resolved_dir = {"catalog_dir": located.entry.scope.directory}
-        metadata = {**located.entry.metadata, **resolved_dir}
-        return pack({"container": "catalog", "source_id": view.id, "metadata": metadata})
+    async def _open_catalog(self, result: LookupResult, resolved: Resolved) -> bytes:
+        snapshot = await self._catalogs.open_nested(result, resolved)
+        metadata = {**result.entry.metadata, "catalog_dir": result.entry.scope.directory}
+        return pack({"container": "catalog", "source_id": snapshot.source_id, "metadata": metadata})
 
     def _store_as(self, headers: Mapping[str, str]) -> str:
         """How the client's zarr takes a data set: nothing else in a request tells its version."""
@@ -153,33 +159,17 @@ class SourceHandlers:
             )
         return wanted
 
-    async def _open_here(self, located: Located, parameters: Message, caller: Caller, store_as: str) -> bytes:
-        resolved = await self._catalogs.resolve(located.entry, parameters)
-        target, target_resolved = await self._catalogs.target(located, resolved, caller)
-        if target is not located:
-            if self._catalogs.is_catalog(target.entry):
-                return await self._open_catalog(target, {})
-            return await self._open_target(located, target, target_resolved, store_as)
-        opened = await self._sources.open(resolved, located.entry)
-        return self._sources.answer(opened, located.view.id, located.name, resolved, located.steps, store_as=store_as)
-
-    async def _open_target(self, alias: Located, target: Located, resolved: Resolved, store_as: str) -> bytes:
-        """What an alias stands for, under the alias' own right of access as well as the target's."""
-        opened = await self._sources.open(resolved, target.entry)
-        steps = (*alias.steps[:-1], alias.step, target.step)
-        return self._sources.answer(opened, target.view.id, target.name, resolved, steps, store_as=store_as)
-
     async def _read(self, request: web.Request, message: Message, caller: Caller) -> web.StreamResponse:
         form = self._form(message)
-        recipe, opened = await self._source_of(message, caller)
+        spec, opened = await self._source_of(message, caller)
         parts = await self._reads.read(opened, _partition(message), form)
         try:
-            with self._reads.in_flight.sending(parts, recipe.name, lambda: _abort(request)) as sending:
+            with self._reads.in_flight.sending(parts, spec.name, lambda: _abort(request)) as sending:
                 return await send_parts(request, sending, self._send_timeout_s)
         except Busy as error:
             raise _busy(error) from error
 
-    async def _source_of(self, message: Message, caller: Caller) -> tuple[Recipe, OpenSource]:
+    async def _source_of(self, message: Message, caller: Caller) -> tuple[SourceSpec, OpenSource]:
         """What a read is about.
 
         Raises:
@@ -188,14 +178,14 @@ class SourceHandlers:
         source_id = message.get("source_id")
         if not isinstance(source_id, str):
             raise Problem(400, f"source_id: expected a text, found {kind_of(source_id)}", code="missing_source_id")
-        recipe = await self._catalogs.recipe(source_id, caller)
-        await self._guard.check(caller, recipe.trail)
-        if isinstance(recipe, SearchRecipe) or self._catalogs.is_catalog(recipe.entry):
+        spec = await self._catalogs.spec(source_id, caller)
+        await self._authorizer.check(caller, spec.path)
+        if spec.query is not None or self._contents.is_catalog(spec.entry):
             raise Problem(400, "source_id: this is a catalog, which cannot be read", code="not_readable")
-        resolved = await self._catalogs.resolve(recipe.entry, recipe.parameters)
-        return recipe, await self._sources.reopen(recipe, resolved, recipe.entry)
+        resolved = await self._catalogs.resolve(spec.entry, spec.parameters)
+        return spec, await self._sources.reopen(spec, resolved, spec.entry)
 
-    def _form(self, message: Message) -> Any:
+    def _form(self, message: Message) -> WireFormat:
         formats = _texts(message, "accepted_formats")
         compressions = _texts(message, "accepted_compression")
         try:
@@ -208,8 +198,8 @@ class SourceHandlers:
             query = Query.parse(message.get("query"))
         except MalformedQuery as error:
             raise Problem(400, str(error), code="bad_query") from error
-        view = await self._catalogs.view(headers.get(SOURCE_ID), caller)
-        return pack({"source_id": await self._catalogs.search(view, query, caller)})
+        snapshot = await self._catalogs.snapshot(headers.get(SOURCE_ID), caller)
+        return pack({"source_id": await self._catalogs.search(snapshot, query, caller)})
 
 
 class _Unpackable:

@@ -9,13 +9,14 @@ from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
-from intake_server.auth.authorizer import Caller, Guard
+from intake_server.auth.authorizer import Authorizer, Caller
 from intake_server.export import formats
 from intake_server.export.formats import Format
-from intake_server.export.ranges import names_tag
+from intake_server.handlers.messages import tagged
 from intake_server.serving.catalogs import Catalogs
-from intake_server.serving.lookup import Located, NoSuchEntry, View
-from intake_server.sources.pool import OpenSource, Sources
+from intake_server.serving.contents import Contents
+from intake_server.serving.lookup import CatalogSnapshot, LookupResult, NoSuchEntry
+from intake_server.sources.pool import OpenSource, SourcePool
 from shared.errors import Problem
 
 SAFE = {
@@ -23,16 +24,17 @@ SAFE = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     hdrs.CACHE_CONTROL: "private, no-cache",
 }
-"""Headers of every answer that has text of catalogs or data in it: no browser may run it or keep it unasked."""
+"""Headers of every answer that has text of catalogs or data in it: no browser may run it or cache it unverified."""
 
 
-class Addresses:
+class UrlPaths:
     """Finds what URL paths mean, with the same checks as the Intake protocol."""
 
-    def __init__(self, catalogs: Catalogs, sources: Sources, guard: Guard) -> None:
+    def __init__(self, catalogs: Catalogs, contents: Contents, sources: SourcePool, authorizer: Authorizer) -> None:
         self._catalogs = catalogs
+        self._contents = contents
         self._sources = sources
-        self._guard = guard
+        self._authorizer = authorizer
 
     async def connect(self, request: web.Request) -> Caller:
         """The caller of a request.
@@ -40,9 +42,9 @@ class Addresses:
         Raises:
             Problem: 403, the caller may not connect.
         """
-        return await self._guard.connect(request.headers)
+        return await self._authorizer.connect(request.headers)
 
-    async def catalog(self, names: Sequence[str], caller: Caller) -> View:
+    async def catalog(self, names: Sequence[str], caller: Caller) -> CatalogSnapshot:
         """The catalog of a path, the root for an empty one.
 
         Raises:
@@ -51,12 +53,12 @@ class Addresses:
         root = await self._catalogs.root()
         if not names:
             return root
-        located = await self._locate(root, names, caller)
-        if not self._catalogs.is_catalog(located.entry):
+        result = await self._lookup(root, names, caller)
+        if not self._contents.is_catalog(result.entry):
             raise Problem(400, f"{names[-1]}: this is not a catalog", code="not_a_catalog")
-        return await self._catalogs.enter(located, {})
+        return await self._catalogs.open_nested(result)
 
-    async def entry(self, names: Sequence[str], caller: Caller) -> Located:
+    async def entry(self, names: Sequence[str], caller: Caller) -> LookupResult:
         """The entry of a path.
 
         Raises:
@@ -64,9 +66,9 @@ class Addresses:
         """
         if not names:
             raise NoSuchEntry("No such entry")
-        return await self._locate(await self._catalogs.root(), names, caller)
+        return await self._lookup(await self._catalogs.root(), names, caller)
 
-    async def entry_and_format(self, names: Sequence[str], caller: Caller) -> tuple[Located, Format | None]:
+    async def entry_and_format(self, names: Sequence[str], caller: Caller) -> tuple[LookupResult, Format | None]:
         """The entry of a path whose last part may end with the suffix of a format.
 
         An entry that has exactly this name goes before one that has it without the suffix.
@@ -82,28 +84,28 @@ class Addresses:
                 raise
         return await self.entry([*names[:-1], named[0]], caller), named[1]
 
-    async def _locate(self, root: View, names: Sequence[str], caller: Caller) -> Located:
+    async def _lookup(self, root: CatalogSnapshot, names: Sequence[str], caller: Caller) -> LookupResult:
         try:
-            located = await self._catalogs.locate(root, list(names), caller)
+            result = await self._catalogs.lookup(root, list(names), caller)
         except NoSuchEntry as error:
             raise NoSuchEntry("No such entry") from error
-        await self._guard.check(caller, located.steps)
-        return located
+        await self._authorizer.check(caller, result.path)
+        return result
 
-    async def opened(self, located: Located, parameters: Mapping[str, Any], caller: Caller) -> OpenSource:
+    async def opened(self, result: LookupResult, parameters: Mapping[str, Any], caller: Caller) -> OpenSource:
         """The source of an entry, opened with parameters.
 
         Raises:
             Problem: 400 it is a catalog, cannot be opened, or a parameter does not fit; 403; 503.
         """
-        if located.entry.direct_access == "force":
-            raise Problem(403, f"{located.name}: clients must read this entry themselves", code="direct_only")
-        resolved = await self._catalogs.resolve(located.entry, parameters)
-        target, resolved = await self._catalogs.target(located, resolved, caller)
-        if self._catalogs.is_catalog(target.entry):
-            raise Problem(400, f"{located.name}: this is a catalog, which has no data", code="not_readable")
+        if result.entry.direct_access == "force":
+            raise Problem(403, f"{result.name}: clients must read this entry themselves", code="direct_only")
+        resolved = await self._catalogs.resolve(result.entry, parameters)
+        target, resolved = await self._catalogs.follow_aliases(result, resolved, caller)
+        if self._contents.is_catalog(target.entry):
+            raise Problem(400, f"{result.name}: this is a catalog, which has no data", code="not_readable")
         if target.entry.direct_access == "force":
-            raise Problem(403, f"{located.name}: clients must read this entry themselves", code="direct_only")
+            raise Problem(403, f"{result.name}: clients must read this entry themselves", code="direct_only")
         return await self._sources.open(resolved, target.entry)
 
 
@@ -117,9 +119,7 @@ def names_of(request: web.Request) -> list[str]:
     return [unquote(part) for part in rest.split("/") if part]
 
 
-def tagged(request: web.Request, body: bytes, content_type: str) -> web.Response:
-    """A whole answer with an entity tag: 304 when the client has it already."""
+def safe(request: web.Request, body: bytes, content_type: str) -> web.Response:
+    """A whole answer with an entity tag of its content, and headers that keep browsers from running it."""
     etag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
-    if names_tag(request.headers.get(hdrs.IF_NONE_MATCH), etag):
-        return web.Response(status=304, headers={hdrs.ETAG: etag, **SAFE})
-    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type, hdrs.ETAG: etag, **SAFE})
+    return tagged(request, body, etag, {hdrs.CONTENT_TYPE: content_type, **SAFE})

@@ -8,7 +8,7 @@ import { Tree } from "./tree.js";
 const main = document.getElementById("entry");
 const unlock = document.getElementById("unlock");
 const tree = new Tree(document.getElementById("tree"), (path) => { location.hash = `#/${joined(path)}`; }, fail);
-let visit = 0;
+let shown = 0;
 
 function fail(error) {
   if (error.status === 403 && !unlocked) {
@@ -37,7 +37,7 @@ async function start() {
 const chosen = () => location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
 
 async function show(parameters = {}) {
-  const path = chosen(), number = ++visit;
+  const path = chosen(), number = ++shown;
   tree.mark(path);
   document.title = path.length ? `${path.join(" / ")} · Catalog` : "Catalog";
   if (!path.length) {
@@ -46,11 +46,11 @@ async function show(parameters = {}) {
   }
   try {
     const parts = await entryPage(path, parameters, show);
-    if (number !== visit) return;
+    if (number !== shown) return;
     main.replaceChildren(...parts.filter((part) => part !== null));
     main.focus({ preventScroll: true });
   } catch (error) {
-    if (number === visit) fail(error);
+    if (number === shown) fail(error);
   }
 }
 

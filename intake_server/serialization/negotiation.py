@@ -33,7 +33,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class WireFormat:
     """How one answer is sent.
 
     Attributes:
@@ -47,7 +47,7 @@ class Form:
     fallback: str | None = None
 
 
-def negotiate(formats: Sequence[str] | None, compressions: Sequence[str] | None, policy: Policy) -> Form:
+def negotiate(formats: Sequence[str] | None, compressions: Sequence[str] | None, policy: Policy) -> WireFormat:
     """Choose the form of an answer.
 
     Args:
@@ -62,10 +62,10 @@ def negotiate(formats: Sequence[str] | None, compressions: Sequence[str] | None,
     fallback = next((name for name in PICKLES if name in accepted), None) if policy.pickle else None
     compression = _compression(compressions or (), policy.prefer)
     if "msgpack" in accepted:
-        return Form("msgpack", compression, fallback)
+        return WireFormat("msgpack", compression, fallback)
     if fallback is None:
         raise NoCompatibleFormat
-    return Form(fallback, compression)
+    return WireFormat(fallback, compression)
 
 
 def _compression(accepted: Sequence[str], prefer: str) -> str:

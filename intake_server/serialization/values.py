@@ -14,7 +14,7 @@ from intake_server.serialization import blocks, frames
 from intake_server.serialization.blocks import NotABlock
 from intake_server.serialization.control import plain
 from intake_server.serialization.frames import NotAFrame
-from intake_server.serialization.negotiation import Form
+from intake_server.serialization.negotiation import WireFormat
 from intake_server.serialization.parts import LARGEST_BIN, Parts, envelope
 
 _PICKLE_PROTOCOLS = {"pickle2": 2, "pickle1": 1}
@@ -29,7 +29,7 @@ class NotPython(Exception):  # noqa: N818 - a property of the data, told to the 
 Unsendable = (NotAFrame, NotABlock, NotPython)
 
 
-def answer(value: Any, container: str, form: Form, *, stringify: bool = False, limit: int = LARGEST_BIN) -> Parts:
+def answer(value: Any, container: str, form: WireFormat, *, stringify: bool = False, limit: int = LARGEST_BIN) -> Parts:
     """The whole answer to a read.
 
     Args:

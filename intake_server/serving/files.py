@@ -36,7 +36,7 @@ class UnreadableCatalog(Exception):  # noqa: N818 - told to the operator or the 
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogPlace:
+class CatalogLocation:
     """Where a catalog is.
 
     Attributes:
@@ -58,7 +58,7 @@ class CatalogPlace:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, arguments: Sequence[str], *, flatten: bool = True, **more: Any) -> CatalogPlace:
+    def of(cls, arguments: Sequence[str], *, flatten: bool = True, **more: Any) -> CatalogLocation:
         """Read command-line arguments: one file, or whatever may be several (§5)."""
         several = len(arguments) != 1 or not is_single_file(arguments[0])
         return cls(tuple(arguments), flatten=flatten, several=several, **more)
@@ -97,7 +97,7 @@ def is_single_file(path: str) -> bool:
     return path.endswith(SUFFIXES) and not _MAGIC.search(path)
 
 
-def load(place: CatalogPlace, previous: Loaded | None = None) -> Loaded:
+def load(place: CatalogLocation, previous: Loaded | None = None) -> Loaded:
     """Read a catalog, or give back the previous state if nothing changed.
 
     Args:
@@ -131,7 +131,7 @@ def load(place: CatalogPlace, previous: Loaded | None = None) -> Loaded:
     return Loaded(catalog, tuple(files), modules, warnings, state)
 
 
-def _stamps(place: CatalogPlace) -> list[tuple[str, str]]:
+def _stamps(place: CatalogLocation) -> list[tuple[str, str]]:
     """Every file that the place means now, with a stamp that changes when it does; empty when it cannot be read."""
     if not place.several:
         path = place.paths[0] if is_url(place.paths[0]) else os.path.abspath(place.paths[0])
@@ -140,7 +140,7 @@ def _stamps(place: CatalogPlace) -> list[tuple[str, str]]:
     return [(path, _stamp(place, path)) for path in dict.fromkeys(paths)]
 
 
-def _expand(place: CatalogPlace, given: str) -> list[str]:
+def _expand(place: CatalogLocation, given: str) -> list[str]:
     if is_url(given):
         return _expand_url(place, given)
     path = os.path.abspath(os.path.expanduser(given))
@@ -153,7 +153,7 @@ def _expand(place: CatalogPlace, given: str) -> list[str]:
     return [name for name in found if os.path.isfile(name) and name.endswith(SUFFIXES)]
 
 
-def _expand_url(place: CatalogPlace, url: str) -> list[str]:
+def _expand_url(place: CatalogLocation, url: str) -> list[str]:
     if url.endswith(SUFFIXES) and not _MAGIC.search(url):
         return [url]
     pattern = url if _MAGIC.search(url) else url.rstrip("/") + "/*.y*ml"
@@ -166,7 +166,7 @@ def _expand_url(place: CatalogPlace, url: str) -> list[str]:
         return []
 
 
-def _stamp(place: CatalogPlace, path: str) -> str:
+def _stamp(place: CatalogLocation, path: str) -> str:
     try:
         if is_url(path):
             filesystem, inner = fsspec.core.url_to_fs(path, **place.storage_options)
@@ -179,7 +179,7 @@ def _stamp(place: CatalogPlace, path: str) -> str:
     return f"{status.st_mtime_ns:x}.{status.st_size:x}.{status.st_ino:x}"
 
 
-def _parse(place: CatalogPlace, path: str) -> ParsedCatalog:
+def _parse(place: CatalogLocation, path: str) -> ParsedCatalog:
     try:
         text = _read(place, path)
     except (OSError, ValueError, ImportError) as error:
@@ -192,7 +192,7 @@ def _parse(place: CatalogPlace, path: str) -> ParsedCatalog:
         raise UnreadableCatalog(f"{path}: {error}") from error
 
 
-def _read(place: CatalogPlace, path: str) -> str:
+def _read(place: CatalogLocation, path: str) -> str:
     if is_url(path):
         with fsspec.open(path, "rb", **place.storage_options) as opened:
             data = opened.read(MOST_BYTES + 1)
@@ -204,7 +204,7 @@ def _read(place: CatalogPlace, path: str) -> str:
     return str(data, "utf-8")
 
 
-def _combine(place: CatalogPlace, files: Sequence[LoadedFile], problems: Sequence[str]) -> Catalog:
+def _combine(place: CatalogLocation, files: Sequence[LoadedFile], problems: Sequence[str]) -> Catalog:
     if not place.several:
         catalog = files[0].parsed.catalog
         return replace(catalog, metadata={**place.metadata, **catalog.metadata})
@@ -238,7 +238,7 @@ def _flattened(files: Sequence[LoadedFile]) -> dict[str, Entry]:
     return entries
 
 
-def _nested(place: CatalogPlace, files: Sequence[LoadedFile]) -> dict[str, Entry]:
+def _nested(place: CatalogLocation, files: Sequence[LoadedFile]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for file in files:
         catalog = file.parsed.catalog

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from intake_server.catalog.model import Catalog
-from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers
+from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong
 from intake_server.serving.files import UnreadableCatalog
 from shared.tasks import start_task
 
@@ -19,7 +19,7 @@ _RETRY_S = 10.0
 
 
 @dataclass(slots=True, eq=False)
-class State:
+class CatalogState:
     """One state of a catalog, and what is derived from it.
 
     Attributes:
@@ -34,28 +34,27 @@ class State:
 
 
 class LiveCatalog:
-    """The last good state of a catalog, looked at again when it is older than its time to live.
+    """The last good state of a catalog, refreshed when it is older than its time to live.
 
     Args:
         load: Reads the catalog, given what it returned last time; blocks. Returns a pair of the catalog and what
             to give it next time.
         workers: Threads to run it in.
-        ttl_s: How old a state may be before it is looked at again, in seconds.
+        ttl_s: How old a state may be before it is refreshed, in seconds.
         wait_s: How long a caller waits for that before it gets the last good state, in seconds.
-        timeout_s: How long a look may take, in seconds.
+        timeout_s: How long a refresh may take, in seconds.
         name: For the log.
     """
 
     def __init__(
         self,
         load: Callable[[Any], tuple[Catalog, Any]],
-        workers: Workers,
+        workers: ThreadPool,
         *,
         ttl_s: float,
         wait_s: float,
         timeout_s: float,
         name: str,
-        on_change: Callable[[Catalog], None] | None = None,
     ) -> None:
         self._load = load
         self._workers = workers
@@ -63,26 +62,25 @@ class LiveCatalog:
         self._wait_s = wait_s
         self._timeout_s = timeout_s
         self._name = name
-        self._on_change = on_change
-        self._state: State | None = None
+        self._state: CatalogState | None = None
         self._fresh_until = 0.0
         self._unreadable: UnreadableCatalog | None = None
         self._retry_at = 0.0
-        self._looking: asyncio.Task[State] | None = None
+        self._refreshing: asyncio.Task[CatalogState] | None = None
         self.problem: str | None = None
 
-    def fresh(self) -> State | None:
-        """The present state if it needs no look, else None."""
+    def fresh(self) -> CatalogState | None:
+        """The present state if it is fresh, else None."""
         if self._state is not None and asyncio.get_running_loop().time() < self._fresh_until:
             return self._state
         return None
 
     @property
-    def last_good(self) -> State | None:
+    def last_good(self) -> CatalogState | None:
         """The last state that could be read, however old."""
         return self._state
 
-    async def current(self) -> State:
+    async def current(self) -> CatalogState:
         """A state no older than the time to live, or the last good one if a fresh one does not come soon.
 
         Raises:
@@ -93,20 +91,20 @@ class LiveCatalog:
             return state
         if self._unreadable is not None and asyncio.get_running_loop().time() < self._retry_at:
             raise UnreadableCatalog(str(self._unreadable)) from self._unreadable
-        looking = self.look()
+        refreshing = self.refresh()
         if self._state is None:
-            return await asyncio.shield(looking)
-        done, _ = await asyncio.wait({looking}, timeout=self._wait_s)
-        return self._state if not done or looking.exception() is not None else looking.result()
+            return await asyncio.shield(refreshing)
+        done, _ = await asyncio.wait({refreshing}, timeout=self._wait_s)
+        return self._state if not done or refreshing.exception() is not None else refreshing.result()
 
-    def look(self) -> asyncio.Task[State]:
-        """Look at the catalog's files again; whoever asks meanwhile shares the look."""
-        if self._looking is None or self._looking.done():
-            self._looking = start_task(self._look(), name=f"refresh of {self._name}")
-            self._looking.add_done_callback(_seen)
-        return self._looking
+    def refresh(self) -> asyncio.Task[CatalogState]:
+        """Look at the catalog's files again; concurrent callers share one refresh."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = start_task(self._refresh(), name=f"refresh of {self._name}")
+            self._refreshing.add_done_callback(_retrieve)
+        return self._refreshing
 
-    async def _look(self) -> State:
+    async def _refresh(self) -> CatalogState:
         before = self._state
         try:
             catalog, loaded = await self._workers.run(
@@ -125,15 +123,13 @@ class LiveCatalog:
         if before is not None and before.catalog is catalog:
             before.loaded = loaded
             return before
-        self._state = State(catalog, loaded)
-        if self._on_change is not None:
-            self._on_change(catalog)
+        self._state = CatalogState(catalog, loaded)
         if before is not None:
             log.info("catalog changed", catalog=self._name, entries=len(catalog))
         return self._state
 
-    def _failed_unexpectedly(self, before: State | None, error: Exception) -> State:
-        """Report an error that nobody foresaw, and look again after a while rather than at every request."""
+    def _failed_unexpectedly(self, before: CatalogState | None, error: Exception) -> CatalogState:
+        """Report an error that nobody foresaw, and retry after a while rather than at every request."""
         reason = f"unexpected error: {type(error).__name__}: {error}"
         if self.problem != reason:
             log.error("a catalog cannot be loaded", catalog=self._name, exc_info=error)
@@ -158,6 +154,6 @@ class LiveCatalog:
         self.problem = problem
 
 
-def _seen(task: asyncio.Task[State]) -> None:
+def _retrieve(task: asyncio.Task[CatalogState]) -> None:
     if not task.cancelled():
         task.exception()

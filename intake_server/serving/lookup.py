@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from intake_server.catalog.model import Catalog, Entry, Step
-from intake_server.serving.live import State
+from intake_server.catalog.model import Catalog, Entry, PathEntry
+from intake_server.serving.live import CatalogState
 from shared.errors import Problem
 
 
@@ -18,27 +18,35 @@ class NoSuchEntry(Problem):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class CatalogSnapshot:
     """A catalog as one request sees it.
 
     Attributes:
-        id: Its source id, None for the root.
+        source_id: Its source id, None for the root.
         state: Its present state.
-        path: The names from the root to it.
-        steps: The way there, for the guard; the catalog's own entry is the last.
-        found: For results of a search: where each result really is.
+        names: The names from the root to it.
+        path: The path from the root to it, its own entry last.
+        results: For results of a search: where each result really is.
     """
 
-    id: str | None
-    state: State
-    path: tuple[str, ...] = ()
-    steps: tuple[Step, ...] = ()
-    found: Mapping[str, Located] | None = None
+    source_id: str | None
+    state: CatalogState
+    names: tuple[str, ...] = ()
+    path: tuple[PathEntry, ...] = ()
+    results: Mapping[str, LookupResult] | None = None
 
     @property
     def catalog(self) -> Catalog:
         """The catalog itself."""
         return self.state.catalog
+
+    def __getitem__(self, name: str) -> LookupResult:
+        """The entry of exactly this name; `KeyError` when there is none."""
+        return LookupResult(self.catalog.entries[name], name, self) if self.results is None else self.results[name]
+
+    def lookup(self, name: str) -> LookupResult | None:
+        """The entry of exactly this name, None when there is none."""
+        return self[name] if name in self.catalog.entries else None
 
     @property
     def longest_name(self) -> int:
@@ -50,25 +58,25 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class LookupResult:
     """An entry and where it is.
 
     Attributes:
         entry: The entry.
         name: Its name in that catalog.
-        view: The catalog that holds it.
+        snapshot: The catalog that holds it.
     """
 
     entry: Entry
     name: str
-    view: View
+    snapshot: CatalogSnapshot
 
     @property
-    def step(self) -> Step:
-        """The entry as the last step of the way to it."""
-        return Step(self.entry, (*self.view.path, self.name), self.view.catalog.metadata)
+    def path_entry(self) -> PathEntry:
+        """The entry as the last of the path to it."""
+        return PathEntry(self.entry, (*self.snapshot.names, self.name), self.snapshot.catalog.metadata)
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        """The whole way to it."""
-        return (*self.view.steps, self.step)
+    def path(self) -> tuple[PathEntry, ...]:
+        """The path from the root to it, itself last."""
+        return (*self.snapshot.path, self.path_entry)

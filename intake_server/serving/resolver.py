@@ -6,7 +6,6 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +14,8 @@ import structlog
 
 from intake_server.catalog.model import Entry
 from intake_server.catalog.parameters import ParameterError
-from intake_server.concurrency.cache import LatelyUsed
-from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers
+from intake_server.concurrency.cache import LruCache
+from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong
 from intake_server.serialization.control import pack
 from intake_server.settings import Settings
 from intake_server.templates.rendering import TemplateError, Templates
@@ -26,18 +25,10 @@ from shared.errors import Problem
 log = structlog.get_logger("intake_server.catalogs")
 MOST_PARAMETER_BYTES = 2**16
 """Of all values together that a caller sends for one entry."""
-_KEPT_BYTES = 32 * 2**20
-_KEPT_S = 3600.0
-_MOST_KNOWN = 2**16
+_CACHE_BYTES = 32 * 2**20
+_CACHE_S = 3600.0
+_MAX_KNOWN = 2**16
 _SHELL_TIMEOUT_S = 30
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A resolved entry in the cache."""
-
-    resolved: Resolved
-    size: int
 
 
 class Resolver:
@@ -45,16 +36,18 @@ class Resolver:
 
     Args:
         settings: The operator's settings.
-        workers: Threads for templates that compute, and for the commands of ``shell()``.
+        threads: Renders templates that compute, and runs the commands of ``shell()``.
     """
 
-    def __init__(self, settings: Settings, workers: Workers) -> None:
-        self._workers = workers
+    def __init__(self, settings: Settings, threads: ThreadPool) -> None:
+        self._threads = threads
         self._templates = _templates(settings)
         self._rules = Rules(settings.confine_paths, settings.overrides)
         self._timeout_s = settings.open_timeout_s
-        self._kept: LatelyUsed[_Kept] = LatelyUsed(_KEPT_BYTES, _KEPT_BYTES // 32, _KEPT_S, time.monotonic)
-        self._is_light: dict[bytes, bool] = {}
+        self._cache = LruCache[Resolved](
+            most_bytes=_CACHE_BYTES, largest=_CACHE_BYTES // 32, idle_s=_CACHE_S, clock=time.monotonic
+        )
+        self._light = LruCache[bool](most=_MAX_KNOWN)
 
     async def resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
         """Resolve an entry's parameters and templates.
@@ -89,20 +82,23 @@ class Resolver:
     async def _resolve(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
         packed = msgpack.packb(canonical(parameters), use_bin_type=True)
         key = (entry.digest(), packed)
-        known = self._kept.look(key)
+        known = self._cache.get(key)
         if known is not None:
-            return known.resolved
+            return known
         if len(packed) > MOST_PARAMETER_BYTES:
             raise ParameterError(f"parameters: {len(packed)} bytes, expected at most {MOST_PARAMETER_BYTES}")
-        if self._is_light.get(entry.digest()):
+        known_light = self._light.get(entry.digest())
+        if known_light:
             resolved = self._resolve_now(entry, parameters)
         else:
-            resolved = await self._workers.run(
-                lambda: self._resolve_now(entry, parameters), key=entry.digest(), timeout_s=self._timeout_s
+            resolved, is_light = await self._threads.run(
+                lambda: (self._resolve_now(entry, parameters), known_light is None and self._is_light(entry)),
+                key=entry.digest(),
+                timeout_s=self._timeout_s,
             )
+            self._light.put(entry.digest(), is_light)
         if self._is_repeatable(entry):
-            size = 2 * len(packed) + 2 * len(pack(resolved.arguments)) + 2048
-            self._kept.put(key, _Kept(resolved, size))
+            self._cache.put(key, resolved, 2 * len(packed) + 2 * len(pack(resolved.arguments)) + 2048)
         return resolved
 
     def _is_repeatable(self, entry: Entry) -> bool:
@@ -110,15 +106,14 @@ class Resolver:
         return not self._templates.runs_commands and all(one.type != "datetime" for one in entry.parameters)
 
     def _resolve_now(self, entry: Entry, parameters: Mapping[str, Any]) -> Resolved:
-        resolved = resolve(entry, parameters, self._templates, self._rules, _now)
-        if entry.digest() not in self._is_light:
-            if len(self._is_light) >= _MOST_KNOWN:
-                self._is_light.clear()
-            self._is_light[entry.digest()] = not self._templates.runs_commands and (
-                entry.is_literal
-                or self._templates.are_light([entry.arguments, *(choice.arguments for choice in entry.drivers)])
-            )
-        return resolved
+        return resolve(entry, parameters, self._templates, self._rules, _now)
+
+    def _is_light(self, entry: Entry) -> bool:
+        """Whether an entry's templates take no time to speak of."""
+        return not self._templates.runs_commands and (
+            entry.is_literal
+            or self._templates.are_light([entry.arguments, *(choice.arguments for choice in entry.drivers)])
+        )
 
 
 def _templates(settings: Settings) -> Templates:

@@ -1,113 +1,110 @@
-"""Searching catalogs, and results as catalogs of their own."""
+"""Searches catalogs, and makes the results catalogs of their own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import structlog
 
 from intake_server.auth.authorizer import Caller
 from intake_server.catalog import search
 from intake_server.catalog.search import Query
-from intake_server.concurrency.thread_pool import Workers
-from intake_server.serving.live import State
-from intake_server.serving.lookup import Located, View
-from intake_server.sources.registry import RecipeBook
-from intake_server.sources.specs import SearchRecipe
+from intake_server.concurrency.cache import LruCache
+from intake_server.concurrency.thread_pool import ThreadPool
+from intake_server.serving.contents import Contents
+from intake_server.serving.live import CatalogState
+from intake_server.serving.lookup import CatalogSnapshot, LookupResult
 from shared.errors import Problem
 
-if TYPE_CHECKING:
-    from intake_server.serving.catalogs import Catalogs
-
 log = structlog.get_logger("intake_server.catalogs")
-_MOST_RESULTS = 1000
+_MAX_RESULTS = 1000
+
+OpenNested = Callable[[LookupResult], Awaitable[CatalogSnapshot]]
 
 
 class Searches:
     """Searches for callers.
 
     Args:
-        catalogs: Where entries are found.
-        workers: Threads to describe many entries in.
-        book: The recipes of source ids.
-        ttl_s: How long results are kept, in seconds: nested catalogs may have changed.
+        contents: What is in catalogs.
+        threads: Describes many entries.
+        ttl_s: How long results are cached, in seconds: nested catalogs may have changed.
     """
 
-    def __init__(self, catalogs: Catalogs, workers: Workers, book: RecipeBook, ttl_s: float) -> None:
-        self._catalogs = catalogs
-        self._workers = workers
-        self._book = book
+    def __init__(self, contents: Contents, threads: ThreadPool, ttl_s: float) -> None:
+        self._contents = contents
+        self._threads = threads
         self._ttl_s = ttl_s
-        self._searches: OrderedDict[str, tuple[State, View, float]] = OrderedDict()
+        self._results = LruCache[tuple[CatalogState, CatalogSnapshot, float]](most=_MAX_RESULTS)
 
-    async def search(self, view: View, query: Query, caller: Caller) -> str:
-        """Search a catalog.
+    async def results(
+        self, source_id: str, query: Query, parent: CatalogSnapshot, caller: Caller, open_nested: OpenNested
+    ) -> CatalogSnapshot:
+        """The results of a search as a catalog, in the present state of the one that was searched.
 
-        Returns:
-            The source id of the results.
+        Args:
+            source_id: Of the results.
+            query: What to look for.
+            parent: The catalog to search.
+            caller: Who asks.
+            open_nested: Opens an entry that is a catalog.
         """
-        recipe = SearchRecipe(view.id, query, view.steps)
-        identifier = self._book.add(recipe)
-        await self.results(identifier, recipe, view, caller)
-        return identifier
-
-    async def results(self, source_id: str, recipe: SearchRecipe, parent: View, caller: Caller) -> View:
-        """The results of a search as a catalog, in the present state of the one that was searched."""
-        key = f"{source_id}:{caller.audience!r}" if caller.audience is not None else None
-        known = self._searches.get(key) if key else None
+        key = (source_id, caller.audience)
+        known = self._results.get(key)
         now = asyncio.get_running_loop().time()
         if known is not None and known[0] is parent.state and now < known[2]:
             return known[1]
-        found: dict[str, Located] = {}
-        if recipe.query.words:
-            await self._search_walk(parent, recipe.query.words, recipe.query.depth, "", caller, found)
-        metadata = search.results_metadata(parent.catalog.metadata, recipe.query, parent.catalog.name)
+        found: dict[str, LookupResult] = {}
+        if query.words:
+            await self._search(parent, query.words, query.depth, "", caller, open_nested, found)
+        metadata = search.results_metadata(parent.catalog.metadata, query, parent.catalog.name)
         catalog = replace(
             parent.catalog,
             name=f"{parent.catalog.name}_search",
-            entries={name: located.entry for name, located in found.items()},
+            entries={name: result.entry for name, result in found.items()},
             metadata=metadata,
         )
-        view = View(source_id, State(catalog), parent.path, parent.steps, found)
-        if key:
-            self._searches[key] = (parent.state, view, now + self._ttl_s)
-            while len(self._searches) > _MOST_RESULTS:
-                self._searches.popitem(last=False)
-        return view
+        snapshot = CatalogSnapshot(source_id, CatalogState(catalog), parent.names, parent.path, found)
+        if caller.audience is not None:
+            self._results.put(key, (parent.state, snapshot, now + self._ttl_s))
+        return snapshot
 
-    async def _search_walk(
-        self, view: View, words: Sequence[str], depth: int, prefix: str, caller: Caller, found: dict[str, Located]
+    async def _search(
+        self,
+        snapshot: CatalogSnapshot,
+        words: Sequence[str],
+        depth: int,
+        prefix: str,
+        caller: Caller,
+        open_nested: OpenNested,
+        found: dict[str, LookupResult],
     ) -> None:
-        visible = await self._catalogs.visible(view, caller)
-        haystacks = await self._haystacks(view)
-        for name in view.catalog.entries if visible is None else visible:
-            located = self._catalogs.direct(view, name)
-            if located is None:
-                continue
-            if depth > 1 and self._catalogs.is_catalog(located.entry):
+        visible = await self._contents.visible(snapshot, caller)
+        haystacks = await self._haystacks(snapshot)
+        for name in visible:
+            result = snapshot[name]
+            if depth > 1 and self._contents.is_catalog(result.entry):
                 try:
-                    inner = await self._catalogs.enter(located, {})
+                    inner = await open_nested(result)
                 except Problem as problem:
-                    log.info("search passes over a catalog", catalog=name, reason=problem.message)
+                    log.info("search skips a catalog", catalog=name, reason=problem.message)
                 else:
-                    await self._search_walk(inner, words, depth - 1, f"{prefix}{name}.", caller, found)
+                    await self._search(inner, words, depth - 1, f"{prefix}{name}.", caller, open_nested, found)
             if search.matches(haystacks[name], words):
-                found[prefix + name] = located
+                found[prefix + name] = result
 
-    async def _haystacks(self, view: View) -> dict[str, str]:
-        known: dict[str, str] | None = view.state.derived.get("haystacks")
+    async def _haystacks(self, snapshot: CatalogSnapshot) -> dict[str, str]:
+        known: dict[str, str] | None = snapshot.state.derived.get("haystacks")
         if known is None:
-            entries = view.catalog.entries
+            entries = snapshot.catalog.entries
 
             def make() -> dict[str, str]:
                 return {
-                    name: search.haystack(self._catalogs.describe(view.catalog, entry, entry.name))
+                    name: search.haystack(self._contents.describe(snapshot.catalog, entry, entry.name))
                     for name, entry in entries.items()
                 }
 
-            known = view.state.derived["haystacks"] = await self._workers.run(make, key="listing")
+            known = snapshot.state.derived["haystacks"] = await self._threads.run(make, key="listing")
         return known

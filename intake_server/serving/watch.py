@@ -11,14 +11,14 @@ import structlog
 import watchfiles
 
 from intake_server.catalog.paths import is_url
-from intake_server.serving.files import SUFFIXES, CatalogPlace
+from intake_server.serving.files import SUFFIXES, CatalogLocation
 
 log = structlog.get_logger("intake_server.catalogs")
 _MAGIC = re.compile(r"[*?\[]")
 _DEBOUNCE_MS = 100
 
 
-def folders(place: CatalogPlace) -> list[Path]:
+def folders(place: CatalogLocation) -> list[Path]:
     """The local folders in which a change may change the catalog; those that do not exist are left to the clock."""
     found = []
     for given in place.paths:
@@ -34,7 +34,7 @@ def folders(place: CatalogPlace) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-async def watch(place: CatalogPlace, changed: Callable[[], Awaitable[object]]) -> None:
+async def watch(place: CatalogLocation, changed: Callable[[], Awaitable[object]]) -> None:
     """Call a function whenever something changes in the folders of a catalog, until cancelled."""
     watched = folders(place)
     if not watched:

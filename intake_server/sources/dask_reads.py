@@ -14,17 +14,17 @@ import structlog
 from intake_server.concurrency.thread_pool import Busy
 from intake_server.drivers import third_party
 from intake_server.drivers.base import NoSuchPartition, Partition, Source, Unopenable, Unreadable
-from intake_server.drivers.registry import Registry
+from intake_server.drivers.registry import DriverRegistry
 from intake_server.serialization import values
 from intake_server.serialization.control import pack
-from intake_server.serialization.negotiation import Form
+from intake_server.serialization.negotiation import WireFormat
 from intake_server.serialization.parts import Parts, TooLarge
 from intake_server.sources.pool import OpenSource
 from shared.errors import StartupError
 
 log = structlog.get_logger("intake_server.dask")
 _CONNECT_S = 5.0
-_KEPT_SOURCES = 64
+_MAX_SOURCES = 64
 
 
 class DaskReads:
@@ -53,7 +53,7 @@ class DaskReads:
             raise StartupError(f"the dask scheduler at {address} does not answer: {error}") from error
         self._lost: tuple[type[Exception], ...] = (OSError, distributed.CancelledError, distributed.KilledWorker)
 
-    def read(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+    def read(self, opened: OpenSource, partition: Partition | None, form: WireFormat) -> Parts:
         """The encoded answer to a read; blocks.
 
         Raises:
@@ -94,7 +94,7 @@ def read_on_worker(
     pin: Any,
     version: str,
     partition: Partition | None,
-    form: Form,
+    form: WireFormat,
     stringify: bool,
     limit: int,
 ) -> list[bytes]:
@@ -107,13 +107,13 @@ def read_on_worker(
         Unreadable: The data cannot be read, opened, or sent, or have changed meanwhile.
     """
     key = (driver, pack([arguments, pin]), version)
-    source = _kept.get(key)
+    source = _open_sources.get(key)
     try:
         if source is None:
-            source = Registry(third_party.find).driver(driver).open(arguments, pin)
-            if len(_kept) >= _KEPT_SOURCES:
-                _kept.clear()
-            _kept[key] = source
+            source = DriverRegistry(third_party.find).driver(driver).open(arguments, pin)
+            if len(_open_sources) >= _MAX_SOURCES:
+                _open_sources.clear()
+            _open_sources[key] = source
         value = source.read(partition)
         parts = values.answer(value, source.schema.container, form, stringify=stringify, limit=limit)
     except Unopenable as error:
@@ -123,4 +123,4 @@ def read_on_worker(
     return [bytes(view) for view in parts.buffers]
 
 
-_kept: dict[Any, Source] = {}
+_open_sources: dict[Any, Source] = {}

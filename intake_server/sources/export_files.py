@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from intake_server.concurrency.cache import LatelyUsed
+from intake_server.concurrency.cache import LruCache
 from intake_server.serialization.parts import Sink
 
 
@@ -79,17 +79,17 @@ class LimitedFile(Sink):
 
 
 class ExportFiles:
-    """Makes exports, and keeps those used last.
+    """Makes exports, and caches those used last.
 
     Args:
         limit: The most bytes on disk, of one export and of all together.
-        idle_s: How long an export is kept unused, in seconds.
+        idle_s: How long an export is cached unused, in seconds.
         clock: Seconds, for idleness.
     """
 
     def __init__(self, limit: int, idle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
-        self.kept: LatelyUsed[ExportFile] = LatelyUsed(limit, limit, idle_s, clock)
+        self.cache = LruCache[ExportFile](most_bytes=limit, largest=limit, idle_s=idle_s, clock=clock)
 
     def make(self, write: Callable[[LimitedFile], None], is_wanted: Callable[[], bool] = lambda: True) -> ExportFile:
         """Write an export into a new file; blocks.

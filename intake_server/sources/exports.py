@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import structlog
 
 from intake_server.concurrency.backpressure import Holding, InFlight
-from intake_server.concurrency.single_flight import SharedWork
-from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers, not_now
+from intake_server.concurrency.single_flight import SingleFlight
+from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong, not_now
 from intake_server.drivers.base import NoSuchPartition, Replaced, Unreadable
 from intake_server.errors import public_reason
 from intake_server.export import arrays, lists, previews, tables
@@ -72,18 +72,18 @@ class Exports:
     """Makes exports.
 
     Args:
-        workers: The threads that read.
-        files: Keeps what was made as a whole.
+        threads: Reads and writes.
+        files: Stores what was made as a whole.
         in_flight: All answers, whose memory is limited together.
         timeout_s: How long one step of an export may take, in seconds.
     """
 
-    def __init__(self, workers: Workers, files: ExportFiles, in_flight: InFlight, *, timeout_s: float) -> None:
-        self._workers = workers
+    def __init__(self, threads: ThreadPool, files: ExportFiles, in_flight: InFlight, *, timeout_s: float) -> None:
+        self._threads = threads
         self.files = files
         self.in_flight = in_flight
         self._timeout_s = timeout_s
-        self._making: SharedWork[ExportFile] = SharedWork()
+        self._making: SingleFlight[ExportFile] = SingleFlight()
 
     async def stored(self, export: Export) -> StoredExport:
         """An export as a whole: the data's own file, one made before, or a new one.
@@ -91,7 +91,7 @@ class Exports:
         Raises:
             Problem: 400 the selection does not fit; 406 the format; 413 it is too large; 500 unreadable; 503 not now.
         """
-        known = self.files.kept.get(export.key)
+        known = self.files.cache.get(export.key)
         file = known or await self._making.run(export.key, lambda: self._make(export))
         return StoredExport(self, export, file)
 
@@ -104,7 +104,7 @@ class Exports:
             finally:
                 unwanted.set()
         if is_new:
-            self.files.kept.put(export.key, made)
+            self.files.cache.put(export.key, made, made.size)
         return made
 
     async def _reserve(self, held: Holding, size: int) -> None:
@@ -157,7 +157,7 @@ class Exports:
     async def _run(self, export: Export, work: Callable[[], T]) -> T:
         opened = export.opened
         try:
-            return await self._workers.run(lambda: _guarded(work), key=opened.lane, timeout_s=self._timeout_s)
+            return await self._threads.run(lambda: _guarded(work), key=opened.thread_key, timeout_s=self._timeout_s)
         except SelectionError as error:
             raise Problem(400, str(error), code="bad_selection") from error
         except (NotAvailable, NotDrawable) as error:

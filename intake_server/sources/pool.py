@@ -1,38 +1,43 @@
-"""Open sources: made on demand, shared by equal recipes, closed when idle."""
+"""Open sources: made on demand, shared by equal specs, closed when idle."""
 
 from __future__ import annotations
 
 import threading
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
-from intake_server.catalog.model import Entry, Step
-from intake_server.concurrency.single_flight import SharedWork
-from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers
+from intake_server.catalog.model import Entry, PathEntry
+from intake_server.concurrency.cache import LruCache
+from intake_server.concurrency.single_flight import SingleFlight
+from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong
 from intake_server.drivers.base import Driver, NotServed, Source, Unopenable
-from intake_server.drivers.registry import Registry
+from intake_server.drivers.registry import DriverRegistry
 from intake_server.errors import public_reason
 from intake_server.serialization import zarr_store
 from intake_server.serialization.control import pack
-from intake_server.sources.registry import RecipeBook, UnknownId
-from intake_server.sources.specs import FILE_BYTES, Recipe
+from intake_server.sources.registry import SourceRegistry, UnknownId
+from intake_server.sources.specs import FILE_BYTES, SourceSpec
 from intake_server.templates.resolution import Resolved
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.sources")
-_MOST_ANSWERS = 1000
-_MOST_ANSWER_BYTES = 256 * 1024
-_MOST_OPEN = 2000
+_MAX_ANSWERS = 1000
+_MAX_ANSWER_BYTES = 256 * 1024
+_MAX_OPEN = 2000
 MOST_BYTES = 150 * 2**20
 """Of all open sources together, without what their libraries hold."""
 _BASE_BYTES = 4000
+
+
+def _answers() -> LruCache[tuple[str, bytes]]:
+    return LruCache(most=_MAX_ANSWERS, most_bytes=_MAX_ANSWER_BYTES)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -47,13 +52,11 @@ class OpenSource:
         metadata: The entry's metadata with what the driver adds.
         driver: The driver that opened it.
         arguments: What it was opened with.
-        lane: What shares its fate when it hangs: one lane cannot take all threads.
-        answers: Source ids, recipes and encoded answers to ``open``, by how the source was reached.
+        thread_key: What shares its fate when it hangs: one key cannot take all threads.
+        size: About how many bytes it takes, without its answers.
+        answers: Source ids and encoded answers to ``open``, by how the source was reached.
         stamps: What the files of partitions looked like, and until when that is taken to be true.
         largest: The size of the largest partition that was read so far, encoded, in bytes.
-        used: When it was last used, in seconds of the monotonic clock.
-        size: About how many bytes it takes, answers included.
-        answer_bytes: How many of them the answers take.
     """
 
     key: bytes
@@ -63,13 +66,11 @@ class OpenSource:
     metadata: dict[str, Any]
     driver: str
     arguments: Mapping[str, Any]
-    lane: Hashable
-    answers: dict[Any, tuple[str, Recipe, bytes]] = field(default_factory=dict)
+    thread_key: Hashable
+    size: int
+    answers: LruCache[tuple[str, bytes]] = field(default_factory=_answers)
     stamps: dict[Any, tuple[Any, float]] = field(default_factory=dict)
     largest: int = 0
-    used: float = 0.0
-    size: int = 0
-    answer_bytes: int = 0
 
     @property
     def identity(self) -> tuple[bytes, str]:
@@ -77,38 +78,35 @@ class OpenSource:
         return (self.key, self.source.version)
 
 
-class Sources:
+class SourcePool:
     """Opens sources and keeps them open.
 
     Args:
-        registry: The drivers.
-        workers: Threads to open them in.
-        book: Where their ids come from.
+        drivers: The drivers.
+        threads: Opens sources.
+        source_ids: Where their ids come from.
         idle_s: How long an unused source stays open, in seconds.
         timeout_s: How long an open may take, in seconds.
-        most_bytes: How many bytes all open sources take, about; the longest unused are closed first.
+        most_bytes: How many bytes all open sources take, about; the least recently used are closed first.
     """
 
     def __init__(
         self,
-        registry: Registry,
-        workers: Workers,
-        book: RecipeBook,
+        drivers: DriverRegistry,
+        threads: ThreadPool,
+        source_ids: SourceRegistry,
         *,
         idle_s: float,
         timeout_s: float,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._registry = registry
-        self._workers = workers
-        self._book = book
-        self._idle_s = idle_s
+        self._drivers = drivers
+        self._threads = threads
+        self._source_ids = source_ids
         self._timeout_s = timeout_s
-        self._open: OrderedDict[tuple[bytes, str], OpenSource] = OrderedDict()
-        self._newest: dict[bytes, OpenSource] = {}
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._opening: SharedWork[OpenSource] = SharedWork()
+        self._open = LruCache[OpenSource](most=_MAX_OPEN, most_bytes=most_bytes, idle_s=idle_s, clock=time.monotonic)
+        self._newest: WeakValueDictionary[bytes, OpenSource] = WeakValueDictionary()
+        self._opening: SingleFlight[OpenSource] = SingleFlight()
         self._closing: SimpleQueue[Source | None] = SimpleQueue()
         threading.Thread(target=_close_all, args=(self._closing,), name="intake-close", daemon=True).start()
 
@@ -118,7 +116,7 @@ class Sources:
     @property
     def size(self) -> int:
         """About how many bytes all open sources take."""
-        return self._bytes
+        return self._open.size
 
     async def open(self, resolved: Resolved, entry: Entry) -> OpenSource:
         """The source of a resolved entry in its present state: an open one if its data have not changed.
@@ -127,51 +125,57 @@ class Sources:
             Problem: 400 it cannot be opened; 501 such data are not served; 503 not now.
         """
         key = source_key(resolved, entry)
+        known = self._newest.get(key)
         try:
-            return await self._opening.run(key, lambda: self._open_now(key, resolved, entry))
+            opened = await self._opening.run(key, lambda: self._open_in_thread(key, resolved, entry, known=known))
         except Unopenable as error:
             reason = public_reason(str(error), [entry.scope.directory])
             status, code = (501, "not_served") if isinstance(error, NotServed) else (400, "unopenable")
             raise Problem(status, reason, code=code) from error
         except (Busy, TookTooLong) as error:
-            raise Problem(503, f"the source cannot be opened now: {error}", headers={"Retry-After": "2"}) from error
+            raise _not_now(error) from error
+        self._newest[key] = opened
+        return opened
 
-    async def _open_now(self, key: bytes, resolved: Resolved, entry: Entry) -> OpenSource:
-        known = self._newest.get(key)
-        made = await self._workers.run(
-            lambda: self._open_in_thread(known, key, resolved, entry),
-            key=self._lane(key, resolved),
-            timeout_s=self._timeout_s,
-        )
-        self._newest[key] = made
-        self._keep(made)
-        return made
+    async def reopen(self, spec: SourceSpec, resolved: Resolved, entry: Entry) -> OpenSource:
+        """The source of a spec in exactly the state that its id names.
 
-    def _open_in_thread(
-        self, known: OpenSource | None, key: bytes, resolved: Resolved, entry: Entry, pin: Any = None
-    ) -> OpenSource:
-        if known is not None and pin is None and known.source.is_current():
+        Raises:
+            Problem: 410 that state is gone; 400 it cannot be opened any more; 503 not now.
+        """
+        key = source_key(resolved, entry)
+        known = self._open.peek((key, spec.version))
+        if known is not None:
+            self._use(known)
             return known
-        driver = self._registry.driver(resolved.choice.driver)
-        source = _guarded_open(driver, resolved, pin)
-        metadata = {**resolved.metadata, **source.schema.metadata}
-        made = OpenSource(
-            key,
-            entry.name,
-            entry.scope.directory,
-            source,
-            metadata,
-            resolved.choice.driver,
-            resolved.arguments,
-            self._lane(key, resolved),
-        )
-        files = len(source.pin) if isinstance(source.pin, list) else 1
-        made.size = _BASE_BYTES + files * FILE_BYTES + 2 * len(pack([made.arguments, metadata, source.schema.dtype]))
-        weakref.finalize(made, self._closing.put, source).atexit = False
-        return made
+        try:
+            opened = await self._opening.run(
+                (key, spec.version), lambda: self._open_in_thread(key, resolved, entry, pin=spec.pin)
+            )
+        except Unopenable as error:
+            raise Problem(410, public_reason(str(error), [entry.scope.directory]), code="gone") from error
+        except (Busy, TookTooLong) as error:
+            raise _not_now(error) from error
+        if opened.source.version != spec.version:
+            raise UnknownId
+        return opened
 
-    def _lane(self, key: bytes, resolved: Resolved) -> Hashable:
-        return self._registry.lane(resolved.choice.driver) or key
+    async def _open_in_thread(
+        self, key: bytes, resolved: Resolved, entry: Entry, *, known: OpenSource | None = None, pin: Any = None
+    ) -> OpenSource:
+        thread_key = self._drivers.thread_key(resolved.choice.driver) or key
+
+        def open_now() -> OpenSource:
+            if known is not None and known.source.is_current():
+                return known
+            source = _guarded_open(self._drivers.driver(resolved.choice.driver), resolved, pin)
+            opened = _opened(key, resolved, entry, source, thread_key)
+            weakref.finalize(opened, self._closing.put, source).atexit = False
+            return opened
+
+        opened = await self._threads.run(open_now, key=thread_key, timeout_s=self._timeout_s)
+        self._use(opened)
+        return opened
 
     def answer(
         self,
@@ -179,7 +183,7 @@ class Sources:
         parent: str | None,
         name: str,
         resolved: Resolved,
-        steps: tuple[Step, ...],
+        path: tuple[PathEntry, ...],
         *,
         store_as: str = "",
     ) -> bytes:
@@ -190,108 +194,50 @@ class Sources:
             parent: The id of the catalog that it was opened in, None for the root.
             name: Its name there.
             resolved: The entry with its parameters.
-            steps: The way to the entry.
+            path: The path to the entry.
             store_as: How a data set is described: ``map`` (§4.6) or ``url``.
         """
-        entry = steps[-1].entry
-        reached = (parent, name, entry.digest(), resolved.packed_values, len(steps), store_as)
-        known = opened.answers.get(reached)
-        if known is not None and self._book.find(known[0]) is not None:
-            return known[2]
-        source = opened.source
-        recipe = Recipe(parent, name, entry, resolved.given, source.version, steps, source.pin)
-        identifier = self._book.add(recipe)
-        packed = pack(open_answer(opened, identifier, store_as))
-        self._keep_answer(opened, reached, (identifier, recipe, packed))
+        key = (parent, name, path[-1].entry.digest(), resolved.packed_values, len(path), store_as)
+        known = opened.answers.get(key)
+        if known is not None and self._source_ids.find(known[0]) is not None:
+            return known[1]
+        spec = SourceSpec.of(parent, name, path, resolved.given, opened.source.version, opened.source.pin)
+        source_id = self._source_ids.add(spec)
+        packed = pack(open_answer(opened, source_id, store_as))
+        opened.answers.put(key, (source_id, packed), 2 * len(packed) + spec.size)
+        if self._open.peek(opened.identity) is opened:
+            self._use(opened)
         return packed
 
-    def _keep_answer(self, opened: OpenSource, reached: Any, answer: tuple[str, Recipe, bytes]) -> None:
-        size = 2 * len(answer[2]) + answer[1].size
-        if len(opened.answers) >= _MOST_ANSWERS or opened.answer_bytes + size > _MOST_ANSWER_BYTES:
-            opened.answers.clear()
-            self._grow(opened, -opened.answer_bytes)
-            opened.answer_bytes = 0
-        opened.answers[reached] = answer
-        opened.answer_bytes += size
-        self._grow(opened, size)
-
-    def _grow(self, opened: OpenSource, by: int) -> None:
-        opened.size += by
-        if self._open.get(opened.identity) is opened:
-            self._bytes += by
-            self._make_room()
-
-    async def reopen(self, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
-        """The source of a recipe in exactly the state that its id names.
-
-        Raises:
-            Problem: 410 that state is gone; 400 it cannot be opened any more; 503 not now.
-        """
-        key = source_key(resolved, entry)
-        known = self._open.get((key, recipe.version))
-        if known is not None:
-            self._keep(known)
-            return known
-        try:
-            made = await self._opening.run(
-                (key, recipe.version), lambda: self._reopen_now(key, recipe, resolved, entry)
-            )
-        except Unopenable as error:
-            raise Problem(410, public_reason(str(error), [entry.scope.directory]), code="gone") from error
-        except (Busy, TookTooLong) as error:
-            raise Problem(503, f"the source cannot be opened now: {error}", headers={"Retry-After": "2"}) from error
-        if made.source.version != recipe.version:
-            raise UnknownId
-        return made
-
-    async def _reopen_now(self, key: bytes, recipe: Recipe, resolved: Resolved, entry: Entry) -> OpenSource:
-        made = await self._workers.run(
-            lambda: self._open_in_thread(None, key, resolved, entry, recipe.pin),
-            key=self._lane(key, resolved),
-            timeout_s=self._timeout_s,
-        )
-        self._keep(made)
-        return made
-
-    def _keep(self, opened: OpenSource) -> None:
-        opened.used = time.monotonic()
-        if opened.identity not in self._open:
-            self._open[opened.identity] = opened
-            self._bytes += opened.size
-        self._open.move_to_end(opened.identity)
-        self._make_room()
-
-    def _make_room(self) -> None:
-        while len(self._open) > 1 and (len(self._open) > _MOST_OPEN or self._bytes > self._most_bytes):
-            self._drop(next(iter(self._open.values())))
+    def _use(self, opened: OpenSource) -> None:
+        self._open.put(opened.identity, opened, opened.size + opened.answers.size)
 
     def sweep(self) -> None:
         """Close what was not used for too long; its ids stay valid."""
-        oldest_allowed = time.monotonic() - self._idle_s
-        while self._open:
-            opened = next(iter(self._open.values()))
-            if opened.used >= oldest_allowed:
-                return
-            self._drop(opened)
-
-    def _drop(self, opened: OpenSource) -> None:
-        del self._open[opened.identity]
-        self._bytes -= opened.size
-        if self._newest.get(opened.key) is opened:
-            del self._newest[opened.key]
-        log.debug("closed a source", entry=opened.name)
+        self._open.sweep()
 
     def forget_stamps(self) -> None:
         """Look at every file again before its next read."""
-        for opened in self._open.values():
+        for opened in self._open:
             opened.stamps.clear()
 
     def close(self) -> None:
         """Close everything that nobody reads."""
         self._open.clear()
-        self._bytes = 0
-        self._newest.clear()
         self._closing.put(None)
+
+
+def _opened(key: bytes, resolved: Resolved, entry: Entry, source: Source, thread_key: Hashable) -> OpenSource:
+    metadata = {**resolved.metadata, **source.schema.metadata}
+    files = len(source.pin) if isinstance(source.pin, list) else 1
+    described = 2 * len(pack([resolved.arguments, metadata, source.schema.dtype]))
+    size = _BASE_BYTES + files * FILE_BYTES + described
+    driver, directory = resolved.choice.driver, entry.scope.directory
+    return OpenSource(key, entry.name, directory, source, metadata, driver, resolved.arguments, thread_key, size)
+
+
+def _not_now(error: Exception) -> Problem:
+    return Problem(503, f"the source cannot be opened now: {error}", headers={"Retry-After": "2"})
 
 
 def _close_all(closing: SimpleQueue[Source | None]) -> None:
@@ -309,7 +255,7 @@ def source_key(resolved: Resolved, entry: Entry) -> bytes:
     return resolved.fingerprint + entry.name.encode("utf-8", "surrogatepass")
 
 
-def open_answer(opened: OpenSource, identifier: str, store_as: str = "map") -> dict[str, Any]:
+def open_answer(opened: OpenSource, source_id: str, store_as: str = "map") -> dict[str, Any]:
     """The answer to a remote open: the full set of keys, whatever the driver (§3.3)."""
     schema = opened.source.schema
     metadata = opened.metadata
@@ -321,7 +267,7 @@ def open_answer(opened: OpenSource, identifier: str, store_as: str = "map") -> d
         "npartitions": None if schema.container == "xarray" else max(1, schema.npartitions),
         "extra_metadata": {},
         "container": schema.container,
-        "source_id": identifier,
+        "source_id": source_id,
         "metadata": metadata,
     }
     if schema.chunks is not None:

@@ -9,13 +9,13 @@ from typing import Any
 import structlog
 
 from intake_server.concurrency.backpressure import InFlight
-from intake_server.concurrency.cache import LatelyUsed
-from intake_server.concurrency.single_flight import SharedWork
-from intake_server.concurrency.thread_pool import Busy, TookTooLong, Workers
+from intake_server.concurrency.cache import LruCache
+from intake_server.concurrency.single_flight import SingleFlight
+from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong
 from intake_server.drivers.base import NoSuchPartition, Partition, Replaced, Unreadable
 from intake_server.errors import public_reason
 from intake_server.serialization import values
-from intake_server.serialization.negotiation import Form
+from intake_server.serialization.negotiation import WireFormat
 from intake_server.serialization.parts import Parts, TooLarge
 from intake_server.sources.pool import OpenSource
 from shared.errors import Problem
@@ -23,18 +23,18 @@ from shared.errors import Problem
 log = structlog.get_logger("intake_server.reads")
 STAMP_S = 0.1
 """How long a file that was just looked at is taken to be unchanged, in seconds."""
-_MOST_STAMPS = 10_000
+_MAX_STAMPS = 10_000
 
 
-ReadAndEncode = Callable[[OpenSource, Partition | None, Form], Parts]
+ReadAndEncode = Callable[[OpenSource, Partition | None, WireFormat], Parts]
 
 
 class Reads:
     """Reads partitions in threads.
 
     Args:
-        workers: The threads that read.
-        checkers: Threads for quick looks at files.
+        threads: Reads partitions.
+        quick_threads: Checks whether files have changed.
         cache: Encoded partitions.
         in_flight: Answers being read and sent.
         read_and_encode: Reads one partition and encodes it; blocks.
@@ -43,23 +43,23 @@ class Reads:
 
     def __init__(
         self,
-        workers: Workers,
-        checkers: Workers,
-        cache: LatelyUsed[Parts],
+        threads: ThreadPool,
+        quick_threads: ThreadPool,
+        cache: LruCache[Parts],
         in_flight: InFlight,
         *,
         read_and_encode: ReadAndEncode,
         timeout_s: float,
     ) -> None:
-        self._workers = workers
-        self._checkers = checkers
+        self._threads = threads
+        self._quick_threads = quick_threads
         self.cache = cache
         self.in_flight = in_flight
         self._read_and_encode = read_and_encode
         self._timeout_s = timeout_s
-        self._reading: SharedWork[Parts] = SharedWork()
+        self._reading: SingleFlight[Parts] = SingleFlight()
 
-    async def read(self, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+    async def read(self, opened: OpenSource, partition: Partition | None, form: WireFormat) -> Parts:
         """The encoded answer to a read.
 
         Raises:
@@ -71,7 +71,7 @@ class Reads:
             return known
         return await self._reading.run(key, lambda: self._read(key, opened, partition, form))
 
-    async def _key(self, opened: OpenSource, partition: Partition | None, form: Form) -> Hashable:
+    async def _key(self, opened: OpenSource, partition: Partition | None, form: WireFormat) -> Hashable:
         return (opened.identity, partition, form, await self._stamp(opened, partition))
 
     async def _stamp(self, opened: OpenSource, partition: Partition | None) -> Any:
@@ -81,23 +81,25 @@ class Reads:
         if known is not None and now < known[1]:
             return known[0]
         try:
-            stamp = await self._checkers.run(
-                lambda: opened.source.stamp(partition), key=opened.lane, timeout_s=self._timeout_s
+            stamp = await self._quick_threads.run(
+                lambda: opened.source.stamp(partition), key=opened.thread_key, timeout_s=self._timeout_s
             )
         except NoSuchPartition as error:
             raise Problem(400, str(error), code="no_such_partition") from error
         except (Busy, TookTooLong) as error:
             raise _busy(f"the partition cannot be read now: {error}") from error
-        if len(opened.stamps) > _MOST_STAMPS:
+        if len(opened.stamps) > _MAX_STAMPS:
             opened.stamps.clear()
         opened.stamps[partition] = (stamp, now + STAMP_S)
         return stamp
 
-    async def _read(self, key: Hashable, opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+    async def _read(self, key: Hashable, opened: OpenSource, partition: Partition | None, form: WireFormat) -> Parts:
         try:
             async with self.in_flight.reading(opened.largest):
-                parts = await self._workers.run(
-                    lambda: self._read_and_encode(opened, partition, form), key=opened.lane, timeout_s=self._timeout_s
+                parts = await self._threads.run(
+                    lambda: self._read_and_encode(opened, partition, form),
+                    key=opened.thread_key,
+                    timeout_s=self._timeout_s,
                 )
         except NoSuchPartition as error:
             raise Problem(400, str(error), code="no_such_partition") from error
@@ -113,7 +115,7 @@ class Reads:
         except TookTooLong as error:
             raise _busy(f"the partition cannot be read now: {error}") from error
         opened.largest = max(opened.largest, parts.size)
-        self.cache.put(key, parts)
+        self.cache.put(key, parts, parts.size)
         return parts
 
 
@@ -125,7 +127,7 @@ def read_here(*, stringify: bool, limit: int) -> ReadAndEncode:
         limit: The most bytes that an encoded partition may have.
     """
 
-    def read(opened: OpenSource, partition: Partition | None, form: Form) -> Parts:
+    def read(opened: OpenSource, partition: Partition | None, form: WireFormat) -> Parts:
         value = _guarded_read(opened, partition)
         return values.answer(value, opened.source.schema.container, form, stringify=stringify, limit=limit)
 

@@ -1,4 +1,4 @@
-"""Source ids that survive a restart: recipes in SQLite, and the key that ids are made with."""
+"""Source ids that survive a restart: specs in SQLite, and the key that ids are made with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import structlog
 
-from intake_server.serialization.control import MalformedMessage, pack, unpack
-from intake_server.sources.specs import AnyRecipe, Recipe, SearchRecipe
+from intake_server.serialization.control import MalformedMessage
+from intake_server.sources.specs import SourceSpec
 from shared.errors import StartupError
 from shared.sqlite import GroupCommitWriter, open_database
 
@@ -24,54 +23,16 @@ log = structlog.get_logger("intake_server.sources")
 _MIGRATIONS = ("CREATE TABLE recipe (id TEXT PRIMARY KEY, recipe BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",)
 _KEY_BYTES = 32
 _MOST_BYTES = 8 * 2**20
-_MOST_KEPT_BYTES = 128 * 2**20
+_MOST_STORED_BYTES = 128 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecipe:
-    """A recipe as it was kept: its entry is looked up again, and must still be the same.
-
-    Attributes:
-        parent: Id of the catalog that was asked, None for the root.
-        name: The entry's name there; empty for a search.
-        digest: The fingerprint of the entry's definition.
-        parameters: The caller's values.
-        version: Which state of the data was opened.
-        pin: Which files it consisted of.
-        text: For a search: what was looked for.
-        depth: For a search: how deep.
-    """
-
-    parent: str | None
-    name: str = ""
-    digest: bytes = b""
-    parameters: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-    pin: Any = None
-    text: str | None = None
-    depth: int = 0
-
-    @classmethod
-    def of(cls, recipe: AnyRecipe) -> StoredRecipe:
-        """What is kept of a recipe."""
-        if isinstance(recipe, SearchRecipe):
-            return cls(recipe.parent, text=recipe.query.text, depth=recipe.query.depth)
-        return _stored(recipe)
-
-
-def _stored(recipe: Recipe) -> StoredRecipe:
-    return StoredRecipe(
-        recipe.parent, recipe.name, recipe.entry.digest(), dict(recipe.parameters), recipe.version, recipe.pin
-    )
-
-
-class RecipeShelf:
-    """Recipes on disk. Writing never keeps a caller waiting; an id is on disk some milliseconds after it was given out.
+class SourceStore:
+    """Specs on disk. Writing never keeps a caller waiting; an id is on disk some milliseconds after it was given out.
 
     Args:
         folder: Where the database and the key are.
-        most: How many recipes are kept.
-        idle_s: How long a recipe is kept unused, in seconds.
+        most: How many specs are kept.
+        idle_s: How long a spec is kept unused, in seconds.
     """
 
     def __init__(self, folder: Path, *, most: int, idle_s: float) -> None:
@@ -93,43 +54,42 @@ class RecipeShelf:
             "DELETE FROM recipe WHERE id IN (SELECT id FROM ("
             "SELECT id, ROW_NUMBER() OVER latest AS number, SUM(LENGTH(recipe)) OVER latest AS bytes FROM recipe "
             "WINDOW latest AS (ORDER BY used DESC, id ROWS UNBOUNDED PRECEDING)) WHERE number > ? OR bytes > ?)",
-            (self._most, _MOST_KEPT_BYTES),
+            (self._most, _MOST_STORED_BYTES),
         )
         self._writer = GroupCommitWriter(self._path)
         await self._writer.start()
 
-    def put(self, identifier: str, recipe: AnyRecipe) -> None:
-        """Keep a recipe; returns at once."""
-        stored = StoredRecipe.of(recipe)
-        packed = pack({name: getattr(stored, name) for name in StoredRecipe.__slots__})
+    def put(self, source_id: str, spec: SourceSpec) -> None:
+        """Store a spec; returns at once."""
+        packed = spec.packed()
         if len(packed) <= _MOST_BYTES:
-            self._write("INSERT OR REPLACE INTO recipe VALUES (?, ?, ?)", [(identifier, packed, int(time.time()))])
+            self._write("INSERT OR REPLACE INTO recipe VALUES (?, ?, ?)", [(source_id, packed, int(time.time()))])
 
-    def touch(self, identifiers: Iterable[str]) -> None:
-        """Note that recipes were used; returns at once."""
+    def touch(self, source_ids: Iterable[str]) -> None:
+        """Note that specs were used; returns at once."""
         now = int(time.time())
-        self._write("UPDATE recipe SET used = ? WHERE id = ?", [(now, identifier) for identifier in identifiers])
+        self._write("UPDATE recipe SET used = ? WHERE id = ?", [(now, source_id) for source_id in source_ids])
 
-    def drop(self, identifiers: Iterable[str]) -> None:
-        """Forget recipes; returns at once."""
-        self._write("DELETE FROM recipe WHERE id = ?", [(identifier,) for identifier in identifiers])
+    def drop(self, source_ids: Iterable[str]) -> None:
+        """Delete specs; returns at once."""
+        self._write("DELETE FROM recipe WHERE id = ?", [(source_id,) for source_id in source_ids])
 
     def _write(self, sql: str, rows: list[Any]) -> None:
         if self._writer is not None and rows:
             self._writer.submit([(sql, rows)]).add_done_callback(_note_failure)
 
-    async def get(self, identifier: str) -> StoredRecipe | None:
-        """A recipe that was kept, None when there is none."""
+    async def get(self, source_id: str) -> SourceSpec | None:
+        """A stored spec, without its path; None when there is none."""
         if self._reader is None:
             return None
-        async with self._reader.execute("SELECT recipe FROM recipe WHERE id = ?", (identifier,)) as cursor:
+        async with self._reader.execute("SELECT recipe FROM recipe WHERE id = ?", (source_id,)) as cursor:
             row = await cursor.fetchone()
         if row is None:
             return None
         try:
-            return StoredRecipe(**unpack(row[0]))
+            return SourceSpec.unpacked(row[0])
         except (MalformedMessage, TypeError) as error:
-            log.warning("a kept recipe cannot be read", id=identifier, reason=str(error))
+            log.warning("a stored source id cannot be read", id=source_id, reason=str(error))
             return None
 
     async def close(self) -> None:
@@ -143,7 +103,7 @@ class RecipeShelf:
 def _note_failure(written: asyncio.Future[None]) -> None:
     error = None if written.cancelled() else written.exception()
     if isinstance(error, sqlite3.Error):
-        log.warning("a source id could not be kept for after a restart", reason=str(error))
+        log.warning("a source id could not be stored for after a restart", reason=str(error))
 
 
 def read_key(folder: Path) -> bytes:

@@ -38,7 +38,7 @@ class Resolved:
         arguments: Rendered constructor arguments, without metadata.
         metadata: The entry's metadata with ``catalog_dir``.
         values: The values of all parameters, defaults expanded.
-        given: What of the caller's parameters differs from the defaults: the part of a recipe.
+        given: What of the caller's parameters differs from the defaults: the part of a spec.
     """
 
     choice: DriverChoice
@@ -55,7 +55,7 @@ class Resolved:
 
     @cached_property
     def packed_values(self) -> bytes:
-        """The caller's values in one order: equal ones give equal recipes."""
+        """The caller's values in one order: equal ones give equal specs."""
         packed: bytes = msgpack.packb(canonical(self.given), use_bin_type=True)
         return packed
 
@@ -249,5 +249,5 @@ def _add_storage_options(entry: Entry, arguments: dict[str, Any]) -> None:
 
 
 def canonical(values: Mapping[str, Any]) -> list[list[Any]]:
-    """Parameter values in one order, so that equal ones give equal recipes."""
+    """Parameter values in one order, so that equal ones give equal specs."""
     return [[name, plain(values[name])] for name in sorted(values)]

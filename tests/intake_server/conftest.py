@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from intake_server.app import CatalogServer, make_http
+from intake_server.app import CatalogServer, make_app
 from intake_server.auth.plugins import BaseAuth, Plugin
 from intake_server.serialization.control import pack
 from intake_server.settings import Settings
@@ -114,7 +114,7 @@ def serve(aiohttp_client: Any, folder: Path) -> Serve:
             paths = (folder / "catalog.yml",)
         chosen = Settings(catalogs=tuple(map(str, paths)), **settings)
         server = CatalogServer(chosen, plugin or BaseAuth(), key=b"k" * 32)
-        client = await aiohttp_client(TestServer(make_http(server, prefix)))
+        client = await aiohttp_client(TestServer(make_app(server, prefix)))
         return Served(client, server)
 
     return start

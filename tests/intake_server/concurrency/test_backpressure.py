@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from intake_server.concurrency.backpressure import LARGE_BYTES, TURN_BYTES, InFlight
+from intake_server.concurrency.backpressure import ITERATION_BYTES, LARGE_BYTES, InFlight
 from intake_server.concurrency.thread_pool import Busy
 from intake_server.handlers.messages import send_parts
 from intake_server.serialization.parts import Parts
@@ -18,10 +17,8 @@ PARTS = Parts.of([b"head", bytes(8 * 2**20)])
 
 
 @pytest.fixture
-def in_flight() -> Iterator[InFlight]:
-    made = InFlight(2**30, most_large=8)
-    yield made
-    made.close()
+def in_flight() -> InFlight:
+    return InFlight(2**30, most_large=8)
 
 
 async def send(in_flight: InFlight, parts: Parts) -> None:
@@ -47,7 +44,7 @@ async def test_many_clients_share_what_is_sent_in_one_turn(in_flight: InFlight):
         await asyncio.gather(*(send(in_flight, PARTS) for _ in range(16)))
 
     turns = await turns_of_others_while(asyncio.create_task(all_of_them()))
-    assert turns >= 16 * PARTS.size // TURN_BYTES
+    assert turns >= 16 * PARTS.size // ITERATION_BYTES
 
 
 def parts(size: int) -> Parts:

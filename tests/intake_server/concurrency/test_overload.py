@@ -12,7 +12,7 @@ from intake_server.auth.plugins import BaseAuth
 from intake_server.catalog.model import DriverChoice, Entry, Scope
 from intake_server.drivers.base import Schema
 from intake_server.drivers.registry import DriverInfo
-from intake_server.sources.pool import Sources
+from intake_server.sources.pool import SourcePool
 from intake_server.templates.resolution import Resolved
 from tests.intake_server.conftest import Serve, until
 
@@ -40,7 +40,7 @@ class ForeignAuth(BaseAuth):
 async def test_a_request_that_finds_no_thread_is_503_and_told_when_to_come_again(serve: Serve, settings, ask):
     server = await serve(CATALOG, open_threads=1, queue=0, **settings)
     taken, let_go = threading.Event(), threading.Event()
-    workers = server.server.quick
+    workers = server.server.open_threads
     held = asyncio.ensure_future(workers.run(lambda: (taken.set(), let_go.wait(30))))
     await asyncio.to_thread(taken.wait, 30)
     answer = await ask(server)
@@ -87,7 +87,7 @@ class SlowSource:
 async def test_a_source_that_is_dropped_is_closed_when_the_last_read_of_it_has_ended(serve: Serve):
     server = await serve("sources: {s: {driver: slow}}", idle_s=0.0)
     driver = SlowDriver()
-    server.server.registry.add(DriverInfo("slow", "python", "slow.SlowDriver"), driver)
+    server.server.drivers.add(DriverInfo("slow", "python", "slow.SlowDriver"), driver)
     source_id = (await server.opened("s"))["source_id"]
     reading = asyncio.ensure_future(server.read(source_id, 0))
     await asyncio.to_thread(driver.reads.wait, 30)
@@ -105,9 +105,11 @@ class OpenDriver(SlowDriver):
 async def test_open_sources_take_a_number_of_bytes_at_most_and_the_longest_unused_are_closed(serve: Serve):
     server = await serve("sources: {}")
     driver = OpenDriver()
-    server.server.registry.add(DriverInfo("any", "python", "any.OpenDriver"), driver)
-    workers, limit = server.server.quick, 200_000
-    sources = Sources(server.server.registry, workers, server.server.book, idle_s=60, timeout_s=60, most_bytes=limit)
+    server.server.drivers.add(DriverInfo("any", "python", "any.OpenDriver"), driver)
+    workers, limit = server.server.open_threads, 200_000
+    sources = SourcePool(
+        server.server.drivers, workers, server.server.source_ids, idle_s=60, timeout_s=60, most_bytes=limit
+    )
     entry = Entry("e", (DriverChoice("any", "any"),), Scope("/srv/"))
     for number in range(50):
         value = f"{number:05}" * 4000

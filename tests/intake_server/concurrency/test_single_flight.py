@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from intake_server.concurrency.single_flight import SharedWork
+from intake_server.concurrency.single_flight import SingleFlight
 from tests.intake_server.conftest import until
 
 
 async def test_equal_work_is_done_once_and_stops_when_nobody_waits():
-    shared: SharedWork[int] = SharedWork()
+    shared: SingleFlight[int] = SingleFlight()
     begun, ended = asyncio.Event(), asyncio.Event()
     runs = 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from intake_server.app import make_http
+from intake_server.app import make_app
 from intake_server.auth.plugins import Grant, KeyAuth, SecretAuth
 
 CATALOG = """
@@ -142,7 +142,7 @@ class TestPages:
         described = await ask(served, "/api/openapi.json")
         routed = {
             resource.canonical
-            for resource in make_http(served.server).router.resources()
+            for resource in make_app(served.server).router.resources()
             if resource.canonical.startswith(("/api/catalog", "/api/entry", "/data/", "/catalog.yml"))
         }
         assert set(described["paths"]) == routed

@@ -292,7 +292,7 @@ class TestVersions:
 
     async def test_a_parquet_file_that_is_all_of_the_data_is_sent_as_it_is(self, served, data):
         assert await body(served, "/data/frame.parquet") == (data / "frame.parquet").read_bytes()
-        assert len(served.server.exports.files.kept) == 0
+        assert len(served.server.exports.files.cache) == 0
 
     @pytest.mark.parametrize(
         "path", ["/data/frame.parquet", "/data/folder.parquet", "/data/array.npy", "/data/array.png"]
@@ -313,7 +313,7 @@ class TestVersions:
     async def test_an_export_is_made_once_for_all_its_parts(self, served):
         for start in range(0, 50, 10):
             await get(served, "/data/folder.parquet", Range=f"bytes={start}-{start + 9}")
-        assert len(served.server.exports.files.kept) == 1
+        assert len(served.server.exports.files.cache) == 1
 
     @pytest.mark.parametrize("path", ["/data/frame.csv", "/data/folder.jsonl", "/data/frame.arrow", "/data/text.txt"])
     async def test_head_tells_the_size_of_streamed_formats_and_ranges_of_them_can_be_had(self, served, path):
@@ -343,14 +343,14 @@ class TestVersions:
         served = await serve(CATALOG, export_bytes=1000)
         answer = await get(served, "/data/folder.parquet")
         assert (answer.status, json.loads(answer.body)["error"]["code"]) == (413, "too_large")
-        assert served.server.exports.files.kept.size == 0
+        assert served.server.exports.files.cache.size == 0
         assert (await get(served, "/data/folder.csv")).status == 200
 
     async def test_old_exports_make_room_for_new_ones(self, serve, data):
         served = await serve(CATALOG, export_bytes=20_000)
         for start in range(0, 500, 100):
             await body(served, f"/data/folder.parquet?rows={start}:{start + 100}")
-        files = served.server.exports.files.kept
+        files = served.server.exports.files.cache
         assert 0 < len(files) < 5
         assert files.size <= 20_000
 

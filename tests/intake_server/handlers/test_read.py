@@ -182,7 +182,7 @@ async def test_a_source_that_hangs_is_given_up_and_the_others_go_on(serve: Serve
     )
     answer = await server.read(await opened(server), 0)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-    assert server.server.readers.lost == 1
+    assert server.server.read_threads.abandoned == 1
     assert b"hello" in await server.data("other")
     slow_reads.go_on.set()
 
@@ -195,7 +195,7 @@ async def test_more_reads_than_may_wait_are_told_to_come_back(serve: Serve, fold
     first = asyncio.create_task(server.read(source_id, 0))
     await slow_reads.has_begun()
     second = asyncio.create_task(server.read(source_id, 1))
-    await until(lambda: server.server.readers.waiting == 1)
+    await until(lambda: server.server.read_threads.waiting == 1)
     third = await server.read(source_id, 2)
     assert (third.status, third.headers["Retry-After"]) == (503, "1")
     slow_reads.go_on.set()

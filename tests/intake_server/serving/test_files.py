@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from intake_server.serving.files import CatalogPlace, UnreadableCatalog, load
+from intake_server.serving.files import CatalogLocation, UnreadableCatalog, load
 from shared.errors import StartupError
 from tests.intake_server.conftest import Serve, Served
 
@@ -88,7 +88,7 @@ async def test_a_broken_file_does_not_hide_the_others(serve: Serve, folder: Path
     (folder / "b.yml").write_text("sources: [")
     server = await serve(paths=(folder,))
     assert await server.names() == ["one"]
-    assert any("b.yml: line 2: did not find" in problem for problem in server.server.catalogs.problems())
+    assert any("b.yml: line 2: did not find" in problem for problem in server.server.loader.problems())
 
 
 async def test_a_changed_file_is_noticed_without_waiting_for_the_clock(serve: Serve, folder: Path):
@@ -107,12 +107,12 @@ async def test_without_watching_the_clock_notices_it(serve: Serve, folder: Path)
 async def test_a_file_that_breaks_leaves_its_last_good_version(serve: Serve, folder: Path):
     server = await serve(ONE, ttl_s=0)
     touch(folder / "catalog.yml", "sources: {one: {driver: 7}}")
-    await server.server.catalogs.root_catalog.look()
+    await server.server.loader.root.refresh()
     assert await server.names() == ["one"]
-    assert list(server.server.catalogs.problems())
+    assert list(server.server.loader.problems())
     touch(folder / "catalog.yml", TWO)
     await eventually(server, ["two"])
-    assert not list(server.server.catalogs.problems())
+    assert not list(server.server.loader.problems())
 
 
 async def test_an_open_source_outlives_a_change_of_its_entry_and_a_new_open_sees_the_change(serve: Serve, folder: Path):
@@ -165,7 +165,7 @@ async def test_catalogs_behind_urls_are_read_and_their_folder_is_a_url(serve: Se
 def test_only_changed_files_are_parsed_again(folder: Path):
     (folder / "a.yml").write_text(ONE)
     (folder / "b.yml").write_text(TWO)
-    place = CatalogPlace.of([str(folder)])
+    place = CatalogLocation.of([str(folder)])
     first = load(place)
     assert load(place, first) is first
     touch(folder / "b.yml", "sources: {three: {driver: csv}}")
@@ -177,7 +177,7 @@ def test_only_changed_files_are_parsed_again(folder: Path):
 def test_a_file_that_is_not_text_is_unreadable(folder: Path):
     (folder / "a.yml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UnreadableCatalog, match=r"a\.yml"):
-        load(CatalogPlace.of([str(folder / "a.yml")]))
+        load(CatalogLocation.of([str(folder / "a.yml")]))
 
 
 async def test_a_look_at_a_catalog_that_hangs_holds_up_nobody(serve: Serve, folder: Path):
@@ -188,7 +188,7 @@ async def test_a_look_at_a_catalog_that_hangs_holds_up_nobody(serve: Serve, fold
     catalog.unlink()
     os.mkfifo(catalog)  # whoever opens it for reading waits for a writer
     async with asyncio.timeout(20):
-        while not any("did not end within" in problem for problem in server.server.catalogs.problems()):
+        while not any("did not end within" in problem for problem in server.server.loader.problems()):
             assert await server.names() == ["one"]
             assert await server.data("one") == b"\x91\xa1x"
     catalog_again = folder / "again.yml"

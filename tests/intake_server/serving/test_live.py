@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from intake_server.catalog.model import Catalog, Scope
-from intake_server.concurrency.thread_pool import Workers
+from intake_server.concurrency.thread_pool import ThreadPool
 from intake_server.serving.files import UnreadableCatalog
 from intake_server.serving.live import LiveCatalog
 
@@ -28,7 +28,7 @@ class Loader:
 
 
 def live(loader: Loader, ttl_s: float) -> LiveCatalog:
-    workers = Workers("test", 2, 10, 2)
+    workers = ThreadPool("test", 2, 10, 2)
     return LiveCatalog(loader, workers, ttl_s=ttl_s, wait_s=10, timeout_s=10, name="a catalog")
 
 

@@ -28,7 +28,7 @@ def files(clock: Clock) -> ExportFiles:
 
 def made(files: ExportFiles, key: str, size: int) -> ExportFile:
     export = files.make(lambda sink: sink.write(key.encode() * size))
-    files.kept.put(key, export)
+    files.cache.put(key, export, export.size)
     return export
 
 
@@ -41,12 +41,12 @@ def test_an_export_is_read_in_parts(files):
 def test_the_longest_unused_make_room_and_stay_readable_for_those_who_send_them(files):
     first = made(files, "a", 400)
     made(files, "b", 400)
-    assert files.kept.get("a") is first
+    assert files.cache.get("a") is first
     made(files, "c", 400)
-    assert files.kept.get("b") is None
-    assert files.kept.get("a") is first
+    assert files.cache.get("b") is None
+    assert files.cache.get("a") is first
     made(files, "d", 1000)
-    assert (len(files.kept), files.kept.size) == (1, 1000)
+    assert (len(files.cache), files.cache.size) == (1, 1000)
     assert first.read(0, 3) == b"aaa"
 
 
@@ -55,10 +55,10 @@ def test_idle_exports_go(files, clock):
     clock.now = 50
     made(files, "b", 10)
     clock.now = 100
-    files.kept.sweep()
-    assert (files.kept.get("a"), files.kept.size) == (None, 10)
-    files.kept.clear()
-    assert (len(files.kept), files.kept.size) == (0, 0)
+    files.cache.sweep()
+    assert (files.cache.get("a"), files.cache.size) == (None, 10)
+    files.cache.clear()
+    assert (len(files.cache), files.cache.size) == (0, 0)
 
 
 def test_what_is_too_large_is_given_up_while_it_is_written(files):

@@ -45,7 +45,7 @@ async def test_clients_that_stop_reading_hold_no_more_than_the_limit(serve: Serv
     tracemalloc.start()
     try:
         clients = [await stalled(served.client.port, f"/data/{path}") for _ in range(12)]
-        in_flight, exporters = served.server.reads.in_flight, served.server.exporters
+        in_flight, exporters = served.server.reads.in_flight, served.server.export_threads
         await until(lambda: in_flight.size > 0)
         for _ in range(50):  # whoever finds room goes on until its client takes no more
             await asyncio.sleep(0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from intake_server.concurrency.backpressure import Holding, InFlight
-from intake_server.concurrency.thread_pool import Workers
+from intake_server.concurrency.thread_pool import ThreadPool
 from intake_server.drivers.base import Schema, Unreadable
 from intake_server.export.formats import by_name
 from intake_server.export.selection import Selection
@@ -53,18 +53,18 @@ def source() -> Source:
 
 
 @pytest.fixture
-def workers() -> Iterator[Workers]:
-    made = Workers("test", threads=2, queue=8, per_key=2)
+def workers() -> Iterator[ThreadPool]:
+    made = ThreadPool("test", threads=2, queue=8, per_key=2)
     yield made
     made.close()
 
 
 @pytest.fixture
-def exports(workers: Workers) -> Exports:
+def exports(workers: ThreadPool) -> Exports:
     return exports_of(workers)
 
 
-def exports_of(workers: Workers) -> Exports:
+def exports_of(workers: ThreadPool) -> Exports:
     return Exports(workers, ExportFiles(1 << 20, 60), InFlight(1 << 30, most_large=4), timeout_s=30)
 
 
@@ -81,7 +81,8 @@ def export(source: Any, form: str, **query: list[str]) -> Export:
         arguments={},
         source=source,
         metadata={},
-        lane=b"key",
+        thread_key=b"key",
+        size=0,
     )
     return Export(opened, Selection.parse(query), by_name(form))
 
@@ -151,7 +152,7 @@ async def test_a_driver_that_fails_in_its_own_way_fails_this_export_alone(export
 
 
 async def test_more_work_than_may_wait_is_503(source):
-    workers = Workers("test", threads=1, queue=0, per_key=1)
+    workers = ThreadPool("test", threads=1, queue=0, per_key=1)
     exports = exports_of(workers)
     source.may_read.clear()
     first = asyncio.ensure_future(exports.stored(export(source, "parquet")))
