@@ -6,6 +6,7 @@ body of every request, the limit of the disk; and `features` against the publish
 `@unleash/proxy` with three toggles, which keeps nothing either. One after the other in one run, each one process
 (the journal's thread and the warehouse's process stand by ours).
 
+`--only fast-path` compares the fast path with aiohttp's way to the same routes (`benchmarks.iserver_fast_path`),
 `--only shared` is `features` with sessions in Redis (`benchmarks.iserver_shared`), `--only sessions` a million running
 sessions (`benchmarks.iserver_sessions`), `--only etl` a million finished ones on their way to Parquet
 (`benchmarks.iserver_etl`).
@@ -178,7 +179,7 @@ def requests_lines(seconds: float) -> list[Line]:
         return list(measurements(limit, disk, ours, peer, seconds))
 
 
-PARTS = ("requests", "shared", "sessions", "etl")
+PARTS = ("requests", "fast-path", "shared", "sessions", "etl")
 
 
 @click.command()
@@ -187,7 +188,8 @@ PARTS = ("requests", "shared", "sessions", "etl")
 @click.option("--sessions", default=1_000_000, show_default=True, help="How many sessions are running, or written.")
 def main(seconds: float, only: Sequence[str], sessions: int) -> None:
     """Measure, and print a table; the exit status is 1 when a goal is missed."""
-    from benchmarks import iserver_etl, iserver_sessions, iserver_shared  # they use the requests of this module
+    # they use the requests of this module
+    from benchmarks import iserver_etl, iserver_fast_path, iserver_sessions, iserver_shared
 
     print("\n".join(environment(PACKAGES)), end="\n\n")
     lines: list[Line] = []
@@ -195,6 +197,8 @@ def main(seconds: float, only: Sequence[str], sessions: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             if part == "requests":
                 lines += requests_lines(seconds)
+            elif part == "fast-path":
+                lines += iserver_fast_path.measurements(Path(folder), seconds)
             elif part == "shared":
                 lines += iserver_shared.measurements(Path(folder), seconds)
             elif part == "sessions":

@@ -1,6 +1,6 @@
-"""The life of a daemon: bind, start, announce, serve, drain.
+"""The life cycle of a daemon: bind, start, announce, serve, drain.
 
-A daemon gives a `Service`; this module gives it the event loop, the listening sockets and the signals:
+A daemon implements `Service`; this module runs it with an event loop, listening sockets and signal handlers:
 SIGTERM and SIGINT drain and exit 0, a second one ends the process at once, SIGHUP reloads.
 """
 
@@ -43,7 +43,7 @@ class Service(Protocol):
         """Stop accepting, finish what is in flight, make everything durable, and close."""
 
     async def reload(self) -> None:
-        """Read again what may change while running; keep the old when the new is broken."""
+        """Read again what may change while running; keep the old state when the new one is invalid."""
 
 
 class WebService:
@@ -105,7 +105,7 @@ class WebService:
 
 
 def serve(name: str, listener: Listener, service: Service) -> int:
-    """Run a service until it is told to stop.
+    """Run a service until a signal stops it.
 
     Returns:
         The exit code of the process: 0 after a clean drain.
@@ -114,7 +114,7 @@ def serve(name: str, listener: Listener, service: Service) -> int:
         StartupError: The address cannot be bound, or the service cannot start.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_live(name, listener, service))
+        return runner.run(_run(name, listener, service))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -125,7 +125,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _live(name: str, listener: Listener, service: Service) -> int:
+async def _run(name: str, listener: Listener, service: Service) -> int:
     stop = asyncio.Event()
     reloads = _Reloads(service)
     loop = asyncio.get_running_loop()
@@ -162,7 +162,7 @@ async def _live(name: str, listener: Listener, service: Service) -> int:
 
 
 class _Reloads:
-    """Reloads one after the other, never two at once; requests that come meanwhile become one."""
+    """Runs reloads one at a time; requests that arrive during one are merged into the next."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

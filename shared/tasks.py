@@ -36,6 +36,12 @@ def start_task(work: Awaitable[T], *, name: str) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(coroutine, name=name)
 
 
+def retrieve_exception(future: asyncio.Future[Any]) -> None:
+    """A done callback that marks a future's exception as retrieved, where it may be that nobody awaits the future."""
+    if not future.cancelled():
+        future.exception()
+
+
 async def _result_of(work: Awaitable[T]) -> T:
     return await work
 
@@ -200,7 +206,7 @@ class Supervisor:
         if not await self._stops_within(after_s):
             try:
                 await _done(work)
-            except Exception as error:  # noqa: BLE001 - nobody else hears of it
+            except Exception as error:  # noqa: BLE001 - nobody else receives it
                 self._report(name, error, is_new=True)
 
     def _recovered(self, name: str) -> None:

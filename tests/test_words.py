@@ -53,7 +53,7 @@ LEFT: dict[str, set[str]] = {
     "intake_server": {"recipe", "visit"},
     "gateway": {"visit"},
     "metaserver": {"refusal"},
-    "shared": {"express", "hears"},
+    "shared": {"express"},
     "docs": {"express", "hears", "lane", "manners", "passed over", "recipe", "refusal", "unasked"},
 }
 """The words that still occur, by place."""

@@ -28,7 +28,7 @@ from gateway.cluster.replication import Entry, Follower, Gap, Snapshot, Snapshot
 from gateway.engine.engine import Change, Engine
 from gateway.engine.ids import IdCounter
 from shared.errors import Problem, StartupError
-from shared.tasks import Supervisor, cancel_and_wait
+from shared.tasks import Supervisor, cancel_and_wait, retrieve_exception
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -232,7 +232,7 @@ class RedisBus:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        done.add_done_callback(_retrieve)
+        done.add_done_callback(retrieve_exception)
         if len(self._outgoing) >= MOST_WAITING or self._follower.own_bytes > MOST_WAITING_BYTES:
             done.set_exception(Problem(503, "the bus does not answer: too many ticks are waiting for it"))
             return done
@@ -431,9 +431,3 @@ def take_batch(outgoing: deque[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         batch.append(outgoing.popleft())
         size += len(batch[-1][1])
     return batch
-
-
-def _retrieve(done: asyncio.Future[None]) -> None:
-    """Mark an exception as retrieved: modules need not await their ticks."""
-    if not done.cancelled():
-        done.exception()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from shared.tasks import start_task
+from shared.tasks import retrieve_exception, start_task
 
 T = TypeVar("T")
 
@@ -41,9 +41,4 @@ class SingleFlight(Generic[T]):
             raise
         finally:
             waiters[0] -= 1
-            task.add_done_callback(_seen)
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()
+            task.add_done_callback(retrieve_exception)

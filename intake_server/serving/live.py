@@ -12,7 +12,7 @@ import structlog
 from intake_server.catalog.model import Catalog
 from intake_server.concurrency.thread_pool import Busy, ThreadPool, TookTooLong
 from intake_server.serving.files import UnreadableCatalog
-from shared.tasks import start_task
+from shared.tasks import retrieve_exception, start_task
 
 log = structlog.get_logger("intake_server.catalogs")
 _RETRY_S = 10.0
@@ -101,7 +101,7 @@ class LiveCatalog:
         """Look at the catalog's files again; concurrent callers share one refresh."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = start_task(self._refresh(), name=f"refresh of {self._name}")
-            self._refreshing.add_done_callback(_retrieve)
+            self._refreshing.add_done_callback(retrieve_exception)
         return self._refreshing
 
     async def _refresh(self) -> CatalogState:
@@ -152,8 +152,3 @@ class LiveCatalog:
         if problem and problem != self.problem:
             log.error("some catalog files are left out", catalog=self._name, reason=problem)
         self.problem = problem
-
-
-def _retrieve(task: asyncio.Task[CatalogState]) -> None:
-    if not task.cancelled():
-        task.exception()

@@ -19,7 +19,7 @@ import structlog
 from iserver.errors import NotStoredError
 from iserver.storage.redis.scripts import Script
 from shared.errors import StartupError
-from shared.tasks import Supervisor
+from shared.tasks import Supervisor, retrieve_exception
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -214,7 +214,7 @@ class Link:
     ) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        future.add_done_callback(_retrieve)
+        future.add_done_callback(retrieve_exception)
         given = arguments if callable(arguments) else lambda _: arguments
         if self._task.done():
             future.set_exception(NotStoredError("the server is stopping"))
@@ -328,9 +328,3 @@ def _text(value: object) -> str:
 def _without_password(url: str) -> str:
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Note an exception that nobody may be waiting for any more: a client may have gone away."""
-    if not future.cancelled():
-        future.exception()

@@ -13,7 +13,7 @@ from shared.pegasus.wire.errors import ErrorCode, RpcError, UnreachableError
 from shared.pegasus.wire.keys import key_hash
 from shared.pegasus.wire.structures.base import HostPort
 from shared.pegasus.wire.structures.layer2 import QueryCfgResponse
-from shared.tasks import start_task
+from shared.tasks import retrieve_exception, start_task
 
 __all__ = ["RoutedTable"]
 
@@ -96,7 +96,7 @@ class RoutedTable:
         """
         if self._fetching is None or self._fetching.done():
             self._fetching = start_task(self._meta.routing(self._name), name=f"routing of {self._name}")
-            self._fetching.add_done_callback(_seen)
+            self._fetching.add_done_callback(retrieve_exception)
         try:
             async with asyncio.timeout(timeout_s):
                 self._routing = await asyncio.shield(self._fetching)
@@ -179,9 +179,3 @@ class RoutedTable:
         if node:
             return node
         raise RpcError(ErrorCode.ERR_OBJECT_NOT_FOUND, f"partition {index} of '{self._name}' has no primary now")
-
-
-def _seen(fetching: asyncio.Task[QueryCfgResponse]) -> None:
-    """Note that a question failed, also when all who wanted its answer have gone."""
-    if not fetching.cancelled():
-        fetching.exception()
