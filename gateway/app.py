@@ -17,16 +17,11 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.auth import Access
 from gateway.cluster.redis_bus import BusOptions, RedisBus
 from gateway.config.declared import Declared
 from gateway.config.models import ApiKeySection
-from gateway.config.route_groups import RouteGroups, route_groups_of
-from gateway.engine.channels import CONTROLS, Channel, Channels, ChannelSpec
-from gateway.engine.engine import Engine
-from gateway.engine.ids import IdCounter
-from gateway.engine.lookup import LookupLimits
-from gateway.handlers.context import Gateway
+from gateway.engine.channels import Channel, ChannelSpec
+from gateway.handlers.context import Gateway, build_gateway
 from gateway.handlers.controls import ControlHandlers, MonitoringHandlers
 from gateway.handlers.documents import ASSETS, DocumentHandlers
 from gateway.handlers.listings import ListingHandlers
@@ -42,8 +37,6 @@ from gateway.handlers.ui import LoginHandlers, PageHandlers
 from gateway.handlers.websocket import WebSocketHandler, send_heartbeats
 from gateway.metrics import export_metrics
 from gateway.modules.loader import ModuleLoader
-from gateway.schema.record import Record
-from gateway.schema.validation import StructTypes
 from gateway.settings import access_of
 from gateway.storage.journal import SqliteJournal
 from shared.errors import StartupError
@@ -63,82 +56,6 @@ def utc_now() -> datetime:
 def stop_process() -> None:
     """End this process as SIGTERM does, after the current response is written."""
     asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGTERM)
-
-
-def build_gateway(
-    declared: Declared,
-    access: Access,
-    *,
-    now: Callable[[], datetime],
-    epoch_ns: int,
-    shut_down: Callable[[], None],
-) -> Gateway:
-    """Build the parts of a gateway from its channel file.
-
-    Raises:
-        ValueError: A struct contradicts itself; the message names it.
-    """
-    started = now()
-    options = declared.options
-    ids = IdCounter(epoch_ns)
-    types = StructTypes(
-        declared.structs,
-        declared.enums,
-        next_id=ids.next,
-        now=now,
-        started=started,
-        max_body=options.server.max_body,
-    )
-    channels = Channels(declared.channels, recent=options.recent)
-    for channel in channels:
-        if channel.spec.key_enum is not None:
-            for name, value in types.enums[channel.spec.key_enum].members.items():
-                if isinstance(value, str) and name in (channel.spec.keys or ()):
-                    channel.also_call(name, value)
-    engine = Engine(
-        channels,
-        types,
-        next_id=ids.next,
-        now=now,
-        lookup_limits=LookupLimits(options.lookup.max_items, options.lookup.max_bytes, options.lookup.ttl),
-    )
-    groups = route_groups_of(declared)
-    _note_providers(engine, groups)
-    if CONTROLS in channels:
-        engine.transform(CONTROLS, _mark_heartbeat)
-    return Gateway(
-        declared=declared,
-        access=access,
-        ids=ids,
-        engine=engine,
-        route_groups=groups,
-        now=now,
-        started=started,
-        shut_down=shut_down,
-    )
-
-
-def _note_providers(engine: Engine, groups: RouteGroups) -> None:
-    for spec in groups.send or ():
-        channel = engine.channels[spec.name]
-        channel.setters += [f"Send[{spec.name}]<{key}>" for key in spec.keys or ()]
-        channel.setters.append(f"Send[{spec.name}]")
-    for spec in groups.stage:
-        engine.channels[spec.name].setters.append(f"Stage[{spec.name}]")
-    for spec in groups.stream:
-        engine.channels[spec.name].getters.append("Stream")
-        if spec.sendable and not groups.send:
-            engine.channels[spec.name].setters.append(f"Stream[{spec.name}]")
-    if groups.controls:
-        engine.channels[CONTROLS].getters.append("Controls")
-        engine.channels[CONTROLS].setters.append("Controls")
-
-
-def _mark_heartbeat(record: Record) -> Record:
-    """The engine's own sign of life: a heartbeat that went through it reads ``ok`` (§2.7)."""
-    if record.values.get("name") != "heartbeat" or record.values.get("status") == "ok":
-        return record
-    return Record(record.struct, {**record.values, "status": "ok"})
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from gateway.cluster.redis_scripts import HOLD, RELEASE
 from shared.errors import StartupError
 
 if TYPE_CHECKING:
@@ -15,20 +16,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gateway.bus")
 LEASE_MS: Final = 6000
-
-HOLD: Final = """
-local owner = redis.call('GET', KEYS[1])
-if not owner or owner == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  return 1
-end
-return 0
-"""
-RELEASE: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
-end
-"""
 
 
 class Lease:

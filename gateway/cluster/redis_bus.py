@@ -24,6 +24,7 @@ from urllib.parse import urldefrag
 import structlog
 
 from gateway.cluster.lease import Lease
+from gateway.cluster.redis_scripts import FINISH_SNAPSHOT, PUBLISH
 from gateway.cluster.replication import Entry, Follower, Gap, Snapshot, SnapshotLoader, take_snapshot
 from gateway.engine.engine import Change, Engine
 from gateway.engine.ids import IdCounter
@@ -47,37 +48,6 @@ MOST_WAITING: Final = 100_000
 MOST_WAITING_BYTES: Final = 64 * 2**20
 BATCH_BYTES: Final = 4 * 2**20
 Fields: TypeAlias = dict[bytes, bytes]
-
-PUBLISH: Final = """
-local last = tonumber(redis.call('GET', KEYS[3]) or '0')
-local number = tonumber(redis.call('GET', KEYS[2]) or '0')
-for at = 4, #ARGV do
-  local sequence = tonumber(ARGV[3]) + at - 4
-  if sequence > last then
-    number = number + 1
-    local id = string.format('%.0f-0', number)
-    redis.call('XADD', KEYS[1], id, 'o', ARGV[1], 's', string.format('%.0f', sequence), 'g', ARGV[at])
-    redis.call('SET', KEYS[2], string.format('%.0f', number))
-    redis.call('SET', KEYS[3], string.format('%.0f', sequence), 'EX', ARGV[2])
-  end
-end
-return number
-"""
-
-FINISH_SNAPSHOT: Final = """
-local before = redis.call('GET', KEYS[1])
-if before then
-  local known = cjson.decode(before)
-  if known['number'] >= tonumber(ARGV[2]) then
-    return 0
-  end
-  redis.call('EXPIRE', known['list'], 60)
-end
-redis.call('PERSIST', KEYS[3])
-redis.call('SET', KEYS[1], ARGV[1])
-redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])
-return 1
-"""
 
 
 @dataclass(frozen=True, slots=True)

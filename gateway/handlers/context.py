@@ -1,18 +1,20 @@
-"""The parts of one running gateway, as handlers use them."""
+"""The parts of one running gateway, built from its channel file, as handlers use them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from gateway.auth import Access
 from gateway.config.declared import Declared
-from gateway.config.route_groups import RouteGroups
+from gateway.config.route_groups import RouteGroups, route_groups_of
+from gateway.engine.channels import CONTROLS, Channels
 from gateway.engine.engine import Engine
 from gateway.engine.ids import IdCounter
 from gateway.engine.lookup import LookupLimits
+from gateway.schema.record import Record
+from gateway.schema.validation import StructTypes
 from gateway.streaming.connections import Connections
 from gateway.streaming.outbox import QueueLimits
 from gateway.streaming.session import StreamRules
@@ -85,43 +87,78 @@ class Gateway:
             include=None if include is None else frozenset(include),
         )
 
-    def summary(self, may_read: Callable[[str], bool]) -> dict[str, Any]:
-        """The gateway's own counters (§8.5).
 
-        Args:
-            may_read: Whether a channel may be named.
-        """
-        engine = self.engine
-        channels = [channel for channel in engine.channels if may_read(channel.name)]
-        structs = {channel.spec.struct for channel in channels}
-        return {
-            "channels": {
-                feed.path: {
-                    "ticks": feed.ticks,
-                    "last": None if feed.last is None else feed.last.at,
-                    "subscribers": len(feed.subscribers),
-                    "waiting": len(feed.waiters),
-                }
-                for channel in channels
-                for feed in channel.feeds
-            },
-            "ticks": engine.counters.ticks,
-            "stream": self.connections.summary(),
-            "lookup": {
-                name: {"items": cache.items, "bytes": cache.size_bytes}
-                for name, cache in engine.lookups.items()
-                if name in structs
-            },
-            "states": {
-                alias: {
-                    "rows": sum(len(state) for state in rows.values()),
-                    "bytes": sum(state.size_bytes for state in rows.values()),
-                }
-                for alias, rows in engine.states.items()
-                if may_read(engine.state_channels[alias].name)
-            },
-            "handler_errors": engine.counters.handler_errors,
-            "derived_dropped": engine.counters.derived_dropped,
-            "state_rejected": engine.counters.state_rejected,
-            "entries_skipped": engine.counters.entries_skipped,
-        }
+def build_gateway(
+    declared: Declared,
+    access: Access,
+    *,
+    now: Callable[[], datetime],
+    epoch_ns: int,
+    shut_down: Callable[[], None],
+) -> Gateway:
+    """Build the parts of a gateway from its channel file.
+
+    Raises:
+        ValueError: A struct contradicts itself; the message names it.
+    """
+    started = now()
+    options = declared.options
+    ids = IdCounter(epoch_ns)
+    types = StructTypes(
+        declared.structs,
+        declared.enums,
+        next_id=ids.next,
+        now=now,
+        started=started,
+        max_body=options.server.max_body,
+    )
+    channels = Channels(declared.channels, recent=options.recent)
+    for channel in channels:
+        if channel.spec.key_enum is not None:
+            for name, value in types.enums[channel.spec.key_enum].members.items():
+                if isinstance(value, str) and name in (channel.spec.keys or ()):
+                    channel.also_call(name, value)
+    engine = Engine(
+        channels,
+        types,
+        next_id=ids.next,
+        now=now,
+        lookup_limits=LookupLimits(options.lookup.max_items, options.lookup.max_bytes, options.lookup.ttl),
+    )
+    groups = route_groups_of(declared)
+    _note_providers(engine, groups)
+    if CONTROLS in channels:
+        engine.transform(CONTROLS, _mark_heartbeat)
+    return Gateway(
+        declared=declared,
+        access=access,
+        ids=ids,
+        engine=engine,
+        route_groups=groups,
+        now=now,
+        started=started,
+        shut_down=shut_down,
+    )
+
+
+def _note_providers(engine: Engine, groups: RouteGroups) -> None:
+    for spec in groups.send or ():
+        channel = engine.channels[spec.name]
+        channel.setters += [f"Send[{spec.name}]<{key}>" for key in spec.keys or ()]
+        channel.setters.append(f"Send[{spec.name}]")
+    for spec in groups.stage:
+        engine.channels[spec.name].setters.append(f"Stage[{spec.name}]")
+    for spec in groups.stream:
+        engine.channels[spec.name].getters.append("Stream")
+        if spec.sendable and not groups.send:
+            engine.channels[spec.name].setters.append(f"Stream[{spec.name}]")
+    if groups.controls:
+        engine.channels[CONTROLS].getters.append("Controls")
+        engine.channels[CONTROLS].setters.append("Controls")
+
+
+def _mark_heartbeat(record: Record) -> Record:
+    """The engine's own sign of life: a heartbeat that went through it reads ``ok`` (§2.7)."""
+    if record.values.get("name") != "heartbeat" or record.values.get("status") == "ok":
+        return record
+    return Record(record.struct, {**record.values, "status": "ok"})

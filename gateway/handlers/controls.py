@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +41,7 @@ class ControlHandlers:
         now = datetime.now(UTC)
         system = self._system(now)
         tick = await self._tick({"name": "stats", "status": "ok", **_data(system, now)})
-        counters = self._gateway.summary(rights_of(request).may_read)
+        counters = _counters(self._gateway, rights_of(request).may_read)
         return json_value([{**tick.records[0].values, **_data(system | {"gateway": counters}, now)}])
 
     async def shutdown(self, request: web.Request) -> web.Response:
@@ -103,6 +104,48 @@ class MonitoringHandlers:
         """``GET /metrics``"""
         require_unlimited(request)
         return await self._metrics.handler(request)
+
+
+def _counters(gateway: Gateway, may_read: Callable[[str], bool]) -> dict[str, Any]:
+    """The gateway's own counters (§8.5).
+
+    Args:
+        may_read: Whether a channel may be named.
+    """
+    engine = gateway.engine
+    channels = [channel for channel in engine.channels if may_read(channel.name)]
+    structs = {channel.spec.struct for channel in channels}
+    return {
+        "channels": {
+            feed.path: {
+                "ticks": feed.ticks,
+                "last": None if feed.last is None else feed.last.at,
+                "subscribers": len(feed.subscribers),
+                "waiting": len(feed.waiters),
+            }
+            for channel in channels
+            for feed in channel.feeds
+        },
+        "ticks": engine.counters.ticks,
+        "stream": gateway.connections.summary(),
+        "lookup": {
+            name: {"items": cache.items, "bytes": cache.size_bytes}
+            for name, cache in engine.lookups.items()
+            if name in structs
+        },
+        "states": {
+            alias: {
+                "rows": sum(len(state) for state in rows.values()),
+                "bytes": sum(state.size_bytes for state in rows.values()),
+            }
+            for alias, rows in engine.states.items()
+            if may_read(engine.state_channels[alias].name)
+        },
+        "handler_errors": engine.counters.handler_errors,
+        "derived_dropped": engine.counters.derived_dropped,
+        "state_rejected": engine.counters.state_rejected,
+        "entries_skipped": engine.counters.entries_skipped,
+    }
 
 
 def _data(data: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import asyncio
 import structlog
 from aiohttp import hdrs, web
 
-from gateway.engine.channels import HEARTBEAT, Feed, resume
+from gateway.engine.channels import HEARTBEAT, Feed
 from gateway.handlers.context import Gateway
 from gateway.handlers.requests import rights_of
 from gateway.handlers.responses import DetailedProblem, unauthorized
 from gateway.handlers.websocket import WRITE_BYTES
 from gateway.streaming.outbox import MessageFormat, Outbox
+from gateway.streaming.resume import resume
 from shared.errors import Problem
 
 log = structlog.get_logger("gateway.stream")

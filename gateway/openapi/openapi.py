@@ -12,65 +12,13 @@ from typing import Any, Literal, TypeAlias
 from gateway.config.declared import Declared
 from gateway.config.route_groups import RouteGroups
 from gateway.engine.channels import ChannelSpec
+from gateway.openapi.fixed_parts import ERROR_404, FILTERS, HTTP_VALIDATION_ERROR, STAGED, STRINGS, VALIDATION_ERROR
 from gateway.schema.json_schema import Schema, Schemas
 from gateway.schema.structs import StructSpec
 from gateway.state.store import StateSpec, describe_key
 
 Operation: TypeAlias = dict[str, Any]
 Method = Literal["get", "post", "put", "patch", "delete"]
-
-_ERROR_404: Schema = {
-    "type": "object",
-    "title": "Error404",
-    "properties": {"detail": {"type": "string", "title": "Detail", "default": ""}},
-}
-_VALIDATION_ERROR: Schema = {
-    "type": "object",
-    "title": "ValidationError",
-    "required": ["loc", "msg", "type"],
-    "properties": {
-        "loc": {
-            "type": "array",
-            "title": "Location",
-            "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
-        },
-        "msg": {"type": "string", "title": "Message"},
-        "type": {"type": "string", "title": "Error Type"},
-        "input": {"title": "Input"},
-        "ctx": {"type": "object", "title": "Context"},
-    },
-}
-_HTTP_VALIDATION_ERROR: Schema = {
-    "type": "object",
-    "title": "HTTPValidationError",
-    "properties": {
-        "detail": {"type": "array", "title": "Detail", "items": {"$ref": "#/components/schemas/ValidationError"}}
-    },
-}
-_STRINGS: Schema = {"type": "array", "items": {"type": "string"}}
-_STAGED = {"POST": "Add", "DELETE": "Remove", "PATCH": "Release", "GET": "List", "PUT": "Lookup"}
-_FILTERS = """States are filtered with `query`, a JSON object. All filters must hold; each compares a field with
-a value, a time or another field:
-
-```
-# x == 5
-{base}?query={{"filters":[{{"attr":"x","by":{{"value":5,"where":"=="}}}}]}}
-
-# x < 10
-{base}?query={{"filters":[{{"attr":"x","by":{{"value":10,"where":"<"}}}}]}}
-
-# timestamp < "2023-03-30T14:45:26.394000"
-{base}?query={{"filters":[{{"attr":"timestamp","by":{{"when":"2023-03-30T14:45:26.394000","where":"<"}}}}]}}
-
-# id < y
-{base}?query={{"filters":[{{"attr":"id","by":{{"attr":"y","where":"<"}}}}]}}
-
-# 30 <= x < 50
-{base}?query={{"filters":[{{"attr":"x","by":{{"value":50,"where":"<"}}}},{{"attr":"x","by":{{"value":30,"where":">="}}}}]}}
-```
-
-Also understood: `"sort":[["x","desc"]]`, `"limit"`, `"offset"`, `"fields":["x","y"]`, and the operators
-`in`, `is_null`, `not_null`."""
 
 
 class OpenApi:
@@ -121,9 +69,9 @@ class OpenApi:
 
     def _components(self) -> dict[str, Any]:
         schemas = self._schemas.components() | {
-            "Error404": _ERROR_404,
-            "HTTPValidationError": _HTTP_VALIDATION_ERROR,
-            "ValidationError": _VALIDATION_ERROR,
+            "Error404": ERROR_404,
+            "HTTPValidationError": HTTP_VALIDATION_ERROR,
+            "ValidationError": VALIDATION_ERROR,
         }
         components: dict[str, Any] = {"schemas": schemas}
         if self._key_name is not None:
@@ -178,7 +126,7 @@ class OpenApi:
             "schema": {"type": "string", "contentMediaType": "application/json", "title": "Query"},
         }
         about = f"**Keyed by:** {describe_key(state)}\n\n"
-        about += _FILTERS.format(base=f"{self._base}/state/{state.alias}")
+        about += FILTERS.format(base=f"{self._base}/state/{state.alias}")
         title = f"Get State {state.alias}"
         answer = self._records(struct)
         self._add(
@@ -271,14 +219,14 @@ class OpenApi:
         }
         for spec in self._groups.stage:
             areas = {"type": "object", "additionalProperties": self._records(self._structs[spec.struct])}
-            for verb, does in _STAGED.items():
+            for verb, does in STAGED.items():
                 body = None
                 if verb in ("POST", "DELETE"):
                     body = {"anyOf": [self._schemas.reference(spec.struct), {"type": "null"}], "title": "Data"}
                 method: Any = verb.lower()
                 self._add(
                     f"/stage/{spec.name}", method, "Stage", f"Stage {does} {spec.name}",
-                    _STRINGS if verb == "GET" else areas, f"{does} staged structs of the channel `{spec.name}`.",
+                    STRINGS if verb == "GET" else areas, f"{does} staged structs of the channel `{spec.name}`.",
                     parameters=[query], body=body, body_required=False,
                 )  # fmt: skip
         self._listing("stage", "Stage", "get_staged_channels")
@@ -286,7 +234,7 @@ class OpenApi:
     def _streaming(self) -> None:
         path = self._groups.stream_path
         self._add(
-            path, "get", "Streaming", "stream", _STRINGS,
+            path, "get", "Streaming", "stream", STRINGS,
             "The channels that can be subscribed to. The WebSocket is on the same path; its messages are described "
             "in `/asyncapi.json`.",
         )  # fmt: skip
@@ -300,11 +248,11 @@ class OpenApi:
     def _utilities(self) -> None:
         options = self._declared.options
         if options.fields:
-            self._add("/field", "get", "Utility", "Get Fields", _STRINGS, "Names of the static fields.")
+            self._add("/field", "get", "Utility", "Get Fields", STRINGS, "Names of the static fields.")
         for name in options.fields:
             self._add(f"/field/{name}", "get", "Utility", f"Get Field {name}", {}, "A static value.")
         if options.graph:
-            modules = {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": _STRINGS}}
+            modules = {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": STRINGS}}
             about = "Which modules read and which provide each channel."
             self._add("/channels_graph", "get", "Utility", "Channels Graph Data", modules, about)
             self._add_top("/channels_graph", "Utility", "Browse Channels Graph")
@@ -327,7 +275,7 @@ class OpenApi:
 
     def _listing(self, group: str, tag: str, name: str) -> None:
         about = f"The names under `/{group}`."
-        self._add(f"/{group}/", "get", tag, name, _STRINGS, about)
+        self._add(f"/{group}/", "get", tag, name, STRINGS, about)
 
     def _add_top(self, path: str, tag: str, name: str) -> None:
         self._put(path, "get", tag, name, {}, name.replace("_", " ").capitalize(), (), None, False, None)

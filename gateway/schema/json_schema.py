@@ -1,4 +1,9 @@
-"""JSON Schemas of structs, saying what is really printed (§5.1)."""
+"""JSON Schemas of structs, as they are printed (§5.1).
+
+pydantic can emit the schema of what a validator accepts, which is another one: durations print as numbers, sets as
+unique items, arrays without the null that stands for NaN. It cannot describe enumerations by name or value, limits with
+a message of their own, and imported models at all.
+"""
 
 from __future__ import annotations
 

@@ -40,13 +40,13 @@ class StructType:
     """A compiled struct: turns JSON or Python values into records."""
 
     def __init__(
-        self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator, expansion: MemoryLimit | None = None
+        self, spec: StructSpec, one: SchemaValidator, many: SchemaValidator, memory_limit: MemoryLimit | None = None
     ) -> None:
         self.spec = spec
         self.name = spec.name
         self._one = one
         self._many = many
-        self._expansion = expansion or MemoryLimit.of(MAX_BODY, {})
+        self._memory_limit = memory_limit or MemoryLimit.of(MAX_BODY, {})
         self._checks: list[RecordCheck] = []
 
     def add_check(self, check: RecordCheck) -> None:
@@ -59,7 +59,7 @@ class StructType:
         Raises:
             InvalidInput: The body is absent, is no JSON, is not what was declared, or would take too much memory.
         """
-        self._expansion.check(body, prefix)
+        self._memory_limit.check(body, prefix)
         if has_long_number(body):
             return self.take(parse_json(body), prefix)
         start = body[:1] if body[:1] in (b"{", b"[") else body[:64].lstrip(b" \t\r\n")[:1]
@@ -79,7 +79,7 @@ class StructType:
         Raises:
             InvalidInput: As `read`; of a long list only the errors of the first slice that has any are reported.
         """
-        self._expansion.check(body, prefix)
+        self._memory_limit.check(body, prefix)
         return self.take_in_slices(parse_json(body), prefix)
 
     def take_in_slices(self, value: Any, prefix: Location = ("body",)) -> Iterator[list[Record]]:
@@ -219,7 +219,7 @@ class StructTypes:
         self._next_id = next_id
         self._now = now
         self._started = started
-        self.expansion = MemoryLimit.of(max_body, self.specs)
+        self.memory_limit = MemoryLimit.of(max_body, self.specs)
         self._types = {name: self._compile(spec) for name, spec in self.specs.items()}
 
     def __getitem__(self, name: str) -> StructType:
@@ -234,10 +234,12 @@ class StructTypes:
         Raises:
             InvalidInput: There is no text, it is no JSON, or its structs would take too much memory.
         """
-        self.expansion.check(body, prefix)
+        self.memory_limit.check(body, prefix)
         return parse_json(body, prefix)
 
     def _compile(self, spec: StructSpec) -> StructType:
         compiler = Compiler(self.specs, self.enums, self._next_id, self._now, self._started)
         schema = compiler.struct(spec)
-        return StructType(spec, compiler.validator(schema), compiler.validator(cs.list_schema(schema)), self.expansion)
+        return StructType(
+            spec, compiler.validator(schema), compiler.validator(cs.list_schema(schema)), self.memory_limit
+        )

@@ -14,13 +14,14 @@ import structlog
 from pydantic_core import from_json
 
 from gateway.auth import Rights
-from gateway.engine.channels import HEARTBEAT, Channel, Feed, resume, text_frame
+from gateway.engine.channels import HEARTBEAT, Channel, Feed, text_frame
 from gateway.engine.engine import Engine, changes_of
 from gateway.schema.invalid import InvalidInput
 from gateway.schema.memory_estimate import is_large
 from gateway.schema.record import encode
 from gateway.state.slices import collect
 from gateway.streaming.outbox import Outbox
+from gateway.streaming.resume import resume
 from shared.errors import Problem
 
 log = structlog.get_logger("gateway.stream")
@@ -88,7 +89,7 @@ class Session:
         """
         action: dict[str, Any] = {}
         try:
-            self._engine.types.expansion.check(text, ())
+            self._engine.types.memory_limit.check(text, ())
             action = read_action(text)
             return self._perform(action, is_large(text))
         except IgnoredAction as reason:

@@ -55,7 +55,7 @@ class Client:
         assert answer.status == 200, await answer.text()
         return await answer.json()
 
-    async def refused(self, method: str, path: str, status: int, **options: Any) -> Any:
+    async def rejected(self, method: str, path: str, status: int, **options: Any) -> Any:
         """The ``detail`` of an answer other than success."""
         answer = await self.http.request(method, "/api/v1" + path, allow_redirects=False, **options)
         assert answer.status == status, (answer.status, await answer.text())

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.app import build_gateway
 from gateway.auth import Access
 from gateway.config.loader import parse_channel_file
 from gateway.engine.channels import Feed, Tick
 from gateway.engine.engine import Change
-from gateway.handlers.context import Gateway
+from gateway.handlers.context import Gateway, build_gateway
 
 QUOTES = """
 structs:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from gateway.cluster.redis_bus import BATCH_BYTES, take_batch
-from gateway.engine.channels import RecentTicks, Tick, resume
+from gateway.engine.channels import RecentTicks, Tick
 from gateway.engine.lookup import LookupCache, LookupLimits
 from gateway.engine.staging import Stage, StageFullError
 from gateway.schema.record import Record
 from gateway.storage import journal
 from gateway.streaming.outbox import Outbox, QueueLimits
+from gateway.streaming.resume import resume
 from shared.errors import Problem
 from tests.gateway.conftest import Serve
 from tests.gateway.examples import DEMO_TYPES
@@ -82,7 +83,7 @@ async def test_a_full_stage_is_told_to_its_client(serve: Serve, monkeypatch: pyt
     gateway = await serve(DEMO_TYPES)
     gateway.gateway.engine.stages["example"] = Stage(gateway.gateway.ids.next, most_bytes=3000)
     assert (await gateway.http.post("/api/v1/stage/example", json={"y": "short"})).status == 200
-    detail = await gateway.refused("POST", "/stage/example", 400, json={"y": "x" * 3000})
+    detail = await gateway.rejected("POST", "/stage/example", 400, json={"y": "x" * 3000})
     assert "3000 are allowed" in detail
 
 

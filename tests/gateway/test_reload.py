@@ -37,7 +37,7 @@ async def test_limits_and_words_change_at_once(serve: Serve):
     assert len(await gateway.get("/lookup/example/8")) == 1
     assert await gateway.get("/field/metadata") == {"name": "Other"}
     query = json.dumps({"filters": [{"attr": "bogus", "by": {"value": 1}}]})
-    await gateway.refused("GET", "/state/by_x", 400, params={"query": query})
+    await gateway.rejected("GET", "/state/by_x", 400, params={"query": query})
     assert gateway.gateway.stream_rules.is_readonly
 
 

@@ -196,7 +196,7 @@ async def test_a_literal_type_has_a_default_as_other_types_have(serve: Serve):
         "channels: {c: {type: S, send: true}}\n"
     )
     assert [each["side"] for each in await gateway.send("c", [{}, {"side": "sell"}])] == ["buy", "sell"]
-    (error,) = await gateway.refused("POST", "/send/c", 422, json={"side": "hold"})
+    (error,) = await gateway.rejected("POST", "/send/c", 422, json={"side": "hold"})
     assert error["loc"] == ["body", "side"]
 
 
@@ -206,7 +206,9 @@ async def test_a_pattern_with_a_message_takes_no_longer_than_one_without(serve: 
         "channels: {c: {type: S, send: true}}\n"
     )
     assert (await gateway.send("c", {"x": "a" * 50}))[0]["x"] == "a" * 50
-    (error,) = await gateway.refused("POST", "/send/c", 422, json={"x": "a" * 50 + "b"})  # 2 to the 50th steps for some
+    (error,) = await gateway.rejected(
+        "POST", "/send/c", 422, json={"x": "a" * 50 + "b"}
+    )  # 2 to the 50th steps for some
     assert error["msg"] == "Value error, only a"
 
 
@@ -257,7 +259,7 @@ async def test_a_struct_may_contain_itself(serve: Serve):
     )
     tree = {"name": "a", "children": [{"name": "b", "children": []}], "parent": {"name": "c"}}
     assert await gateway.send("tree", tree) == [tree]
-    (error,) = await gateway.refused("POST", "/send/tree", 422, json={"children": [{"children": [{"name": True}]}]})
+    (error,) = await gateway.rejected("POST", "/send/tree", 422, json={"children": [{"children": [{"name": True}]}]})
     assert error["loc"] == ["body", "children", 0, "children", 0, "name"]
     document = await (await gateway.http.get("/openapi.json")).json()
     children = document["components"]["schemas"]["Node"]["properties"]["children"]["anyOf"][0]
@@ -295,7 +297,7 @@ async def test_a_struct_can_come_from_a_json_schema(serve: Serve, tmp_path: Path
     (record,) = await gateway.send("things", {"count": 2, "when": "2024-01-01T00:00:00Z", "kind": "a", "tags": ["x"]})
     assert list(record) == ["id", "timestamp", "count", "when", "kind", "note", "tags"]
     for bad in ({"count": 0}, {"kind": "c"}, {"tags": ["a", "b", "c"]}, {"when": "soon"}):
-        (error,) = await gateway.refused("POST", "/send/things", 422, json=bad)
+        (error,) = await gateway.rejected("POST", "/send/things", 422, json=bad)
         assert error["loc"] == ["body", *bad]
 
 
@@ -322,10 +324,10 @@ async def test_a_struct_can_come_from_a_pydantic_model(serve: Serve, tmp_path: P
     assert [list(each) for each in sent] == [["id", "timestamp", "count", "when", "inner"]] * 2
     assert sent[0]["inner"] == {"z": 12}
     assert [each["count"] for each in await gateway.get("/state/things")] == [1, 2]
-    (error,) = await gateway.refused("POST", "/send/things", 422, json={"count": -1})
+    (error,) = await gateway.rejected("POST", "/send/things", 422, json={"count": -1})
     assert (error["type"], error["loc"]) == ("value_error", ["body", "count"])
     assert error["msg"] == "Value error, value must be non-negative."
-    assert "request id" in await gateway.refused("POST", "/send/things", 500, json={"count": 7})
+    assert "request id" in await gateway.rejected("POST", "/send/things", 500, json={"count": 7})
 
 
 @pytest.mark.parametrize(

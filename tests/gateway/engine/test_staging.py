@@ -50,7 +50,7 @@ async def test_post_without_a_struct_opens_an_empty_area(staged: Client):
 
 
 async def test_post_without_a_struct_cannot_name_areas(staged: Client):
-    detail = await staged.refused("POST", "/stage/orders?id=a", 400)
+    detail = await staged.rejected("POST", "/stage/orders?id=a", 400)
     assert detail == "Cannot specify staging_ids without a struct to add"
 
 
@@ -73,7 +73,7 @@ async def test_post_to_named_areas_needs_all_of_them(staged: Client):
     first, second = await two_areas(staged)
     added = await stage(staged, "POST", f"?id={first},{second}", {"symbol": "C"})
     assert added == {first: ["A", "C"], second: ["B", "C"]}
-    detail = await staged.refused("POST", f"/stage/orders?id={first},nope", 400, json={"symbol": "D"})
+    detail = await staged.rejected("POST", f"/stage/orders?id={first},nope", 400, json={"symbol": "D"})
     assert detail == "'Staging ID not found: nope'"
     assert await stage(staged, "PUT") == {first: ["A", "C"], second: ["B", "C"]}
 
@@ -133,13 +133,13 @@ async def test_a_staged_struct_has_id_and_timestamp_and_is_found_by_lookup(stage
 
 
 async def test_what_cannot_be_staged_is_refused(staged: Client):
-    (error,) = await staged.refused("POST", "/stage/orders", 422, json={"quantity": "many"})
+    (error,) = await staged.rejected("POST", "/stage/orders", 422, json={"quantity": "many"})
     assert error["loc"] == ["body", "quantity"]
-    (error,) = await staged.refused("POST", "/stage/orders", 422, json=[{"symbol": "A"}])
+    (error,) = await staged.rejected("POST", "/stage/orders", 422, json=[{"symbol": "A"}])
     assert error["loc"] == ["body"]
-    assert await staged.refused("POST", "/stage/other", 404, json={}) == "Not Found"
+    assert await staged.rejected("POST", "/stage/other", 404, json={}) == "Not Found"
 
 
 async def test_without_staged_channels_there_is_no_stage_group(serve: Serve):
     gateway = await serve("structs: {S: {fields: {x: int}}}\nchannels: {plain: {type: S}}\n")
-    assert await gateway.refused("GET", "/stage/", 404) == "Not Found"
+    assert await gateway.rejected("GET", "/stage/", 404) == "Not Found"

@@ -155,7 +155,7 @@ async def test_a_narrow_key_sees_its_channels_alone(serve: Serve):
     assert await gateway.get("/stream", **key) == ["example"]
     assert await gateway.get("/last/example", **key) == []
     for path in ("/last/by_x", "/state/by_x", "/lookup/by_x/1", "/lookup/id/1", "/next/basket", "/sse?channel=by_x"):
-        await gateway.refused("GET", path, 403, **key)
+        await gateway.rejected("GET", path, 403, **key)
 
 
 async def test_the_stream_asks_for_the_key_before_the_upgrade(serve: Serve):

@@ -104,7 +104,7 @@ async def test_prefix_and_version_can_be_chosen(serve: Serve):
 )
 async def test_every_error_is_an_object_with_a_detail(serve: Serve, method: str, path: str, status: int, detail: str):
     gateway = await serve(DEMO_TYPES)
-    assert await gateway.refused(method, path, status) == detail
+    assert await gateway.rejected(method, path, status) == detail
 
 
 async def test_a_get_route_allows_get_alone(serve: Serve):
@@ -121,7 +121,7 @@ async def test_a_bug_is_a_500_that_is_json(serve: Serve, tmp_path: Path):
         "    async def stop(self, gw): pass\n"
     )
     gateway = await serve(DEMO_TYPES + "modules: [{use: 'broken.py:Broken'}]\n", folder=tmp_path)
-    detail = await gateway.refused("POST", "/send/example", 500, json={"x": 1})
+    detail = await gateway.rejected("POST", "/send/example", 500, json={"x": 1})
     assert "request id" in detail
     assert "division" not in detail
 
@@ -183,23 +183,23 @@ async def test_shutdown_answers_and_then_ends_the_process(serve: Serve):
 async def test_controls_can_be_switched_off_one_by_one_or_all(serve: Serve):
     gateway = await serve("controls: {shutdown: false}\n" + DEMO_TYPES)
     assert await gateway.get("/controls/") == ["heartbeat", "stats"]
-    assert await gateway.refused("POST", "/controls/shutdown", 404) == "Not Found"
+    assert await gateway.rejected("POST", "/controls/shutdown", 404) == "Not Found"
     without = await serve("controls: false\n" + DEMO_TYPES)
-    assert await without.refused("GET", "/controls/", 404) == "Not Found"
+    assert await without.rejected("GET", "/controls/", 404) == "Not Found"
     assert "controls" not in await without.get("/last/")
 
 
 async def test_groups_can_be_limited_and_switched_off(serve: Serve):
     gateway = await serve("rest: {last: {include: [example]}, next: false, send: {exclude: [example]}}\n" + DEMO_TYPES)
     assert await gateway.get("/last/") == ["example"]
-    assert await gateway.refused("GET", "/last/by_x", 404) == "Not Found"
-    assert await gateway.refused("GET", "/next/example", 404) == "Not Found"
-    assert await gateway.refused("POST", "/send/example", 404, json={}) == "Channel not found: example"
+    assert await gateway.rejected("GET", "/last/by_x", 404) == "Not Found"
+    assert await gateway.rejected("GET", "/next/example", 404) == "Not Found"
+    assert await gateway.rejected("POST", "/send/example", 404, json={}) == "Channel not found: example"
 
 
 async def test_a_read_only_gateway_has_no_send_routes(serve: Serve):
     gateway = await serve("server: {send_readonly: true}\n" + DEMO_TYPES)
-    assert await gateway.refused("POST", "/send/example", 404, json={}) == "Not Found"
+    assert await gateway.rejected("POST", "/send/example", 404, json={}) == "Not Found"
 
 
 async def test_static_fields_and_the_graph(serve: Serve, demo: str):

@@ -60,14 +60,14 @@ async def test_a_whole_basket_that_ticks_at_once_is_seen_whole(serve: Serve):
 
 async def test_a_timeout_is_a_408_that_says_where(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    detail = await gateway.refused("GET", "/next/basket/A?timeout=0.01", 408)
+    detail = await gateway.rejected("GET", "/next/basket/A?timeout=0.01", 408)
     assert detail == "Timeout: no tick on basket/A within 0.01s"
 
 
 @pytest.mark.parametrize("timeout", ["soon", "-1", "nan", "inf"])
 async def test_a_timeout_that_is_no_number_of_seconds_is_a_422(serve: Serve, timeout: str):
     gateway = await serve(DEMO_TYPES)
-    (error,) = await gateway.refused("GET", f"/next/example?timeout={timeout}", 422)
+    (error,) = await gateway.rejected("GET", f"/next/example?timeout={timeout}", 422)
     assert error["loc"] == ["query", "timeout"]
 
 

@@ -29,7 +29,7 @@ def own(gateway: Client) -> str:
 )
 async def test_a_page_of_another_origin_changes_nothing(serve: Serve, method: str, path: str):
     gateway = await serve(DEMO_TYPES)
-    detail = await gateway.refused(method, path, 403, json={}, headers=FOREIGN)
+    detail = await gateway.rejected(method, path, 403, json={}, headers=FOREIGN)
     assert "http://evil.example" in detail
     assert "server.cors_origins" in detail
     assert gateway.gateway.engine.counters.ticks == 0
@@ -49,7 +49,7 @@ async def test_another_port_a_sandbox_and_what_the_browser_calls_foreign_are_oth
     serve: Serve, headers: dict[str, str]
 ):
     gateway = await serve(DEMO_TYPES)
-    await gateway.refused("POST", "/send/example", 403, json={"x": 1}, headers=headers)
+    await gateway.rejected("POST", "/send/example", 403, json={"x": 1}, headers=headers)
 
 
 async def test_the_gateways_own_page_and_programs_may_send(serve: Serve):
@@ -87,7 +87,7 @@ async def test_a_page_of_another_origin_opens_no_stream(serve: Serve):
 async def test_a_cookie_does_not_speak_for_a_page_of_another_origin(serve: Serve):
     gateway = await serve(KEYS + DEMO_TYPES)
     cookie = {"cookies": {"token": "sesame"}, "json": {"x": 1}}
-    await gateway.refused("POST", "/send/example", 403, headers=FOREIGN, **cookie)
+    await gateway.rejected("POST", "/send/example", 403, headers=FOREIGN, **cookie)
     assert (await gateway.http.post("/api/v1/send/example", headers={"origin": own(gateway)}, **cookie)).status == 200
 
 
@@ -107,4 +107,4 @@ async def test_a_page_that_knows_the_key_may_act_from_anywhere(serve: Serve, que
 
 async def test_a_wrong_key_does_not_help_a_page_of_another_origin(serve: Serve):
     gateway = await serve(KEYS.replace("[sesame]", "[sesame], trusted_networks: [127.0.0.0/8]") + DEMO_TYPES)
-    await gateway.refused("POST", "/send/example?token=wrong", 403, json={"x": 1}, headers=FOREIGN)
+    await gateway.rejected("POST", "/send/example?token=wrong", 403, json={"x": 1}, headers=FOREIGN)

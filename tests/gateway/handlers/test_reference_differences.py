@@ -36,7 +36,7 @@ async def test_a_basket_over_an_enumeration_of_texts_takes_names_and_values(serv
         "controls", "numbers", "numbers/ONE", "numbers/TWO", "rows", "venues", "venues/LSE", "venues/NYSE", "words",
         "words/a", "words/b",
     ]  # fmt: skip
-    await gateway.refused("POST", "/send/numbers/1", 422, json={"x": 1})
+    await gateway.rejected("POST", "/send/numbers/1", 422, json={"x": 1})
 
 
 async def test_null_in_an_array_of_floats_is_nan_as_it_is_printed(serve: Serve):
@@ -45,7 +45,7 @@ async def test_null_in_an_array_of_floats_is_nan_as_it_is_printed(serve: Serve):
     assert (row["vector"], row["matrix"]) == ([1.0, None, 2.5], [[None], []])
     (again,) = await gateway.send("rows", row)
     assert again["vector"] == row["vector"]
-    await gateway.refused("POST", "/send/rows", 422, json={"whole": [1, None]})
+    await gateway.rejected("POST", "/send/rows", 422, json={"whole": [1, None]})
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
@@ -72,7 +72,7 @@ async def test_a_body_may_be_in_any_encoding_of_unicode(serve: Serve, encoding: 
 @pytest.mark.parametrize("path", ["/send/rows", "/send/words", "/send/words/a", "/stage/rows"])
 async def test_a_body_that_cannot_be_read_is_a_bad_request(serve: Serve, path: str, body: bytes):
     gateway = await serve(FILE)
-    detail = await gateway.refused("POST", path, 400, data=body, headers=JSON)
+    detail = await gateway.rejected("POST", path, 400, data=body, headers=JSON)
     assert detail == "There was an error parsing the body"
 
 
@@ -80,7 +80,7 @@ async def test_a_body_that_cannot_be_read_is_a_bad_request(serve: Serve, path: s
 @pytest.mark.parametrize("path", ["/send/rows", "/stage/rows"])
 async def test_a_body_of_another_content_type_is_no_struct(serve: Serve, path: str, headers: dict[str, str]):
     gateway = await serve(FILE)
-    (error,) = await gateway.refused("POST", path, 422, data=b'{"x":1}', headers=headers)
+    (error,) = await gateway.rejected("POST", path, 422, data=b'{"x":1}', headers=headers)
     assert (error["type"], error["loc"]) == ("model_attributes_type", ["body"])
 
 
@@ -91,7 +91,7 @@ async def test_an_integer_beyond_the_range_of_floats_is_no_float(serve: Serve, d
     for count in (1, 300):
         rows = [f'{{"x":{at}}}' for at in range(count - 1)] + [f'{{"f":{number}}}']
         body = f"[{','.join(rows)}]" if count > 1 else rows[0]
-        errors = await gateway.refused("POST", "/send/rows", 422, data=body.encode(), headers=JSON)
+        errors = await gateway.rejected("POST", "/send/rows", 422, data=body.encode(), headers=JSON)
         assert [(error["type"], error["loc"][-1]) for error in errors] == [("float_type", "f")]
     body = f'{{"x":{number},"s":"{number}","f":1e400}}'
     answer = await gateway.http.post("/api/v1/send/rows", data=body.encode(), headers=JSON)
@@ -136,7 +136,7 @@ async def test_a_slash_too_many_or_too_few_is_redirected_on_every_route(
 )
 async def test_the_empty_key_and_an_unknown_channel_are_not_found(serve: Serve, method: str, path: str, detail: str):
     gateway = await serve(FILE)
-    assert await gateway.refused(method, path, 404, json={} if method == "POST" else None) == detail
+    assert await gateway.rejected(method, path, 404, json={} if method == "POST" else None) == detail
 
 
 async def test_with_keys_a_redirect_does_not_tell_which_channels_there_are(serve: Serve):

@@ -48,7 +48,7 @@ async def test_an_empty_list_is_no_tick(serve: Serve):
 
 async def test_one_bad_struct_rejects_the_whole_request(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    errors = await gateway.refused("POST", "/send/example", 422, json=[{"x": 1}, {"x": -1}])
+    errors = await gateway.rejected("POST", "/send/example", 422, json=[{"x": 1}, {"x": -1}])
     assert errors[0]["loc"] == ["body", 1, "x"]
     assert await gateway.get("/last/example") == []
 
@@ -117,7 +117,7 @@ async def test_what_is_wrong_is_told_in_the_shape_that_clients_know(
 ):
     gateway = await serve(DEMO_TYPES)
     headers = {"content-type": "application/json"}
-    assert await gateway.refused("POST", f"/send/{path}", 422, data=body, headers=headers) == [expected]
+    assert await gateway.rejected("POST", f"/send/{path}", 422, data=body, headers=headers) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_limits_enums_literals_and_nested_structs_name_their_place(
     from tests.gateway.examples import TYPES
 
     gateway = await serve(TYPES)
-    (error,) = await gateway.refused("POST", "/send/all", 422, json={field: value})
+    (error,) = await gateway.rejected("POST", "/send/all", 422, json={field: value})
     assert (error["type"], error["loc"]) == (kind, loc)
     assert message is None or error["msg"] == message
     assert context is None or error["ctx"] == context
@@ -151,30 +151,30 @@ async def test_limits_enums_literals_and_nested_structs_name_their_place(
 async def test_a_body_that_is_not_declared_to_be_json_is_a_422(serve: Serve):
     gateway = await serve(DEMO_TYPES)
     headers = {"content-type": "text/plain"}
-    (error,) = await gateway.refused("POST", "/send/example", 422, data=b'{"x":1}', headers=headers)
+    (error,) = await gateway.rejected("POST", "/send/example", 422, data=b'{"x":1}', headers=headers)
     assert error["type"] == "model_attributes_type"
 
 
 async def test_a_body_that_is_too_large_is_a_413(serve: Serve):
     gateway = await serve("server: {max_body: 1KiB}\n" + DEMO_TYPES)
-    detail = await gateway.refused("POST", "/send/example", 413, json={"y": "a" * 2000})
+    detail = await gateway.rejected("POST", "/send/example", 413, json={"y": "a" * 2000})
     assert "1024 bytes" in detail
 
 
 async def test_unknown_and_unsendable_channels_are_told_apart(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    assert await gateway.refused("POST", "/send/nope", 404, json={}) == "Not Found"
-    assert await gateway.refused("POST", "/send/never_ticks", 404, json={}) == "Channel not found: never_ticks"
-    assert await gateway.refused("GET", "/send/example", 405) == "Method Not Allowed"
+    assert await gateway.rejected("POST", "/send/nope", 404, json={}) == "Not Found"
+    assert await gateway.rejected("POST", "/send/never_ticks", 404, json={}) == "Channel not found: never_ticks"
+    assert await gateway.rejected("GET", "/send/example", 405) == "Method Not Allowed"
     answer = await gateway.http.get("/api/v1/send/example")
     assert answer.headers["allow"] == "POST"
 
 
 async def test_a_channel_without_provider_is_a_404_and_one_that_has_not_ticked_is_empty(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    assert await gateway.refused("GET", "/last/never_ticks", 404) == "Channel not found: never_ticks"
-    assert await gateway.refused("GET", "/next/never_ticks", 404) == "Channel not found: never_ticks"
-    assert await gateway.refused("GET", "/last/nope", 404) == "Not Found"
+    assert await gateway.rejected("GET", "/last/never_ticks", 404) == "Channel not found: never_ticks"
+    assert await gateway.rejected("GET", "/next/never_ticks", 404) == "Channel not found: never_ticks"
+    assert await gateway.rejected("GET", "/last/nope", 404) == "Not Found"
     assert await gateway.get("/last/example") == []
 
 
@@ -217,23 +217,23 @@ async def test_keys_may_contain_spaces_and_slashes(serve: Serve):
 @pytest.mark.parametrize("path", ["basket/ZZ", "words/zz", "lists/zz"])
 async def test_an_unknown_key_is_a_404_wherever_it_is_read(serve: Serve, route: str, path: str):
     gateway = await serve(DEMO_TYPES)
-    assert await gateway.refused("GET", f"/{route}/{path}", 404) == f"Channel not found: {path}"
+    assert await gateway.rejected("GET", f"/{route}/{path}", 404) == f"Channel not found: {path}"
 
 
 async def test_an_unknown_key_of_an_enumeration_is_a_422_when_sent(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    (error,) = await gateway.refused("POST", "/send/basket/ZZ", 422, json={"x": 1})
+    (error,) = await gateway.rejected("POST", "/send/basket/ZZ", 422, json={"x": 1})
     assert error["loc"] == ["path", "key"]
-    (error,) = await gateway.refused("POST", "/send/basket", 422, json={"A": {"x": 1}, "ZZ": {"x": 1}})
+    (error,) = await gateway.rejected("POST", "/send/basket", 422, json={"A": {"x": 1}, "ZZ": {"x": 1}})
     assert error["loc"] == ["body", "ZZ", "[key]"]
     assert await gateway.get("/last/basket") == []
 
 
 async def test_an_unknown_string_key_is_a_404_when_sent_and_nothing_ticks(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    assert await gateway.refused("POST", "/send/words/zz", 404, json={}) == "Channel not found: words/zz"
+    assert await gateway.rejected("POST", "/send/words/zz", 404, json={}) == "Channel not found: words/zz"
     body = {"a": {"x": 1}, "zz": {"x": 1}}
-    assert await gateway.refused("POST", "/send/words", 404, json=body) == "Channel not found: words/zz"
+    assert await gateway.rejected("POST", "/send/words", 404, json=body) == "Channel not found: words/zz"
     assert await gateway.get("/last/words") == []
 
 
@@ -246,7 +246,7 @@ async def test_a_basket_of_lists_takes_a_list_or_one_struct_for_each_key(serve: 
 
 async def test_a_list_for_the_key_of_a_plain_basket_is_a_422(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    (error,) = await gateway.refused("POST", "/send/basket", 422, json={"A": [{"x": 1}]})
+    (error,) = await gateway.rejected("POST", "/send/basket", 422, json={"A": [{"x": 1}]})
     assert error["loc"] == ["body", "A"]
 
 
@@ -265,7 +265,7 @@ async def test_an_unknown_id_is_an_empty_list_or_a_404_for_any_type(serve: Serve
     gateway = await serve(DEMO_TYPES)
     assert await gateway.get("/lookup/example/nope") == []
     assert await gateway.get("/lookup/example") == []
-    assert await gateway.refused("GET", "/lookup/id/nope", 404) == "No GatewayStruct found with id: nope"
+    assert await gateway.rejected("GET", "/lookup/id/nope", 404) == "No GatewayStruct found with id: nope"
 
 
 async def test_ids_with_slashes_are_found(serve: Serve):
@@ -277,7 +277,7 @@ async def test_ids_with_slashes_are_found(serve: Serve):
 
 async def test_rejected_input_is_not_kept_for_lookup(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    await gateway.refused("POST", "/send/example", 422, json=[{"id": "good"}, {"id": "bad", "x": -1}])
+    await gateway.rejected("POST", "/send/example", 422, json=[{"id": "good"}, {"id": "bad", "x": -1}])
     assert await gateway.get("/lookup/example/good") == []
 
 
@@ -294,7 +294,7 @@ async def test_a_time_that_utc_does_not_have_is_a_value_but_no_timestamp(serve: 
     assert len(await gateway.get("/state/readings")) == 2
     query = {"filters": [{"attr": "at", "by": {"when": moment, "where": "=="}}]}
     assert [row["n"] for row in await gateway.get("/state/readings", params={"query": json.dumps(query)})] == [2]
-    (fault,) = await gateway.refused("POST", "/send/readings", 422, json={"timestamp": moment, "n": 3})
+    (fault,) = await gateway.rejected("POST", "/send/readings", 422, json={"timestamp": moment, "n": 3})
     assert fault["loc"] == ["body", "timestamp"]
     assert "between the years 1 and 9999 in UTC" in fault["msg"]
     assert (await gateway.get("/last/readings"))[0]["n"] == 2

@@ -83,9 +83,9 @@ async def test_the_heartbeat_is_a_channel_too(serve: Serve):
 
 async def test_without_a_channel_or_with_an_unknown_one_there_is_no_stream(serve: Serve):
     gateway = await serve(DEMO_TYPES)
-    (error,) = await gateway.refused("GET", "/sse", 422)
+    (error,) = await gateway.rejected("GET", "/sse", 422)
     assert error["loc"] == ["query", "channel"]
-    assert await gateway.refused("GET", "/sse?channel=basket/ZZ", 404) == "Channel not found: basket/ZZ"
+    assert await gateway.rejected("GET", "/sse?channel=basket/ZZ", 404) == "Channel not found: basket/ZZ"
 
 
 async def test_a_client_that_leaves_is_forgotten(serve: Serve):

@@ -258,7 +258,7 @@ async def test_a_module_reads_states_waits_stages_validates_and_adds_routes(conn
     assert (await waiting).x == 5.0
     with pytest.raises(TimeoutError):
         await gw.next("bid", timeout=0)
-    (error,) = await gateway.refused("POST", "/send/bid", 422, json={"n": 101})
+    (error,) = await gateway.rejected("POST", "/send/bid", 422, json={"n": 101})
     assert error["msg"] == "Value error, n is too large"
     assert await gateway.get("/hello") == {"hello": "world"}
 
@@ -365,7 +365,7 @@ async def test_the_module_of_the_documentation_works(serve: Serve, tmp_path: Pat
     )
     feed = gateway.gateway.engine.channels["prices"].feeds[0]
     await until(lambda: bool(feed.waiters))
-    (error,) = await gateway.refused("POST", "/send/prices", 422, json={"bid": 2, "ask": 1})
+    (error,) = await gateway.rejected("POST", "/send/prices", 422, json={"bid": 2, "ask": 1})
     assert error["msg"] == "Value error, bid is above ask"
     sent = await gateway.send("prices", [{"symbol": s, "bid": 1, "ask": ask} for s, ask in (("X", 40), ("Y", 50))])
     venues = gateway.gateway.engine.channels["venues"]

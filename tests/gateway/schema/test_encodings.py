@@ -108,7 +108,7 @@ async def test_what_is_accepted_is_printed_in_its_own_form(serve: Serve, field: 
 )
 async def test_what_is_not_accepted_is_a_422_that_names_the_field(serve: Serve, field: str, given: Any, kind: str):
     gateway = await serve(TYPES)
-    errors = await gateway.refused("POST", "/send/all", 422, json={field: given})
+    errors = await gateway.rejected("POST", "/send/all", 422, json={field: given})
     assert errors[0]["type"] == kind
     assert errors[0]["loc"][:2] == ["body", field]
 
@@ -117,7 +117,7 @@ async def test_ids_are_given_kept_or_turned_into_text(serve: Serve):
     gateway = await serve(TYPES)
     sent = await gateway.send("all", [{}, {"id": 123}, {"id": 1.5}, {"id": "mine"}, {"id": None}])
     assert [record["id"] for record in sent] == ["1795233321154754276", "123", "1.5", "mine", None]
-    errors = await gateway.refused("POST", "/send/all", 422, json={"id": True})
+    errors = await gateway.rejected("POST", "/send/all", 422, json={"id": True})
     assert errors[0]["loc"] == ["body", "id"]
 
 
@@ -148,7 +148,7 @@ async def test_a_nested_struct_gets_an_id_of_its_own_but_is_never_null(serve: Se
     (record,) = await gateway.send("all", {"inner": {"a": 1}})
     assert list(record["inner"]) == ["id", "timestamp", "a", "b"]
     assert record["inner"]["id"] != record["id"]
-    errors = await gateway.refused("POST", "/send/all", 422, json={"inner": None})
+    errors = await gateway.rejected("POST", "/send/all", 422, json={"inner": None})
     assert errors[0]["loc"] == ["body", "inner"]
 
 

@@ -17,7 +17,7 @@ JSON = {"content-type": "application/json"}
 MILLION = b"[" + b",".join([b"{}"] * 1_000_000) + b"]"
 
 
-async def refused(gateway: Any, path: str, body: bytes) -> Any:
+async def rejected(gateway: Any, path: str, body: bytes) -> Any:
     answer = await gateway.http.post(path, data=body, headers=JSON)
     assert answer.status == 422, (answer.status, (await answer.read())[:300])
     (fault,) = (await answer.json())["detail"]
@@ -27,7 +27,7 @@ async def refused(gateway: Any, path: str, body: bytes) -> Any:
 @pytest.mark.parametrize("path", ["send/example", "send/example_list", "send/lists", "stage/example"])
 async def test_a_million_structs_in_three_megabytes_are_rejected_with_the_limit(serve: Serve, path: str):
     gateway = await serve(DEMO_TYPES)
-    fault = await refused(gateway, f"/api/v1/{path}", b'{"p":' + MILLION + b"}" if path == "send/lists" else MILLION)
+    fault = await rejected(gateway, f"/api/v1/{path}", b'{"p":' + MILLION + b"}" if path == "send/lists" else MILLION)
     assert fault["type"] == "too_large"
     assert f"{8 * 2**24} are allowed" in fault["msg"]
     assert fault["ctx"] == {"max_bytes": 8 * 2**24}
@@ -51,12 +51,12 @@ async def test_nested_structs_and_their_defaults_count(serve: Serve):
     )
     gateway = await serve(text)
     body = b'{"inner":[' + b",".join([b"{}"] * 100_000) + b"]}"  # 300 kB that would print as half a gigabyte
-    assert (await refused(gateway, "/api/v1/send/all", body))["type"] == "too_large"
+    assert (await rejected(gateway, "/api/v1/send/all", body))["type"] == "too_large"
 
 
 async def test_many_faults_are_counted_and_not_listed(serve: Serve):
     gateway = await serve(TYPES)
-    fault = await refused(gateway, "/api/v1/send/all", b'{"list_":[' + b",".join([b'"x"'] * 5000) + b"]}")
+    fault = await rejected(gateway, "/api/v1/send/all", b'{"list_":[' + b",".join([b'"x"'] * 5000) + b"]}")
     assert (fault["type"], fault["loc"]) == ("too_many_errors", ["body"])
     assert "5000 faults" in fault["msg"]
 
@@ -106,7 +106,7 @@ async def test_one_wrong_struct_in_a_long_list_is_named_by_its_place_and_nothing
     gateway = await serve(DEMO_TYPES)
     rows: list[Any] = [{"x": x} for x in range(2000)]
     rows[1500] = {"x": -1}
-    fault = await refused(gateway, "/api/v1/send/example", json.dumps(rows).encode())
+    fault = await rejected(gateway, "/api/v1/send/example", json.dumps(rows).encode())
     assert fault["loc"] == ["body", 1500, "x"]
     assert await gateway.get("/last/example") == []
 

@@ -185,13 +185,13 @@ async def test_fields_can_be_chosen(states: Client):
 async def test_in_strict_mode_a_warning_is_a_400(serve: Serve):
     gateway = await serve("state: {strict: true}\n" + FILE)
     params = {"query": json.dumps(by("bogus", 1))}
-    assert await gateway.refused("GET", "/state/rows", 400, params=params) == "filter 0: unknown field bogus"
+    assert await gateway.rejected("GET", "/state/rows", 400, params=params) == "filter 0: unknown field bogus"
 
 
 @pytest.mark.parametrize("text", ["{bad", ""])
 async def test_text_that_is_no_json_is_a_422(serve: Serve, text: str):
     gateway = await serve(FILE)
-    (error,) = await gateway.refused("GET", "/state/rows", 422, params={"query": text})
+    (error,) = await gateway.rejected("GET", "/state/rows", 422, params={"query": text})
     assert (error["type"], error["loc"], error["input"]) == ("json_invalid", ["query", "query"], text)
     assert error["msg"].startswith("Invalid JSON: ")
 
@@ -216,7 +216,7 @@ async def test_text_that_is_no_json_is_a_422(serve: Serve, text: str):
 )
 async def test_json_that_is_no_query_is_a_400(serve: Serve, query: Any, kinds: list[str], loc: list[Any]):
     gateway = await serve(FILE)
-    errors = await gateway.refused("GET", "/state/rows", 400, params={"query": json.dumps(query)})
+    errors = await gateway.rejected("GET", "/state/rows", 400, params={"query": json.dumps(query)})
     assert [error["type"] for error in errors] == kinds
     assert errors[0]["loc"] == loc
     assert errors[0]["url"].startswith("https://")
@@ -225,7 +225,7 @@ async def test_json_that_is_no_query_is_a_400(serve: Serve, query: Any, kinds: l
 async def test_the_message_for_an_unknown_operator_lists_those_that_clients_know(serve: Serve):
     gateway = await serve(FILE)
     params = {"query": json.dumps(by("x", 5, "~"))}
-    (error,) = await gateway.refused("GET", "/state/rows", 400, params=params)
+    (error,) = await gateway.rejected("GET", "/state/rows", 400, params=params)
     assert error["msg"] == "Input should be '==', '!=', '<', '<=', '>' or '>='"
     assert error["input"] == "~"
 

@@ -278,8 +278,8 @@ async def test_the_state_of_a_basket_is_the_union_of_its_keys_in_key_order(serve
     assert [each["k"] for each in await gateway.get("/state/kept")] == [3, 1, 2]
     assert [each["k"] for each in await gateway.get("/state/kept/a")] == [1, 2]
     assert [each["k"] for each in await gateway.get("/state/kept", params={"query": '{"limit":2}'})] == [3, 1]
-    assert await gateway.refused("GET", "/state/kept/zz", 404) == "State not found: kept/zz"
-    assert await gateway.refused("GET", "/state/rows/a", 404) == "Not Found"
+    assert await gateway.rejected("GET", "/state/kept/zz", 404) == "State not found: kept/zz"
+    assert await gateway.rejected("GET", "/state/rows/a", 404) == "Not Found"
 
 
 async def test_a_large_dump_is_the_state_of_its_moment_whatever_ticks_meanwhile(serve: Serve):
