@@ -86,7 +86,7 @@ class RrdbHandlers:
         return self._admitted(codec_of(question).decode_field, encoding.update_response, update)
 
     def _admitted(self, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes], write: Any) -> Rpc[Any, Any]:
-        """A write whose size is looked at first, with the limit of the setting ``max_allowed_write_size``."""
+        """A write whose size is checked first, against the limit of the setting ``max_allowed_write_size``."""
 
         def admit(request: Request) -> None:
             self._partition(request).admission.check_write_size(request)
@@ -140,7 +140,7 @@ class RrdbHandlers:
         return partition.read(_checked(partition.reader.ttl, rrdb.TtlResponse, partition), key, request, "get")
 
     def sortkey_count(self, hash_key: bytes, request: Request) -> Any:
-        """SORTKEY_COUNT: may look at very many rows, so it counts in a worker thread."""
+        """SORTKEY_COUNT: may read very many rows, so it counts in a worker thread."""
         partition = self._partition(request)
 
         def count(hash_key: bytes, now: int, usage: Usage) -> rrdb.CountResponse:

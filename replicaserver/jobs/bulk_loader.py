@@ -206,7 +206,7 @@ class BulkLoader:
         metadata = parse_metadata(provider.read(f"{source}/{METADATA}"))
         folders.write_durably(folder / METADATA, encode_metadata(metadata))
         load.state.metadata = metadata
-        here, told = 0, 0
+        here, reported = 0, 0
         for file in metadata.files:
             if not _is_here(folder / file.name, file):
                 here = self._fetch_file(partition, load, provider, source, file, here, transfer)
@@ -214,9 +214,9 @@ class BulkLoader:
                 transfer.moved()
                 here += file.size
             load.state.received(here)
-            if load.state.progress // 10 > told:
-                told = load.state.progress // 10
-                log.info("bulk load progress", gpid=str(partition.gpid), percent=told * 10)
+            if load.state.progress // 10 > reported:
+                reported = load.state.progress // 10
+                log.info("bulk load progress", gpid=str(partition.gpid), percent=reported * 10)
         folders.sync_folder(folder)
 
     def _fetch_file(

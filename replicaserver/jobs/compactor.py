@@ -96,16 +96,16 @@ class Compactor:
         settings, now = partition.settings, int(partition.context.unix_s()) - EPOCH
         work = Pass(partition.data_version, now, settings.default_ttl, settings.compaction_operations)
         keys = max(1, partition.store.measure("estimate-num-keys"))
-        told = 0
+        reported = 0
 
-        def tell(outcome: table_passes.Outcome) -> None:
-            nonlocal told
+        def report(outcome: table_passes.Outcome) -> None:
+            nonlocal reported
             tenth = min(10, outcome.rows * 10 // keys)
-            if tenth > told:
-                told = tenth
+            if tenth > reported:
+                reported = tenth
                 shown.info("manual compaction progress", percent=tenth * 10, rows=outcome.rows)
 
-        outcome = await table_passes.rewrite(partition, work, 0.0, tell)
+        outcome = await table_passes.rewrite(partition, work, 0.0, report)
         shown.info("rules applied", rows=outcome.rows, changed=outcome.changed)
 
     async def close(self) -> None:

@@ -58,7 +58,7 @@ class MetaLink:
     Args:
         node: The replicas.
         metas: Where metaservers are; the leader is found by asking them.
-        start_time_ms: When this process started; tells a restart from silence.
+        start_time_ms: When this process started; by it a metaserver notices a restart.
         described: Called with every replica whose table the metaserver has described.
         tls: How metaservers are called over TLS; None calls them without.
     """

@@ -174,7 +174,7 @@ class Node:
         return partition
 
     async def describe(self, partition: Partition, app: AppInfo) -> None:
-        """Take a table's present description, and write it down if it is news."""
+        """Take a table's present description, and write it down if it has changed."""
         if app == partition.app:
             return
         partition.describe(app)
@@ -225,7 +225,7 @@ class Node:
         return sorted(found, key=lambda partition: partition.gpid)
 
     def report(self) -> list[ReplicaInfo]:
-        """What the metaserver is told of every open replica."""
+        """What is reported to the metaserver, of every open replica."""
         return [replica_info(partition) for partition in self.partitions.values()]
 
     def _emptiest(self) -> DataFolder:
@@ -283,7 +283,7 @@ def _replicas_on(disk: DataFolder) -> dict[Gpid, Path]:
 
 
 def replica_info(partition: Partition) -> ReplicaInfo:
-    """What tools and the metaserver are told of a replica."""
+    """What is reported of a replica, to the metaserver and to tools."""
     core = partition.core
     return ReplicaInfo(
         pid=partition.gpid,

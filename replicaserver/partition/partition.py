@@ -248,7 +248,7 @@ class Partition:
             )
 
     def unreadable(self, error: UnreadableError, usage: Usage) -> RocksdbError:
-        """What a read is answered with that the store could not carry out, which is told."""
+        """The error of a read that the store could not carry out; it is logged."""
         log.error("rows cannot be read", gpid=str(self.gpid), reason=str(error))
         usage.has_failed = True
         return error.code

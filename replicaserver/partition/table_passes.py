@@ -23,14 +23,14 @@ class Outcome:
     changed: int = 0
 
 
-async def rewrite(partition: Partition, work: Pass, pause_s: float, tell: Callable[[Outcome], None]) -> Outcome:
+async def rewrite(partition: Partition, work: Pass, pause_s: float, report: Callable[[Outcome], None]) -> Outcome:
     """Take a pass over all rows of a replica.
 
     Args:
         partition: The replica; it keeps serving.
         work: What changes.
         pause_s: Seconds between two slices.
-        tell: Called after every slice.
+        report: Called after every slice.
     """
     loop, outcome, start = asyncio.get_running_loop(), Outcome(), b""
     while True:
@@ -39,7 +39,7 @@ async def rewrite(partition: Partition, work: Pass, pause_s: float, tell: Callab
         outcome.rows += rows
         if exchanges:
             outcome.changed += await partition.batches.submit_internal(_exchanging(exchanges))
-        tell(outcome)
+        report(outcome)
         if following is None:
             return outcome
         start = following

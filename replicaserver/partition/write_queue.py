@@ -28,7 +28,7 @@ Account = Callable[["PendingWrite", Any], None]
 
 PlainPut = tuple[bytes, bytes, int, int, bytes, RpcCaller]
 """A put from the fast path: raw key, value, expiry asked for, when it came (`perf_counter_ns`), sequence number as it
-stands on the wire, who asks. Nothing costs less than a tuple, and there are tens of thousands a second."""
+stands on the wire, the caller. Nothing costs less than a tuple, and there are tens of thousands a second."""
 
 
 @dataclass(slots=True)

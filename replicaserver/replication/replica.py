@@ -27,7 +27,7 @@ class Configuration:
         primary: None while there is none.
         secondaries: The other members.
         max_replica_count: How many members there should be.
-        last_committed_decree: The highest decree that the metaserver has been told of.
+        last_committed_decree: The highest decree that was reported to the metaserver.
     """
 
     ballot: int = 0

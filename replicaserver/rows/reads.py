@@ -26,7 +26,7 @@ from shared.pegasus.wire.structures.rrdb import (
 )
 
 CHECK_EVERY_ROWS = 256
-"""How many rows are read between two looks at the clock."""
+"""How many rows are read between two checks of the time."""
 
 LONGEST_TTL = 2**31 - 1
 """The most seconds that a response can say; a row may have more."""
@@ -37,7 +37,7 @@ class Limits:
     """How much one range read may do.
 
     Attributes:
-        rows: Rows that it may look at.
+        rows: Rows that it may read.
         size_bytes: Bytes of values and keys that it may return.
         is_overdue: Says whether the time for one range read is over; asked now and then.
     """

@@ -26,7 +26,7 @@ MAX_BYTES = 4 * 1024 * 1024
 CONTEXT_OVERHEAD = 512
 """What a context holds besides keys and patterns."""
 CHUNK_ROWS = 250
-"""How many rows are read between two looks at the clock and at the size of the page."""
+"""How many rows are read between two checks of the time and of the size of the page."""
 
 Row = tuple[bytes, bytes]
 """Raw key and stored value."""

@@ -50,7 +50,7 @@ class Usage:
 
     Attributes:
         bytes_: Keys and values, in bytes.
-        rows: Rows looked at.
+        rows: Rows read.
         expired: Rows skipped because their time was over.
         filtered: Rows skipped because a filter did not match.
         has_failed: It was no reading: such an operation costs nothing.

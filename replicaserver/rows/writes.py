@@ -240,7 +240,7 @@ def check_and_mutate(
 def _check(
     draft: Draft, request: CheckAndSetRequest | CheckAndMutateRequest, cost: Cost, change: Callable[[], None]
 ) -> tuple[RocksdbError, bytes | None]:
-    """Make a change if the condition of a request is met; the outcome, and the value that was looked at."""
+    """Make a change if the condition of a request is met; the outcome, and the value that was checked."""
     value = draft.data(encode_key(request.hash_key, request.check_sort_key))
     cost.read = len(request.hash_key) + len(request.check_sort_key) + len(value or b"")
     try:

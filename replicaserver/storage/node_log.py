@@ -340,12 +340,12 @@ class NodeLog:
         self._log.release(self._oldest_held())
 
     async def release(self, replica: ReplicaLog) -> bool:
-        """Have the log need nothing of a store: its files catch up or its records are kept apart; whether it did."""
+        """Have the log need nothing of a store: its files catch up or its records are spilled; whether it did."""
         gpid = str(replica.origin.gpid)
         try:
             await replica.persist()
         except StoreError as error:
-            if not replica.is_stuck:  # it is tried again with every segment, and would be told as often
+            if not replica.is_stuck:  # it is tried again with every segment, and would be logged as often
                 log.error("a replica's files do not catch up with the log", gpid=gpid, reason=str(error))
             replica.is_stuck = True
         else:
@@ -376,7 +376,7 @@ class NodeLog:
             self.orphans.add(origin, payloads)
         except StartupError as error:
             raise OSError(errno.EIO, str(error)) from error
-        log.warning("a replica's part of the log is kept apart", gpid=str(origin.gpid), records=len(payloads))
+        log.warning("a replica's records are moved out of the log", gpid=str(origin.gpid), records=len(payloads))
 
     def _oldest_held(self) -> int:
         held = (replica.holds for replica in self._replicas)

@@ -1,7 +1,7 @@
 """What RocksDB counts of a store, as the metrics of a replica.
 
 RocksDB gives its counters out as one text, from which the few that have a metric are taken. They begin at zero when a
-store is opened; a metric that only grows adds what came since it was last looked at.
+store is opened; a metric that only grows adds what came since it was last read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How the bulk load of one replica goes on: what the metaserver commands, and what is to be done.
 
-Pure: whoever carries out the effects tells how it went.
+Pure: whoever carries out the effects reports how it went.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class BulkLoad:
         self.ingestion = IngestionStatus.SUCCEED if is_done else IngestionStatus.FAILED
 
     def state(self) -> PartitionBulkLoadState:
-        """What the metaserver is told of this replica."""
+        """What is reported to the metaserver of this replica."""
         return PartitionBulkLoadState(
             download_progress=self.progress,
             download_status=self.download_error,

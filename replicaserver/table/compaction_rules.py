@@ -18,7 +18,7 @@ _MATCHES: Mapping[str, Callable[[bytes, bytes], bool]] = {
 
 
 class Subject(NamedTuple):
-    """What rules look at: a row without its data."""
+    """What rules are applied to: a row without its data."""
 
     hash_key: bytes
     sort_key: bytes

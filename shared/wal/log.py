@@ -11,7 +11,7 @@ needed and used again afterwards, so that a sync has no metadata to write: on mo
 A log says nothing about its payloads. Whoever appends remembers the number of the segment that a payload went to, and
 releases segments from the oldest on. After a crash everything that was ever acknowledged and not released is replayed,
 or the start fails and says what is missing (`shared.wal.recovery`). The last payloads may be there although nobody was
-told, and the segments that were released last may come back, so replaying must not mind either.
+notified, and the segments that were released last may come back, so replaying must not mind either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which segments a commit log has: without this, nobody could tell a segment that was deleted from one never written.
+"""Which segments a commit log has: without it, a deleted segment could not be told from one never written.
 
 The file has two slots; a change goes into the one that is older, in place, so that a change needs no room on the disk,
 and a loss of power while it is written leaves the other slot.

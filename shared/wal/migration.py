@@ -92,7 +92,7 @@ def take_over(paths: Sequence[Path], manifest_path: Path, *, accepts_loss: bool)
     Args:
         paths: The files of its segments, oldest first.
         manifest_path: Where its manifest is to be.
-        accepts_loss: Go on without what is missing or damaged; `LogReader` tells of it.
+        accepts_loss: Go on without what is missing or damaged; `LogReader` reports it.
 
     Raises:
         StartupError: Acknowledged payloads are lost, and that is not accepted; nothing was changed.
