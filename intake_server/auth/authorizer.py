@@ -35,13 +35,13 @@ class Authorizer:
 
     Args:
         plugin: The auth plugin.
-        workers: Threads for plugins of other packages, which may block.
+        threads: Runs plugins of other packages, which may block.
         hide_denied: Whether denied entries look as if they did not exist.
     """
 
-    def __init__(self, plugin: Plugin, workers: ThreadPool, *, hide_denied: bool = False) -> None:
+    def __init__(self, plugin: Plugin, threads: ThreadPool, *, hide_denied: bool = False) -> None:
         self._plugin = plugin
-        self._workers = workers
+        self._threads = threads
         self._hide_denied = hide_denied
         self._is_built_in = type(plugin) in _BUILT_IN
         self._sees_everything = plugins.sees_everything(plugin)
@@ -100,7 +100,7 @@ class Authorizer:
         def evaluate() -> list[bool]:
             return [self._evaluate_one(plugin, headers, entry) for entry in entries]
 
-        return evaluate() if self._is_built_in else await self._workers.run(evaluate, key="auth", timeout_s=30.0)
+        return evaluate() if self._is_built_in else await self._threads.run(evaluate, key="auth", timeout_s=30.0)
 
     def _evaluate_one(self, plugin: Plugin, headers: Mapping[str, str], entry: PathEntry) -> bool:
         try:
@@ -117,4 +117,4 @@ class Authorizer:
                 log.warning("auth plugin failed", reason=repr(error))
                 return False
 
-        return await self._workers.run(evaluate, key="auth", timeout_s=30.0)
+        return await self._threads.run(evaluate, key="auth", timeout_s=30.0)

@@ -26,7 +26,7 @@ WAIT_S = 30.0
 _POLL_S = 0.05
 ITERATION_BYTES = 4 * 2**20
 """What all answers together send in one iteration of the event loop; it takes a few milliseconds."""
-_LEAST_STEP_BYTES, _MOST_STEP_BYTES = 2**17, 2**19
+_LEAST_STEP_BYTES, _MAX_STEP_BYTES = 2**17, 2**19
 
 
 @dataclass(slots=True, eq=False)
@@ -163,7 +163,7 @@ class InFlight:
         self.size += size
 
     def _step(self) -> int:
-        return min(_MOST_STEP_BYTES, max(_LEAST_STEP_BYTES, ITERATION_BYTES // len(self._sending)))
+        return min(_MAX_STEP_BYTES, max(_LEAST_STEP_BYTES, ITERATION_BYTES // len(self._sending)))
 
     def _leave(self, entered: Sending) -> None:
         parts = entered.parts

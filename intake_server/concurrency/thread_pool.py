@@ -1,6 +1,6 @@
 """Threads for work that blocks, with limits: on all work, on waiting, on one source and on time.
 
-A source that hangs for ever can hold a few threads and no more: after its time the thread is given up and replaced,
+A source that hangs for ever can hold a few threads and no more: after its time the thread is abandoned and replaced,
 and while it hangs its source gets no further ones.
 """
 
@@ -19,7 +19,7 @@ import structlog
 
 from shared.errors import Problem
 
-log = structlog.get_logger("intake_server.workers")
+log = structlog.get_logger("intake_server.threads")
 T = TypeVar("T")
 MAX_ABANDONED = 64
 
@@ -63,7 +63,7 @@ class ThreadPool:
 
     @property
     def running(self) -> int:
-        """Jobs that run now, without those given up."""
+        """Jobs that run now, without those abandoned."""
         return self._running
 
     @property
@@ -73,7 +73,7 @@ class ThreadPool:
 
     @property
     def abandoned(self) -> int:
-        """Threads that were given up and have not come back."""
+        """Threads that were abandoned and have not come back."""
         return self._abandoned
 
     async def run(self, function: Callable[[], T], *, key: Hashable = None, timeout_s: float = 60.0) -> T:
@@ -86,7 +86,7 @@ class ThreadPool:
 
         Raises:
             Busy: Too many jobs wait already.
-            TookTooLong: It did not end in time; its thread is given up.
+            TookTooLong: It did not end in time; its thread is abandoned.
         """
         await self._acquire(key)
         loop = asyncio.get_running_loop()
@@ -98,18 +98,18 @@ class ThreadPool:
         return result
 
     def _abandon(self, job: _Job) -> None:
-        """The time of a job is up: its thread is no longer counted, and its caller is told."""
+        """The time of a job is up: its thread is no longer counted, and its caller is notified."""
         job.is_abandoned = True
         self._abandoned += 1
         self._started -= 1
         self._running -= 1
-        log.warning("given up", pool=self.name, key=str(job.key)[:200], timeout_s=job.timeout_s)
+        log.warning("thread abandoned", pool=self.name, key=str(job.key)[:200], timeout_s=job.timeout_s)
         if not job.outcome.done():
             job.outcome.set_exception(TookTooLong(f"it did not end within {job.timeout_s:g} s"))
         self._wake()
 
     def _ended(self, job: _Job, result: Any, error: BaseException | None) -> None:
-        """A thread has finished a job, in time or long after its caller was told that it would not."""
+        """A thread has finished a job, in time or long after its caller was notified that it would not."""
         if job.is_abandoned:
             self._abandoned -= 1
             self._started += 1
@@ -134,16 +134,16 @@ class ThreadPool:
             return
         if len(self._waiting) >= self._queue:
             raise Busy(f"more than {self._queue} requests wait already")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((turn, key))
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((slot, key))
         self._wake()
         try:
-            await turn
+            await slot
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if slot.done() and not slot.cancelled():
                 self._release(key)
             else:
-                self._waiting = deque(item for item in self._waiting if item[0] is not turn)
+                self._waiting = deque(item for item in self._waiting if item[0] is not slot)
             raise
 
     def _limit(self, key: Hashable) -> int:
@@ -167,14 +167,14 @@ class ThreadPool:
         """Give free threads to the first jobs in line whose key has not its share already."""
         skipped: list[tuple[asyncio.Future[None], Hashable]] = []
         while self._waiting and self._running < self._threads:
-            turn, key = self._waiting.popleft()
-            if turn.done():
+            slot, key = self._waiting.popleft()
+            if slot.done():
                 continue
             if self._by_key[key] >= self._limit(key):
-                skipped.append((turn, key))
+                skipped.append((slot, key))
                 continue
             self._take(key)
-            turn.set_result(None)
+            slot.set_result(None)
         self._waiting.extendleft(reversed(skipped))
 
     def _ensure_thread(self) -> None:

@@ -105,8 +105,8 @@ def cause(error: BaseException) -> str:
         if below is None:
             return "not found"
         error = below
-    told = getattr(error, "strerror", None) if type(error).__module__ == "builtins" else None
-    return told or str(error) or type(error).__name__
+    reason = getattr(error, "strerror", None) if type(error).__module__ == "builtins" else None
+    return reason or str(error) or type(error).__name__
 
 
 def take(arguments: Mapping[str, Any], driver: str, **accepted: Any) -> list[Any]:

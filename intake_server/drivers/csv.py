@@ -60,14 +60,14 @@ class CsvSource:
         schema: pa.Schema,
         options: Mapping[str, Any],
         path_columns: Mapping[str, Sequence[Any]],
-        again: Any,
+        relist: Any,
         is_simple: bool,
     ) -> None:
         self._at = at
         self._data_schema = schema
         self._options = options
         self._path_columns = {name: pd.Categorical(values) for name, values in path_columns.items()}
-        self._again = again
+        self._relist = relist
         self._is_simple = is_simple
         self.version = at.version
         self.pin = at.pin()
@@ -75,7 +75,7 @@ class CsvSource:
         self.schema = Schema("dataframe", dtype, (None, len(dtype)), len(at.files))
 
     def is_current(self) -> bool:
-        return self._at.is_current(self._again)
+        return self._at.is_current(self._relist)
 
     def stamp(self, partition: Partition | None) -> Any:
         return self._at.stamp(self._at.files[single_index(partition, len(self._at.files))])
@@ -116,14 +116,14 @@ class CsvDriver:
         options = {key: value for key, value in (options or {}).items() if key not in ("chunksize", "iterator")}
         pattern = _pattern(urlpath, path_as_pattern)
         where = patterns.as_glob(pattern) if pattern and isinstance(urlpath, str) else urlpath
-        again = functools.partial(listing, where, storage_options)
-        at = again() if pin is None else pinned(where, storage_options, pin)
+        relist = functools.partial(listing, where, storage_options)
+        at = relist() if pin is None else pinned(where, storage_options, pin)
         if not at.files:
             raise Unopenable(f"{urlpath}: there are no such files")
         is_simple = options.keys() <= _SIMPLE and len(str(options.get("sep", options.get("delimiter", ",")))) == 1
         schema, plain_header = _schema(at, options)
         path_columns = patterns.columns(pattern, [file.path for file in at.files]) if pattern else {}
-        return CsvSource(at, schema, options, path_columns, again, is_simple and plain_header)
+        return CsvSource(at, schema, options, path_columns, relist, is_simple and plain_header)
 
 
 def _pattern(urlpath: Any, path_as_pattern: Any) -> str | None:

@@ -15,22 +15,22 @@ class FileSource:
     Args:
         at: The files.
         schema: What opening found.
-        again: Lists the files again.
+        relist: Lists the files relist.
         read_file: Reads one file, given whether it was asked for as a partition.
     """
 
     def __init__(
-        self, at: FileList, schema: Schema, again: Callable[[], FileList], read_file: Callable[[File, bool], Any]
+        self, at: FileList, schema: Schema, relist: Callable[[], FileList], read_file: Callable[[File, bool], Any]
     ) -> None:
         self.schema = schema
         self.version = at.version
         self.pin = at.pin()
         self._at = at
-        self._again = again
+        self._relist = relist
         self._read_file = read_file
 
     def is_current(self) -> bool:
-        return self._at.is_current(self._again)
+        return self._at.is_current(self._relist)
 
     def stamp(self, partition: Partition | None) -> Any:
         return self._at.stamp(self._file(partition))

@@ -28,7 +28,7 @@ _MAGIC = re.compile(r"[*?\[]")
 _SETTLED_NS = 50_000_000
 """A folder that changed this shortly before it was listed may change again within the same clock tick."""
 REMOTE_LISTING_S = 5.0
-_MOST_FILES = 200_000
+_MAX_FILES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +72,17 @@ class FileList:
             digest.update(f"{file.path}\0{file.size}\0{file.stamp}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
-    def is_current(self, again: Callable[[], FileList]) -> bool:
+    def is_current(self, relist: Callable[[], FileList]) -> bool:
         """Whether listing again would find the same files with the same content.
 
         Args:
-            again: Lists again; only called where the file system has no cheaper way to tell.
+            relist: Lists again; only called where the file system has no cheaper way to tell.
         """
         if self.is_local:
             return self._folders_unchanged() and all(self._unchanged(file) for file in self.files)
         if time.monotonic() - self.checked_at < REMOTE_LISTING_S:
             return True
-        fresh = again()
+        fresh = relist()
         self.checked_at = time.monotonic()
         return fresh.version == self.version
 
@@ -127,7 +127,7 @@ class FileList:
             raise Replaced(f"{file.path}: the file has changed since the source was opened; open it again")
 
     def pin(self) -> list[list[Any]]:
-        """What `pinned` needs to make the same listing again."""
+        """What `pinned` needs to make the same listing relist."""
         return [[file.path, file.size, file.stamp] for file in self.files]
 
 
@@ -173,8 +173,8 @@ def _local(path: str, suffix: str, folders: dict[str, int]) -> list[File]:
         found = list(_walk(path, suffix, folders))
     else:
         found = [path]
-    if len(found) > _MOST_FILES:
-        raise Unopenable(f"{path}: more than {_MOST_FILES} files")
+    if len(found) > _MAX_FILES:
+        raise Unopenable(f"{path}: more than {_MAX_FILES} files")
     files = [_local_file(name) for name in (found if len(found) < 2 else sorted(found))]
     return [file for file in files if file is not None]
 

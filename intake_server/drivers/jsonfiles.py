@@ -33,8 +33,8 @@ class _JsonDriver:
             read=True,
             storage_options=None,
         )
-        again = functools.partial(listing, urlpath, storage_options)
-        at = again() if pin is None else pinned(urlpath, storage_options, pin)
+        relist = functools.partial(listing, urlpath, storage_options)
+        at = relist() if pin is None else pinned(urlpath, storage_options, pin)
         if len(at.files) != 1:
             raise Unopenable(f"{urlpath}: expected one file, found {len(at.files)}")
         decode = self._decode
@@ -46,7 +46,7 @@ class _JsonDriver:
             value = _parsed(_text(at, file, compression, encoding or "utf8"), file, decode)
             return [value] if as_partition and not isinstance(value, list) else value
 
-        return FileSource(at, Schema("python", None, None, 1), again, read_file)
+        return FileSource(at, Schema("python", None, None, 1), relist, read_file)
 
     def _decode(self, data: bytes) -> Any:
         raise NotImplementedError

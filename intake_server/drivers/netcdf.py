@@ -30,8 +30,8 @@ class NetcdfDriver:
         pattern = by_pattern if isinstance(by_pattern, str) else urlpath if by_pattern else None
         is_pattern = isinstance(pattern, str) and patterns.has_fields(pattern)
         path = patterns.as_glob(urlpath) if is_pattern and isinstance(urlpath, str) else urlpath
-        again = functools.partial(listing, path, storage_options)
-        at = again() if pin is None else pinned(path, storage_options, pin)
+        relist = functools.partial(listing, path, storage_options)
+        at = relist() if pin is None else pinned(path, storage_options, pin)
         if not at.files:
             raise Unopenable(f"{urlpath}: there are no such files")
         kept = {key: value for key, value in (options or {}).items() if key not in _OURS}
@@ -49,7 +49,7 @@ class NetcdfDriver:
             chunks if chunks is not None else (options or {}).get("chunks"),
             version=at.version,
             pin=at.pin(),
-            is_current=lambda: at.is_current(again),
+            is_current=lambda: at.is_current(relist),
             stamp=lambda: _stamps(at),
             check=lambda: _check_unchanged(at),
         )

@@ -43,10 +43,10 @@ class _Header:
 class NumpySource:
     """Opened ``.npy`` files."""
 
-    def __init__(self, at: FileList, header: _Header, rows: int | None, again: Any) -> None:
+    def __init__(self, at: FileList, header: _Header, rows: int | None, relist: Any) -> None:
         self._at = at
         self._header = header
-        self._again = again
+        self._relist = relist
         self._is_stack = len(at.files) > 1
         own = _chunks(header.shape, rows)
         chunks = ((1,) * len(at.files), *own) if self._is_stack else own
@@ -57,7 +57,7 @@ class NumpySource:
         self.schema = Schema("ndarray", dtype_text(header.dtype), shape, count, chunks)
 
     def is_current(self) -> bool:
-        return self._at.is_current(self._again)
+        return self._at.is_current(self._relist)
 
     def stamp(self, partition: Partition | None) -> Any:
         return self._at.stamp(self._locate(partition)[0])
@@ -86,7 +86,7 @@ class NumpySource:
         rows = max(1, most_bytes * header.shape[0] // max(1, math.prod(header.shape) * header.dtype.itemsize))
         if header.is_fortran and rows * header.dtype.itemsize < _LEAST_RUN_BYTES:
             return self  # a row of such a file is all over it
-        return NumpySource(self._at, header, min(rows, max(self._own_chunks[0])), self._again)
+        return NumpySource(self._at, header, min(rows, max(self._own_chunks[0])), self._relist)
 
     @property
     def _own_chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -107,15 +107,15 @@ class NumpyDriver:
         path, _, _, chunks, storage_options = take(
             arguments, NAME, path=..., dtype=None, shape=None, chunks=None, storage_options=None
         )
-        again = functools.partial(listing, path, storage_options)
-        at = again() if pin is None else pinned(path, storage_options, pin)
+        relist = functools.partial(listing, path, storage_options)
+        at = relist() if pin is None else pinned(path, storage_options, pin)
         if not at.files:
             raise Unopenable(f"{path}: there are no such files")
         headers = [_header(at, file) for file in at.files]
         for file, header in zip(at.files, headers, strict=True):
             if header != headers[0]:
                 raise Unopenable(f"{file.path}: {header.dtype} {header.shape} is not like the first file")
-        return NumpySource(at, headers[0], _rows(chunks), again)
+        return NumpySource(at, headers[0], _rows(chunks), relist)
 
 
 def _rows(chunks: Any) -> int | None:

@@ -90,7 +90,7 @@ class ParquetSource:
         schema: pa.Schema,
         pieces: Sequence[_Piece],
         hive: Sequence[Mapping[str, str | None]],
-        again: Any,
+        relist: Any,
         needed: pa.Schema,
         filters: Any,
     ) -> None:
@@ -99,7 +99,7 @@ class ParquetSource:
         self._needed = needed
         self._pieces = pieces
         self._hive = hive
-        self._again = again
+        self._relist = relist
         self._filters = filters
         self.version = at.version
         self.pin = at.pin()
@@ -113,7 +113,7 @@ class ParquetSource:
         return self._arrow
 
     def is_current(self) -> bool:
-        return self._at.is_current(self._again)
+        return self._at.is_current(self._relist)
 
     def stamp(self, partition: Partition | None) -> Any:
         piece = self._pieces[single_index(partition, len(self._pieces))]
@@ -227,8 +227,8 @@ class ParquetDriver:
             schema=None,
             gather_statistics=None,
         )
-        again = functools.partial(listing, urlpath, storage_options, ".parquet")
-        at = again() if pin is None else pinned(urlpath, storage_options, pin)
+        relist = functools.partial(listing, urlpath, storage_options, ".parquet")
+        at = relist() if pin is None else pinned(urlpath, storage_options, pin)
         if not at.files and not _is_pattern(urlpath) and pin is None:
             raise Unopenable(f"{urlpath}: there are no Parquet files")
         footers = [_footer(at, file) for file in at.files]
@@ -242,7 +242,7 @@ class ParquetDriver:
             for group in range(footer.num_row_groups)
             if footer.row_group(group).num_rows
         ]
-        return ParquetSource(at, selected, pieces or [_Piece(-1, 0, 0)], hive, again, needed, _expression(filters))
+        return ParquetSource(at, selected, pieces or [_Piece(-1, 0, 0)], hive, relist, needed, _expression(filters))
 
 
 def _is_pattern(urlpath: Any) -> bool:

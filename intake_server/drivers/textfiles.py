@@ -31,8 +31,8 @@ class TextFilesDriver:
             read=True,
             storage_options=None,
         )
-        again = functools.partial(listing, urlpath, storage_options)
-        at = again() if pin is None else pinned(urlpath, storage_options, pin)
+        relist = functools.partial(listing, urlpath, storage_options)
+        at = relist() if pin is None else pinned(urlpath, storage_options, pin)
         if not at.files:
             raise Unopenable(f"{urlpath}: there are no such files")
         decode = None if decoder is None else _function(decoder)
@@ -41,7 +41,7 @@ class TextFilesDriver:
         def read_file(file: File, _as_partition: bool) -> Any:
             return _read(at, file, "rt" if text_mode else "rb", compression, text, decode, bool(reads))
 
-        return FileSource(at, Schema("python", None, (None,), len(at.files)), again, read_file)
+        return FileSource(at, Schema("python", None, (None,), len(at.files)), relist, read_file)
 
 
 def _read(

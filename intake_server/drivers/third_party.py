@@ -44,8 +44,8 @@ class ForeignSource:
         self._source = source
         self._lock = threading.Lock()
         self.schema = _schema(source)
-        told = repr((type(source).__name__, self.schema.dtype, self.schema.shape, self.schema.npartitions))
-        self.version = hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+        described = repr((type(source).__name__, self.schema.dtype, self.schema.shape, self.schema.npartitions))
+        self.version = hashlib.blake2b(described.encode(), digest_size=12).hexdigest()
 
     def is_current(self) -> bool:
         """A foreign class cannot be asked; it is opened anew by every open."""
@@ -214,17 +214,17 @@ def _row_count(shape: Any) -> int | None:
 
 def _array_schema(source: Any, metadata: Mapping[str, Any]) -> Schema:
     shape = tuple(int(length) for length in source.shape or ())
-    told = getattr(source, "chunks", None) or (getattr(source, "_schema", None) or {}).get("chunks")
-    chunks = _axis_chunks(told, shape)
+    reported = getattr(source, "chunks", None) or (getattr(source, "_schema", None) or {}).get("chunks")
+    chunks = _axis_chunks(reported, shape)
     count = int(np.prod([len(lengths) for lengths in chunks], dtype=int))
     return Schema("ndarray", dtype_text(np.dtype(source.dtype)), shape, count, chunks, metadata)
 
 
-def _axis_chunks(told: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Chunks as lengths by axis if the driver told them so and they add up, else one block."""
+def _axis_chunks(reported: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Chunks as lengths by axis if the driver reports them and they add up, else one block."""
     whole = tuple((length,) for length in shape)
     try:
-        chunks = tuple(tuple(int(n) for n in axis) for axis in told or ())
+        chunks = tuple(tuple(int(n) for n in axis) for axis in reported or ())
     except TypeError:
         return whole
     return chunks if tuple(sum(axis) for axis in chunks) == shape else whole

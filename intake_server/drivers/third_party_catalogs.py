@@ -15,10 +15,10 @@ from intake_server.catalog.descriptions import masked
 from intake_server.catalog.model import Catalog, DriverChoice, Entry, Scope
 from intake_server.serialization.control import pack, plain
 
-MOST_ENTRIES = 100_000
+MAX_ENTRIES = 100_000
 
 
-class UnreadableForeignCatalog(Exception):  # noqa: N818 - told to the caller
+class UnreadableForeignCatalog(Exception):  # noqa: N818 - reported to the caller
     """A catalog of another package cannot be loaded, or has entries that are none."""
 
 
@@ -37,7 +37,7 @@ def load(kind: Any, entry: Entry, arguments: Mapping[str, Any], metadata: Mappin
     """
     try:
         made = kind(**copy.deepcopy(dict(arguments)))
-        names = [str(name) for name, _ in zip(made, range(MOST_ENTRIES), strict=False)]
+        names = [str(name) for name, _ in zip(made, range(MAX_ENTRIES), strict=False)]
         described = {name: _described(made, name) for name in names}
         own = plain(dict(getattr(made, "metadata", None) or {}))
     except Exception as error:

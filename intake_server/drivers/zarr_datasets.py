@@ -33,9 +33,9 @@ class ZarrDatasetDriver:
 
     def _source(self, urlpath: Any, arguments: Mapping[str, Any]) -> DatasetSource:
         def version_now() -> str:
-            again = self._source(urlpath, arguments)
-            again.close()
-            return again.version
+            reopened = self._source(urlpath, arguments)
+            reopened.close()
+            return reopened.version
 
         source = DatasetSource(
             _dataset(urlpath, arguments),

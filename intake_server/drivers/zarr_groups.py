@@ -16,7 +16,7 @@ from intake_server.serialization.control import pack
 NAME = "zarr_cat"
 
 
-class UnreadableGroup(Exception):  # noqa: N818 - told to the caller
+class UnreadableGroup(Exception):  # noqa: N818 - reported to the caller
     """The store has no such group."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 800, 400
-MOST_LINES = 8
+MAX_LINES = 8
 LARGEST_IMAGE = 1024
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 34, 40
 _PAPER, _INK, _GRID = "#ffffff", "#30363d", "#e3e6ea"
@@ -23,7 +23,7 @@ COLOURS = ("#0969da", "#cf222e", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#1
 _SHADES = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725")
 
 
-class NotDrawable(Exception):  # noqa: N818 - a property of the data, told to the caller
+class NotDrawable(Exception):  # noqa: N818 - a property of the data, reported to the caller
     """There is nothing in the data that can be drawn; the text says why."""
 
 
@@ -93,7 +93,7 @@ def line_plot(lines: Sequence[tuple[str, Envelope]], title: str) -> bytes:
     Raises:
         NotDrawable: There is no finite number in any of them.
     """
-    drawn = [(name, *envelope.lines()) for name, envelope in lines[:MOST_LINES]]
+    drawn = [(name, *envelope.lines()) for name, envelope in lines[:MAX_LINES]]
     finite = [values[np.isfinite(values)] for _, low, high in drawn for values in (low, high)]
     if not sum(map(len, finite)):
         raise NotDrawable("there is no number in the data that could be drawn")

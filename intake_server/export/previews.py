@@ -33,7 +33,7 @@ def draw_frame(source: Data, selection: Selection, name: str) -> bytes:
         start = selection.rows.start
         bounded = dataclasses.replace(selection, rows=Rows(start, start + DRAWN_ROWS))
     read = scan(source, bounded)
-    numeric = [field.name for field in read.schema if _is_number(field.type)][: drawing.MOST_LINES]
+    numeric = [field.name for field in read.schema if _is_number(field.type)][: drawing.MAX_LINES]
     if not numeric:
         raise NotDrawable("no column holds numbers that could be drawn")
     lines = {column: Envelope() for column in numeric}

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 _BYTES = re.compile(r"bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*", re.IGNORECASE)
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 
 
 class Unsatisfiable(Exception):  # noqa: N818 - answered as 416
@@ -38,7 +38,7 @@ def wanted(header: str | None, size: int) -> ByteRange | None:
         Unsatisfiable: There is no such part.
     """
     found = _BYTES.fullmatch(header.strip()) if header else None
-    if found is None or not (found[1] or found[2]) or max(len(found[1]), len(found[2])) > _MOST_DIGITS:
+    if found is None or not (found[1] or found[2]) or max(len(found[1]), len(found[2])) > _MAX_DIGITS:
         return None
     if not found[1]:
         length = min(int(found[2]), size)

@@ -11,7 +11,7 @@ from intake_server.export.filters import Condition, ConditionError
 
 _RANGE = re.compile(r"(\d*):(\d*)")
 _AXIS = re.compile(r"(-?\d*)(?::(-?\d*)(?::(\d*))?)?")
-_MOST_DIGITS = 18
+_MAX_DIGITS = 18
 QUERY = ("columns", "rows", "where", "slice", "variable", "format")
 """The query parameters that say what to send; any other is a parameter of the entry."""
 PARAMETER_PREFIX = "p."
@@ -157,7 +157,7 @@ def _names(text: str) -> list[str]:
 
 def _rows(text: str) -> Rows:
     found = _RANGE.fullmatch(text.strip())
-    if found is None or max(map(len, found.groups())) > _MOST_DIGITS:
+    if found is None or max(map(len, found.groups())) > _MAX_DIGITS:
         raise SelectionError(f"rows: expected START:STOP, such as 100:200, :50 or 1000:, found {text[:40]!r}")
     rows = Rows(int(found[1] or 0), int(found[2]) if found[2] else None)
     if rows.stop is not None and rows.stop < rows.start:
@@ -167,7 +167,7 @@ def _rows(text: str) -> Rows:
 
 def _axis(text: str) -> Axis:
     found = _AXIS.fullmatch(text.strip())
-    if found is None or not text.strip() or max(len(part or "") for part in found.groups()) > _MOST_DIGITS:
+    if found is None or not text.strip() or max(len(part or "") for part in found.groups()) > _MAX_DIGITS:
         raise SelectionError(
             f"slice: expected START:STOP:STEP or an index for each axis, such as 0:10,::2,5, found {text[:40]!r}"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from intake_server.serialization.parts import Parts, bin_header
 
 
-class NotABlock(Exception):  # noqa: N818 - a property of the data, told to the caller
+class NotABlock(Exception):  # noqa: N818 - a property of the data, reported to the caller
     """An array cannot travel without pickle; the text says why."""
 
 

@@ -20,7 +20,7 @@ _NUMPY_NAMES = {
 }
 
 
-class NotAFrame(Exception):  # noqa: N818 - a property of the data, told to the caller
+class NotAFrame(Exception):  # noqa: N818 - a property of the data, reported to the caller
     """A frame cannot travel as Arrow; the text says why."""
 
 

@@ -22,7 +22,7 @@ _GZIP_LEVEL = 1
 _STEP = 1 << 20
 
 
-class NotPython(Exception):  # noqa: N818 - a property of the data, told to the caller
+class NotPython(Exception):  # noqa: N818 - a property of the data, reported to the caller
     """A list holds something that MessagePack cannot carry."""
 
 

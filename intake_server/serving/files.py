@@ -28,10 +28,10 @@ from intake_server.drivers.base import cause
 log = structlog.get_logger("intake_server.catalogs")
 SUFFIXES = (".yml", ".yaml")
 _MAGIC = re.compile(r"[*?\[]")
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 
 
-class UnreadableCatalog(Exception):  # noqa: N818 - told to the operator or the caller
+class UnreadableCatalog(Exception):  # noqa: N818 - reported to the operator or the caller
     """A catalog cannot be read at all; the text names the file and says why."""
 
 
@@ -97,17 +97,17 @@ def is_single_file(path: str) -> bool:
     return path.endswith(SUFFIXES) and not _MAGIC.search(path)
 
 
-def load(place: CatalogLocation, previous: Loaded | None = None) -> Loaded:
+def load(location: CatalogLocation, previous: Loaded | None = None) -> Loaded:
     """Read a catalog, or give back the previous state if nothing changed.
 
     Args:
-        place: Where it is.
+        location: Where it is.
         previous: What was read last time.
 
     Raises:
         UnreadableCatalog: A single file cannot be read, or flattened files use a name twice.
     """
-    found = _stamps(place)
+    found = _stamps(location)
     state = hashlib.blake2b(repr(found).encode("utf-8", "replace"), digest_size=12).hexdigest()
     if previous is not None and previous.state == state:
         return previous
@@ -118,31 +118,31 @@ def load(place: CatalogLocation, previous: Loaded | None = None) -> Loaded:
             files.append(known[path])
             continue
         try:
-            files.append(LoadedFile(path, stamp, _parse(place, path)))
+            files.append(LoadedFile(path, stamp, _parse(location, path)))
         except UnreadableCatalog as error:
-            if not place.several:
+            if not location.several:
                 raise
             problems.append(str(error))
             if path in known:
                 files.append(known[path])
-    catalog = _combine(place, files, problems)
+    catalog = _combine(location, files, problems)
     modules = tuple(dict.fromkeys(module for file in files for module in file.parsed.modules))
     warnings = tuple(f"{file.path}: {warning}" for file in files for warning in file.parsed.warnings)
     return Loaded(catalog, tuple(files), modules, warnings, state)
 
 
-def _stamps(place: CatalogLocation) -> list[tuple[str, str]]:
-    """Every file that the place means now, with a stamp that changes when it does; empty when it cannot be read."""
-    if not place.several:
-        path = place.paths[0] if is_url(place.paths[0]) else os.path.abspath(place.paths[0])
-        return [(path, _stamp(place, path))]
-    paths = [path for given in place.paths for path in _expand(place, given)]
-    return [(path, _stamp(place, path)) for path in dict.fromkeys(paths)]
+def _stamps(location: CatalogLocation) -> list[tuple[str, str]]:
+    """Every file that the location means now, with a stamp that changes when it does; empty when it cannot be read."""
+    if not location.several:
+        path = location.paths[0] if is_url(location.paths[0]) else os.path.abspath(location.paths[0])
+        return [(path, _stamp(location, path))]
+    paths = [path for given in location.paths for path in _expand(location, given)]
+    return [(path, _stamp(location, path)) for path in dict.fromkeys(paths)]
 
 
-def _expand(place: CatalogLocation, given: str) -> list[str]:
+def _expand(location: CatalogLocation, given: str) -> list[str]:
     if is_url(given):
-        return _expand_url(place, given)
+        return _expand_url(location, given)
     path = os.path.abspath(os.path.expanduser(given))
     if _MAGIC.search(path):
         found = sorted(glob.glob(path))
@@ -153,12 +153,12 @@ def _expand(place: CatalogLocation, given: str) -> list[str]:
     return [name for name in found if os.path.isfile(name) and name.endswith(SUFFIXES)]
 
 
-def _expand_url(place: CatalogLocation, url: str) -> list[str]:
+def _expand_url(location: CatalogLocation, url: str) -> list[str]:
     if url.endswith(SUFFIXES) and not _MAGIC.search(url):
         return [url]
     pattern = url if _MAGIC.search(url) else url.rstrip("/") + "/*.y*ml"
     try:
-        filesystem, path = fsspec.core.url_to_fs(pattern, **place.storage_options)
+        filesystem, path = fsspec.core.url_to_fs(pattern, **location.storage_options)
         filesystem.invalidate_cache()
         return [filesystem.unstrip_protocol(name) for name in sorted(filesystem.glob(path)) if name.endswith(SUFFIXES)]
     except (OSError, ValueError, ImportError) as error:
@@ -166,10 +166,10 @@ def _expand_url(place: CatalogLocation, url: str) -> list[str]:
         return []
 
 
-def _stamp(place: CatalogLocation, path: str) -> str:
+def _stamp(location: CatalogLocation, path: str) -> str:
     try:
         if is_url(path):
-            filesystem, inner = fsspec.core.url_to_fs(path, **place.storage_options)
+            filesystem, inner = fsspec.core.url_to_fs(path, **location.storage_options)
             filesystem.invalidate_cache()
             info = filesystem.info(inner)
             return repr([info.get(key) for key in ("size", "mtime", "ETag", "etag", "LastModified", "created")])
@@ -179,47 +179,47 @@ def _stamp(place: CatalogLocation, path: str) -> str:
     return f"{status.st_mtime_ns:x}.{status.st_size:x}.{status.st_ino:x}"
 
 
-def _parse(place: CatalogLocation, path: str) -> ParsedCatalog:
+def _parse(location: CatalogLocation, path: str) -> ParsedCatalog:
     try:
-        text = _read(place, path)
+        text = _read(location, path)
     except (OSError, ValueError, ImportError) as error:
         raise UnreadableCatalog(f"{path}: {cause(error).lower()}") from error
-    options = dict(place.storage_options) or None
-    scope = Scope(catalog_directory(path), options if is_url(path) else None, place.parameters)
+    options = dict(location.storage_options) or None
+    scope = Scope(catalog_directory(path), options if is_url(path) else None, location.parameters)
     try:
-        return parse(text, scope, place.name or Path(path).stem)
+        return parse(text, scope, location.name or Path(path).stem)
     except CatalogError as error:
         raise UnreadableCatalog(f"{path}: {error}") from error
 
 
-def _read(place: CatalogLocation, path: str) -> str:
+def _read(location: CatalogLocation, path: str) -> str:
     if is_url(path):
-        with fsspec.open(path, "rb", **place.storage_options) as opened:
-            data = opened.read(MOST_BYTES + 1)
+        with fsspec.open(path, "rb", **location.storage_options) as opened:
+            data = opened.read(MAX_BYTES + 1)
     else:
         with Path(path).open("rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"larger than {MOST_BYTES} bytes")
+            data = opened.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
     return str(data, "utf-8")
 
 
-def _combine(place: CatalogLocation, files: Sequence[LoadedFile], problems: Sequence[str]) -> Catalog:
-    if not place.several:
+def _combine(location: CatalogLocation, files: Sequence[LoadedFile], problems: Sequence[str]) -> Catalog:
+    if not location.several:
         catalog = files[0].parsed.catalog
-        return replace(catalog, metadata={**place.metadata, **catalog.metadata})
-    entries = _flattened(files) if place.flatten else _nested(place, files)
-    metadata: dict[str, Any] = dict(place.metadata)
-    for file in files if place.flatten else ():
+        return replace(catalog, metadata={**location.metadata, **catalog.metadata})
+    entries = _flattened(files) if location.flatten else _nested(location, files)
+    metadata: dict[str, Any] = dict(location.metadata)
+    for file in files if location.flatten else ():
         metadata.update(file.parsed.catalog.metadata)
     generation = hashlib.blake2b(digest_size=12)
     for file in files:
         generation.update(f"{file.path}\0{file.parsed.catalog.generation}\0".encode("utf-8", "replace"))
-    directory = catalog_directory(place.paths[0]) if place.paths else "/"
+    directory = catalog_directory(location.paths[0]) if location.paths else "/"
     return Catalog(
-        name=place.name,
+        name=location.name,
         entries=entries,
-        scope=Scope(directory, None, place.parameters),
+        scope=Scope(directory, None, location.parameters),
         metadata=metadata,
         generation=generation.hexdigest(),
         problems=tuple(problems),
@@ -238,17 +238,17 @@ def _flattened(files: Sequence[LoadedFile]) -> dict[str, Entry]:
     return entries
 
 
-def _nested(place: CatalogLocation, files: Sequence[LoadedFile]) -> dict[str, Entry]:
+def _nested(location: CatalogLocation, files: Sequence[LoadedFile]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for file in files:
         catalog = file.parsed.catalog
         name = re.sub(r"\.ya?ml$", "", file.path.rsplit("/", 1)[-1])
         if name in entries:
             raise UnreadableCatalog(f"{file.path}: there is already a catalog {name!r}")
-        scope = Scope(catalog_directory(file.path), catalog.scope.storage_options, place.parameters)
+        scope = Scope(catalog_directory(file.path), catalog.scope.storage_options, location.parameters)
         arguments: dict[str, Any] = {"path": collapse_slashes(file.path)}
-        if place.storage_options and is_url(file.path):
-            arguments["storage_options"] = dict(place.storage_options)
+        if location.storage_options and is_url(file.path):
+            arguments["storage_options"] = dict(location.storage_options)
         entries[name] = Entry(
             name=name,
             drivers=(DriverChoice("yaml_file_cat", "yaml_file_cat"),),

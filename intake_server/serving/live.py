@@ -39,7 +39,7 @@ class LiveCatalog:
     Args:
         load: Reads the catalog, given what it returned last time; blocks. Returns a pair of the catalog and what
             to give it next time.
-        workers: Threads to run it in.
+        threads: Runs it.
         ttl_s: How old a state may be before it is refreshed, in seconds.
         wait_s: How long a caller waits for that before it gets the last good state, in seconds.
         timeout_s: How long a refresh may take, in seconds.
@@ -49,7 +49,7 @@ class LiveCatalog:
     def __init__(
         self,
         load: Callable[[Any], tuple[Catalog, Any]],
-        workers: ThreadPool,
+        threads: ThreadPool,
         *,
         ttl_s: float,
         wait_s: float,
@@ -57,7 +57,7 @@ class LiveCatalog:
         name: str,
     ) -> None:
         self._load = load
-        self._workers = workers
+        self._threads = threads
         self._ttl_s = ttl_s
         self._wait_s = wait_s
         self._timeout_s = timeout_s
@@ -107,7 +107,7 @@ class LiveCatalog:
     async def _refresh(self) -> CatalogState:
         before = self._state
         try:
-            catalog, loaded = await self._workers.run(
+            catalog, loaded = await self._threads.run(
                 lambda: self._load(before.loaded if before else None), key=self._name, timeout_s=self._timeout_s
             )
         except (UnreadableCatalog, Busy, TookTooLong) as error:

@@ -23,7 +23,7 @@ from intake_server.templates.resolution import Resolved, Rules, canonical, resol
 from shared.errors import Problem
 
 log = structlog.get_logger("intake_server.catalogs")
-MOST_PARAMETER_BYTES = 2**16
+MAX_PARAMETER_BYTES = 2**16
 """Of all values together that a caller sends for one entry."""
 _CACHE_BYTES = 32 * 2**20
 _CACHE_S = 3600.0
@@ -85,8 +85,8 @@ class Resolver:
         known = self._cache.get(key)
         if known is not None:
             return known
-        if len(packed) > MOST_PARAMETER_BYTES:
-            raise ParameterError(f"parameters: {len(packed)} bytes, expected at most {MOST_PARAMETER_BYTES}")
+        if len(packed) > MAX_PARAMETER_BYTES:
+            raise ParameterError(f"parameters: {len(packed)} bytes, expected at most {MAX_PARAMETER_BYTES}")
         known_light = self._light.get(entry.digest())
         if known_light:
             resolved = self._resolve_now(entry, parameters)

@@ -18,14 +18,14 @@ _MAGIC = re.compile(r"[*?\[]")
 _DEBOUNCE_MS = 100
 
 
-def folders(place: CatalogLocation) -> list[Path]:
+def folders(location: CatalogLocation) -> list[Path]:
     """The local folders in which a change may change the catalog; those that do not exist are left to the clock."""
     found = []
-    for given in place.paths:
+    for given in location.paths:
         if is_url(given):
             continue
         path = Path(given.removeprefix("file://")).expanduser().absolute()
-        while _MAGIC.search(str(path)) or (not place.several and path == Path(given).absolute()):
+        while _MAGIC.search(str(path)) or (not location.several and path == Path(given).absolute()):
             path = path.parent
         if path.suffix in SUFFIXES:
             path = path.parent
@@ -34,9 +34,9 @@ def folders(place: CatalogLocation) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-async def watch(place: CatalogLocation, changed: Callable[[], Awaitable[object]]) -> None:
+async def watch(location: CatalogLocation, changed: Callable[[], Awaitable[object]]) -> None:
     """Call a function whenever something changes in the folders of a catalog, until cancelled."""
-    watched = folders(place)
+    watched = folders(location)
     if not watched:
         return
     stop = asyncio.Event()

@@ -31,7 +31,7 @@ log = structlog.get_logger("intake_server.sources")
 _MAX_ANSWERS = 1000
 _MAX_ANSWER_BYTES = 256 * 1024
 _MAX_OPEN = 2000
-MOST_BYTES = 150 * 2**20
+MAX_BYTES = 150 * 2**20
 """Of all open sources together, without what their libraries hold."""
 _BASE_BYTES = 4000
 
@@ -98,7 +98,7 @@ class SourcePool:
         *,
         idle_s: float,
         timeout_s: float,
-        most_bytes: int = MOST_BYTES,
+        most_bytes: int = MAX_BYTES,
     ) -> None:
         self._drivers = drivers
         self._threads = threads

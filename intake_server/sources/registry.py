@@ -10,7 +10,7 @@ from intake_server.concurrency.cache import LruCache
 from intake_server.sources.specs import SourceSpec
 from shared.errors import Problem
 
-MOST_BYTES = 128 * 2**20
+MAX_BYTES = 128 * 2**20
 
 
 class UnknownId(Problem):
@@ -55,7 +55,7 @@ class SourceRegistry:
         idle_s: float,
         clock: Callable[[], float] = time.monotonic,
         store: Store | None = None,
-        most_bytes: int = MOST_BYTES,
+        most_bytes: int = MAX_BYTES,
     ) -> None:
         self._key = key
         self._store = store

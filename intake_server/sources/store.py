@@ -22,8 +22,8 @@ from shared.sqlite import GroupCommitWriter, open_database
 log = structlog.get_logger("intake_server.sources")
 _MIGRATIONS = ("CREATE TABLE recipe (id TEXT PRIMARY KEY, recipe BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",)
 _KEY_BYTES = 32
-_MOST_BYTES = 8 * 2**20
-_MOST_STORED_BYTES = 128 * 2**20
+_MAX_BYTES = 8 * 2**20
+_MAX_STORED_BYTES = 128 * 2**20
 
 
 class SourceStore:
@@ -54,7 +54,7 @@ class SourceStore:
             "DELETE FROM recipe WHERE id IN (SELECT id FROM ("
             "SELECT id, ROW_NUMBER() OVER latest AS number, SUM(LENGTH(recipe)) OVER latest AS bytes FROM recipe "
             "WINDOW latest AS (ORDER BY used DESC, id ROWS UNBOUNDED PRECEDING)) WHERE number > ? OR bytes > ?)",
-            (self._most, _MOST_STORED_BYTES),
+            (self._most, _MAX_STORED_BYTES),
         )
         self._writer = GroupCommitWriter(self._path)
         await self._writer.start()
@@ -62,7 +62,7 @@ class SourceStore:
     def put(self, source_id: str, spec: SourceSpec) -> None:
         """Store a spec; returns at once."""
         packed = spec.packed()
-        if len(packed) <= _MOST_BYTES:
+        if len(packed) <= _MAX_BYTES:
             self._write("INSERT OR REPLACE INTO recipe VALUES (?, ?, ?)", [(source_id, packed, int(time.time()))])
 
     def touch(self, source_ids: Iterable[str]) -> None:

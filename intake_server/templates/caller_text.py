@@ -86,7 +86,7 @@ def _with_texts(value: Any, change: Callable[[str], str]) -> Any:
     return value
 
 
-def kept(text: str) -> str:
+def as_caller_text(text: str) -> str:
     """A text that an operation made, as a caller's if any of it is."""
     return CallerText(text) if is_marked(text) and not isinstance(text, CallerText) else text
 
@@ -121,16 +121,16 @@ class CallerText(str):
         return unmarked(part) in unmarked(self)
 
     def __getitem__(self, where: Any) -> str:
-        return kept(super().__getitem__(where))
+        return as_caller_text(super().__getitem__(where))
 
     def __iter__(self) -> Iterator[str]:
-        return (kept(character) for character in super().__iter__())
+        return (as_caller_text(character) for character in super().__iter__())
 
     def __add__(self, other: str) -> str:
-        return kept(super().__add__(other))
+        return as_caller_text(super().__add__(other))
 
     def __radd__(self, other: str) -> str:
-        return kept(str.__str__(other) + str.__str__(self))
+        return as_caller_text(str.__str__(other) + str.__str__(self))
 
     def __int__(self) -> int:
         return int(unmarked(self))

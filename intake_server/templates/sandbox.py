@@ -21,17 +21,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, generate_lorem_ipsum
 from jinja2.visitor import NodeTransformer
 
-from intake_server.templates.caller_text import CallerText, holds_marked, kept, marked, unmarked
+from intake_server.templates.caller_text import CallerText, as_caller_text, holds_marked, marked, unmarked
 
-MOST_SIZE = 2**18
+MAX_SIZE = 2**18
 """Characters or items of one value, with all that is in it."""
-MOST_WORK = 2**24
+MAX_WORK = 2**24
 """The size of what an operation works on, times the size of what it is given."""
-MOST_WIDTH = 2**12
+MAX_WIDTH = 2**12
 """A width, precision or count that is given as a number."""
-MOST_SLOW = 2**14
+MAX_SLOW = 2**14
 """The same for filters whose time grows faster than what they work on."""
-MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 """Processor time of all templates of an entry together."""
 _WIDTHS = frozenset({"batch", "center", "expandtabs", "indent", "ljust", "rjust", "slice", "to_bytes", "truncate"})
 _WIDTHS |= {"wordwrap", "zfill", "round"}
@@ -57,16 +57,16 @@ class _Budget:
 
     clock: Callable[[], float]
     until: float
-    output: int = MOST_SIZE
+    output: int = MAX_SIZE
 
     def tick(self) -> None:
         if self.clock() > self.until:
-            raise LimitExceeded(f"it takes more than {MOST_SECONDS:g} s")
+            raise LimitExceeded(f"it takes more than {MAX_SECONDS:g} s")
 
     def spend(self, characters: int) -> None:
         self.output -= characters
         if self.output < 0:
-            raise LimitExceeded(f"its result is longer than {MOST_SIZE} characters")
+            raise LimitExceeded(f"its result is longer than {MAX_SIZE} characters")
 
 
 _budget: ContextVar[_Budget | None] = ContextVar("template budget", default=None)
@@ -75,7 +75,7 @@ _budget: ContextVar[_Budget | None] = ContextVar("template budget", default=None
 @contextmanager
 def limited(clock: Callable[[], float]) -> Iterator[_Budget]:
     """One budget for all templates that are rendered meanwhile."""
-    budget = _Budget(clock, clock() + MOST_SECONDS)
+    budget = _Budget(clock, clock() + MAX_SECONDS)
     token = _budget.set(budget)
     try:
         yield budget
@@ -90,22 +90,22 @@ def _tick() -> None:
 
 
 def size(value: Any) -> int:
-    """The size of a value with all that is in it, or something beyond `MOST_SIZE`."""
+    """The size of a value with all that is in it, or something beyond `MAX_SIZE`."""
     total, left = 0, [value]
-    while left and total <= MOST_SIZE:
+    while left and total <= MAX_SIZE:
         item = left.pop()
         if isinstance(item, (str, bytes, range)):
             total += len(item)
         elif isinstance(item, Mapping):
             total += len(item)
-            left.extend([*item.keys(), *item.values()] if total <= MOST_SIZE else ())
+            left.extend([*item.keys(), *item.values()] if total <= MAX_SIZE else ())
         elif isinstance(item, (list, tuple, set, frozenset)):
             total += len(item)
-            left.extend(item if total <= MOST_SIZE else ())
+            left.extend(item if total <= MAX_SIZE else ())
         elif isinstance(item, int):
             total += item.bit_length() // 3 + 1
         else:
-            total += MOST_SIZE + 1 if isinstance(item, Namespace) else 1
+            total += MAX_SIZE + 1 if isinstance(item, Namespace) else 1
     return total
 
 
@@ -115,19 +115,19 @@ def checked(value: Any) -> Any:
     Raises:
         LimitExceeded: It is.
     """
-    if size(value) > MOST_SIZE:
-        raise LimitExceeded(f"a value is larger than {MOST_SIZE} characters or items")
+    if size(value) > MAX_SIZE:
+        raise LimitExceeded(f"a value is larger than {MAX_SIZE} characters or items")
     return value
 
 
 def _check_work(on: Any, given: Any) -> None:
-    if size(on) * max(1, size(given)) > MOST_WORK or size(on) > MOST_SIZE or size(given) > MOST_SIZE:
+    if size(on) * max(1, size(given)) > MAX_WORK or size(on) > MAX_SIZE or size(given) > MAX_SIZE:
         raise LimitExceeded("an operation works on too much")
 
 
 def _check_widths(values: Iterable[Any]) -> None:
-    if any(isinstance(value, int) and abs(value) > MOST_WIDTH for value in values):
-        raise LimitExceeded(f"a width is more than {MOST_WIDTH}")
+    if any(isinstance(value, int) and abs(value) > MAX_WIDTH for value in values):
+        raise LimitExceeded(f"a width is more than {MAX_WIDTH}")
 
 
 def _check_format(text: Any, arguments: Iterable[Any], *, is_percent: bool) -> None:
@@ -146,7 +146,7 @@ def _shown(value: Any) -> Any:
 
 def _joined(values: Sequence[Any]) -> str:
     checked(values)
-    return kept("".join(str(_shown(value)) for value in values))
+    return as_caller_text("".join(str(_shown(value)) for value in values))
 
 
 def _ticking(values: Iterable[Any]) -> Iterator[Any]:
@@ -160,8 +160,8 @@ def _adding_up(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         _tick()
         total += size(value) + 1
-        if total > MOST_SIZE:
-            raise LimitExceeded(f"a list is larger than {MOST_SIZE} characters or items")
+        if total > MAX_SIZE:
+            raise LimitExceeded(f"a list is larger than {MAX_SIZE} characters or items")
         yield value
 
 
@@ -211,7 +211,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             budget.tick()
             budget.spend(len(piece))
             pieces.append(piece)
-        return kept("".join(pieces))
+        return as_caller_text("".join(pieces))
 
     def _generate(self, source: nodes.Template, *arguments: Any, **named: Any) -> str:
         limited_source = _WithLimits().visit(source)
@@ -221,19 +221,19 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         _tick()
         if operator == "**":
-            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * max(right, 1) > MOST_SIZE:
+            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * max(right, 1) > MAX_SIZE:
                 raise LimitExceeded("a power is too large")
         elif operator == "*":
             counts = [value for value in (left, right) if isinstance(value, int)]
             things = [value for value in (left, right) if not isinstance(value, (int, float))]
-            if things and counts and size(things[0]) * max(counts[0], 1) > MOST_SIZE:
+            if things and counts and size(things[0]) * max(counts[0], 1) > MAX_SIZE:
                 raise LimitExceeded("a repetition is too large")
         elif operator == "%" and isinstance(left, str):
             given = right if isinstance(right, tuple) else (right,)
             _check_format(left, given, is_percent=True)
             _check_work(left, right)
         result = super().call_binop(context, operator, left, right)
-        return kept(checked(result)) if isinstance(result, str) else checked(result)
+        return as_caller_text(checked(result)) if isinstance(result, str) else checked(result)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa:N805 - as Jinja2 has it
         _tick()
@@ -263,7 +263,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             given = [*arguments, *named.values()]
             _check_format(text, given, is_percent=False)
             _check_work(text, given)
-            return kept(wrapped(*arguments, **named))
+            return as_caller_text(wrapped(*arguments, **named))
 
         return formatted
 
@@ -285,12 +285,12 @@ def _limited_filter(name: str, function: Any) -> Any:
             _check_widths(others)
         if name == "format":
             _check_format(on, others, is_percent=True)
-        if name in _SLOW and size(on) > MOST_SLOW:
-            raise LimitExceeded(f"{name} works on more than {MOST_SLOW} characters or items")
+        if name in _SLOW and size(on) > MAX_SLOW:
+            raise LimitExceeded(f"{name} works on more than {MAX_SLOW} characters or items")
         result = function(*before, on, *given, **named)
         if isinstance(result, GeneratorType):
             return _adding_up(result)
-        return kept(checked(result)) if isinstance(result, str) else checked(result)
+        return as_caller_text(checked(result)) if isinstance(result, str) else checked(result)
 
     return with_limits
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from intake_server.catalog.parameters import ParameterError
 from intake_server.templates.rendering import TemplateError, Templates
-from intake_server.templates.sandbox import MOST_SIZE
+from intake_server.templates.sandbox import MAX_SIZE
 from tests.intake_server.conftest import Serve
 from tests.intake_server.templates.test_caller_text import HERE, PLACES, rendered
 
@@ -97,7 +97,7 @@ def test_all_templates_of_an_entry_share_their_limits():
 def test_what_is_large_and_not_too_large_is_rendered():
     templates = Templates(clock=time.thread_time)
     assert templates.render("{{ 'x' * 1000 }}", {}) == "x" * 1000
-    assert len(templates.render("{% for n in range(9999) %}{{ n }},{% endfor %}", {})) < MOST_SIZE
+    assert len(templates.render("{% for n in range(9999) %}{{ n }},{% endfor %}", {})) < MAX_SIZE
     assert templates.render("{{ 2**64 }} {{ '%05d' % 7 }} {{ '{:>9}'.format(123456789012) }}", {})
     assert templates.render("{{ range(5) | sum }}{{ [[1], [2]] | sum(start=[]) }}", {}) == "10[1, 2]"
 
