@@ -127,8 +127,23 @@ def rest(bench: Bench) -> None:
             )
 
 
+def lists(bench: Bench) -> None:
+    """`send` of lists of 100 structs, to channels that are kept for lookup, that are not, and that have a state."""
+    with _each(bench, "csp-gateway", "ours") as servers:
+        for channel, what in (("bench", "kept"), ("bench_free", "not kept"), ("bench_state", "with a state")):
+            path = f"/api/v1/send/{channel}"
+            results = bench.turns(servers, "rest", method="POST", path=path, connections=8, items=100)
+            theirs, ours = results["csp-gateway"], results["ours"]
+            for unit, number, ratio, goal in (
+                ("/s", "rate", ours["rate"] / theirs["rate"], Goal(4)),
+                (" µs of processor time", "cpu_us", theirs["cpu_us"] / ours["cpu_us"], Goal(4)),
+            ):
+                cells = f"{theirs[number]:.0f}{unit}", f"{ours[number]:.0f}{unit}"
+                bench.add(f"send of 100, {what}", *cells, ratio, goal)
+
+
 def state(bench: Bench) -> None:
-    """Equality on the key and a whole dump of a state with 100,000 keys."""
+    """Equality on the key, a range of 100 rows, and a whole dump of a state with 100,000 keys."""
     query = {"filters": [{"attr": "k", "by": {"value": "KEY", "where": "=="}}]}
     path = "/api/v1/state/bench_state?query=" + quote(json.dumps(query, separators=(",", ":")))
     with _each(bench, "csp-gateway", "ours") as servers:
@@ -145,6 +160,17 @@ def state(bench: Bench) -> None:
                 ours["rate"] / theirs["rate"],
                 Goal(8),
             )
+        ranges = [{"attr": "seq", "by": {"value": bound, "where": op}} for bound, op in (("LOW", ">="), ("HIGH", "<"))]
+        text = json.dumps({"filters": ranges}, separators=(",", ":")).replace('"LOW"', "LOW").replace('"HIGH"', "HIGH")
+        path = "/api/v1/state/bench_state?query=" + quote(text)
+        results = bench.turns(servers, "rest", method="GET", path=path, connections=8, keys=STATE_KEYS)
+        theirs, ours = results["csp-gateway"], results["ours"]
+        for unit, number, ratio in (
+            ("/s", "rate", ours["rate"] / theirs["rate"]),
+            (" µs of processor time", "cpu_us", theirs["cpu_us"] / ours["cpu_us"]),
+        ):
+            cells = f"{theirs[number]:.0f}{unit}", f"{ours[number]:.0f}{unit}"
+            bench.add("range of 100 rows in 100,000", *cells, ratio, Goal(4))
         results = bench.turns(
             servers, "dump", path="/api/v1/state/bench_state", beside="/api/v1/last/bench_free", times=3
         )
@@ -167,14 +193,15 @@ def state(bench: Bench) -> None:
 
 def fan_out(bench: Bench) -> None:
     """Ticks of one producer to 1 and to 100 subscribers."""
-    for subscribers, least in ((1, 2.0), (100, 3.0)):
-        options = {"channel": "bench_free", "subscribers": subscribers, "window": WINDOW[subscribers]}
+    for subscribers, least, channel in ((1, 2.0, "bench_free"), (100, 3.0, "bench_free"), (1, 2.0, "bench")):
+        options = {"channel": channel, "subscribers": subscribers, "window": WINDOW[subscribers]}
         with _each(bench, "csp-gateway", "ours", "bare") as servers:
             bare = servers.pop("bare")
             limit = _median([bench.load(bare, "bare_fan_out", subscribers=subscribers) for _ in range(bench.rounds)])
             results = bench.turns(servers, "fan_out", **options)
             theirs, ours = results["csp-gateway"], results["ours"]
             what = "ticks to 1 subscriber" if subscribers == 1 else f"deliveries to {subscribers} subscribers"
+            what += ", kept for lookup" if channel == "bench" else ""
             count = "rate" if subscribers == 1 else "deliveries"
             bench.add(what, f"{theirs[count]:.0f}/s", f"{ours[count]:.0f}/s", ours[count] / theirs[count], Goal(least))
             ratio = ours["deliveries"] / limit["deliveries"]
@@ -191,7 +218,7 @@ def fan_out(bench: Bench) -> None:
                 their_rate = theirs["rate"] / 2
                 beside = bench.load(servers["csp-gateway"], "paced", **options, rate=their_rate)
                 bench.add(
-                    f"p99 to {subscribers} at half of {name}",
+                    f"p99 of {what} at half of {name}",
                     f"{beside['p99']:.1f} ms at {their_rate:.0f}/s",
                     f"{at_half['p99']:.1f} ms at {rate:.0f}/s",
                     at_half["p99"],
@@ -247,7 +274,14 @@ def memory(bench: Bench) -> None:
     )
 
 
-MEASUREMENTS = {"rest": rest, "state": state, "fan_out": fan_out, "slow_reader": slow_reader, "memory": memory}
+MEASUREMENTS = {
+    "rest": rest,
+    "lists": lists,
+    "state": state,
+    "fan_out": fan_out,
+    "slow_reader": slow_reader,
+    "memory": memory,
+}
 
 
 def _servers(log_folder: Path) -> dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]:

@@ -133,15 +133,20 @@ def request_bytes(method: str, path: str, body: bytes = b"") -> bytes:
 async def rest(options: Options) -> Result:
     """Call one route over several connections as fast as it answers, for some seconds."""
     seconds, count = options["seconds"], options["connections"]
-    keys = options.get("keys", 0)
+    keys, items = options.get("keys", 0), options.get("items", 0)
     numbers = iter(range(10**9))
 
     def next_request() -> bytes:
         path: str = options["path"]
         if keys:
-            path = path.replace("KEY", f"k{(next(numbers) * 7919) % keys}")
-        body = tick_body(next(numbers)) if options["method"] == "POST" else b""
-        return request_bytes(options["method"], path, body)
+            chosen = (next(numbers) * 7919) % (keys - 100)
+            path = path.replace("KEY", f"k{chosen}").replace("LOW", str(chosen)).replace("HIGH", str(chosen + 100))
+        return request_bytes(options["method"], path, next_body() if options["method"] == "POST" else b"")
+
+    def next_body() -> bytes:
+        if not items:
+            return tick_body(next(numbers))
+        return b"[" + b",".join([tick_body(next(numbers)) for _ in range(items)]) + b"]"
 
     fixed = None if keys or options["method"] == "POST" else next_request()
     connections = [await connect_http(options["port"]) for _ in range(count)]

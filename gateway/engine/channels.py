@@ -73,7 +73,10 @@ class Tick:
         self.records = records
         self.at = at
         self.number = number
-        self.size_bytes = _RECORD_BYTES * len(records) + sum([len(record.encoded) for record in records])
+        if len(records) == 1:
+            self.size_bytes = _RECORD_BYTES + len(records[0].encoded)
+        else:
+            self.size_bytes = _RECORD_BYTES * len(records) + sum([len(record.encoded) for record in records])
         self._encoded: bytes | None = None
         self._frame: bytes | None = None
 
@@ -174,6 +177,20 @@ class RecentTicks:
             self.size_bytes -= recent[0].size_bytes
         recent.append(tick)
         self.size_bytes += tick.size_bytes
+        if self.size_bytes > self._most_bytes:
+            self._shrink()
+
+    def add_run(self, feed: Feed, ticks: Sequence[Tick]) -> None:
+        """Remember ticks of one feed, as its newest."""
+        recent = feed.recent
+        most = recent.maxlen or 0
+        if not recent:
+            self._feeds[feed] = None
+        kept = ticks[-most:]
+        for _ in range(len(recent) + len(kept) - most):
+            self.size_bytes -= recent.popleft().size_bytes
+        recent.extend(kept)
+        self.size_bytes += sum([tick.size_bytes for tick in kept])
         if self.size_bytes > self._most_bytes:
             self._shrink()
 

@@ -13,7 +13,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import lt
 from typing import Final
 
 from gateway.schema.record import Record
@@ -21,6 +24,10 @@ from gateway.schema.record import Record
 _BLOCK: Final = 4096
 _BLOCK_BYTES: Final = 2**20
 _BATCH: Final = 256
+_RUN: Final = 256
+_DIGITS: Final = 19
+"""How many digits an id of the gateway has: nanoseconds since the epoch."""
+_LEAST: Final = 10 ** (_DIGITS - 1)
 _MOST_ORIGINS: Final = 2**12
 
 
@@ -80,7 +87,8 @@ class LookupCache:
         self._odd: dict[str, tuple[int, int]] = {}
         self._items = 0
         self._size_bytes = 0
-        self._fresh: list[tuple[Record, str]] = []
+        self._fresh: list[tuple[list[Record], str]] = []
+        self._fresh_items = 0
         self._fresh_bytes = 0
         self._highest = -1
         self._origins: list[frozenset[str]] = []
@@ -111,30 +119,67 @@ class LookupCache:
         """The size of all text in memory, forgotten records of blocks that are not empty yet included."""
         return self._fresh_bytes + sum([len(block.text) for block in self._blocks])
 
-    def add(self, record: Record, channel: str, now: float) -> None:
-        """Keep a record that ticked or was staged.
+    def add(self, records: Sequence[Record], channel: str, now: float) -> None:
+        """Keep records that ticked or were staged.
 
         Args:
-            record: The record; one whose id is not a string is not kept, as nothing could find it.
-            channel: Where it ticked or was staged.
+            records: The records; one whose id is not a string is not kept, as nothing could find it.
+            channel: Where they ticked or were staged.
             now: Seconds on any steadily growing clock.
         """
         fresh = self._fresh
-        fresh.append((record, channel))
-        self._fresh_bytes += len(record.encoded)
-        if len(fresh) >= self._batch or self._fresh_bytes >= _BLOCK_BYTES:
+        if fresh and fresh[-1][1] == channel:
+            fresh[-1][0].extend(records)
+        else:
+            fresh.append((list(records), channel))
+        self._fresh_items += len(records)
+        self._fresh_bytes += sum([len(record.encoded) for record in records])
+        if self._fresh_items >= self._batch or self._fresh_bytes >= _BLOCK_BYTES:
             self._file_away(now)
 
     def _file_away(self, now: float) -> None:
         """Put what came since the last time into blocks: together, as that costs a fraction of one by one."""
         if not self._fresh:
             return
-        fresh, self._fresh, self._fresh_bytes = self._fresh, [], 0
-        for record, channel in fresh:
-            record_id = record.values.get("id")
-            if isinstance(record_id, str):
-                self._put(record_id, record.encoded, channel, now)
+        fresh, self._fresh, self._fresh_items, self._fresh_bytes = self._fresh, [], 0, 0
+        for records, channel in fresh:
+            for start in range(0, len(records), _RUN):
+                run = records[start : start + _RUN]
+                numbers = _growing_numbers(run, self._highest)
+                if numbers is not None:
+                    self._put_run(run, numbers, channel, now)
+                    continue
+                for record in run:
+                    record_id = record.values.get("id")
+                    if isinstance(record_id, str):
+                        self._put(record_id, record.encoded, channel, now)
         self._shrink(now)
+
+    def _put_run(self, records: Sequence[Record], numbers: Sequence[int], channel: str, now: float) -> None:
+        """`_put` for records with ids that the gateway has given, each greater than all before."""
+        origin = self._origin(channel)
+        self._highest = numbers[-1]
+        start = 0
+        while start < len(records):
+            block = self._blocks[-1]
+            position = len(block.ends)
+            if position == _BLOCK or len(block.text) >= _BLOCK_BYTES:
+                block, position = _Block(), 0
+                self._blocks.append(block)
+            texts = [record.encoded for record in records[start : start + _BLOCK - position]]
+            count = len(texts)
+            size_before = len(block.text)
+            ends = accumulate(map(len, texts), initial=size_before)
+            next(ends)
+            block.ends.extend(ends)
+            block.text += b"".join(texts)
+            self._size_bytes += len(block.text) - size_before
+            block.origins.extend([origin] * count)
+            block.numbers.extend(numbers[start : start + count])
+            block.positions.extend(range(position, position + count))
+            block.sealed_at = now
+            self._items += count
+            start += count
 
     def _put(self, record_id: str, encoded: bytes, channel: str, now: float) -> None:
         number = _generated_number(record_id)
@@ -250,6 +295,20 @@ class LookupCache:
         self._dropped_blocks += 1
         if not self._blocks:
             self._blocks.append(_Block())
+
+
+def _growing_numbers(records: Sequence[Record], above: int) -> list[int] | None:
+    """The ids of records as numbers, if each is one that a gateway gives, and greater than the one before."""
+    try:
+        ids = [record.values["id"] for record in records]
+        digits = "".join(ids)
+    except (KeyError, TypeError):
+        return None
+    if len(digits) != _DIGITS * len(ids) or not (digits.isascii() and digits.isdecimal()):
+        return None
+    numbers = list(map(int, ids))
+    is_growing = numbers[0] > max(above, _LEAST) and numbers[-1] < 2**63 and all(map(lt, numbers, numbers[1:]))
+    return numbers if is_growing else None
 
 
 def _generated_number(record_id: str) -> int | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.engine.channels import Channel, Feed
-from gateway.engine.engine import Change, changes_of
+from gateway.engine.engine import Change
 from gateway.handlers.context import Gateway
 from gateway.handlers.requests import read_json_text, rights_of
 from gateway.handlers.responses import records_answer, unauthorized, unprocessable
@@ -76,11 +76,11 @@ class SendHandlers:
         struct = self._types[feed.channel.spec.struct]
         if is_large(body):
             records = await collect(struct.read_in_slices(body))
-            ticking = start_task(self._engine.submit_in_slices(changes_of(feed, records)), name="a large send")
+            ticking = start_task(self._engine.send_in_slices(feed, records), name="a large send")
             await asyncio.shield(ticking)  # a client that leaves now does not leave half of it behind
             return records_answer(records)
         records = struct.read(body)
-        pending = self._engine.submit(changes_of(feed, records))
+        pending = self._engine.send(feed, records)
         if pending is not None:
             await pending
         return records_answer(records)

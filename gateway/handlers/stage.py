@@ -7,7 +7,6 @@ import asyncio
 from aiohttp import web
 
 from gateway.engine.channels import Channel
-from gateway.engine.engine import changes_of
 from gateway.engine.staging import Areas, Stage
 from gateway.handlers.context import Gateway
 from gateway.handlers.requests import read_json_text, rights_of
@@ -50,10 +49,8 @@ class StageHandlers:
         engine.require_room()
         released = {} if ids == [] else stage.release(ids)
         feed = channel.feeds[0]
-        changes = [
-            change for records in released.values() for record in records for change in changes_of(feed, [record])
-        ]
-        await asyncio.shield(start_task(engine.submit_in_slices(changes), name="a release"))
+        records = [record for area in released.values() for record in area]
+        await asyncio.shield(start_task(engine.submit_in_slices(feed, records), name="a release"))
         return _areas_answer(released)
 
     async def pending(self, request: web.Request) -> web.Response:

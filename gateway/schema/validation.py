@@ -67,8 +67,7 @@ class StructType:
             if start == b"{":
                 return [self._record(self._one.validate_json(body), prefix)]
             if start == b"[":
-                members = self._many.validate_json(body)
-                return [self._record(item, (*prefix, at)) for at, item in enumerate(members)]
+                return self._records(self._many.validate_json(body), prefix)
         except ValidationError as error:
             raise _not_json_or_invalid(error, body, prefix) from None
         return self.take(parse_json(body), prefix)
@@ -96,7 +95,7 @@ class StructType:
                     members = self._many.validate_json(encoded)
             except ValidationError as error:
                 raise from_validation(error, prefix, start) from None
-            records = [self._record(item, (*prefix, at)) for at, item in enumerate(members, start)]
+            records = self._records(members, prefix, start)
             for record in records:
                 record.encoded  # noqa: B018 - printed now, so that ticking it does not take the time
             yield records
@@ -116,7 +115,7 @@ class StructType:
                 members = self._many.validate_python(value)
             except ValidationError as error:
                 raise from_validation(error, prefix) from None
-            return [self._record(item, (*prefix, at)) for at, item in enumerate(members)]
+            return self._records(members, prefix)
         return [self.take_one(value, prefix)]
 
     def take_one(self, value: Any, prefix: Location = ("body",)) -> Record:
@@ -143,6 +142,12 @@ class StructType:
             ValidationError: They do not fit this struct (any more).
         """
         return [Record(self.name, members) for members in self._many.validate_json(encoded)]
+
+    def _records(self, members: list[Members], prefix: Location, start: int = 0) -> list[Record]:
+        if self._checks:
+            return [self._record(item, (*prefix, at)) for at, item in enumerate(members, start)]
+        name = self.name
+        return [Record(name, item) for item in members]
 
     def _record(self, members: Members, prefix: Location) -> Record:
         record = Record(self.name, members)

@@ -22,6 +22,8 @@ from gateway.state.selection import Compare, Never, Predicate, Selection, column
 
 Eviction = Literal["oldest_update", "reject"]
 _MERGE_AFTER: Final = 1000
+_MERGE_SHARE: Final = 16
+"""New rows are put in order once there is one for so many old ones, so that filling a state takes n log n."""
 _SLICE: Final = 512
 _VALUES_SLICE: Final = 2000
 
@@ -111,7 +113,7 @@ class State:
         self._slots[key] = slot
         self._removed.discard(key)
         self._new.append(key)
-        if len(self._new) >= _MERGE_AFTER:
+        if len(self._new) >= _MERGE_AFTER and len(self._new) * _MERGE_SHARE >= len(self._order):
             self._merge()
         return slot
 

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from gateway.auth import Rights
 from gateway.engine.channels import HEARTBEAT, Channel, Feed, text_frame
-from gateway.engine.engine import Engine, changes_of
+from gateway.engine.engine import Engine
 from gateway.schema.invalid import InvalidInput
 from gateway.schema.memory_estimate import is_large
 from gateway.schema.record import encode
@@ -176,7 +176,7 @@ class Session:
         if has_many and isinstance(data, list):
             return self._send_many(action, feed, data)
         records = self._engine.types[channel.spec.struct].take(data, ("data",))
-        pending = self._engine.submit(changes_of(feed, records))
+        pending = self._engine.send(feed, records)
         ids = [record.values.get("id") for record in records]
         if pending is None:
             self._acknowledge(action, ids)
@@ -194,7 +194,7 @@ class Session:
     async def _send_many(self, action: dict[str, Any], feed: Feed, data: list[Any]) -> None:
         try:
             records = await collect(self._engine.types[feed.channel.spec.struct].take_in_slices(data, ("data",)))
-            await self._engine.submit_in_slices(changes_of(feed, records))
+            await self._engine.send_in_slices(feed, records)
         except InvalidInput as invalid:
             self._reject(action, invalid.errors)
         except Problem as problem:

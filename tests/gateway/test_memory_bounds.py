@@ -53,7 +53,7 @@ def test_what_is_forgotten_by_number_is_no_longer_counted():
 def test_large_records_are_forgotten_by_lookup_as_soon_as_there_are_too_many_bytes():
     cache = LookupCache(LookupLimits(max_bytes=4 * MIB))
     for number in range(1, 21):
-        cache.add(record(number), "rows", 0.0)
+        cache.add([record(number)], "rows", 0.0)
     assert cache.size_bytes <= 4 * MIB
     assert cache.held_bytes <= 6 * MIB
 
