@@ -50,8 +50,8 @@ def read_declared(settings: Settings) -> Declared:
     try:
         text = demo_file() if path is None else path.read_text(encoding="utf-8")
         name = "demo.yml" if path is None else str(path)
-        importer = FileReferences(Path.cwd() if path is None else path.parent)
-        return parse_channel_file(text, name, settings.environment, importer, settings.overrides)
+        references = FileReferences(Path.cwd() if path is None else path.parent)
+        return parse_channel_file(text, name, settings.environment, references, settings.overrides)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise StartupError(f"cannot read {path}: {reason}") from error

@@ -35,7 +35,7 @@ from gateway.state.columns import Columns
 from gateway.state.store import StateSpec
 
 
-class Importer:
+class References:
     """Fetches what a channel file refers to; the default can fetch nothing."""
 
     def json_schema(self, path: str) -> Mapping[str, Any]:
@@ -51,7 +51,7 @@ def parse_channel_file(
     text: str,
     name: str,
     environment: Mapping[str, str],
-    importer: Importer | None = None,
+    references: References | None = None,
     overrides: Iterable[str] = (),
 ) -> Declared:
     """Read a channel file.
@@ -60,7 +60,7 @@ def parse_channel_file(
         text: YAML or JSON, or TOML when the name ends so.
         name: The file's name, for messages.
         environment: Where ``${ENV:NAME}`` looks.
-        importer: Fetches JSON schemas and pydantic models.
+        references: Reads JSON schemas and pydantic models.
         overrides: Settings of the form ``server.port=8001``, put over the file's.
 
     Raises:
@@ -71,7 +71,7 @@ def parse_channel_file(
     for override in overrides:
         override_value(value, override, name)
     options = _validate(value, source)
-    return _Reader(options, source, importer or Importer()).read()
+    return _Reader(options, source, references or References()).read()
 
 
 def _validate(value: Any, source: Source) -> ChannelFile:
@@ -138,10 +138,10 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
 class _Reader:
     """Turns the sections into specs and checks that they hold together."""
 
-    def __init__(self, options: ChannelFile, source: Source, importer: Importer) -> None:
+    def __init__(self, options: ChannelFile, source: Source, references: References) -> None:
         self._options = options
         self._source = source
-        self._importer = importer
+        self._references = references
 
     def read(self) -> Declared:
         options = self._options
@@ -190,10 +190,10 @@ class _Reader:
         model = None
         try:
             if struct.pydantic is not None:
-                model = self._importer.model(struct.pydantic)
+                model = self._references.model(struct.pydantic)
                 fields = fields_of_model(model)
             elif struct.json_schema is not None:
-                fields = fields_of_schema(self._importer.json_schema(struct.json_schema))
+                fields = fields_of_schema(self._references.json_schema(struct.json_schema))
             else:
                 fields = tuple(self._field(name, *item) for item in (struct.fields or {}).items())
         except ValueError as error:

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from gateway.config.loader import Importer
+from gateway.config.loader import References
 
 _OWN_FOLDER: Final = str(Path(__file__).parents[1])
 
 
-class FileReferences(Importer):
+class FileReferences(References):
     """Fetches from files beside the channel file, and from Python modules."""
 
     def __init__(self, folder: Path) -> None:

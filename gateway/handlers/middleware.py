@@ -1,6 +1,6 @@
 """The middleware that every request passes before its handler (§6.1).
 
-Two things are checked here and nowhere else: that a request which changes something was not sent by a web page of
+Two things are checked here and nowhere else: that a request which changes something does not come from a web page of
 another origin, and that it carries a valid key.
 """
 

@@ -120,7 +120,7 @@ class SqliteJournal:
         try:
             records = self._engine.types[feed.channel.spec.struct].restore(encoded)
         except ValidationError:
-            log.warning("a last value does not fit its struct any more and is left out", channel=channel, key=key)
+            log.warning("a last value does not fit its struct any more and is skipped", channel=channel, key=key)
             return 0
         self._engine.restore_last(feed, records, datetime.fromisoformat(at).replace(tzinfo=UTC))
         return 1
@@ -133,7 +133,7 @@ class SqliteJournal:
         try:
             (record,) = struct.restore(b"[" + encoded + b"]")
         except ValidationError:
-            log.warning("a row of a state does not fit its struct any more and is left out", alias=alias)
+            log.warning("a row of a state does not fit its struct any more and is skipped", alias=alias)
             return None
         self._engine.restore_state(alias, key or None, record)
         return record
