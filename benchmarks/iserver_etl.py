@@ -28,7 +28,7 @@ from benchmarks.http_load import Measured, load
 from benchmarks.iserver import visits
 from iserver.evaluation.definition import Definition
 from iserver.fdl import SourceFile, compile_program
-from iserver.sessions.finished import Event, FinishedSession, Impression, Record
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession, Impression
 from iserver.storage.journal import Journal
 
 START_MS = 1_700_000_000_000
@@ -59,7 +59,7 @@ def session(number: int, definition: str) -> FinishedSession:
         variants=("c0000001",) if number % 2 else ("e1a7c0de-0000-4000-8000-0000000000b1",),
         events=(cart,) if number % 5 == 0 else (),
         records=(
-            Record(
+            FinishedRecord(
                 "RatingBox",
                 definition,
                 (Impression(f"imp-{number}", start_ms + 250),),
@@ -76,7 +76,7 @@ async def fill(journal_path: Path, sessions: int) -> None:
     example = EXAMPLE / "shop.fdl"
     definition = Definition(compile_program([SourceFile("shop.fdl", example.read_text())]))
     journal = await Journal.open(journal_path)
-    await journal.keep_definition(definition)
+    await journal.store_definition(definition)
     await journal.close()
     firsts = range(0, sessions, FINISHED_AT_ONCE)
     with sqlite3.connect(journal_path) as connection:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from iserver.components import Parts, random_id
+from iserver.components import Components, random_id
 from iserver.configuration.sources import FileSource
 from iserver.fdl import SourceFile
-from iserver.handlers.admin import OperatorHandlers
-from iserver.handlers.client import VisitorHandlers
-from iserver.handlers.control_plane import CompilerHandlers, Push
-from iserver.handlers.middleware import error_answer, error_response, explain, forgive_paths
+from iserver.handlers.admin import AdminHandlers
+from iserver.handlers.client import ClientHandlers
+from iserver.handlers.control_plane import ControlPlaneHandlers, Push
+from iserver.handlers.middleware import error_answer, error_response, explain, normalise_paths
 from iserver.handlers.ofrep import OfrepHandlers
-from iserver.handlers.sse import DeviceHandlers
+from iserver.handlers.sse import EventStreamHandlers
 from iserver.settings import MAX_BODY_BYTES, ServerSettings
 from shared.http.app import Cors, apply_conventions, health_routes
 from shared.http.fast_path import FastPath, FastRoute
@@ -26,7 +26,7 @@ class Http:
     """What an iserver answers HTTP with.
 
     Attributes:
-        app: Every route; closing it closes the parts.
+        app: Every route; closing it closes the components.
         fast_path: Answers plain requests to the fast routes before the application.
     """
 
@@ -34,29 +34,33 @@ class Http:
     fast_path: FastPath
 
 
-def make_http(parts: Parts, settings: ServerSettings, *, is_draining: Callable[[], bool] = lambda: False) -> Http:
+def make_http(
+    components: Components, settings: ServerSettings, *, is_draining: Callable[[], bool] = lambda: False
+) -> Http:
     """The HTTP application of an iserver, and the fast path before it."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.router.add_routes(routes(parts, settings, is_draining))
-    keys = parts.server.configuration.definition.keys
+    app.router.add_routes(routes(components, settings, is_draining))
+    keys = components.engine.configuration.definition.keys
     origins = frozenset(settings.cors_origins) or None
     cors = Cors(origins=origins, default_headers=("content-type", *(f"x-causal-{key.lower()}" for key in keys)))
-    lifecycle = apply_conventions(app, error_response=error_response, cors=cors, metrics=parts.metrics, explain=explain)
-    app.middlewares.append(forgive_paths)
+    lifecycle = apply_conventions(
+        app, error_response=error_response, cors=cors, metrics=components.metrics, explain=explain
+    )
+    app.middlewares.append(normalise_paths)
 
     async def on_shutdown(_app: web.Application) -> None:
-        parts.streams.close()
+        components.streams.close()
 
     async def on_cleanup(_app: web.Application) -> None:
-        await parts.close()
+        await components.close()
 
     app.on_shutdown.append(on_shutdown)
     app.on_cleanup.append(on_cleanup)
-    fast = fast_routes(_visitors(parts, is_draining), settings)
+    fast = fast_routes(_visitors(components, is_draining), settings)
     return Http(app, FastPath(fast, lifecycle, error_answer=error_answer, cors_headers=cors.headers))
 
 
-def fast_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[FastRoute]:
+def fast_routes(visitors: ClientHandlers, settings: ServerSettings) -> list[FastRoute]:
     """What clients call most: answered on the fast path, and as a part of `routes`."""
     under = _under(settings)
     return [
@@ -67,14 +71,16 @@ def fast_routes(visitors: VisitorHandlers, settings: ServerSettings) -> list[Fas
     ]
 
 
-def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], bool]) -> list[web.RouteDef]:
+def routes(components: Components, settings: ServerSettings, is_draining: Callable[[], bool]) -> list[web.RouteDef]:
     """Every endpoint, in the order of the protocol (§2)."""
-    visitors = _visitors(parts, is_draining)
-    devices = DeviceHandlers(parts.server, parts.streams)
-    flags = OfrepHandlers(parts.server, new_id=random_id, clock_ms=parts.clock_ms, max_body_bytes=MAX_BODY_BYTES)
-    operators = OperatorHandlers(
-        parts.synchroniser,
-        parts.flush_to_warehouse,
+    visitors = _visitors(components, is_draining)
+    devices = EventStreamHandlers(components.engine, components.streams)
+    flags = OfrepHandlers(
+        components.engine, new_id=random_id, clock_ms=components.clock_ms, max_body_bytes=MAX_BODY_BYTES
+    )
+    operators = AdminHandlers(
+        components.synchroniser,
+        components.flush_to_warehouse,
         token=settings.token,
         cmd_token=settings.cmd_token,
         max_body_bytes=MAX_BODY_BYTES,
@@ -89,17 +95,17 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
         web.post(f"{under}/sync", operators.sync),  # §9
         web.post("/ofrep/v1/evaluate/flags", flags.flags),  # OpenFeature
         web.post("/ofrep/v1/evaluate/flags/{key}", flags.flag),  # OpenFeature
-        web.get("/metrics", parts.metrics.handler),  # §15
-        *health_routes(lambda: ["draining"] if is_draining() else parts.not_ready()),  # §6
+        web.get("/metrics", components.metrics.handler),  # §15
+        *health_routes(lambda: ["draining"] if is_draining() else components.not_ready()),  # §6
     ]
     if settings.enable_cmd:
         table.append(web.post(f"{under}/cmd", operators.command))  # §7
     if settings.accept_fdl and settings.token is not None and settings.config_file is not None:
-        compilers = CompilerHandlers(
-            parts.server,
-            _push(parts, FileSource(settings.config_file), settings),
+        compilers = ControlPlaneHandlers(
+            components.engine,
+            _push(components, FileSource(settings.config_file), settings),
             token=settings.token,
-            location=parts.location,
+            location=components.location,
             max_body_bytes=MAX_BODY_BYTES,
         )
         table += [
@@ -110,17 +116,17 @@ def routes(parts: Parts, settings: ServerSettings, is_draining: Callable[[], boo
     return table
 
 
-def _visitors(parts: Parts, is_draining: Callable[[], bool]) -> VisitorHandlers:
-    return VisitorHandlers(parts.server, is_draining=is_draining)
+def _visitors(components: Components, is_draining: Callable[[], bool]) -> ClientHandlers:
+    return ClientHandlers(components.engine, is_draining=is_draining)
 
 
 def _under(settings: ServerSettings) -> str:
     return f"/{settings.prefix}" if settings.prefix else ""
 
 
-def _push(parts: Parts, source: FileSource, settings: ServerSettings) -> Push:
+def _push(components: Components, source: FileSource, settings: ServerSettings) -> Push:
     async def push(files: Sequence[SourceFile]) -> None:
         await source.replace_fdl(files, lenient=settings.lenient_config)
-        await parts.synchroniser.sync()
+        await components.synchroniser.sync()
 
     return push

@@ -41,7 +41,9 @@ COMMANDS = {
         "Format FDL files in place; `-` formats the standard input to the standard output.",
     ),
     "report": LazyCommand(
-        "iserver.commands.report", "report_command", "Say what the experiments did, from the tables of the warehouse."
+        "iserver.commands.report",
+        "report_command",
+        "Report what the experiments did, from the tables of the warehouse.",
     ),
 }
 
@@ -76,7 +78,7 @@ CONFIG = config_option(
     multiple=True,
     expose_value=True,
     callback=_take_config,
-    help="TOML file of settings, or JSON configuration document, told apart by suffix; repeatable.",
+    help="TOML file of settings, or JSON configuration document, by suffix; repeatable.",
 )
 """Here it also names the configuration document, besides the settings file of every daemon."""
 
@@ -92,11 +94,11 @@ CONFIG = config_option(
 @option("--token", help="Authorises against the configuration server, and callers of sync.")
 @option("--environment", callback=_check_environment, help="UUID of the environment to serve.")
 @option("--config-server", metavar="URL", help="Where the configuration comes from.")
-@seconds_option("--sync-interval", default=30.0, help="Seconds between two questions to the configuration server.")
+@seconds_option("--sync-interval", default=30.0, help="Seconds between two polls of the configuration server.")
 @option(
     "--lenient-config",
     is_flag=True,
-    help="Leave out what names missing features, instead of refusing the configuration.",
+    help="Skip entries that name missing features, instead of rejecting the configuration.",
 )
 @option(
     "--warehouse",
@@ -113,12 +115,12 @@ CONFIG = config_option(
 @seconds_option(
     "--session-timeout", help="Seconds of inactivity after which a session ends; overrides the configuration (1800)."
 )
-@option("--journal", type=click.Choice(["on", "off"]), default="on", help="Keep active sessions on disk.")
+@option("--journal", type=click.Choice(["on", "off"]), default="on", help="Store active sessions on disk.")
 @option(
     "--journal-segment-bytes",
     type=click.IntRange(min=4096),
     default=JOURNAL_SEGMENT_BYTES,
-    help="Size of a file of the log of active sessions; a few are always kept.",
+    help="Size of a file of the log of active sessions; there are always a few.",
 )
 @option(
     "--accept-loss",
@@ -194,7 +196,7 @@ def start(**flags: Any) -> None:
 
 
 def _require_configuration(settings: ServerSettings) -> None:
-    """Refuse to start without anything to serve."""
+    """Fail when there is nothing to serve."""
     if settings.accept_fdl and (settings.token is None or settings.config_file is None or settings.fdl_files):
         raise click.UsageError("--accept-fdl needs --token and --config FILE.json, and no --fdl")
     if settings.config_server is not None:

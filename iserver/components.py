@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,22 +19,23 @@ from iserver.configuration.compiled import Configuration
 from iserver.configuration.sources import FileSource, Loader, ServerSource, Source
 from iserver.configuration.sync import Synchroniser
 from iserver.document import Document
-from iserver.engine.engine import ImpressionServer
-from iserver.engine.shared_engine import SharedServer
+from iserver.engine.engine import Engine
+from iserver.engine.interfaces import EngineEnvironment
+from iserver.engine.shared_engine import SharedEngine
 from iserver.errors import InvalidConfigurationError, NotStoredError, UnreachableError
 from iserver.etl.etl import Etl
-from iserver.etl.filesystems import open_place
-from iserver.etl.interface import TableFormat, Tables
+from iserver.etl.filesystems import open_filesystem
+from iserver.etl.interface import WarehouseWriter
 from iserver.etl.writer_process import WarehouseProcess
-from iserver.handlers.sse import Streams
-from iserver.plugins.runner import PluginRunner, SessionTurns, load_plugin
-from iserver.settings import ServerSettings
+from iserver.handlers.sse import EventStreams
+from iserver.plugins.runner import AsyncSessionLocks, PluginRunner, load_plugin
+from iserver.settings import ServerSettings, TableFormat
 from iserver.storage.journal import Journal
-from iserver.storage.redis.cache_flushes import SharedStreams
-from iserver.storage.redis.client import Link
-from iserver.storage.redis.finished_queue import FinishedQueue, SharedEtl
-from iserver.storage.redis.sessions import RedisSessions, pause
-from iserver.telemetry.metrics import Watch, measure, measure_plugins, watch_control_plane, watch_uploads
+from iserver.storage.redis.cache_flushes import SharedDeviceListeners
+from iserver.storage.redis.client import RedisClient
+from iserver.storage.redis.finished_queue import RedisFinishedQueue, SharedEtl
+from iserver.storage.redis.sessions import RedisSessions, back_off
+from iserver.telemetry.metrics import Timer, register_metrics, register_plugin_metrics, time_control_plane, time_uploads
 from shared.errors import StartupError
 from shared.metrics import Metrics
 from shared.tasks import Supervisor
@@ -64,64 +65,64 @@ def random_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-async def give_way() -> None:
+async def yield_to_event_loop() -> None:
     """Yield to the event loop."""
     await asyncio.sleep(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
-    """The parts of a server that shares its sessions with others.
+class SharedComponents:
+    """What a server has besides that shares its sessions with others.
 
     Attributes:
         sessions: The sessions in Redis.
-        server: The server.
+        engine: The engine.
         etl: Writes what any of the servers has finished.
         listeners: The devices that are connected to any of the servers.
     """
 
     sessions: RedisSessions
-    server: SharedServer
+    engine: SharedEngine
     etl: SharedEtl
-    listeners: SharedStreams
+    listeners: SharedDeviceListeners
 
-    async def tend(self) -> None:
-        """Take over what servers that died have left behind."""
-        await self.sessions.look()
-        await self.server.adopt_overdue()
+    async def adopt_orphans(self) -> None:
+        """Take over sessions whose server has died."""
+        await self.sessions.poll()
+        await self.engine.adopt_overdue()
 
     async def close(self) -> None:
-        """Leave. The sessions stay where they are, for the others."""
+        """Disconnect. The sessions stay in Redis, for the others."""
         await self.listeners.close()
         await self.sessions.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """An iserver that is ready to serve.
 
     Attributes:
         location: URL or absolute path of the warehouse.
     """
 
-    server: ImpressionServer
+    engine: Engine
     location: str
     clock_ms: Callable[[], int]
-    streams: Streams
-    journal: Journal | RedisSessions
+    streams: EventStreams
+    store: Journal | RedisSessions
     etl: Etl
     loader: Loader
     synchroniser: Synchroniser
     metrics: Metrics
     tasks: Supervisor
     plugins: PluginRunner | None
-    uploading: Watch
-    sharing: Sharing | None = None
+    time_upload: Timer
+    shared: SharedComponents | None = None
     telemetry: Telemetry | None = None
 
     def not_ready(self) -> list[str]:
         """The reasons why visitors cannot be served."""
-        is_failing = isinstance(self.journal, Journal) and not self.journal.is_writable
+        is_failing = isinstance(self.store, Journal) and not self.store.is_writable
         return [*(["the journal cannot be written"] if is_failing else []), *self.tasks.not_ready()]
 
     async def flush_to_warehouse(self) -> int:
@@ -135,24 +136,24 @@ class Parts:
             OSError: The warehouse cannot be written; the sessions stay in the journal.
         """
         before = self.etl.sessions
-        await self.server.retire_all()
-        if self.sharing is not None:
-            with self.uploading():
-                await self.sharing.etl.run_all(self.server.configuration)
+        await self.engine.retire_all()
+        if self.shared is not None:
+            with self.time_upload():
+                await self.shared.etl.run_all(self.engine.configuration)
         else:
             await self.run_etl()
         return self.etl.sessions - before
 
     async def run_etl(self) -> int:
         """Write all that is finished."""
-        with self.uploading():
-            return await self.etl.run(self.server.configuration)
+        with self.time_upload():
+            return await self.etl.run(self.engine.configuration)
 
     async def close(self) -> None:
-        """Retire every session unless others share it, write what is finished, and let go of everything (§11.6)."""
-        async with AsyncExitStack() as closing:  # in reverse; one that fails does not keep the others from closing
+        """Retire every session unless others share it, write what is finished, and close everything (§11.6)."""
+        async with AsyncExitStack() as closing:  # in reverse; one that fails does not prevent the others from closing
             closing.push_async_callback(self.loader.close)
-            closing.push_async_callback((self.journal if self.sharing is None else self.sharing).close)
+            closing.push_async_callback((self.store if self.shared is None else self.shared).close)
             if self.plugins is not None:
                 closing.push_async_callback(self.plugins.close)
             closing.push_async_callback(self.etl.close)
@@ -160,26 +161,26 @@ class Parts:
                 closing.push_async_callback(self.telemetry.close)
             await self.tasks.stop(grace_s=STOP_GRACE_S)
             try:
-                if self.sharing is None:
+                if self.shared is None:
                     await self.flush_to_warehouse()
                 else:
-                    await self.server.sweep_all()
+                    await self.engine.sweep_all()
                     await self.run_etl()
             except (OSError, NotStoredError, StartupError) as error:
-                log.error("sessions wait in their store for the next start", reason=str(error))
+                log.error("finished sessions stay in their store until the next start", reason=str(error))
 
 
-async def open_parts(
+async def open_components(
     settings: ServerSettings,
     *,
     clock_ms: Callable[[], int] = wall_clock_ms,
     new_id: Callable[[], str] = random_id,
-    open_tables: Callable[[str, TableFormat], Tables] = WarehouseProcess.open,
-) -> Parts:
+    open_warehouse: Callable[[str, TableFormat], WarehouseWriter] = WarehouseProcess.open,
+) -> Components:
     """Build an iserver: load the configuration, test the storage, and replay the journal.
 
     Args:
-        open_tables: Opens the warehouse at a path or URL; by default in a process of its own.
+        open_warehouse: Opens the warehouse at a path or URL; by default in a process of its own.
 
     Raises:
         StartupError: It cannot be built; the text says why.
@@ -188,7 +189,7 @@ async def open_parts(
     plugins, telemetry = _plugins(settings, metrics), _telemetry(settings, metrics)
     async with AsyncExitStack() as opened:
         loader = Loader(
-            _source(settings, watch_control_plane(metrics)),
+            _source(settings, time_control_plane(metrics)),
             settings.fdl_files,
             environment_id=settings.environment,
             lenient=settings.lenient_config,
@@ -203,50 +204,53 @@ async def open_parts(
         if location is None and settings.sessions is not None:
             raise StartupError("--sessions needs a warehouse that all its servers write: give --warehouse")
         location = location or str(settings.data_dir / "warehouse")
-        await asyncio.to_thread(open_place, location)
-        streams, sharing = Streams(), None
-        given = _Given(configuration, streams, partial(open_tables, location, settings.table_format), plugins)
-        journal: Journal | RedisSessions
+        await asyncio.to_thread(open_filesystem, location)
+        streams = EventStreams()
+        environment = EngineEnvironment(
+            listeners=streams,
+            clock_ms=clock_ms,
+            new_id=new_id,
+            locks=AsyncSessionLocks(),
+            yield_to_event_loop=yield_to_event_loop,
+            plugins=plugins,
+            logs_sessions=not settings.nolog,
+        )
+        open_writer = partial(open_warehouse, location, settings.table_format)
+        shared: SharedComponents | None = None
+        store: Journal | RedisSessions
         if settings.sessions is None:
-            journal, server, etl = await _alone(settings, given, clock_ms, new_id)
+            store, engine, etl = await _open_alone(settings, configuration, environment, open_writer)
         else:
-            sharing = await _together(settings, settings.sessions, given, clock_ms, new_id)
-            journal, server, etl = sharing.sessions, sharing.server, sharing.etl
+            shared = await _open_shared(settings, settings.sessions, configuration, environment, open_writer)
+            store, engine, etl = shared.sessions, shared.engine, shared.etl
         opened.pop_all()
-    synchroniser = Synchroniser(loader, server)
-    measure(metrics, server, journal, etl, streams, synchroniser)
-    uploading = watch_uploads(metrics)
-    return Parts(
-        server,
-        _absolute(location),
-        clock_ms,
-        streams,
-        journal,
-        etl,
-        loader,
-        synchroniser,
-        metrics,
-        Supervisor(metrics.count_task_failure, expected=EXPECTED_FAILURES),
-        plugins,
-        uploading,
-        sharing,
-        telemetry,
+    synchroniser = Synchroniser(loader, engine)
+    register_metrics(metrics, engine, store, etl, streams, synchroniser)
+    return Components(
+        engine=engine,
+        location=_absolute(location),
+        clock_ms=clock_ms,
+        streams=streams,
+        store=store,
+        etl=etl,
+        loader=loader,
+        synchroniser=synchroniser,
+        metrics=metrics,
+        tasks=Supervisor(metrics.count_task_failure, expected=EXPECTED_FAILURES),
+        plugins=plugins,
+        time_upload=time_uploads(metrics),
+        shared=shared,
+        telemetry=telemetry,
     )
 
 
-class _Given(NamedTuple):
-    """What a server is built from, whether or not it shares its sessions."""
-
-    configuration: Configuration
-    streams: Streams
-    open_warehouse: Callable[[], Tables]
-    plugins: PluginRunner | None
-
-
-async def _alone(
-    settings: ServerSettings, given: _Given, clock_ms: Callable[[], int], new_id: Callable[[], str]
-) -> tuple[Journal, ImpressionServer, Etl]:
-    """A server with its sessions in a journal of its own, which is replayed."""
+async def _open_alone(
+    settings: ServerSettings,
+    configuration: Configuration,
+    environment: EngineEnvironment,
+    open_warehouse: Callable[[], WarehouseWriter],
+) -> tuple[Journal, Engine, Etl]:
+    """An engine with its sessions in a journal of its own, which is replayed."""
     journal = await Journal.open(
         settings.data_dir / "journal.sqlite",
         keeps_changes=settings.journal,
@@ -257,56 +261,40 @@ async def _alone(
         opened.push_async_callback(journal.close)
         sessions = await journal.load()
         try:
-            await journal.keep_definition(given.configuration.definition)
+            await journal.store_definition(configuration.definition)
         except NotStoredError as error:
             raise StartupError(str(error)) from error
         opened.pop_all()
-    server = ImpressionServer(
-        given.configuration,
-        journal,
-        listeners=given.streams,
-        clock_ms=clock_ms,
-        new_id=new_id,
-        turns=SessionTurns(),
-        give_way=give_way,
-        plugins=given.plugins,
-        logs_sessions=not settings.nolog,
-    )
-    server.adopt(sessions)
-    return journal, server, Etl(journal, given.open_warehouse, clock_ms=clock_ms, new_id=new_id)
+    engine = Engine(configuration, journal, environment)
+    engine.adopt(sessions)
+    return journal, engine, Etl(journal, open_warehouse, clock_ms=environment.clock_ms, new_id=environment.new_id)
 
 
-async def _together(
-    settings: ServerSettings, url: str, given: _Given, clock_ms: Callable[[], int], new_id: Callable[[], str]
-) -> Sharing:
-    """A server with its sessions in Redis, where others share them."""
-    link = await Link.open(url)
+async def _open_shared(
+    settings: ServerSettings,
+    url: str,
+    configuration: Configuration,
+    environment: EngineEnvironment,
+    open_warehouse: Callable[[], WarehouseWriter],
+) -> SharedComponents:
+    """An engine with its sessions in Redis, where others share them."""
+    client = await RedisClient.open(url)
     async with AsyncExitStack() as opened:
-        opened.push_async_callback(link.close)
+        opened.push_async_callback(client.close)
         try:
-            await link.compare_clock(clock_ms)
-            sessions = RedisSessions(link, settings.sessions_prefix, secrets.token_hex(8), clock_ms)
-            await sessions.keep_definition(given.configuration.definition)
+            await client.compare_clock(environment.clock_ms)
+            sessions = RedisSessions(client, settings.sessions_prefix, secrets.token_hex(8), environment.clock_ms)
+            await sessions.store_definition(configuration.definition)
         except NotStoredError as error:
-            raise StartupError(f"--sessions {link.shown}: {error}") from error
-        listeners = SharedStreams(given.streams, sessions)
-        server = SharedServer(
-            given.configuration,
-            sessions,
-            listeners=listeners,
-            clock_ms=clock_ms,
-            new_id=new_id,
-            turns=SessionTurns(),
-            give_way=give_way,
-            pause=pause,
-            plugins=given.plugins,
-            logs_sessions=not settings.nolog,
-        )
-        sessions.serve(server)
+            raise StartupError(f"--sessions {client.shown}: {error}") from error
+        listeners = SharedDeviceListeners(environment.listeners, sessions)
+        engine = SharedEngine(configuration, sessions, replace(environment, listeners=listeners), back_off=back_off)
+        sessions.serve(engine)
         await listeners.open()
-        etl = SharedEtl(FinishedQueue(sessions, url), given.open_warehouse, clock_ms=clock_ms, new_id=new_id)
+        queue = RedisFinishedQueue(sessions, url)
+        etl = SharedEtl(queue, open_warehouse, clock_ms=environment.clock_ms, new_id=environment.new_id)
         opened.pop_all()
-    return Sharing(sessions, server, etl, listeners)
+    return SharedComponents(sessions, engine, etl, listeners)
 
 
 def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
@@ -316,7 +304,7 @@ def _plugins(settings: ServerSettings, metrics: Metrics) -> PluginRunner | None:
         [load_plugin(name) for name in settings.plugins],
         timeout_ms=settings.plugin_timeout_ms,
         is_strict=settings.strict_plugins,
-        observe=measure_plugins(metrics),
+        observe=register_plugin_metrics(metrics),
     )
 
 
@@ -330,7 +318,7 @@ def _telemetry(settings: ServerSettings, metrics: Metrics) -> Telemetry | None:
     return Telemetry(settings.otel, metrics.registry)
 
 
-def _source(settings: ServerSettings, watch: Watch) -> Source | None:
+def _source(settings: ServerSettings, watch: Timer) -> Source | None:
     if settings.config_file is not None:
         return FileSource(settings.config_file)
     if settings.config_server is not None and settings.environment is not None and settings.token is not None:

@@ -1,28 +1,28 @@
-"""The reasons for which a request is refused (protocol appendix A). Handlers give them a status."""
+"""Why a request fails (appendix A). Handlers give each error its status."""
 
 from __future__ import annotations
 
 
-class RefusalError(Exception):
+class RequestError(Exception):
     """A request that changes nothing; the message is what the client reads."""
 
 
-class MalformedError(RefusalError):
+class MalformedError(RequestError):
     """The request does not have the shape or the types it must have."""
 
 
-class UnknownError(RefusalError):
+class UnknownError(RequestError):
     """The request names a feature, event, field or impression that does not exist."""
 
 
-class SessionGoneError(RefusalError):
+class SessionGoneError(RequestError):
     """There is no active session with these keys."""
 
     def __init__(self, message: str = "session not found or expired") -> None:
         super().__init__(message)
 
 
-class NotStoredError(RefusalError):
+class NotStoredError(RequestError):
     """The change was understood but could not be made durable; nothing of the request is acknowledged."""
 
 
@@ -31,7 +31,7 @@ class FencedError(Exception):
 
 
 class InvalidConfigurationError(Exception):
-    """The configuration that was fetched is refused; the one in force stays."""
+    """The configuration that was fetched is invalid; the one in force stays."""
 
 
 class UnreachableError(Exception):

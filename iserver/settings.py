@@ -20,14 +20,14 @@ class ServerSettings:
         prefix: First part of every URL path, without slashes around it; may be empty.
         data_dir: Folder of the journal, the cached configuration and, by default, the warehouse.
         token: Authorises against the configuration server, and `sync`.
-        environment: UUID of the environment that the configuration server is asked for.
+        environment: UUID of the environment to fetch from the configuration server.
         config_server: Base URL of the configuration server.
         config_file: Local configuration document.
         fdl_files: FDL that replaces the document's.
-        lenient_config: Leave out what names missing features instead of refusing the document.
+        lenient_config: Skip entries that name missing features instead of rejecting the document.
         warehouse: Folder or URL of the warehouse; `None` takes the document's or `data_dir/warehouse`.
         table_format: Format of the tables.
-        sync_interval_s: Seconds between two questions to the configuration server.
+        sync_interval_s: Seconds between two polls of the configuration server.
         session_timeout_s: Overrides the document's session timeout.
         etl_interval_s: Seconds between two runs of the ETL.
         nolog: Write nothing to the warehouse.
@@ -36,7 +36,7 @@ class ServerSettings:
         cmd_token: What callers of `cmd` must show.
         cors_origins: Origins of browser pages that may call; empty allows all.
         drain_s: How long to go on serving after the first SIGTERM, in seconds.
-        journal: Whether active sessions are kept on disk.
+        journal: Whether active sessions are stored on disk.
         journal_segment_bytes: Size of the files of their log.
         accept_loss: Start although files of the journal are missing or damaged.
         sessions: URL of the Redis that keeps the sessions of several servers; `None` keeps them in `data_dir`.

@@ -11,7 +11,8 @@ import click
 
 from iserver.fdl import FdlError, SourceFile, check, compile_program
 from iserver.fdl.formatter import format_source
-from iserver.warehouse.ddl import DIALECTS, Dialect, TableFormat, ddl
+from iserver.warehouse.ddl import DIALECTS, Dialect, ddl
+from iserver.warehouse.tables import FileFormat
 
 FILES = click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
@@ -98,7 +99,7 @@ def format_command(files: Sequence[Path], only_check: bool, diff: bool) -> None:
     help="How the tables are stored.",
 )
 def ddl_command(
-    files: Sequence[Path], dialect: Dialect, location: str, schema: str | None, table_format: TableFormat
+    files: Sequence[Path], dialect: Dialect, location: str, schema: str | None, table_format: FileFormat
 ) -> None:
     """Print the statements that create the warehouse's tables and views in a query engine."""
     if dialect == "duckdb" and table_format == "orc":

@@ -43,7 +43,7 @@ def report_command(
     confidence: float,
     tightest_at: int,
 ) -> None:
-    """Say what the experiments did, from the tables of the warehouse.
+    """Report what the experiments did, from the tables of the warehouse.
 
     Intervals and the check of the sample ratio stay right however often the report is read.
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from iserver.configuration.encoding import Wire
+from iserver.configuration.encoding import ConfigurationEncoder
 from iserver.document.model import (
     Audience,
     Constant,
@@ -29,7 +29,7 @@ from iserver.document.model import (
 from iserver.document.node import DocumentError
 from iserver.evaluation.audiences import Predicate, RuleError, compile_audiences
 from iserver.evaluation.definition import Definition
-from iserver.evaluation.plans import Device, ExperimentPlan, FeaturePlan, GatePlan, OutputPlan
+from iserver.evaluation.plans import ExperimentPlan, FeaturePlan, GatePlan, OutputPlan, RegisteredDevice
 from iserver.fdl.model import (
     FeatureDefinition,
     FieldDefinition,
@@ -59,16 +59,16 @@ class Configuration:
         features: Plans of all features that can be requested, by name.
         experiments: By id, in document order, whatever their state.
         devices: Registered QA devices by persistent id.
-        wire: What clients are told of sessions and variants.
-        warnings: What was left out of a leniently read document.
+        encoder: Encodes sessions and variants for clients.
+        warnings: What was skipped of a leniently read document.
     """
 
     document: Document
     definition: Definition
     features: Mapping[str, FeaturePlan]
     experiments: Mapping[str, Experiment]
-    devices: Mapping[str, Device]
-    wire: Wire
+    devices: Mapping[str, RegisteredDevice]
+    encoder: ConfigurationEncoder
     warnings: tuple[str, ...] = ()
 
     @property
@@ -99,7 +99,7 @@ def configure(document: Document, program: Program, *, lenient: bool = False) ->
         document: A document of the right shape.
         program: The compiled FDL that is to be used with it.
         lenient: Leave out overrides and experiments that name a feature or field which the FDL does not
-            have, instead of refusing the document.
+            have, instead of rejecting the document.
 
     Raises:
         DocumentError: A reference leads nowhere or a value has the wrong type; nothing was changed.
@@ -150,7 +150,7 @@ class _Builder:
             if not feature.abstract
         }
         devices = {
-            device.persistent_id: Device(
+            device.persistent_id: RegisteredDevice(
                 self._forced_variants(f"qa.devices[{index}]", device.variants, by_id),
                 self._overrides(f"qa.devices[{index}]", device.overrides),
             )
@@ -167,7 +167,7 @@ class _Builder:
             features,
             by_id,
             devices,
-            Wire(document.environment.name, self._program, wire_variants),
+            ConfigurationEncoder(document.environment.name, self._program, wire_variants),
             tuple(self._warnings),
         )
 

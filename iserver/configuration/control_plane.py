@@ -1,4 +1,4 @@
-"""What the published FDL compiler asks of a control plane: metadata, and a place for FDL."""
+"""The control plane as the published FDL compiler sees it: metadata, and a place to push FDL to (§9.2)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from iserver.configuration.compiled import Configuration, configure
 from iserver.document import DocumentError, read_document
 from iserver.errors import InvalidConfigurationError, MalformedError
 from iserver.fdl import FdlError, SourceFile, compile_program
-from iserver.fdl.model import FieldDefinition
-
-Json = dict[str, Any]
+from iserver.fdl.model import FieldDefinition, JsonObject
 
 
-def metadata(configuration: Configuration, location: str) -> Json:
+def metadata(configuration: Configuration, location: str) -> JsonObject:
     """The answer to the compiler's one GraphQL query; control values become part of generated clients.
 
     Args:
-        location: Where the warehouse is, whoever chose it: without a location the compiler refuses `--hive`.
+        location: Where the warehouse is: without a location the compiler rejects `--hive`.
     """
     environment = configuration.environment
     program = configuration.definition.program
@@ -66,16 +64,16 @@ def metadata(configuration: Configuration, location: str) -> Json:
 _NOT_DEPRECATED = {"isDeprecated": False, "deprecatedReason": None, "deprecatedBy": None}
 
 
-def _named(item: Any) -> Json:
+def _named(item: Any) -> JsonObject:
     reason = item.deprecated
     return {"name": item.name, "isDeprecated": reason is not None, "deprecatedReason": reason, "deprecatedBy": None}
 
 
-def _control(controls: Json, item: FieldDefinition) -> str | None:
+def _control(controls: JsonObject, item: FieldDefinition) -> str | None:
     return orjson.dumps({"constant": controls[item.name]}).decode() if item.name in controls else None
 
 
-def pushed_files(body: Json) -> tuple[SourceFile, ...]:
+def pushed_files(body: JsonObject) -> tuple[SourceFile, ...]:
     """The files of a push.
 
     Raises:
@@ -110,6 +108,6 @@ def with_fdl(document: bytes, files: Sequence[SourceFile], *, lenient: bool = Fa
     return text
 
 
-def _revision(files: Iterable[SourceFile], document: Json) -> str:
+def _revision(files: Iterable[SourceFile], document: JsonObject) -> str:
     content = orjson.dumps([[[file.name, file.text] for file in files], document], option=orjson.OPT_SORT_KEYS)
     return f"push-{hashlib.sha256(content).hexdigest()[:12]}"

@@ -1,6 +1,6 @@
-"""What clients are told in the words of one configuration, prepared once.
+"""What clients are sent in the words of one configuration, prepared once (§3.5 and §3.7).
 
-A `Wire` knows nothing of requests. What it gives is shared by all answers and must not be modified.
+A `ConfigurationEncoder` knows nothing of requests. What it gives is shared by all answers and must not be modified.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from iserver.sessions.session import Session
 MAX_KNOWN = 1024
 
 
-class Wire:
+class ConfigurationEncoder:
     """Encodes sessions and variants for one configuration.
 
     Args:
         environment: Name of the environment.
         program: The FDL program in force.
-        variants: What clients are told of an assignment.
+        variants: What clients are sent of an assignment.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class Wire:
             **dict.fromkeys(("sessionId", "startTime", "userAgent", "entryUrl")),
             **{item.name: None if item.type.nullable else item.default for item in others},
         }
-        self._tells_last_flush = LAST_FLUSH_TIME not in self._session
-        if self._tells_last_flush:
+        self._sends_last_flush = LAST_FLUSH_TIME not in self._session
+        if self._sends_last_flush:
             self._session[LAST_FLUSH_TIME] = None
         self._variants = variants
         self._encoded: dict[tuple[Assignment, ...], orjson.Fragment] = {}
@@ -55,14 +55,14 @@ class Wire:
         answer["startTime"] = session.start_ms
         answer["userAgent"] = session.user_agent
         answer["entryUrl"] = session.entry_url
-        if self._tells_last_flush:
+        if self._sends_last_flush:
             answer[LAST_FLUSH_TIME] = session.last_flush_ms
         return answer
 
     def variants(self, assignments: Iterable[Assignment]) -> orjson.Fragment:
         """Assignments as clients see them, encoded; `null` is the control (§3.7).
 
-        What the configuration does not have any more is logged, but clients are not told of it.
+        What the configuration does not have any more is logged, but clients are not sent of it.
         """
         assigned = tuple(assignments)
         encoded = self._encoded.get(assigned)
@@ -70,6 +70,6 @@ class Wire:
             if len(self._encoded) >= MAX_KNOWN:
                 self._encoded.clear()
             known = self._variants
-            told = [known[assignment] for assignment in assigned if assignment in known]
-            encoded = self._encoded[assigned] = orjson.Fragment(orjson.dumps(told))
+            sent = [known[assignment] for assignment in assigned if assignment in known]
+            encoded = self._encoded[assigned] = orjson.Fragment(orjson.dumps(sent))
         return encoded

@@ -36,16 +36,16 @@ class DeviceListeners(Protocol):
     """The registered devices that are connected (§8)."""
 
     def flush_cache(self, device: str, last_flush_ms: int) -> None:
-        """Tell a device to drop everything."""
+        """Send a device the event to drop everything."""
 
     def flush_features(self, device: str, features: Sequence[str]) -> None:
-        """Tell a device to drop some features."""
+        """Send a device the event to drop some features."""
 
-    def dismiss(self, device: str) -> None:
-        """Hang up on a device that is not registered any more."""
+    def disconnect(self, device: str) -> None:
+        """Disconnect a device that is not registered any more."""
 
     def disconnect_all(self) -> None:
-        """Hang up on all devices; they come back and learn what counts."""
+        """Disconnect all devices; they reconnect, and `hello` says what is current."""
 
 
 def flushes(old: Configuration, new: Configuration) -> list[Flush]:

@@ -40,10 +40,10 @@ class Source(Protocol):
         """
 
     async def accepted(self, document: bytes) -> None:
-        """Hear that a document is in force, and so worth remembering."""
+        """Called when a document is in force, and so worth caching."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class FileSource:
@@ -79,13 +79,13 @@ class FileSource:
 
 
 class ServerSource:
-    """A document from the configuration server; the last good one is kept on disk for when it is down.
+    """A document from the configuration server; the last good one is cached on disk for when it is down.
 
     Args:
         url: Base URL of the configuration server.
         environment: UUID of the environment.
         token: What it wants to see as `Authorization`.
-        cache: Where the last good document is kept.
+        cache: File of the last good document.
         watch: What every call to the server happens in, so that it is measured.
     """
 
@@ -115,7 +115,7 @@ class ServerSource:
             cached = await asyncio.to_thread(_read, self._cache)
             if not _is_json(cached):
                 raise UnreachableError(
-                    f"{error}, and the configuration that was kept in {self._cache} is damaged"
+                    f"{error}, and the configuration that was cached in {self._cache} is damaged"
                 ) from error
             log.warning("using the cached configuration", reason=str(error), cache=str(self._cache))
             self._document = cached
@@ -126,7 +126,7 @@ class ServerSource:
             await asyncio.to_thread(_replace, self._cache, document)
         except OSError as error:
             log.error(
-                "cannot keep the configuration for later starts",
+                "cannot cache the configuration for later starts",
                 file=str(self._cache),
                 reason=error.strerror,
             )
@@ -196,14 +196,14 @@ class Loader:
             return self._configuration
         configuration = await asyncio.to_thread(self._build, text, files)
         for warning in configuration.warnings:
-            log.warning("left out of the configuration", reason=warning)
+            log.warning("skipped in the configuration", reason=warning)
         if self._source is not None and text is not None:
             await self._source.accepted(text)
         self._input, self._configuration = (text, files), configuration
         return configuration
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         if self._source is not None:
             await self._source.close()
 

@@ -14,14 +14,14 @@ from shared.tasks import start_task
 log = structlog.get_logger("iserver.configuration")
 
 
-class Loader(Protocol):
+class ConfigurationLoader(Protocol):
     """Loads the configuration; see `iserver.configuration.sources`."""
 
     async def load(self) -> Configuration:
         """The configuration as it is now; the same object as before when nothing has changed."""
 
 
-class Engine(Protocol):
+class ConfigurationTarget(Protocol):
     """What configurations are put in force in."""
 
     @property
@@ -39,7 +39,7 @@ class Synchroniser:
         checked_at_s: `time.monotonic()` of the last successful load.
     """
 
-    def __init__(self, loader: Loader, engine: Engine) -> None:
+    def __init__(self, loader: ConfigurationLoader, engine: ConfigurationTarget) -> None:
         self._loader = loader
         self._engine = engine
         self._under_way: asyncio.Task[tuple[str, bool]] | None = None
@@ -56,7 +56,7 @@ class Synchroniser:
 
         Raises:
             UnreachableError: It cannot be fetched; the old one stays in force.
-            InvalidConfigurationError: It is refused; the old one stays in force.
+            InvalidConfigurationError: It is invalid; the old one stays in force.
         """
         earlier = self._under_way
         if earlier is not None and not earlier.done():

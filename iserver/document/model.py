@@ -20,7 +20,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """The application computes the output; it is told this name (§5)."""
+    """The application computes the output; responses give it this name (§5)."""
 
     name: str
 

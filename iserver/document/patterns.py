@@ -39,7 +39,7 @@ class Pattern:
         self._instructions: int = max(compiled.programsize, 1)
 
     def steps(self, value: str) -> int:
-        """What it may cost at the worst to look at a value."""
+        """What matching a value may cost at the worst."""
         size_bytes = len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
         return self._instructions * size_bytes
 
@@ -51,7 +51,7 @@ class Pattern:
 
 
 class PatternWork:
-    """What one request does with patterns. A pattern looks at a value once, however often rules ask.
+    """What one request does with patterns. A pattern is matched against a value once, however many rules use it.
 
     Args:
         steps: How much may be done in all; what would be more matches nothing.

@@ -42,7 +42,7 @@ from iserver.document.patterns import PatternError, compile_pattern
 from iserver.fdl.model import SourceFile
 
 MAX_DEPTH = 64
-"""Deeper JSON is nobody's configuration, and could not be written everywhere it is to be written."""
+"""Deeper JSON is no real configuration, and not every encoder can write it."""
 
 
 def read_document(text: bytes | str) -> Document:
@@ -133,7 +133,7 @@ def _audience(node: Node) -> Audience:
 
 
 MAX_RULE_DEPTH = 20
-"""Rules become functions that call each other, and nobody could read deeper ones anyway."""
+"""Rules become nested calls, and deeper ones are unreadable anyway."""
 
 
 def read_rule(node: Node, depth: int = 1) -> Rule:

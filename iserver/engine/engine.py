@@ -1,35 +1,34 @@
-"""The impression server itself: what its HTTP edge calls, and what ends sessions and changes configurations.
+"""The engine of an impression server: it answers requests, ends sessions and applies configurations.
 
-It knows no HTTP, no files and no clock. Time, ids and storage are given to it. Everything between two
-`await`s happens at once for all other requests; what is awaited is storage, and plugins.
+It knows no HTTP, no files and no clock: time, ids and storage are passed in. Everything between two `await`s is atomic
+for all other requests; only storage and plugins are awaited.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 
 from iserver.configuration.compiled import Configuration
-from iserver.configuration.invalidation import DeviceListeners, Flush, flushes
+from iserver.configuration.invalidation import Flush, flushes
 from iserver.document.model import Settings
-from iserver.engine.interfaces import Journal, Plugins, Turns
-from iserver.errors import NotStoredError, RefusalError, SessionGoneError, UnknownError
+from iserver.engine.interfaces import EngineEnvironment, PluginHooks, SessionStore
+from iserver.errors import NotStoredError, RequestError, SessionGoneError, UnknownError
 from iserver.evaluation.definition import Definition
-from iserver.protocol.feature_requests import Entry, NewId, Origin, Visit, enter
+from iserver.fdl.model import JsonObject
+from iserver.protocol.feature_requests import FeatureEvaluation, Origin, SessionLookup, find_or_create_session
 from iserver.protocol.request_bodies import ExternalRequest, FeaturesRequest, SignalRequest
-from iserver.protocol.responses import features_answer, session_details
+from iserver.protocol.responses import features_response, session_details
 from iserver.protocol.signals import Effects, apply_external, apply_signal, session_of
 from iserver.sessions.finalize import finish
 from iserver.sessions.registry import Sessions
 from iserver.sessions.session import Session
 
 log = structlog.get_logger("iserver.engine")
-
-Json = Mapping[str, Any]
 
 CHUNK, CHUNK_BYTES = 128, 4 * 2**20
 """How many sessions are ended at once, and how much they may take, so that requests need not wait for long."""
@@ -47,11 +46,11 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Durable(Awaitable[T]):
-    """What has been decided, and is to be told when it is durable; awaiting it gives the value then.
+    """A value that may be sent once it is durable; awaiting it gives the value then.
 
     Attributes:
-        value: What is to be told.
-        stored: Done when the value may be told; its error is to be told instead.
+        value: What is sent.
+        stored: Done when the value is durable; if it fails, its error is sent instead.
     """
 
     value: T
@@ -62,46 +61,30 @@ class Durable(Awaitable[T]):
         return self.value
 
 
-class ImpressionServer:
-    """One running impression server.
-
-    Args:
-        give_way: Lets requests go before what is left of long work.
+class Engine:
+    """The engine of one running impression server.
 
     Attributes:
         configuration: The configuration in force; replaced as a whole by `apply`.
         sessions: The active sessions.
-        logs_sessions: Whether finished sessions go to the warehouse (`--nolog` says no).
         features_by_result: How many features were answered, by result (§15).
         signals_by_kind: How many signals were carried out, by kind.
     """
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        journal: Journal,
-        *,
-        listeners: DeviceListeners,
-        clock_ms: Callable[[], int],
-        new_id: NewId,
-        turns: Turns,
-        give_way: Callable[[], Awaitable[None]],
-        plugins: Plugins | None = None,
-        logs_sessions: bool = True,
-    ) -> None:
+    def __init__(self, configuration: Configuration, store: SessionStore, environment: EngineEnvironment) -> None:
         self.configuration = configuration
         timeout_ms, max_length_ms = limits_ms(configuration.settings)
         self.sessions = Sessions(timeout_ms=timeout_ms, max_length_ms=max_length_ms)
-        self.logs_sessions = logs_sessions
         self.features_by_result = dict.fromkeys(("on", "memo", "off", "unknown", "error"), 0)
         self.signals_by_kind = dict.fromkeys(("mutate", "impressions", "event", "keep_alive"), 0)
-        self._journal = journal
-        self._listeners = listeners
-        self._clock_ms = clock_ms
-        self._new_id = new_id
-        self._plugins = plugins
-        self._turns = turns
-        self._give_way = give_way
+        self._store = store
+        self._logs_sessions = environment.logs_sessions
+        self._listeners = environment.listeners
+        self._clock_ms = environment.clock_ms
+        self._new_id = environment.new_id
+        self._plugins = environment.plugins
+        self._locks = environment.locks
+        self._yield_to_event_loop = environment.yield_to_event_loop
         self._retired: deque[Session] = deque()
         self._set_aside: dict[str, Session] = {}
         self._flushes: deque[Flush] = deque()
@@ -114,22 +97,22 @@ class ImpressionServer:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def features(self, body: Json, origin: Origin) -> Awaitable[bytes]:
+    def features(self, body: JsonObject, origin: Origin) -> Awaitable[bytes]:
         """Answer `features` (§3). The impressions are durable when this has been awaited.
 
         Raises:
-            RefusalError: Nothing was done.
+            RequestError: Nothing was done.
         """
         most = max(MOST_FEATURES, len(self.configuration.features))
         request, now_ms = FeaturesRequest.parse(body, most_features=most), self._clock_ms()
         if self._plugins is not None:
             return self._features_with_plugins(self._plugins, request, origin, now_ms)
-        entry, visit = self._enter(request, origin, now_ms)
-        visit.look_up()
-        visit.evaluate()
-        stored = self._save(entry.session, now_ms, *entry.retired)
-        self._count(visit)
-        return Durable(features_answer(visit), stored)
+        lookup, evaluation = self._enter(request, origin, now_ms)
+        evaluation.look_up()
+        evaluation.evaluate()
+        stored = self._save(lookup.session, now_ms, *lookup.retired)
+        self._count(evaluation)
+        return Durable(features_response(evaluation), stored)
 
     def _save(self, session: Session, now_ms: int, *others: Session) -> Awaitable[None]:
         """Store what a request has changed; the request that makes its session too large is the last one of it."""
@@ -138,46 +121,48 @@ class ImpressionServer:
             session.retire(now_ms)
             self.sessions.remove(session)
             self._retired.append(session)
-        return self._journal.store(session, *others)
+        return self._store.store(session, *others)
 
-    def _count(self, visit: Visit) -> None:
-        for asked in visit.asked:
-            self.features_by_result[asked.result] += 1
+    def _count(self, evaluation: FeatureEvaluation) -> None:
+        for feature in evaluation.features:
+            self.features_by_result[feature.result] += 1
 
-    def _enter(self, request: FeaturesRequest, origin: Origin, now_ms: int) -> tuple[Entry, Visit]:
+    def _enter(self, request: FeaturesRequest, origin: Origin, now_ms: int) -> tuple[SessionLookup, FeatureEvaluation]:
         configuration = self.configuration
-        entry = enter(self.sessions, configuration, request.args, origin, now_ms=now_ms, new_id=self._new_id)
-        self._retired.extend(entry.retired)
-        return entry, Visit(configuration, entry.session, request, now_ms=now_ms, new_id=self._new_id)
+        lookup = find_or_create_session(
+            self.sessions, configuration, request.args, origin, now_ms=now_ms, new_id=self._new_id
+        )
+        self._retired.extend(lookup.retired)
+        return lookup, FeatureEvaluation(configuration, lookup.session, request, now_ms=now_ms, new_id=self._new_id)
 
     async def _features_with_plugins(
-        self, plugins: Plugins, request: FeaturesRequest, origin: Origin, now_ms: int
+        self, plugins: PluginHooks, request: FeaturesRequest, origin: Origin, now_ms: int
     ) -> bytes:
-        """A visit with the calls of plugins in between; a session that ends meanwhile is replaced by a new one."""
+        """The same with the calls of plugins in between; a session that ends meanwhile is replaced by a new one."""
         while True:
-            entry, visit = self._enter(request, origin, now_ms)
-            async with self._turns.with_session(entry.session):
-                if entry.is_new:
-                    await plugins.begin(entry.session, now_ms)
-                visit.look_up()
-                await plugins.fill(visit, now_ms)
-                visit.evaluate()
-                await plugins.assigned(visit, now_ms)
-                await plugins.shown(entry.session, visit.shown, now_ms)
-                if not self.sessions.holds(entry.session):
-                    await self._journal.store(*entry.retired)
+            lookup, evaluation = self._enter(request, origin, now_ms)
+            async with self._locks.lock_session(lookup.session):
+                if lookup.is_new:
+                    await plugins.session_started(lookup.session, now_ms)
+                evaluation.look_up()
+                await plugins.fill(evaluation, now_ms)
+                evaluation.evaluate()
+                await plugins.variants_assigned(evaluation, now_ms)
+                await plugins.impressions_added(lookup.session, evaluation.shown, now_ms)
+                if not self.sessions.holds(lookup.session):
+                    await self._store.store(*lookup.retired)
                     continue
-                stored = self._save(entry.session, now_ms, *entry.retired)
-            self._count(visit)
-            answer = features_answer(visit)  # while the disk is at work
+                stored = self._save(lookup.session, now_ms, *lookup.retired)
+            self._count(evaluation)
+            answer = features_response(evaluation)  # while the disk is at work
             await stored
             return answer
 
-    def signal(self, body: Json) -> Awaitable[None]:
+    def signal(self, body: JsonObject) -> Awaitable[None]:
         """Carry out `signal` (§4); it is durable when this has been awaited.
 
         Raises:
-            RefusalError: What was carried out before the refusal is durable too, when it comes from awaiting.
+            RequestError: What was carried out before the error is durable too, when it comes from awaiting.
         """
         request, now_ms = SignalRequest.parse(body), self._clock_ms()
         session = session_of(self.sessions, self.configuration.definition, request.id, now_ms)
@@ -185,27 +170,27 @@ class ImpressionServer:
             return self._signal_with_plugins(self._plugins, session, request, now_ms)
         try:
             self._apply(session, request, now_ms)
-        except RefusalError as refusal:
+        except RequestError as error:
             if not session.has_changes:
                 raise
-            return self._refuse_later(session, refusal, now_ms)
+            return self._save_then_raise(session, error, now_ms)
         return self._signalled(session, request, now_ms)
 
     async def _signal_with_plugins(
-        self, plugins: Plugins, session: Session, request: SignalRequest, now_ms: int
+        self, plugins: PluginHooks, session: Session, request: SignalRequest, now_ms: int
     ) -> None:
-        async with self._turns.with_session(session):
+        async with self._locks.lock_session(session):
             if not self.sessions.holds(session):
                 raise SessionGoneError
             try:
                 effects = self._apply(session, request, now_ms)
-            except RefusalError:
+            except RequestError:
                 if session.has_changes:
                     await self._save(session, now_ms)
                 raise
-            await plugins.shown(session, effects.shown, now_ms)
+            await plugins.impressions_added(session, effects.shown, now_ms)
             if effects.event is not None:
-                await plugins.happened(session, *effects.event, now_ms)
+                await plugins.event_received(session, *effects.event, now_ms)
             if not self.sessions.holds(session):
                 raise SessionGoneError
             await self._signalled(session, request, now_ms)
@@ -218,28 +203,28 @@ class ImpressionServer:
             self.signals_by_kind[kind] += 1
         return Durable(None, self._save(session, now_ms))
 
-    async def _refuse_later(self, session: Session, refusal: RefusalError, now_ms: int) -> None:
+    async def _save_then_raise(self, session: Session, error: RequestError, now_ms: int) -> None:
         await self._save(session, now_ms)
-        raise refusal
+        raise error
 
-    def external(self, body: Json) -> Awaitable[None]:
+    def external(self, body: JsonObject) -> Awaitable[None]:
         """Carry out `external` (§5); it is durable when this has been awaited.
 
         Raises:
-            RefusalError: Nothing was done.
+            RequestError: Nothing was done.
         """
         request, now_ms = ExternalRequest.parse(body), self._clock_ms()
         session = session_of(self.sessions, self.configuration.definition, request.id, now_ms)
-        kept = apply_external(self.configuration, session, request, now_ms=now_ms)
-        if kept:
-            log.debug("external value ignored, the first one wins", session=session.id, outputs=kept)
+        ignored = apply_external(self.configuration, session, request, now_ms=now_ms)
+        if ignored:
+            log.debug("external value ignored, the first one wins", session=session.id, outputs=ignored)
         return Durable(None, self._save(session, now_ms))
 
     async def refresh(self, persistent_id: str) -> None:
         """Make sure that what is known here of a device's session is what is stored; alone, a server always knows.
 
         Raises:
-            NotStoredError: Nobody can tell.
+            NotStoredError: The store does not answer.
         """
 
     def session(self, persistent_id: str, *, with_details: bool = False) -> dict[str, Any]:
@@ -251,7 +236,7 @@ class ImpressionServer:
         session = self.sessions.by_persistent_id(persistent_id, self._clock_ms())
         if session is None:
             raise UnknownError(f"no active session for '{persistent_id}'")
-        answer = self.configuration.wire.session(session)
+        answer = self.configuration.encoder.session(session)
         return {**answer, **session_details(session)} if with_details else answer
 
     # --- ends of sessions -------------------------------------------------------------------------
@@ -267,7 +252,7 @@ class ImpressionServer:
         return len(self._set_aside)
 
     def adopt(self, sessions: Sequence[Session]) -> None:
-        """Take over sessions that an earlier process left in the journal."""
+        """Take over sessions from the journal of an earlier process."""
         now_ms = self._clock_ms()
         for session in sessions:
             if not self.sessions.is_alive(session, now_ms):
@@ -296,20 +281,20 @@ class ImpressionServer:
         over = [session for session in chunk if self._finish(session, finished)]
         if over:
             try:
-                await self._journal.finish(over, finished)
+                await self._store.finish(over, finished)
             except Exception:
                 self._retired.extendleft(reversed(over))
                 raise
         return len(chunk)
 
     async def sweep_all(self) -> None:
-        """Retire and store everything that is over by now, and tell devices what they were not told yet.
+        """Retire and store all expired sessions, and send the flushes that are pending.
 
         Raises:
             NotStoredError: As `sweep`.
         """
         while await self.sweep() or self.sessions.has_due(self._clock_ms()):
-            await self._give_way()  # storing waits for the disk, but there may be nothing to store
+            await self._yield_to_event_loop()  # storing waits for the disk, but there may be nothing to store
         await self._flush_devices()
 
     async def retire_all(self) -> None:
@@ -327,13 +312,13 @@ class ImpressionServer:
                     session.retire(now_ms)
                 self.sessions.remove(session)
             self._retired.extend(chunk)
-            await self._journal.store(*chunk)
-            await self._give_way()
+            await self._store.store(*chunk)
+            await self._yield_to_event_loop()
         await self.sweep_all()
 
     def _finish(self, session: Session, finished: dict[str, bytes]) -> bool:
         """Add what is to be logged of a session, or set the session aside; whether it can be ended."""
-        if session.no_log or not self.logs_sessions:
+        if session.no_log or not self._logs_sessions:
             return True
         try:
             finished[session.id] = finish(session, self.sessions.expiry_ms(session)).to_json()
@@ -347,20 +332,20 @@ class ImpressionServer:
     # --- configuration ----------------------------------------------------------------------------
 
     def last_flush_ms(self, device: str) -> int:
-        """What `features` told a device as `lastFlushTime`; 0 when it has no session (§8)."""
+        """The `lastFlushTime` of a device, as in `features`; 0 when it has no session (§8)."""
         session = self.sessions.by_persistent_id(device, self._clock_ms())
         return 0 if session is None else session.last_flush_ms
 
     async def apply(self, configuration: Configuration) -> None:
         """Put a configuration in force; requests under way go on with the old one (§9.4).
 
-        Registered devices are told what to drop, at a later `sweep_all` when that cannot be stored now. All other
+        Registered devices are sent what to drop, at a later `sweep_all` when that cannot be stored now. All other
         sessions keep their memoized outputs.
 
         Raises:
             NotStoredError: The FDL cannot be stored; the old configuration stays in force.
         """
-        await self._journal.keep_definition(configuration.definition)
+        await self._store.store_definition(configuration.definition)
         old, self.configuration = self.configuration, configuration
         timeout_ms, max_length_ms = limits_ms(configuration.settings)
         if (timeout_ms, max_length_ms) != (self.sessions.timeout_ms, self.sessions.max_length_ms):
@@ -370,7 +355,7 @@ class ImpressionServer:
         try:
             await self._flush_devices()
         except NotStoredError as error:
-            log.error("devices are told later what to drop", devices=len(self._flushes), reason=str(error))
+            log.error("flushes are sent later", devices=len(self._flushes), reason=str(error))
 
     async def _flush_devices(self) -> None:
         if self._is_flushing:
@@ -391,13 +376,13 @@ class ImpressionServer:
                 session.flush(now_ms)
             else:
                 session.close(record for record in session.open_records if record.feature in flush.features)
-            await self._journal.store(session)
+            await self._store.store(session)
         if flush.features is None:
             self._listeners.flush_cache(flush.device, now_ms if session is None else session.last_flush_ms)
         else:
             self._listeners.flush_features(flush.device, flush.features)
         if flush.device not in self.configuration.devices:
-            self._listeners.dismiss(flush.device)
+            self._listeners.disconnect(flush.device)
 
 
 def limits_ms(settings: Settings) -> tuple[int, int | None]:

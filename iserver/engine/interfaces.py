@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
+from iserver.configuration.invalidation import DeviceListeners
 from iserver.evaluation.definition import Definition
-from iserver.protocol.feature_requests import Visit
+from iserver.protocol.feature_requests import FeatureEvaluation, NewId
 from iserver.sessions.finished import Event
-from iserver.sessions.memo_record import Record
-from iserver.sessions.registry import Keys, Place
+from iserver.sessions.memo_record import MemoRecord
+from iserver.sessions.registry import ExpiryPosition, Keys
 from iserver.sessions.session import Session
 
 
-class Journal(Protocol):
+class SessionStore(Protocol):
     """Where sessions are durable."""
 
     def store(self, *sessions: Session) -> Awaitable[None]:
@@ -35,37 +37,37 @@ class Journal(Protocol):
             NotStoredError: They are as they were.
         """
 
-    async def keep_definition(self, definition: Definition) -> None:
+    async def store_definition(self, definition: Definition) -> None:
         """Store the FDL of a definition before the first session uses it."""
 
 
-class Turns(Protocol):
-    """Lets the requests of one session go one after the other where they must wait in between."""
+class SessionLocks(Protocol):
+    """Serialises the requests of one session while they await plugins."""
 
-    def with_session(self, session: Session) -> AbstractAsyncContextManager[None]:
-        """Be alone with a session."""
+    def lock_session(self, session: Session) -> AbstractAsyncContextManager[None]:
+        """Hold the lock of a session."""
 
 
-class Plugins(Protocol):
+class PluginHooks(Protocol):
     """Code of the operator's own, called while sessions live (§16); it changes sessions, and never raises."""
 
-    async def begin(self, session: Session, now_ms: int) -> None:
+    async def session_started(self, session: Session, now_ms: int) -> None:
         """Fill a new session."""
 
-    async def fill(self, visit: Visit, now_ms: int) -> None:
+    async def fill(self, evaluation: FeatureEvaluation, now_ms: int) -> None:
         """Fill the features that must be computed."""
 
-    async def assigned(self, visit: Visit, now_ms: int) -> None:
-        """Hear of new assignments."""
+    async def variants_assigned(self, evaluation: FeatureEvaluation, now_ms: int) -> None:
+        """Called after variants were assigned."""
 
-    async def shown(self, session: Session, records: Sequence[Record], now_ms: int) -> None:
-        """Hear of new impressions."""
+    async def impressions_added(self, session: Session, records: Sequence[MemoRecord], now_ms: int) -> None:
+        """Called after impressions were added."""
 
-    async def happened(self, session: Session, record: Record | None, event: Event, now_ms: int) -> None:
-        """Hear of an event."""
+    async def event_received(self, session: Session, record: MemoRecord | None, event: Event, now_ms: int) -> None:
+        """Called after an event was stored."""
 
 
-class SharedStore(Journal, Protocol):
+class SharedSessionStore(SessionStore, Protocol):
     """Where sessions are durable, and from where any server may take them.
 
     Attributes:
@@ -89,7 +91,9 @@ class SharedStore(Journal, Protocol):
             NotStoredError: The store does not answer.
         """
 
-    async def take_due(self, latest_ms: int | None, *, after: Place | None) -> tuple[list[Session], Place | None]:
+    async def take_due(
+        self, latest_ms: int | None, *, after: ExpiryPosition | None
+    ) -> tuple[list[Session], ExpiryPosition | None]:
         """Take over some of the sessions that are over.
 
         Args:
@@ -99,3 +103,26 @@ class SharedStore(Journal, Protocol):
         Returns:
             Those that are in memory only now, and the last one that was looked at, `None` when there are no more.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEnvironment:
+    """What an engine is given besides its configuration and its store.
+
+    Attributes:
+        listeners: The registered devices that are connected.
+        clock_ms: The current time in epoch milliseconds.
+        new_id: Makes ids of sessions, events and cache fills.
+        locks: Serialises the requests of one session while plugins run.
+        yield_to_event_loop: Lets requests go before the rest of long work.
+        plugins: The operator's plugins; `None` when there are none.
+        logs_sessions: Whether finished sessions go to the warehouse (`--nolog` turns it off).
+    """
+
+    listeners: DeviceListeners
+    clock_ms: Callable[[], int]
+    new_id: NewId
+    locks: SessionLocks
+    yield_to_event_loop: Callable[[], Awaitable[None]]
+    plugins: PluginHooks | None = None
+    logs_sessions: bool = True

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from iserver.etl.filesystems import Place
+from iserver.etl.filesystems import Filesystem
 from iserver.etl.staging import StagedFile
 from shared.errors import StartupError
 
@@ -27,7 +27,7 @@ CONFIGURATION = {"delta.setTransactionRetentionDuration": "interval 30 days"}
 class DeltaPublisher:
     """Tables that are Delta Lake tables, on a folder or an object store."""
 
-    def __init__(self, place: Place, storage_options: dict[str, str] | None = None) -> None:
+    def __init__(self, place: Filesystem, storage_options: dict[str, str] | None = None) -> None:
         """
         Args:
             storage_options: For the object store, as the package deltalake names them.

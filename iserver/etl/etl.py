@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from iserver.configuration.compiled import Configuration
-from iserver.etl.interface import Batch, Tables
+from iserver.etl.interface import Batch, WarehouseWriter
 from iserver.evaluation.definition import Definition
 from iserver.warehouse.metadata import metadata_rows
 
@@ -26,7 +26,7 @@ BATCH_SESSIONS = 200_000
 """The most sessions in one batch; the warehouse holds fewer than that in memory."""
 
 
-class Finished(Protocol):
+class FinishedSessionQueue(Protocol):
     """Where finished sessions wait, as `iserver.storage.journal.Journal` does it."""
 
     @property
@@ -54,8 +54,8 @@ class Etl:
 
     def __init__(
         self,
-        journal: Finished,
-        open_warehouse: Callable[[], Tables],
+        journal: FinishedSessionQueue,
+        open_warehouse: Callable[[], WarehouseWriter],
         *,
         clock_ms: Callable[[], int],
         new_id: Callable[[], str],
@@ -75,7 +75,7 @@ class Etl:
         self._new_id = new_id
         self._batch_sessions = batch_sessions
         self._running = asyncio.Lock()
-        self._warehouse: Tables | None = None
+        self._warehouse: WarehouseWriter | None = None
         self._prepared: Configuration | None = None
         self.sessions = 0
         self.rows = 0
@@ -112,7 +112,7 @@ class Etl:
             return self.sessions - before
 
     async def close(self) -> None:
-        """Let go of the warehouse."""
+        """Close the warehouse."""
         async with self._running:
             if self._warehouse is not None:
                 await asyncio.to_thread(self._warehouse.close)
@@ -132,5 +132,5 @@ class Etl:
         written = self._warehouse.write_lines(self._journal.read_batch_lines(batch), batch.id, programs)
         log.info("batch written", batch=batch.id, seconds=round(written.seconds, 3), rows=written.rows)
         if written.left_out:
-            log.error("values without a column left out", batch=batch.id, left_out=written.left_out)
+            log.error("values without a column skipped", batch=batch.id, left_out=written.left_out)
         return sum(written.rows.values())

@@ -22,13 +22,13 @@ WHOLE_PUTS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", 
 WRITE_TEST = "_write_test"
 
 
-class Place(Protocol):
+class Filesystem(Protocol):
     """A folder for files that never change."""
 
     location: str
 
     def stage(self, name: str) -> Path:
-        """An empty local folder to build files in; what an earlier attempt left there is gone."""
+        """An empty local folder to build files in; files of an earlier attempt are deleted."""
 
     def publish(self, staged: Path, path: str) -> None:
         """Put a file from the stage under its final path, replacing what is there."""
@@ -49,7 +49,7 @@ class Place(Protocol):
         """Remove a file."""
 
 
-def open_place(location: str) -> Place:
+def open_filesystem(location: str) -> Filesystem:
     """The place for a path or URL.
 
     Raises:
@@ -66,13 +66,13 @@ def open_place(location: str) -> Place:
     return place
 
 
-def _place(location: str) -> Place:
+def _place(location: str) -> Filesystem:
     if "://" not in location or location.startswith("file://"):
-        return LocalPlace(Path(location.removeprefix("file://")))
-    return RemotePlace(location)
+        return LocalFilesystem(Path(location.removeprefix("file://")))
+    return RemoteFilesystem(location)
 
 
-class LocalPlace:
+class LocalFilesystem:
     """A folder on this machine. Files appear by rename, after their content is on disk."""
 
     def __init__(self, root: Path) -> None:
@@ -139,7 +139,7 @@ class LocalPlace:
         self._changed.update(item.parent for item in missing)
 
 
-class RemotePlace:
+class RemoteFilesystem:
     """A URL that fsspec can open. Files are built locally and uploaded whole."""
 
     def __init__(self, url: str) -> None:

@@ -1,14 +1,12 @@
-"""What writes finished sessions into tables, and what it says about a batch."""
+"""The interface between the ETL and the warehouse: batches, and what writes them (§12)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from iserver.fdl.model import Program
-
-TableFormat = Literal["parquet", "orc", "delta"]
 
 
 class WarehouseError(OSError):
@@ -30,7 +28,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What one batch added.
 
     Attributes:
@@ -44,7 +42,7 @@ class Written:
     seconds: float
 
 
-class Tables(Protocol):
+class WarehouseWriter(Protocol):
     """The tables of one environment. Its methods block; call them from a worker thread, one at a time.
 
     `iserver.etl.writer.Warehouse` is these tables, `WarehouseProcess` is them in a process of its own.
@@ -54,10 +52,10 @@ class Tables(Protocol):
         """Make every table of a program openable and name it in the catalog, also before it has rows."""
 
     def write_metadata(self, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
-        """Replace the metadata tables by what the configuration says now."""
+        """Replace the metadata tables by those of the configuration."""
 
-    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> WriteResult:
         """Log a batch of sessions, some in each item, one a line, as `FinishedSession.to_json` writes them."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""

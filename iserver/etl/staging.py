@@ -137,7 +137,7 @@ class _OpenFile:
     def close(self) -> StagedFile:
         self.flush()
         self._file.close()
-        return StagedFile(self.path, self.table, self.partition, self._written, self.rows.misfits)
+        return StagedFile(self.path, self.table, self.partition, self._written, self.rows.unfit)
 
 
 class Stage:

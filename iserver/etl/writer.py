@@ -12,18 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Protocol
 
 import yaml
 
-from iserver.etl.filesystems import Place, open_place
-from iserver.etl.interface import TableFormat, Written
+from iserver.etl.filesystems import Filesystem, open_filesystem
+from iserver.etl.interface import WriteResult
 from iserver.etl.staging import Partition, Stage, StagedFile, stage_empty
 from iserver.fdl.model import Program
 from iserver.sessions.finished import FinishedSession, sessions_in
+from iserver.settings import TableFormat
 from iserver.warehouse.catalog import catalog_text
 from iserver.warehouse.metadata import json_lines
-from iserver.warehouse.tables import Table, metadata_tables, tables
+from iserver.warehouse.tables import FileFormat, Table, metadata_tables, tables
 
 CATALOG = "catalog.yml"
 
@@ -38,7 +39,7 @@ class Publisher(Protocol):
 class FilePublisher:
     """Tables that are folders of Parquet or ORC files."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Filesystem) -> None:
         self._place = place
 
     def publish(self, batch_id: str, files: Sequence[StagedFile]) -> None:
@@ -51,7 +52,7 @@ class FilePublisher:
 class Warehouse:
     """The tables of one environment. Its methods block; call them from a worker thread, one at a time."""
 
-    def __init__(self, place: Place, publisher: Publisher, table_format: TableFormat) -> None:
+    def __init__(self, place: Filesystem, publisher: Publisher, table_format: TableFormat) -> None:
         """
         Args:
             place: Where the files are.
@@ -61,7 +62,7 @@ class Warehouse:
         self.location = place.location
         self._place = place
         self._publisher = publisher
-        self._suffix: Literal["parquet", "orc"] = "orc" if table_format == "orc" else "parquet"
+        self._suffix: FileFormat = "orc" if table_format == "orc" else "parquet"
 
     @classmethod
     def open(cls, location: str, table_format: TableFormat = "parquet") -> Warehouse:
@@ -70,7 +71,7 @@ class Warehouse:
         Raises:
             StartupError: Nothing can be written there, or a package for it is not installed.
         """
-        place = open_place(location)
+        place = open_filesystem(location)
         if table_format == "delta":
             from iserver.etl.delta import DeltaPublisher  # the package is an optional extra
 
@@ -97,7 +98,9 @@ class Warehouse:
         if text != self._read_text(CATALOG):
             self._place.write(CATALOG, text.encode())
 
-    def write(self, sessions: Iterable[FinishedSession], batch_id: str, program: Callable[[str], Program]) -> Written:
+    def write(
+        self, sessions: Iterable[FinishedSession], batch_id: str, program: Callable[[str], Program]
+    ) -> WriteResult:
         """Log a batch of sessions. When this returns they are in the warehouse; repeat it after a crash.
 
         Args:
@@ -118,9 +121,9 @@ class Warehouse:
             rows[file.table] += file.rows
             if file.left_out:
                 left_out.setdefault(file.table, Counter()).update(file.left_out)
-        return Written(rows, left_out, time.perf_counter() - began)
+        return WriteResult(rows, left_out, time.perf_counter() - began)
 
-    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> WriteResult:
         """Log a batch of sessions, some in each item, one a line; otherwise like `write`.
 
         Args:
@@ -133,7 +136,7 @@ class Warehouse:
         """Nothing is open between two calls."""
 
     def write_metadata(self, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
-        """Replace the metadata tables by what the configuration says now.
+        """Replace the metadata tables by those of the configuration.
 
         Args:
             rows: Per metadata table its rows, as `iserver.warehouse.metadata.metadata_rows` makes them.

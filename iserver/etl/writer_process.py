@@ -22,8 +22,9 @@ from typing import IO, Any
 
 import orjson
 
-from iserver.etl.interface import TableFormat, WarehouseError, Written
+from iserver.etl.interface import WarehouseError, WriteResult
 from iserver.fdl import Program, SourceFile, compile_program
+from iserver.settings import TableFormat
 from shared.errors import StartupError
 
 STOP_TIMEOUT_S = 10.0
@@ -72,14 +73,14 @@ class WarehouseProcess:
         self._call("prepare", program.fingerprint, now_ms)
 
     def write_metadata(self, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
-        """Replace the metadata tables by what the configuration says now.
+        """Replace the metadata tables by those of the configuration.
 
         Raises:
             WarehouseError: They cannot be written.
         """
         self._call("write_metadata", rows)
 
-    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> Written:
+    def write_lines(self, sessions: Iterable[bytes], batch_id: str, programs: Iterable[Program]) -> WriteResult:
         """Log a batch of sessions. When this returns they are in the warehouse; repeat it after a failure.
 
         Args:
@@ -92,7 +93,7 @@ class WarehouseProcess:
             WarehouseError: The batch is not in the warehouse.
         """
         self._know(programs)
-        return Written(**self._call("write", batch_id, frames=sessions))
+        return WriteResult(**self._call("write", batch_id, frames=sessions))
 
     def close(self) -> None:
         """End the process."""
@@ -134,7 +135,7 @@ class WarehouseProcess:
             self.close()
             raise WarehouseError(f"the process that writes the warehouse ended: {error}") from error
         except BaseException:
-            self.close()  # the call is half said
+            self.close()  # the call is half sent
             raise
         if "startup" in answer:
             raise StartupError(answer["startup"])
@@ -252,7 +253,7 @@ class _Worker:
     def call_write_metadata(self, rows: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
         self._warehouse.write_metadata(rows)
 
-    def call_write(self, batch_id: str) -> Written:
+    def call_write(self, batch_id: str) -> WriteResult:
         from iserver.sessions.finished import sessions_in
 
         sessions = chain.from_iterable(map(sessions_in, self._frames()))

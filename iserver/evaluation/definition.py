@@ -148,7 +148,7 @@ class Definition:
         encoded = orjson.dumps(args)
         if b"-0.0" in encoded:
             encoded = orjson.dumps(_with_one_zero(dict(args)))
-        return (feature, encoded.decode())  # orjson's bytes keep the room they were written in
+        return (feature, encoded.decode())  # orjson's bytes keep their whole buffer alive
 
     def read_event_fields(self, path: EventPath, given: Mapping[str, Any]) -> dict[str, JsonValue]:
         """The fields of an event, defaults applied; plugin fields start with theirs.

@@ -45,7 +45,7 @@ def choose(variants: Sequence[Variant], thresholds: Sequence[float], point: floa
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class RegisteredDevice:
     """What the configuration says of a registered QA device.
 
     Attributes:
@@ -65,7 +65,7 @@ class Visitor:
         context: Session fields and history; collects the audiences found true.
         split_value: What traffic is split on.
         now_ms: The current time, for experiments with a start and a finish.
-        assignments: Variant id by experiment id, kept until the session ends.
+        assignments: Variant id by experiment id, fixed until the session ends.
         open_gates: Features whose percentage let this session in before.
         device: The overrides of a registered QA device.
         assigned: Receives new assignments.
@@ -78,7 +78,7 @@ class Visitor:
     now_ms: int
     assignments: Mapping[str, str]
     open_gates: Collection[str]
-    device: Device | None = None
+    device: RegisteredDevice | None = None
     assigned: dict[str, str] = field(default_factory=dict)
     forced: set[str] = field(default_factory=set)
     opened: list[str] = field(default_factory=list)
@@ -160,7 +160,7 @@ class GatePlan:
         self.is_always_on = self._no_gate or is_open
 
     def is_on(self, visitor: Visitor) -> bool:
-        """Decide, and note the decision in the visitor when it must be kept for the session."""
+        """Decide, and note the decision in the visitor when it must hold for the session."""
         if self._no_gate:
             return True
         for experiment, active_by_variant in self._switches:
@@ -227,7 +227,7 @@ class OutputPlan:
     def control(self) -> Choice:
         """The control value of §1: the first unconditional rollout, else the FDL default.
 
-        What the application computes has no control value but the FDL's: nobody will compute it for an error.
+        What the application computes has no control value but the FDL's: it is not computed for an error.
         """
         choice = next((choice for choice, *_ in self._rollouts if choice.is_default), self._default)
         return choice if isinstance(choice.value, Constant) else self._default
@@ -247,7 +247,7 @@ class Outcome:
     """The outputs of a feature once every choice is made; shared by all visitors with the same choices.
 
     Attributes:
-        outputs: Values by name in the order of the definition; pending externals and elapsed outputs are left out.
+        outputs: Values by name in the order of the definition; without pending externals and elapsed outputs.
         plugin_outputs: Plugin outputs that have a default, and `@is_default` fields among them.
         external: Names of externals by output, pending until the application posts the values (§5).
     """

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from iserver.fdl.diagnostics import Diagnostic, FdlError, Report
-from iserver.fdl.directives import Place, read_directives
+from iserver.fdl.directives import DirectiveTarget, read_directives
 from iserver.fdl.features import FeatureCompiler
 from iserver.fdl.fields import Fields
 from iserver.fdl.model import (
@@ -27,7 +27,7 @@ from iserver.fdl.names import BUILT_IN_TYPES, METADATA_TABLES, RESPONSE_NAMES, i
 from iserver.fdl.parser import parse
 from iserver.fdl.scope import Scope
 from iserver.fdl.session import SessionCompiler
-from iserver.fdl.syntax import Definition, Document, EnumNode, EventNode, FeatureNode, ObjectNode, SessionNode
+from iserver.fdl.syntax import EnumNode, EventNode, FeatureNode, FileNode, ObjectNode, SessionNode, TopLevelNode
 
 Node = TypeVar("Node", EnumNode, ObjectNode, EventNode, FeatureNode, SessionNode)
 
@@ -49,12 +49,12 @@ def compile_program(files: Sequence[SourceFile], *, is_stored: bool = False) -> 
 
 
 def check(files: Sequence[SourceFile]) -> list[Diagnostic]:
-    """Everything the compiler has to say about a program: errors, and warnings if it can be read at all."""
+    """All diagnostics of a program: errors, and warnings if it can be parsed."""
     return _compile(files)[1]
 
 
 def _compile(files: Sequence[SourceFile], *, is_stored: bool = False) -> tuple[Program | None, list[Diagnostic]]:
-    documents: list[Document] = []
+    documents: list[FileNode] = []
     syntax_errors: list[Diagnostic] = []
     for file in files:
         try:
@@ -73,10 +73,10 @@ def _compile(files: Sequence[SourceFile], *, is_stored: bool = False) -> tuple[P
 class _Compiler:
     """One compilation."""
 
-    def __init__(self, documents: Sequence[Document], *, is_stored: bool) -> None:
+    def __init__(self, documents: Sequence[FileNode], *, is_stored: bool) -> None:
         self.documents = documents
         self.report = Report(is_stored=is_stored)
-        self.definitions: list[Definition] = [item for document in documents for item in document.definitions]
+        self.definitions: list[TopLevelNode] = [item for document in documents for item in document.definitions]
         self.fields = Fields(self.report)
 
     def program(self, files: Sequence[SourceFile]) -> Program:
@@ -133,22 +133,22 @@ class _Compiler:
 
     def enum(self, node: EnumNode) -> EnumDefinition:
         scope = Scope(self.report)
-        read_directives(node.directives, Place.ENUM, None, self.report)
+        read_directives(node.directives, DirectiveTarget.ENUM, None, self.report)
         for value in node.values:
-            read_directives(value.directives, Place.ENUM_VALUE, None, self.report)
+            read_directives(value.directives, DirectiveTarget.ENUM_VALUE, None, self.report)
             scope.claim(value.name, value.position)
         return EnumDefinition(node.name, tuple(value.name for value in node.values), node.description)
 
     def object_type(self, node: ObjectNode) -> ObjectDefinition:
-        read_directives(node.directives, Place.TYPE, None, self.report)
-        fields = self.fields.read(node.fields, Place.MEMBER, Scope(self.report))
+        read_directives(node.directives, DirectiveTarget.TYPE, None, self.report)
+        fields = self.fields.read(node.fields, DirectiveTarget.MEMBER, Scope(self.report))
         return ObjectDefinition(node.name, tuple(fields), node.description)
 
     def top_level_events(self) -> tuple[dict[str, EventDefinition], dict[str, EventDefinition]]:
         events: dict[str, EventDefinition] = {}
         offline_events: dict[str, EventDefinition] = {}
         for node in self.of(EventNode):
-            event = self.fields.event(node, Place.TOP_EVENT_FIELD, events)
+            event = self.fields.event(node, DirectiveTarget.TOP_EVENT_FIELD, events)
             if not node.offline:
                 events[node.name] = event
                 continue

@@ -1,4 +1,4 @@
-"""What the FDL compiler has to say about a program, in the two forms of protocol §13.7."""
+"""Diagnostics of the FDL compiler, in the two forms of §13.7."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Report:
     """Collects diagnostics while a program is compiled.
 
     Attributes:
-        diagnostics: Everything said so far.
+        diagnostics: All diagnostics so far.
         is_stored: Whether the program was accepted before, perhaps by an earlier version that rejected less.
     """
 

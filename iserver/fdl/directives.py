@@ -15,7 +15,7 @@ from iserver.fdl.model import Elapsed, EnumType, Scalar, ScalarType, TypeRef
 from iserver.fdl.syntax import DirectiveNode, ValueNode
 
 
-class Place(Enum):
+class DirectiveTarget(Enum):
     """Where a directive can stand. The value is how messages name it."""
 
     SESSION_ARG = "a session argument"
@@ -35,21 +35,26 @@ class Place(Enum):
     ENUM_VALUE = "an enum value"
 
 
-_OUTPUTS = {Place.FEATURE_OUTPUT, Place.FEATURE_PLUGIN}
+_OUTPUTS = {DirectiveTarget.FEATURE_OUTPUT, DirectiveTarget.FEATURE_PLUGIN}
 
-ALLOWED: dict[str, set[Place]] = {
-    "persistent_key": {Place.SESSION_ARG},
-    "session_key": {Place.SESSION_ARG},
-    "mutable": {Place.SESSION_ARG, Place.SESSION_PLUGIN},
-    "split_key": {Place.SESSION_ARG, Place.TOP_EVENT_FIELD, Place.EVENT_FIELD},
-    "per": {Place.SESSION_ARG, Place.SESSION_PLUGIN, Place.TOP_EVENT_FIELD},
-    "external": {*_OUTPUTS, Place.SESSION_PLUGIN},
-    "elapsed": {*_OUTPUTS, Place.SESSION_PLUGIN, Place.EVENT_FIELD, Place.TOP_EVENT_FIELD},
+ALLOWED: dict[str, set[DirectiveTarget]] = {
+    "persistent_key": {DirectiveTarget.SESSION_ARG},
+    "session_key": {DirectiveTarget.SESSION_ARG},
+    "mutable": {DirectiveTarget.SESSION_ARG, DirectiveTarget.SESSION_PLUGIN},
+    "split_key": {DirectiveTarget.SESSION_ARG, DirectiveTarget.TOP_EVENT_FIELD, DirectiveTarget.EVENT_FIELD},
+    "per": {DirectiveTarget.SESSION_ARG, DirectiveTarget.SESSION_PLUGIN, DirectiveTarget.TOP_EVENT_FIELD},
+    "external": {*_OUTPUTS, DirectiveTarget.SESSION_PLUGIN},
+    "elapsed": {
+        *_OUTPUTS,
+        DirectiveTarget.SESSION_PLUGIN,
+        DirectiveTarget.EVENT_FIELD,
+        DirectiveTarget.TOP_EVENT_FIELD,
+    },
     "is_default": _OUTPUTS,
-    "hint": {*_OUTPUTS, Place.FEATURE_ARG, Place.SESSION_ARG, Place.SESSION_PLUGIN},
-    "no_gate": {Place.FEATURE, Place.SESSION},
-    "off_by_default": {Place.FEATURE, Place.SESSION},
-    "deprecated": set(Place),
+    "hint": {*_OUTPUTS, DirectiveTarget.FEATURE_ARG, DirectiveTarget.SESSION_ARG, DirectiveTarget.SESSION_PLUGIN},
+    "no_gate": {DirectiveTarget.FEATURE, DirectiveTarget.SESSION},
+    "off_by_default": {DirectiveTarget.FEATURE, DirectiveTarget.SESSION},
+    "deprecated": set(DirectiveTarget),
 }
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -79,7 +84,9 @@ class Marks:
     deprecated: str | None = None
 
 
-def read_directives(directives: Sequence[DirectiveNode], place: Place, type_: TypeRef | None, report: Report) -> Marks:
+def read_directives(
+    directives: Sequence[DirectiveNode], place: DirectiveTarget, type_: TypeRef | None, report: Report
+) -> Marks:
     """Check the directives that stand in one place and collect what they say.
 
     Args:
@@ -88,7 +95,7 @@ def read_directives(directives: Sequence[DirectiveNode], place: Place, type_: Ty
     marks = Marks()
     for directive in directives:
         allowed = ALLOWED.get(directive.name)
-        if place is Place.SESSION and place not in (allowed or ()):
+        if place is DirectiveTarget.SESSION and place not in (allowed or ()):
             report.warning(directive.position, f"The session ignores '@{directive.name}'")
         elif allowed is None:
             report.error(directive.position, f"Unknown directive '@{directive.name}'")
@@ -122,7 +129,7 @@ class _Reading:
     """One directive being read."""
 
     directive: DirectiveNode
-    place: Place
+    place: DirectiveTarget
     type: TypeRef | None
     marks: Marks
     report: Report
@@ -167,7 +174,7 @@ class _Reading:
     def per(self) -> None:
         if not _is_text(self.type) and not isinstance(self.type, EnumType):
             message = "@per makes a metric grouping of string types only"
-            if self.place is Place.TOP_EVENT_FIELD:
+            if self.place is DirectiveTarget.TOP_EVENT_FIELD:
                 self.report.warning(self.directive.position, message)
                 return
             self.error(message)
@@ -182,7 +189,7 @@ class _Reading:
         if self.type != ScalarType(Scalar.INT, nullable=False):
             self.error("@elapsed must be on the type Int!")
         kind, path = self.text("kind"), self.texts("path")
-        in_event = self.place in (Place.EVENT_FIELD, Place.TOP_EVENT_FIELD)
+        in_event = self.place in (DirectiveTarget.EVENT_FIELD, DirectiveTarget.TOP_EVENT_FIELD)
         kinds = ("session_end", "until") if in_event else ("session_end", "impression_end")
         if kind is None:
             self.error("@elapsed needs a kind")

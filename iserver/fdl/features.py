@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from iserver.fdl.diagnostics import Report
-from iserver.fdl.directives import Place, read_directives
+from iserver.fdl.directives import DirectiveTarget, read_directives
 from iserver.fdl.fields import Fields, imported_event
 from iserver.fdl.model import EventDefinition, FeatureDefinition, FieldDefinition
 from iserver.fdl.names import FEATURE_SYSTEM_NAMES, PARTITION_COLUMNS, snake_case
@@ -43,16 +43,16 @@ class FeatureCompiler:
 
     def feature(self, node: FeatureNode) -> FeatureDefinition:
         """Compile it."""
-        marks = read_directives(node.directives, Place.FEATURE, None, self._report)
-        self.args += self._fields.read(_fields_of(node, "args"), Place.FEATURE_ARG, self._scope)
+        marks = read_directives(node.directives, DirectiveTarget.FEATURE, None, self._report)
+        self.args += self._fields.read(_fields_of(node, "args"), DirectiveTarget.FEATURE_ARG, self._scope)
         for item in (item for item in node.items if isinstance(item, ImportNode)):
             self.import_(item)
-        self.outputs += self.own(_fields_of(node, "output"), Place.FEATURE_OUTPUT)
+        self.outputs += self.own(_fields_of(node, "output"), DirectiveTarget.FEATURE_OUTPUT)
         self.check_plugins(node)
-        self.plugin_outputs += self.own(_fields_of(node, "plugin"), Place.FEATURE_PLUGIN)
+        self.plugin_outputs += self.own(_fields_of(node, "plugin"), DirectiveTarget.FEATURE_PLUGIN)
         for event in (item for item in node.items if isinstance(item, EventNode)):
             if self._scope.claim(event.name, event.position):
-                compiled = self._fields.event(event, Place.EVENT_FIELD, self._importable_events)
+                compiled = self._fields.event(event, DirectiveTarget.EVENT_FIELD, self._importable_events)
                 self.events[event.name] = replace(compiled, column=self._scope.column(event.name))
         return FeatureDefinition(
             name=node.name,
@@ -70,7 +70,7 @@ class FeatureCompiler:
             deprecated=marks.deprecated,
         )
 
-    def own(self, nodes: list[FieldNode], place: Place) -> list[FieldDefinition]:
+    def own(self, nodes: list[FieldNode], place: DirectiveTarget) -> list[FieldDefinition]:
         """Outputs or plugin outputs of the feature itself."""
         result: list[FieldDefinition] = []
         for node in nodes:

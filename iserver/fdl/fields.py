@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from iserver.fdl.diagnostics import Report
-from iserver.fdl.directives import Place, read_directives
+from iserver.fdl.directives import DirectiveTarget, read_directives
 from iserver.fdl.literals import LiteralError, json_value
 from iserver.fdl.model import (
     EnumDefinition,
@@ -26,7 +26,7 @@ from iserver.fdl.scope import Scope
 from iserver.fdl.syntax import BlockNode, EventNode, FieldNode, ImportNode, Position, TypeNode
 
 _SCALARS = {scalar.value: scalar for scalar in Scalar}
-_NEED_DEFAULT = {Place.FEATURE_OUTPUT, Place.FEATURE_PLUGIN, Place.SESSION_PLUGIN}
+_NEED_DEFAULT = {DirectiveTarget.FEATURE_OUTPUT, DirectiveTarget.FEATURE_PLUGIN, DirectiveTarget.SESSION_PLUGIN}
 
 
 class Fields:
@@ -42,15 +42,15 @@ class Fields:
         self.types: Mapping[str, EnumDefinition | ObjectDefinition] = {}
         self.elapsed_paths: list[tuple[Position, tuple[str, ...]]] = []
 
-    def read(self, nodes: Iterable[FieldNode], place: Place, scope: Scope) -> list[FieldDefinition]:
-        """Compile fields that stand in one place; those with errors are left out."""
+    def read(self, nodes: Iterable[FieldNode], place: DirectiveTarget, scope: Scope) -> list[FieldDefinition]:
+        """Compile fields that stand in one place; those with errors are skipped."""
         return [field for node in nodes if (field := self.field(node, place, scope)) is not None]
 
-    def field(self, node: FieldNode, place: Place, scope: Scope) -> FieldDefinition | None:
+    def field(self, node: FieldNode, place: DirectiveTarget, scope: Scope) -> FieldDefinition | None:
         """Compile one field and claim its name."""
         claimed = scope.claim(node.name, node.position)
         type_ = self.type(node.type)
-        if place is Place.TOP_EVENT_FIELD and isinstance(type_, EnumType) and node.default is not None:
+        if place is DirectiveTarget.TOP_EVENT_FIELD and isinstance(type_, EnumType) and node.default is not None:
             self._report.later_rule(
                 node.position, f"'{node.name}' of a top-level event is an enum and cannot have a default"
             )
@@ -108,13 +108,15 @@ class Fields:
             self._report.error(error.position, error.message)
             return None
 
-    def event(self, node: EventNode, place: Place, importable: Mapping[str, EventDefinition]) -> EventDefinition:
+    def event(
+        self, node: EventNode, place: DirectiveTarget, importable: Mapping[str, EventDefinition]
+    ) -> EventDefinition:
         """Compile an event: imported fields first, then its own, then those of its plugin.
 
         Args:
             importable: The events it may import.
         """
-        marks = read_directives(node.directives, Place.EVENT, None, self._report)
+        marks = read_directives(node.directives, DirectiveTarget.EVENT, None, self._report)
         scope = Scope(self._report)
         scope.reserve(EVENT_SYSTEM_NAMES, "a system field of events")
         parts = _EventParts()
@@ -125,7 +127,7 @@ class Fields:
         plugins = [item for item in node.items if isinstance(item, BlockNode)]
         if len(plugins) > 1:
             self._report.error(plugins[1].position, "Only one plugin is allowed per event")
-        filled = [field for block in plugins for field in self.read(block.fields, Place.EVENT_PLUGIN, scope)]
+        filled = [field for block in plugins for field in self.read(block.fields, DirectiveTarget.EVENT_PLUGIN, scope)]
         return EventDefinition(
             name=node.name,
             column=snake_case(node.name),

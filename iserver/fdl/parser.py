@@ -13,7 +13,7 @@ from iserver.fdl.diagnostics import Diagnostic, FdlError
 from iserver.fdl.model import SourceFile
 from iserver.fdl.names import RESERVED_WORDS
 from iserver.fdl.reader import ParseTree, read_document
-from iserver.fdl.syntax import Document
+from iserver.fdl.syntax import FileNode
 
 MAX_DEPTH = 50
 
@@ -40,7 +40,7 @@ def grammar() -> Lark:
     return Lark(text, parser="lalr", lexer="basic", postlex=_Words(), propagate_positions=True)
 
 
-def parse(file: SourceFile) -> Document:
+def parse(file: SourceFile) -> FileNode:
     """Parse one file.
 
     Raises:

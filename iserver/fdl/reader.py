@@ -12,19 +12,19 @@ from iserver.fdl.diagnostics import Diagnostic, FdlError
 from iserver.fdl.syntax import (
     ArgumentNode,
     BlockNode,
-    Definition,
     DirectiveNode,
-    Document,
     EnumNode,
     EnumValueNode,
     EventNode,
     FeatureNode,
     FieldNode,
+    FileNode,
     ImportNode,
     Item,
     ObjectNode,
     Position,
     SessionNode,
+    TopLevelNode,
     TypeNode,
     ValueNode,
 )
@@ -32,7 +32,7 @@ from iserver.fdl.syntax import (
 ParseTree: TypeAlias = Tree[Token]
 
 
-def read_document(tree: ParseTree, file: str) -> Document:
+def read_document(tree: ParseTree, file: str) -> FileNode:
     """The syntax nodes of one file.
 
     Raises:
@@ -45,12 +45,12 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
 
-    def document(self, tree: ParseTree) -> Document:
+    def document(self, tree: ParseTree) -> FileNode:
         namespace = next((self.value(child.children[0]) for child in _trees(tree, "namespace")), None)
         definitions = [self.definition(child) for child in _trees(tree) if child.data != "namespace"]
-        return Document(namespace, tuple(definitions))
+        return FileNode(namespace, tuple(definitions))
 
-    def definition(self, tree: ParseTree) -> Definition:
+    def definition(self, tree: ParseTree) -> TopLevelNode:
         match tree.data:
             case "type":
                 return self.object_type(tree)

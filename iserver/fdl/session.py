@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from iserver.fdl.diagnostics import Report
-from iserver.fdl.directives import Place, read_directives
+from iserver.fdl.directives import DirectiveTarget, read_directives
 from iserver.fdl.fields import Fields, imported_event
 from iserver.fdl.model import EventDefinition, FieldDefinition, Scalar, ScalarType, SessionDefinition
 from iserver.fdl.names import LAST_FLUSH_TIME, PARTITION_COLUMNS, SESSION_SYSTEM_NAMES
@@ -42,15 +42,15 @@ class SessionCompiler:
         if not nodes:
             return SessionDefinition(IMPLIED_KEY)
         node = nodes[0]
-        read_directives(node.directives, Place.SESSION, None, self._report)
-        args = self.block(node, "args", Place.SESSION_ARG)
+        read_directives(node.directives, DirectiveTarget.SESSION, None, self._report)
+        args = self.block(node, "args", DirectiveTarget.SESSION_ARG)
         persistent_key = self.persistent_key(node, args)
         events = self.imported_events(node)
         self.reject_outputs(node)
-        plugin_outputs = self.block(node, "plugin", Place.SESSION_PLUGIN)
+        plugin_outputs = self.block(node, "plugin", DirectiveTarget.SESSION_PLUGIN)
         for event in (item for item in node.items if isinstance(item, EventNode)):
             if self._scope.claim(event.name, event.position):
-                compiled = self._fields.event(event, Place.EVENT_FIELD, self._importable)
+                compiled = self._fields.event(event, DirectiveTarget.EVENT_FIELD, self._importable)
                 events[event.name] = replace(compiled, column=self._scope.column(event.name))
         return SessionDefinition(
             persistent_key=persistent_key,
@@ -61,7 +61,7 @@ class SessionCompiler:
             description=node.description,
         )
 
-    def block(self, node: SessionNode, kind: str, place: Place) -> list[FieldDefinition]:
+    def block(self, node: SessionNode, kind: str, place: DirectiveTarget) -> list[FieldDefinition]:
         """The fields of all blocks of one kind, and the names of their histories."""
         blocks = [item for item in node.items if isinstance(item, BlockNode) and item.kind == kind]
         if kind == "plugin" and len(blocks) > 1:
@@ -79,7 +79,7 @@ class SessionCompiler:
         return result
 
     def claim_history(self, field: FieldDefinition, position: Position) -> None:
-        """The warehouse keeps the history of a mutable beside it, under a name of its own (§12.4)."""
+        """The warehouse has the history of a mutable beside it, under a name of its own (§12.4)."""
         history = f"{field.name}History"
         if not self._scope.is_free(history):
             self._report.error(position, f"The history of '{field.name}' needs the name '{history}'")

@@ -160,11 +160,11 @@ class EnumNode:
     description: str | None
 
 
-Definition: TypeAlias = ObjectNode | EnumNode | EventNode | FeatureNode | SessionNode
+TopLevelNode: TypeAlias = ObjectNode | EnumNode | EventNode | FeatureNode | SessionNode
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class FileNode:
     """One parsed file.
 
     Attributes:
@@ -172,4 +172,4 @@ class Document:
     """
 
     namespace: ValueNode | None
-    definitions: tuple[Definition, ...]
+    definitions: tuple[TopLevelNode, ...]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 from urllib.parse import parse_qs
 
 import orjson
 from aiohttp import hdrs, web
 
+from iserver.configuration.sync import Synchroniser
 from iserver.errors import InvalidConfigurationError, UnreachableError
 from iserver.handlers.client import JSON
 from shared.auth import bearer_token, equal
@@ -17,22 +17,7 @@ from shared.http.app import json_response, read_body, read_json_object
 from shared.http.origins import Origins
 
 
-class Synchroniser(Protocol):
-    """Fetches the configuration and puts it in force."""
-
-    async def sync(self) -> tuple[str, bool]:
-        """Make the configuration current.
-
-        Returns:
-            The revision now in force, and whether it changed.
-
-        Raises:
-            UnreachableError: It cannot be fetched.
-            InvalidConfigurationError: It is refused.
-        """
-
-
-class OperatorHandlers:
+class AdminHandlers:
     """The endpoints that are not for the public."""
 
     def __init__(
@@ -70,7 +55,7 @@ class OperatorHandlers:
     async def sync(self, request: web.Request) -> web.Response:
         """Fetch and apply the configuration now (§9.1)."""
         if self._token is None:
-            raise Problem(403, "this server was started without --token, so nobody may call sync")
+            raise Problem(403, "this server was started without --token, so sync is disabled")
         authorise(await self._sync_token(request), self._token)
         try:
             revision, changed = await self._synchroniser.sync()
@@ -89,7 +74,7 @@ class OperatorHandlers:
 
 
 def authorise(given: str | None, expected: str) -> None:
-    """Let nobody through without the right token.
+    """Check a token.
 
     Raises:
         Problem: 401 without any, 403 with another.
@@ -101,14 +86,14 @@ def authorise(given: str | None, expected: str) -> None:
 
 
 def _reject_foreign_pages(request: web.Request) -> None:
-    """Without a token, a page of any site could send a command through the browser of somebody on this machine.
+    """Without a token, a page of any site could send a command through a browser on this machine.
 
     Raises:
-        Problem: 403 when a browser says that a page of another origin sends the request.
+        Problem: 403 when the browser's headers name another origin.
     """
     headers = request.headers
     if not Origins().may_act(headers.get(hdrs.ORIGIN), headers.get("Sec-Fetch-Site"), request.host):
-        raise Problem(403, "a page of another origin may not send commands; with --cmd-token, whoever has it may")
+        raise Problem(403, "a page of another origin may not send commands, except with --cmd-token")
 
 
 def _token_in(body: bytes) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from iserver.engine.engine import Durable, ImpressionServer
+from iserver.engine.engine import Durable, Engine
 from iserver.protocol.feature_requests import Origin
 from shared.errors import Problem
 from shared.http.app import json_response
@@ -15,15 +15,15 @@ from shared.http.lifecycle import Answer, Deferred, json_object
 JSON = "application/json; charset=utf-8"  # without the charset the Java client misreads what is not ASCII
 JSON_HEADERS = {"Content-Type": JSON}
 DONE = Answer(b"", {"Content-Type": "text/plain; charset=utf-8"})
-"""Success with nothing to say."""
+"""Success, without a body."""
 
 Answered = Answer | Deferred | Awaitable[Answer]
 
 
-class VisitorHandlers:
+class ClientHandlers:
     """The endpoints that need no authentication; the first three are fast routes (`shared.http.fast_path`)."""
 
-    def __init__(self, server: ImpressionServer, *, is_draining: Callable[[], bool]) -> None:
+    def __init__(self, server: Engine, *, is_draining: Callable[[], bool]) -> None:
         self._server = server
         self._is_draining = is_draining
 

@@ -1,4 +1,4 @@
-"""What the published FDL compiler calls when it is told that we are its control plane (protocol §9.2)."""
+"""What the published FDL compiler calls when this server is its control plane (§9.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from iserver.configuration.control_plane import metadata, pushed_files
-from iserver.engine.engine import ImpressionServer
+from iserver.engine.engine import Engine
 from iserver.errors import InvalidConfigurationError, UnreachableError
 from iserver.fdl import SourceFile
 from iserver.handlers.admin import authorise
@@ -19,10 +19,10 @@ from shared.http.app import json_response, read_body, read_json_object
 Push = Callable[[Sequence[SourceFile]], Awaitable[None]]
 
 
-class CompilerHandlers:
+class ControlPlaneHandlers:
     """Metadata for generated clients, and a place to push FDL to."""
 
-    def __init__(self, server: ImpressionServer, push: Push, *, token: str, location: str, max_body_bytes: int) -> None:
+    def __init__(self, server: Engine, push: Push, *, token: str, location: str, max_body_bytes: int) -> None:
         self._server = server
         self._push = push
         self._token = token
@@ -30,7 +30,7 @@ class CompilerHandlers:
         self._max_body_bytes = max_body_bytes
 
     async def graphql(self, request: web.Request) -> web.Response:
-        """The metadata of the environment, whatever the query says."""
+        """The metadata of the environment, whatever the query."""
         authorise(bearer_token(request), self._token)
         return json_response(metadata(self._server.configuration, self._location), content_type=JSON)
 
@@ -42,7 +42,7 @@ class CompilerHandlers:
         return await self._pushed(pushed_files(body))
 
     async def push_text(self, request: web.Request) -> web.Response:
-        """The older form: the body is the FDL, the query says the rest."""
+        """The older form: the body is the FDL, the query has the rest."""
         self._check(request.query.get("token"), request.query.get("env"))
         content = await read_body(request, self._max_body_bytes)
         try:

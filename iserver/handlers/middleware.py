@@ -7,12 +7,12 @@ import re
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from iserver.errors import MalformedError, NotStoredError, RefusalError, SessionGoneError, UnknownError
+from iserver.errors import MalformedError, NotStoredError, RequestError, SessionGoneError, UnknownError
 from shared.errors import Problem
 from shared.http.app import json_response, response
 from shared.http.lifecycle import Answer
 
-STATUSES: dict[type[RefusalError], int] = {
+STATUSES: dict[type[RequestError], int] = {
     MalformedError: 400,
     UnknownError: 404,
     SessionGoneError: 410,
@@ -21,8 +21,8 @@ STATUSES: dict[type[RefusalError], int] = {
 
 
 def explain(error: Exception) -> Problem | None:
-    """The answer to a refused request; None for what is no refusal."""
-    if not isinstance(error, RefusalError):
+    """The answer to an error of a request; `None` for other errors."""
+    if not isinstance(error, RequestError):
         return None
     status = STATUSES[type(error)]
     return Problem(status, str(error), headers={"Retry-After": "1"} if status == 503 else None)
@@ -46,7 +46,7 @@ _SLASHES = re.compile("//+")
 
 
 @web.middleware
-async def forgive_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def normalise_paths(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Serve a path with duplicate or trailing slashes like the one that is meant."""
     if request.match_info.http_exception is None:
         return await handler(request)

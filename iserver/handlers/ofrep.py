@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from iserver.engine.engine import ImpressionServer
-from iserver.errors import RefusalError
+from iserver.engine.engine import Engine
+from iserver.errors import RequestError
 from iserver.handlers.client import JSON
 from iserver.handlers.middleware import explain
 from iserver.protocol.feature_requests import NewId, Origin
@@ -34,9 +34,7 @@ CODES = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}
 class OfrepHandlers:
     """Flags for OpenFeature clients."""
 
-    def __init__(
-        self, server: ImpressionServer, *, new_id: NewId, clock_ms: Callable[[], int], max_body_bytes: int
-    ) -> None:
+    def __init__(self, server: Engine, *, new_id: NewId, clock_ms: Callable[[], int], max_body_bytes: int) -> None:
         self._server = server
         self._new_id = new_id
         self._clock_ms = clock_ms
@@ -54,9 +52,9 @@ class OfrepHandlers:
         return json_response(evaluated, 400 if "errorCode" in evaluated else 200, content_type=JSON)
 
     async def flags(self, request: web.Request) -> web.Response:
-        """Evaluate all flags; clients that come back with the `ETag` are told when nothing has changed.
+        """Evaluate all flags; a client that sends the `ETag` is answered 304 when nothing has changed.
 
-        However often a client asks, a session sees each feature once.
+        However often a client polls, a session sees each feature once.
         """
         try:
             context = await self._context(request)
@@ -83,7 +81,7 @@ class OfrepHandlers:
         body = features_request(configuration, context, features, impression_id)
         try:
             answer = orjson.loads(await self._server.features(body, Origin(request.headers)))
-        except RefusalError as refusal:
+        except RequestError as refusal:
             refused = explain(refusal)
             assert refused is not None
             code = CODES.get(refused.status, "GENERAL")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from iserver.engine.engine import ImpressionServer
+from iserver.engine.engine import Engine
 
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -25,15 +25,15 @@ HEARTBEAT = b":\n\n"
 HEARTBEAT_S = 15.0
 
 MAX_WAITING = 64
-"""A connection that lets so many events wait is closed; the client comes back and asks `hello`."""
+"""A connection with so many unsent events is closed; the client reconnects and gets `hello`."""
 
 
 def hello(last_flush_ms: int) -> bytes:
-    """The first event: equal to what `features` told, so that a client keeps its cache."""
+    """The first event: equal to `lastFlushTime` of `features`, so that a client keeps its cache."""
     return f"event: hello\ndata: {last_flush_ms}\n\n".encode()
 
 
-class Stream:
+class EventStream:
     """One connection of one device."""
 
     def __init__(self) -> None:
@@ -58,23 +58,23 @@ class Stream:
         return await self._waiting.get()
 
 
-class Streams:
+class EventStreams:
     """Every open connection, by device."""
 
     def __init__(self) -> None:
-        self._streams: defaultdict[str, set[Stream]] = defaultdict(set)
+        self._streams: defaultdict[str, set[EventStream]] = defaultdict(set)
         self._is_closed = False
 
     def __len__(self) -> int:
         return sum(map(len, self._streams.values()))
 
-    def __iter__(self) -> Iterator[Stream]:
+    def __iter__(self) -> Iterator[EventStream]:
         return (stream for streams in list(self._streams.values()) for stream in list(streams))
 
     @contextmanager
-    def open(self, device: str) -> Iterator[Stream]:
+    def open(self, device: str) -> Iterator[EventStream]:
         """A connection of a device, for as long as the context lasts."""
-        stream = Stream()
+        stream = EventStream()
         self._streams[device].add(stream)
         if self._is_closed:
             stream.end()
@@ -85,25 +85,25 @@ class Streams:
             if not self._streams[device]:
                 del self._streams[device]
 
-    def tell(self, device: str, event: bytes) -> None:
+    def send(self, device: str, event: bytes) -> None:
         """Send an event to every connection of a device."""
         for stream in list(self._streams.get(device, ())):
             stream.send(event)
 
     def flush_cache(self, device: str, last_flush_ms: int) -> None:
-        """Tell a device to drop everything."""
-        self.tell(device, f"event: flushcache\ndata: {last_flush_ms}\n\n".encode())
+        """Send a device the event to drop everything."""
+        self.send(device, f"event: flushcache\ndata: {last_flush_ms}\n\n".encode())
 
     def flush_features(self, device: str, features: Sequence[str]) -> None:
-        """Tell a device to drop some features."""
-        self.tell(device, f"event: flushfeatures\ndata: {' '.join(features)}\n\n".encode())
+        """Send a device the event to drop some features."""
+        self.send(device, f"event: flushfeatures\ndata: {' '.join(features)}\n\n".encode())
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Send the heartbeat to everybody."""
         for stream in self:
             stream.send(HEARTBEAT)
 
-    def dismiss(self, device: str) -> None:
+    def disconnect(self, device: str) -> None:
         """End the connections of a device that is not registered any more."""
         for stream in list(self._streams.get(device, ())):
             stream.end()
@@ -119,17 +119,17 @@ class Streams:
         self.disconnect_all()
 
 
-class DeviceHandlers:
+class EventStreamHandlers:
     """Server-sent events."""
 
-    def __init__(self, server: ImpressionServer, streams: Streams) -> None:
+    def __init__(self, server: Engine, streams: EventStreams) -> None:
         self._server = server
         self._streams = streams
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Tell a registered device what to drop from its cache, for as long as it listens.
+        """Stream to a registered device what to drop from its cache.
 
-        An unregistered one is answered 204, which tells a browser not to come back.
+        An unregistered one is answered 204, upon which a browser does not reconnect.
         """
         given = request.query.get("id", "").split()
         devices = self._server.configuration.devices

@@ -1,4 +1,4 @@
-"""Running plugins: with a time limit, in threads where they block, and with their failures kept to themselves (§16)."""
+"""Calls plugins: with a time limit, in threads where they block, and with their failures contained (§16)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import structlog
 
 from iserver.document.model import Variant
 from iserver.plugins.views import EventView, ImpressionView, SessionView
-from iserver.protocol.feature_requests import Visit
+from iserver.protocol.feature_requests import FeatureEvaluation
 from iserver.sessions.finished import Event
-from iserver.sessions.memo_record import Record
+from iserver.sessions.memo_record import MemoRecord
 from iserver.sessions.session import Session
 from shared.errors import StartupError
 
@@ -27,7 +27,7 @@ log = structlog.get_logger("iserver.plugins")
 THREADS = 8
 
 Observer = Callable[[str, float, bool], None]
-"""Hears of every call: the hook, its seconds, and whether it failed."""
+"""Called after every call with the hook, its seconds, and whether it failed."""
 
 HOOKS = {
     "session_fill": "invokeFill",
@@ -54,16 +54,16 @@ def load_plugin(name: str) -> object:
         raise StartupError(f"--plugin {name}: {type(error).__name__}: {error}") from error
 
 
-class SessionTurns:
-    """One lock a session, for as long as somebody needs it."""
+class AsyncSessionLocks:
+    """One lock a session, for as long as it is in use."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def with_session(self, session: Session) -> AsyncIterator[None]:
-        """Be alone with a session."""
+    async def lock_session(self, session: Session) -> AsyncIterator[None]:
+        """Hold the lock of a session."""
         self._users[session.id] += 1
         try:
             async with self._locks.setdefault(session.id, asyncio.Lock()):
@@ -83,7 +83,7 @@ class PluginRunner:
             plugins: Objects with any of the methods of `HOOKS`, and `close`.
             timeout_ms: How long one call may take.
             is_strict: Whether a `fill` that fails is an error of the feature.
-            observe: Hears of every call.
+            observe: Called after every call of a plugin.
         """
         self._plugins = plugins
         self._timeout_s = timeout_ms / 1000
@@ -91,37 +91,37 @@ class PluginRunner:
         self._observe = observe
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="plugin")
 
-    async def begin(self, session: Session, now_ms: int) -> None:
+    async def session_started(self, session: Session, now_ms: int) -> None:
         """Let plugins fill a new session."""
         await self._call("session_fill", session, now_ms)
 
-    async def fill(self, visit: Visit, now_ms: int) -> None:
+    async def fill(self, evaluation: FeatureEvaluation, now_ms: int) -> None:
         """Let plugins fill the features that must be computed."""
-        definition = visit.configuration.definition
-        for asked in visit.misses:
-            assert asked.plan is not None
-            impression = ImpressionView(definition, asked.name, asked.args, asked.plan.plugin_defaults)
-            is_well = await self._call("fill", visit.session, now_ms, impression)
-            asked.plugin_outputs = impression.changes
+        definition = evaluation.configuration.definition
+        for feature in evaluation.misses:
+            assert feature.plan is not None
+            impression = ImpressionView(definition, feature.name, feature.args, feature.plan.plugin_defaults)
+            is_well = await self._call("fill", evaluation.session, now_ms, impression)
+            feature.plugin_outputs = impression.changes
             if not is_well and self._is_strict:
-                asked.error, asked.result = f"{asked.name}: a plugin failed", "error"
+                feature.error, feature.result = f"{feature.name}: a plugin failed", "error"
 
-    async def shown(self, session: Session, records: Sequence[Record], now_ms: int) -> None:
-        """Tell plugins of new impressions."""
+    async def impressions_added(self, session: Session, records: Sequence[MemoRecord], now_ms: int) -> None:
+        """Notify plugins of new impressions."""
         for record in records:
             impression = ImpressionView.of(record)
             await self._call("on_impression", session, now_ms, impression)
-            _keep(session, record, impression)
+            _store_plugin_outputs(session, record, impression)
 
-    async def assigned(self, visit: Visit, now_ms: int) -> None:
-        """Tell plugins of new assignments."""
-        for experiment_id, variant_id in visit.assigned.items():
-            experiment = visit.configuration.experiments[experiment_id]
+    async def variants_assigned(self, evaluation: FeatureEvaluation, now_ms: int) -> None:
+        """Notify plugins of new assignments."""
+        for experiment_id, variant_id in evaluation.assigned.items():
+            experiment = evaluation.configuration.experiments[experiment_id]
             variant = next(item for item in experiment.variants if item.id == variant_id)
-            await self._call("new_variant", visit.session, now_ms, experiment, variant, _values(variant))
+            await self._call("new_variant", evaluation.session, now_ms, experiment, variant, _values(variant))
 
-    async def happened(self, session: Session, record: Record | None, event: Event, now_ms: int) -> None:
-        """Tell plugins of an event."""
+    async def event_received(self, session: Session, record: MemoRecord | None, event: Event, now_ms: int) -> None:
+        """Notify plugins of an event."""
         definition = session.definition if record is None else record.definition
         view = EventView(definition, None if record is None else record.feature, event)
         impression = None if record is None else ImpressionView.of(record)
@@ -129,7 +129,7 @@ class PluginRunner:
         if view.changes:
             session.amend(record, event, view.changes)
         if record is not None and impression is not None:
-            _keep(session, record, impression)
+            _store_plugin_outputs(session, record, impression)
 
     async def close(self) -> None:
         """Let plugins end."""
@@ -166,7 +166,7 @@ class PluginRunner:
                     await asyncio.get_running_loop().run_in_executor(self._threads, method, *arguments)
         except TimeoutError:
             failure = f"no answer within {self._timeout_s:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises stays its own trouble
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is contained here
             failure = f"{type(error).__name__}: {error}"
         if failure is not None:
             log.warning("plugin failed", plugin=type(plugin).__name__, hook=hook, reason=failure)
@@ -186,7 +186,7 @@ def _apply(session: Session, view: SessionView, now_ms: int) -> None:
     session.keep_out_of_log(bool(view.no_log))
 
 
-def _keep(session: Session, record: Record, impression: ImpressionView) -> None:
+def _store_plugin_outputs(session: Session, record: MemoRecord, impression: ImpressionView) -> None:
     changed = {name: value for name, value in impression.changes.items() if record.plugin_outputs.get(name) != value}
     if changed:
         session.fill(record, changed)

@@ -16,7 +16,7 @@ from iserver.evaluation.definition import Definition
 from iserver.fdl.model import FieldDefinition, JsonValue
 from iserver.fdl.values import reader
 from iserver.sessions.finished import Event
-from iserver.sessions.memo_record import Record
+from iserver.sessions.memo_record import MemoRecord
 from iserver.sessions.session import Session
 
 
@@ -55,7 +55,7 @@ class SessionView(_View):
 
     Attributes:
         id: The session's id.
-        no_log: Set it to keep the session out of the warehouse; it works on as usual.
+        no_log: Set it to exclude the session from the warehouse; nothing else changes.
     """
 
     def __init__(self, session: Session, definition: Definition) -> None:
@@ -89,7 +89,7 @@ class ImpressionView(_View):
         feature: str,
         args: Mapping[str, JsonValue],
         plugin_outputs: Mapping[str, JsonValue],
-        record: Record | None = None,
+        record: MemoRecord | None = None,
     ) -> None:
         known = {item.name: item for item in definition.program.features[feature].plugin_outputs}
         super().__init__(plugin_outputs, known.get)
@@ -99,7 +99,7 @@ class ImpressionView(_View):
         self.impression_ids = () if record is None else tuple(item.id for item in record.impressions)
 
     @classmethod
-    def of(cls, record: Record) -> ImpressionView:
+    def of(cls, record: MemoRecord) -> ImpressionView:
         """The view of a memo record."""
         return cls(record.definition, record.feature, record.args, record.plugin_outputs, record)
 

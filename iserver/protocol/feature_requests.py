@@ -1,8 +1,7 @@
-"""A request for features, from its arguments to the records that answer it.
+"""A request for features, from its arguments to the memo records that answer it (§3.2 and §10).
 
-`enter` finds or creates the session. A `Visit` then takes the requested features through the phases of §10 in
-two steps, `look_up` and `evaluate`; whoever has plugins runs them in between, on the features that
-`misses` names.
+`find_or_create_session` comes first. A `FeatureEvaluation` then takes the requested features through the phases of §10
+in two steps, `look_up` and `evaluate`. Plugins run between the two, on the features that `misses` names.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from iserver.evaluation.plans import FeaturePlan, Visitor
 from iserver.fdl.model import JsonValue
 from iserver.fdl.values import InvalidValueError
 from iserver.protocol.request_bodies import FeaturesRequest
-from iserver.sessions.memo_record import Record
+from iserver.sessions.memo_record import MemoRecord
 from iserver.sessions.registry import Sessions
 from iserver.sessions.session import Session
 from shared.http.text import header_text
@@ -34,7 +33,7 @@ UNKNOWN = "UNKNOWN"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What an HTTP request tells besides its body; used where the body is silent (§2, §3.5).
+    """What an HTTP request says besides its body; used where the body says nothing (§2, §3.5).
 
     Attributes:
         headers: The request's headers; looking up a name ignores its case.
@@ -62,7 +61,7 @@ class Origin:
         return None if value is None else header_text(value)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class SessionLookup(msgspec.Struct, frozen=True):
     """The session of a request.
 
     Attributes:
@@ -76,7 +75,7 @@ class Entry(msgspec.Struct, frozen=True):
     retired: tuple[Session, ...] = ()
 
 
-def enter(
+def find_or_create_session(
     sessions: Sessions,
     configuration: Configuration,
     args: Mapping[str, Any],
@@ -84,10 +83,10 @@ def enter(
     *,
     now_ms: int,
     new_id: NewId,
-) -> Entry:
+) -> SessionLookup:
     """Find the session of a features request, or create it (§3.2, §11.2).
 
-    A session whose keys conflict with the given ones is retired: it belongs to another visit.
+    A session whose keys conflict with the given ones is retired: it belongs to another visitor.
 
     Raises:
         MalformedError: No key is given, an arg has the wrong type, or a new session lacks a required arg.
@@ -106,8 +105,8 @@ def enter(
         raise MalformedError(f"no session key is given: expected '{definition.persistent_key}' in 'args'")
     match = sessions.find(keys, definition.persistent_key, now_ms)
     if match.session is not None and not match.conflicts:
-        _revisit(sessions, match.session, definition, keys, given, now_ms)
-        return Entry(match.session)
+        _continue_session(sessions, match.session, definition, keys, given, now_ms)
+        return SessionLookup(match.session)
     if definition.persistent_key not in keys:
         raise SessionGoneError
     session = _begin(definition, args, origin, now_ms, new_id)
@@ -119,7 +118,7 @@ def enter(
     displaced = sessions.add(session)
     if displaced is not None:
         retired.append(displaced)
-    return Entry(session, is_new=True, retired=tuple(retired))
+    return SessionLookup(session, is_new=True, retired=tuple(retired))
 
 
 def _keys(definition: Definition, args: Mapping[str, Any]) -> dict[str, str]:
@@ -127,7 +126,7 @@ def _keys(definition: Definition, args: Mapping[str, Any]) -> dict[str, str]:
     return {name: args[name] for name in definition.keys if args.get(name) is not None}
 
 
-def _revisit(
+def _continue_session(
     sessions: Sessions,
     session: Session,
     definition: Definition,
@@ -181,7 +180,7 @@ def visitor_of(session: Session, configuration: Configuration, now_ms: int) -> V
     )
 
 
-class Asked(msgspec.Struct):
+class RequestedFeature(msgspec.Struct):
     """One requested feature on its way through §10.
 
     Attributes:
@@ -203,19 +202,19 @@ class Asked(msgspec.Struct):
     args: Mapping[str, JsonValue] = msgspec.field(default_factory=dict)
     memo_key: MemoKey = ("", "")
     plan: FeaturePlan | None = None
-    record: Record | None = None
+    record: MemoRecord | None = None
     plugin_outputs: Mapping[str, JsonValue] = msgspec.field(default_factory=dict)
     alias: str | None = None
     result: str = "on"
 
 
-class Visit:
+class FeatureEvaluation:
     """One request for features within a session.
 
     Attributes:
         session: The session.
-        request: What is asked for.
-        asked: The requested features, in order.
+        request: What is requested.
+        features: The requested features, in order.
         shown: Records that got a new impression, for plugins.
         assigned: Variant ids by experiment id assigned by this request, for plugins.
         is_registered: Whether the visitor's device is registered for QA.
@@ -233,8 +232,8 @@ class Visit:
         self.configuration = configuration
         self.session = session
         self.request = request
-        self.asked: Sequence[Asked] = ()
-        self.shown: list[Record] = []
+        self.features: Sequence[RequestedFeature] = ()
+        self.shown: list[MemoRecord] = []
         self.assigned: Mapping[str, str] = {}
         self._now_ms = now_ms
         self._new_id = new_id
@@ -250,50 +249,56 @@ class Visit:
 
     def look_up(self) -> None:
         """Check args, gates and the memo of every requested feature (phases 0 to 3)."""
-        self.asked = [self._look_up(name, args) for name, args in self.request.wanted]
+        self.features = [self._look_up(name, args) for name, args in self.request.wanted]
 
     @property
-    def misses(self) -> list[Asked]:
+    def misses(self) -> list[RequestedFeature]:
         """Features whose outputs must be computed; plugins may set `plugin_outputs` and `error`."""
-        return [asked for asked in self.asked if asked.record is None and asked.literal is None and asked.error is None]
+        return [
+            feature
+            for feature in self.features
+            if feature.record is None and feature.literal is None and feature.error is None
+        ]
 
     def evaluate(self) -> None:
         """Compute and record what is not memoized (phases 5 to 8)."""
-        for asked in self.asked:
-            if asked.literal is not None or asked.error is not None:
+        for feature in self.features:
+            if feature.literal is not None or feature.error is not None:
                 continue
-            record = asked.record or self._memoized(asked.name, asked.memo_key) or self._compute(asked)
-            asked.record = record
+            record = feature.record or self._memoized(feature.name, feature.memo_key) or self._compute(feature)
+            feature.record = record
             impression_id = self.request.impression_id
             if impression_id is None:
-                asked.alias = self._new_id()
-                self.session.alias(record, asked.alias)
+                feature.alias = self._new_id()
+                self.session.alias(record, feature.alias)
             elif not record.shows(impression_id):
                 self.session.show(record, impression_id, self._now_ms)
                 self.shown.append(record)
-        self._keep_findings()
+        self._store_findings()
 
     def flags(self) -> dict[str, bool]:
         """Whether each feature is on, judged by what is known of the session alone (§3.7)."""
         visitor = visitor_of(self.session, self.configuration, self._now_ms)
         return {name: plan.is_on(visitor) for name, plan in self.configuration.features.items()}
 
-    def _look_up(self, name: str, given: Mapping[str, Any]) -> Asked:
+    def _look_up(self, name: str, given: Mapping[str, Any]) -> RequestedFeature:
         plan = self.configuration.features.get(name)
         if plan is None:
-            return Asked(name, literal=UNKNOWN, result="unknown")
+            return RequestedFeature(name, literal=UNKNOWN, result="unknown")
         try:
             args, memo_key = self.configuration.definition.read_feature_args(name, given)
         except InvalidValueError as error:
-            return Asked(name, error=f"{name}: {error}", plan=plan, result="error")
+            return RequestedFeature(name, error=f"{name}: {error}", plan=plan, result="error")
         if self.is_registered or not plan.gate.is_always_on:
             self._visitor.context.feature = {**args, **plan.plugin_defaults}
             if not plan.is_on(self._visitor):
-                return Asked(name, literal=OFF, result="off")
+                return RequestedFeature(name, literal=OFF, result="off")
         record = self._memoized(name, memo_key)
-        return Asked(name, None, None, args, memo_key, plan, record, result="on" if record is None else "memo")
+        return RequestedFeature(
+            name, None, None, args, memo_key, plan, record, result="on" if record is None else "memo"
+        )
 
-    def _memoized(self, name: str, memo_key: MemoKey) -> Record | None:
+    def _memoized(self, name: str, memo_key: MemoKey) -> MemoRecord | None:
         definition = self.configuration.definition
         record = self.session.record_for(memo_key)
         if record is None or record.definition.fingerprint == definition.fingerprint:
@@ -303,17 +308,17 @@ class Visit:
         self.session.close([record])  # the FDL has changed since (§9.4)
         return None
 
-    def _compute(self, asked: Asked) -> Record:
-        assert asked.plan is not None
-        self._visitor.context.feature = {**asked.args, **asked.plan.plugin_defaults, **asked.plugin_outputs}
-        outcome, variants = asked.plan.evaluate(self._visitor)
+    def _compute(self, feature: RequestedFeature) -> MemoRecord:
+        assert feature.plan is not None
+        self._visitor.context.feature = {**feature.args, **feature.plan.plugin_defaults, **feature.plugin_outputs}
+        outcome, variants = feature.plan.evaluate(self._visitor)
         plugin_outputs = outcome.plugin_outputs
-        if asked.plugin_outputs:
-            plugin_outputs = {**plugin_outputs, **asked.plugin_outputs}
+        if feature.plugin_outputs:
+            plugin_outputs = {**plugin_outputs, **feature.plugin_outputs}
         record = self.session.remember(
-            asked.name,
+            feature.name,
             self.configuration.definition,
-            asked.args,
+            feature.args,
             outcome.outputs,
             plugin_outputs,
             outcome.external,
@@ -324,7 +329,7 @@ class Visit:
             self.session.close([self.session.oldest_open_record])
         return record
 
-    def _keep_findings(self) -> None:
+    def _store_findings(self) -> None:
         visitor, session = self._known_visitor, self.session
         if visitor is None:
             return

@@ -18,9 +18,8 @@ import orjson
 from iserver.configuration.compiled import Configuration
 from iserver.document.model import Constant, Experiment, FeatureSettings, VariantValue
 from iserver.evaluation.audiences import same
-from iserver.evaluation.plans import Device
-
-Json = dict[str, Any]
+from iserver.evaluation.plans import RegisteredDevice
+from iserver.fdl.model import JsonObject
 
 STATIC, SPLIT, TARGETING = "STATIC", "SPLIT", "TARGETING_MATCH"
 """Reasons of OpenFeature: nothing was evaluated, chance decided, a rule decided."""
@@ -79,7 +78,7 @@ def one_flag(configuration: Configuration, key: str) -> Flag:
     raise EvaluationError(404, "FLAG_NOT_FOUND", f"there is no flag '{key}'")
 
 
-def context_of(body: Json) -> Json:
+def context_of(body: JsonObject) -> JsonObject:
     """The context of a request.
 
     Raises:
@@ -96,7 +95,9 @@ def context_of(body: Json) -> Json:
     return dict(context or {})
 
 
-def features_request(configuration: Configuration, context: Json, features: Sequence[str], impression_id: str) -> Json:
+def features_request(
+    configuration: Configuration, context: JsonObject, features: Sequence[str], impression_id: str
+) -> JsonObject:
     """The features request (§3.1) that evaluates flags.
 
     Args:
@@ -125,18 +126,18 @@ class Caller:
         now_ms: The current time, for experiments with a start and a finish.
     """
 
-    device: Device | None
+    device: RegisteredDevice | None
     now_ms: int
 
 
 def evaluations(
-    configuration: Configuration, flags: Sequence[Flag], answer: Json, features: Sequence[str], caller: Caller
-) -> list[Json]:
+    configuration: Configuration, flags: Sequence[Flag], answer: JsonObject, features: Sequence[str], caller: Caller
+) -> list[JsonObject]:
     """What each flag was evaluated to.
 
     Args:
         configuration: The configuration in force.
-        flags: The flags asked for.
+        flags: The requested flags.
         answer: The answer (§3.3) to `features_request` for `features`.
         features: The features that were requested, in order.
         caller: Whose flags they are.
@@ -151,7 +152,7 @@ def evaluations(
 
 def _evaluation(
     configuration: Configuration, flag: Flag, shown: Any, error: str | None, variants: Mapping[str, Any], caller: Caller
-) -> Json:
+) -> JsonObject:
     if error is not None:
         return {"key": flag.key, "errorCode": "INVALID_CONTEXT", "errorDetails": error}
     is_on = isinstance(shown, dict)
@@ -251,6 +252,6 @@ def _reason(audience_id: str | None, percent: float) -> str:
     return SPLIT if percent < 100 else STATIC
 
 
-def etag(evaluated: Sequence[Json]) -> str:
+def etag(evaluated: Sequence[JsonObject]) -> str:
     """Names a bulk answer, without quotes: the same for equal evaluations."""
     return hashlib.sha256(orjson.dumps(evaluated)).hexdigest()[:32]

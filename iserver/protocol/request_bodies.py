@@ -1,4 +1,4 @@
-"""What clients ask for: the bodies of `features`, `signal` and `external` (protocol §3.1, §4 and §5).
+"""The bodies of requests of `features`, `signal` and `external` (§3.1, §4 and §5).
 
 Members that are not known are ignored everywhere; that is the rule by which clients and servers of
 different age work together.
@@ -6,14 +6,13 @@ different age work together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from iserver.errors import MalformedError
-
-Json = Mapping[str, Any]
+from iserver.fdl.model import JsonObject
 
 
 class FeaturesRequest(msgspec.Struct, frozen=True):
@@ -21,24 +20,24 @@ class FeaturesRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         args: Session args, keys included, as they were sent.
-        impression_id: Id of the impression; `None` asks for a cache fill.
+        impression_id: Id of the impression; `None` for a cache fill.
         wanted: Names of features and their args, in order.
         is_map: Whether the answer has map form (§3.4) or array form (§3.3).
         wants_flags: Whether the answer has `_flags`.
     """
 
-    args: Json
+    args: JsonObject
     impression_id: str | None
-    wanted: Sequence[tuple[str, Json]]
+    wanted: Sequence[tuple[str, JsonObject]]
     is_map: bool
     wants_flags: bool
 
     @classmethod
-    def parse(cls, body: Json, *, most_features: int) -> FeaturesRequest:
+    def parse(cls, body: JsonObject, *, most_features: int) -> FeaturesRequest:
         """Read the body.
 
         Raises:
-            MalformedError: A container has the wrong type, both forms are used at once, or too much is asked for.
+            MalformedError: A container has the wrong type, both forms are used at once, or too much is requested.
         """
         requests, reqs = body.get("requests"), body.get("reqs")
         if requests is not None and reqs is not None:
@@ -94,7 +93,7 @@ class SignalEvent(msgspec.Struct, frozen=True):
     feature: str | None
     event: str
     impression_id: str | None
-    args: Json
+    args: JsonObject
     is_abstract: bool = False
 
 
@@ -107,7 +106,7 @@ class SignalRequest(msgspec.Struct, frozen=True):
         ignore_missing_impression: Whether an impression that is not on record is no error.
     """
 
-    id: Json
+    id: JsonObject
     mutate: Mutate | None = None
     shown: Sequence[ShowCached] = ()
     event: SignalEvent | None = None
@@ -120,7 +119,7 @@ class SignalRequest(msgspec.Struct, frozen=True):
         return tuple([kind for kind, value in given if value]) or ("keep_alive",)
 
     @classmethod
-    def parse(cls, body: Json) -> SignalRequest:
+    def parse(cls, body: JsonObject) -> SignalRequest:
         """Read the body.
 
         Raises:
@@ -147,13 +146,13 @@ class ExternalRequest(msgspec.Struct, frozen=True):
         values: Output values by name.
     """
 
-    id: Json
+    id: JsonObject
     feature: str
     impression_id: str | None
-    values: Json
+    values: JsonObject
 
     @classmethod
-    def parse(cls, body: Json) -> ExternalRequest:
+    def parse(cls, body: JsonObject) -> ExternalRequest:
         """Read the body.
 
         Raises:
@@ -168,13 +167,13 @@ class ExternalRequest(msgspec.Struct, frozen=True):
 _EXTERNAL_MEMBERS = frozenset(["id", "feature", "impressionId", "options", "version"])
 
 
-def _entries_of_map(requests: Any) -> list[tuple[str, Json]]:
+def _entries_of_map(requests: Any) -> list[tuple[str, JsonObject]]:
     if type(requests) is not dict:
         raise MalformedError(f"malformed request: expected an object for 'requests', found {kind(requests)}")
     return [(name, _args(name, args)) for name, args in requests.items()]
 
 
-def _entries_of_array(reqs: Any) -> list[tuple[str, Json]]:
+def _entries_of_array(reqs: Any) -> list[tuple[str, JsonObject]]:
     if reqs is None:
         return []
     if type(reqs) is not list:
@@ -190,7 +189,7 @@ def _entries_of_array(reqs: Any) -> list[tuple[str, Json]]:
     return entries
 
 
-def _args(name: str, args: Any) -> Json:
+def _args(name: str, args: Any) -> JsonObject:
     if args is None:
         return {}
     if type(args) is not dict:
@@ -198,7 +197,7 @@ def _args(name: str, args: Any) -> Json:
     return args
 
 
-def _shown(impressions: Json) -> list[ShowCached]:
+def _shown(impressions: JsonObject) -> list[ShowCached]:
     shown = []
     for feature, entry in impressions.items():
         if type(entry) is not dict:
@@ -209,7 +208,7 @@ def _shown(impressions: Json) -> list[ShowCached]:
     return shown
 
 
-def _event(body: Json) -> SignalEvent:
+def _event(body: JsonObject) -> SignalEvent:
     is_abstract = body.get("event") is None
     feature = None if is_abstract else _optional_text(body, "feature")
     return SignalEvent(
@@ -221,7 +220,7 @@ def _event(body: Json) -> SignalEvent:
     )
 
 
-def _object(body: Json, name: str) -> Json:
+def _object(body: JsonObject, name: str) -> JsonObject:
     value = body.get(name)
     if value is None:
         return {}
@@ -230,14 +229,14 @@ def _object(body: Json, name: str) -> Json:
     return value
 
 
-def _text(body: Json, name: str) -> str:
+def _text(body: JsonObject, name: str) -> str:
     value = body.get(name)
     if type(value) is not str:
         raise MalformedError(f"malformed request: expected a string for '{name}', found {kind(value)}")
     return value
 
 
-def _optional_text(body: Json, name: str) -> str | None:
+def _optional_text(body: JsonObject, name: str) -> str | None:
     value = body.get(name)
     return value if value is None or type(value) is str else _text(body, name)
 

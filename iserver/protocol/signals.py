@@ -14,7 +14,7 @@ from iserver.fdl.values import InvalidValueError
 from iserver.protocol.feature_requests import NewId, adopt_keys
 from iserver.protocol.request_bodies import ExternalRequest, Mutate, ShowCached, SignalEvent, SignalRequest, kind
 from iserver.sessions.finished import Event
-from iserver.sessions.memo_record import Record
+from iserver.sessions.memo_record import MemoRecord
 from iserver.sessions.registry import Sessions
 from iserver.sessions.session import Session
 
@@ -29,8 +29,8 @@ class Effects:
         missing: Features for which an impression was not found.
     """
 
-    shown: list[Record]
-    event: tuple[Record | None, Event] | None = None
+    shown: list[MemoRecord]
+    event: tuple[MemoRecord | None, Event] | None = None
     missing: tuple[str, ...] = ()
 
 
@@ -102,7 +102,7 @@ def _mutate(definition: Definition, session: Session, mutate: Mutate, now_ms: in
     session.mutate(mutate.name, value, now_ms)
 
 
-def _cached_record(configuration: Configuration, session: Session, shown: ShowCached) -> Record | None:
+def _cached_record(configuration: Configuration, session: Session, shown: ShowCached) -> MemoRecord | None:
     if shown.feature not in configuration.features:
         return None
     return session.record_showing(shown.feature, shown.impression_id)
@@ -115,7 +115,7 @@ def _store_event(
     event: SignalEvent,
     now_ms: int,
     new_id: NewId,
-) -> tuple[Record | None, Event] | None:
+) -> tuple[MemoRecord | None, Event] | None:
     place = (_abstract_place if event.is_abstract else _place)(definition, session, event)
     if place is None:
         if request.ignore_missing_impression:
@@ -132,11 +132,11 @@ def _store_event(
     return record, stored
 
 
-Place = tuple[EventPath, Record | None]
+EventTarget = tuple[EventPath, MemoRecord | None]
 """Which event it is, and the record it happened on: none for an event of the session."""
 
 
-def _place(definition: Definition, session: Session, event: SignalEvent) -> Place | None:
+def _place(definition: Definition, session: Session, event: SignalEvent) -> EventTarget | None:
     """What an event happened on, `None` when the impression is not on record."""
     path = (event.feature, event.event)
     if event.feature is not None and definition.feature(event.feature) is None:
@@ -149,7 +149,7 @@ def _place(definition: Definition, session: Session, event: SignalEvent) -> Plac
     return (path, record) if record else None
 
 
-def _abstract_place(definition: Definition, session: Session, event: SignalEvent) -> Place | None:
+def _abstract_place(definition: Definition, session: Session, event: SignalEvent) -> EventTarget | None:
     """The event that imports the abstract one, of the session or of the newest record with the impression."""
     if event.event not in definition.program.events:
         raise UnknownError(f"unknown abstract event '{event.event}'")
@@ -173,7 +173,7 @@ def apply_external(
     """Store the values of outputs that the application computed itself (§5).
 
     Returns:
-        Outputs that had another value already, which they keep: the first value wins.
+        Outputs that had another value already, which stays: the first value wins.
 
     Raises:
         UnknownError: The feature, the impression or the output is not known.
@@ -190,18 +190,18 @@ def apply_external(
         values = {name: read(request.values[name]) for name, read in readers.items()}
     except InvalidValueError as error:
         raise MalformedError(f"{feature}: {error}") from error
-    kept = []
+    ignored = []
     pending = record.pending
     for name, value in values.items():
         if name in pending:
             session.post_external(record, name, value)
         elif record.outputs.get(name) != value:
-            kept.append(name)
+            ignored.append(name)
     session.touch(now_ms)
-    return kept
+    return ignored
 
 
-def _external_record(session: Session, request: ExternalRequest, outputs: list[str]) -> Record:
+def _external_record(session: Session, request: ExternalRequest, outputs: list[str]) -> MemoRecord:
     if request.impression_id is not None:
         record = session.record_showing(request.feature, request.impression_id)
         if record is None:

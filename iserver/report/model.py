@@ -29,7 +29,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class ReportedExperiment:
     """An experiment as the metadata tables describe it.
 
     Attributes:
@@ -92,7 +92,7 @@ class Exposure:
 
     Attributes:
         counts: Visitors by variant id.
-        mixed: Visitors left out because they were exposed to more than one variant.
+        mixed: Visitors excluded because they were exposed to more than one variant.
     """
 
     counts: Mapping[str, int]
@@ -102,6 +102,6 @@ class Exposure:
 class ReportTables(Protocol):
     """Where the numbers come from: `iserver.report.warehouse_tables`."""
 
-    def experiments(self) -> list[Experiment]: ...
-    def expose(self, experiment: Experiment) -> Exposure: ...
-    def days(self, experiment: Experiment, metric: Metric | None) -> Sequence[Day]: ...
+    def experiments(self) -> list[ReportedExperiment]: ...
+    def expose(self, experiment: ReportedExperiment) -> Exposure: ...
+    def days(self, experiment: ReportedExperiment, metric: Metric | None) -> Sequence[Day]: ...

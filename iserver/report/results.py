@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from iserver.report.model import Day, Experiment, Exposure, Metric, ReportTables, Variant
+from iserver.report.model import Day, Exposure, Metric, ReportedExperiment, ReportTables, Variant
 from iserver.report.statistics import Interval, RatioCheck, Sample, difference, ratio_check
 
 RATIO_ALARM = 0.01
@@ -38,7 +38,7 @@ class Result:
         days: Oldest first; the last one is the current state.
     """
 
-    experiment: Experiment
+    experiment: ReportedExperiment
     exposure: Exposure
     ratio: RatioCheck | None
     metric: Metric | None
@@ -62,7 +62,7 @@ class Result:
 
 
 def examine(
-    tables: ReportTables, experiment: Experiment, metric: Metric | None, *, alpha: float, tightest_at: int
+    tables: ReportTables, experiment: ReportedExperiment, metric: Metric | None, *, alpha: float, tightest_at: int
 ) -> Result:
     """Read one experiment's exposures and metric.
 
@@ -82,7 +82,7 @@ def examine(
     return Result(experiment, exposure, ratio, metric, alpha, days)
 
 
-def _day(day: Day, experiment: Experiment, alpha: float, tightest_at: int) -> DayResult:
+def _day(day: Day, experiment: ReportedExperiment, alpha: float, tightest_at: int) -> DayResult:
     control = next((variant for variant in experiment.variants if variant.is_control), None)
     intervals = {
         variant.id: difference(day.samples[variant.id], day.samples[control.id], alpha=alpha, tightest_at=tightest_at)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import yaml
 
 from iserver.fdl.names import snake_case
-from iserver.report.model import Day, Experiment, Exposure, Metric, ReportError, Variant
+from iserver.report.model import Day, Exposure, Metric, ReportedExperiment, ReportError, Variant
 from iserver.report.statistics import Sample
 
 NO_OUTCOMES = "select null as unit, null::date as day, 0::double as x where false"
@@ -56,11 +56,11 @@ class ReportWarehouse:
 
     # --- experiments ------------------------------------------------------------------------------
 
-    def experiments(self) -> list[Experiment]:
+    def experiments(self) -> list[ReportedExperiment]:
         """Every experiment of the configuration, in its order."""
         rows = self._rows("select experiment_id, name, state from experiment")
         return [
-            Experiment(str(id_), str(name), str(state), self._variants(str(id_)), self._features(str(id_)))
+            ReportedExperiment(str(id_), str(name), str(state), self._variants(str(id_)), self._features(str(id_)))
             for id_, name, state in rows
         ]
 
@@ -78,7 +78,7 @@ class ReportWarehouse:
 
     # --- exposures --------------------------------------------------------------------------------
 
-    def expose(self, experiment: Experiment) -> Exposure:
+    def expose(self, experiment: ReportedExperiment) -> Exposure:
         """Find the visitors of an experiment; `days` reads their metric."""
         self._connection.execute("create or replace temp table exposure as " + self._exposure_query(experiment))
         self._connection.execute(
@@ -91,7 +91,7 @@ class ReportWarehouse:
         )
         return Exposure({variant.id: counts.get(variant.id, 0) for variant in experiment.variants}, mixed)
 
-    def _exposure_query(self, experiment: Experiment) -> str:
+    def _exposure_query(self, experiment: ReportedExperiment) -> str:
         """One row per session and variant, with the time of the first impression that counts."""
         tables = [table for name in experiment.features if (table := snake_case(name)) in self._tables]
         impressions = " union all ".join(
@@ -109,7 +109,7 @@ class ReportWarehouse:
 
     # --- metrics ----------------------------------------------------------------------------------
 
-    def days(self, experiment: Experiment, metric: Metric | None) -> list[Day]:
+    def days(self, experiment: ReportedExperiment, metric: Metric | None) -> list[Day]:
         """Samples at the end of each day since the first exposure; call `expose` first.
 
         Args:

@@ -1,4 +1,4 @@
-"""How a session changes: each kind of change, and the changes that build a session anew.
+"""How a session changes: each kind of change, and the changes that rebuild a session (§11.6).
 
 A change is a small list of JSON values that begins with its kind. What is stored of a session is its changes, so a
 kind and its values keep their meaning from release to release.
@@ -16,7 +16,7 @@ from iserver.evaluation.definition import Definition
 from iserver.evaluation.plans import Assignment
 from iserver.fdl.model import JsonValue
 from iserver.sessions.finished import Event, Impression
-from iserver.sessions.memo_record import Change, Record, event_change
+from iserver.sessions.memo_record import Change, MemoRecord, event_change
 from iserver.sessions.state import SessionState, shared
 
 Definitions: TypeAlias = Mapping[str, Definition]
@@ -35,7 +35,7 @@ def apply_change(session: SessionState, change: Change, definitions: Definitions
 
 
 def retract(session: SessionState, changes: Sequence[Change]) -> None:
-    """Take back what changes told of the visitor, after they were applied, because they could not be stored.
+    """Take back what changes recorded of the visitor, because they could not be stored.
 
     Impressions, events, aliases, posted values and mutations go. What was decided stays, as it would be decided again:
     assignments, gates, audiences, memo records (without an impression they are not logged).
@@ -186,7 +186,7 @@ def _record(
 ) -> None:
     definition = definitions[fingerprint]
     pairs = tuple([(experiment, variant) for experiment, variant in variants])
-    record = Record(len(session.records), feature, definition, args, outputs, plugin_outputs, external, pairs)
+    record = MemoRecord(len(session.records), feature, definition, args, outputs, plugin_outputs, external, pairs)
     session.records.append(record)
     memo_key = definition.memo_key(feature, args)
     session.memo[memo_key] = record
@@ -226,7 +226,7 @@ def _event(
     fields: Mapping[str, JsonValue],
 ) -> None:
     event = Event(name, time_ms, impression_id, event_id, fields)
-    owner: SessionState | Record = session if number is None else session.records[number]
+    owner: SessionState | MemoRecord = session if number is None else session.records[number]
     if owner.events is None:
         owner.events = []
     owner.events.append(event)
@@ -277,7 +277,7 @@ def _flush(session: SessionState, _: Definitions, now_ms: int) -> None:
     session.last_flush_ms = now_ms
 
 
-def _answer_no_more(session: SessionState, record: Record) -> None:
+def _answer_no_more(session: SessionState, record: MemoRecord) -> None:
     if record.is_open:
         record.is_open = False
         del session.memo[record.definition.memo_key(record.feature, record.args)]
@@ -330,7 +330,7 @@ def _unalias(session: SessionState, number: int, impression_id: str) -> None:
 def _unhappen(
     session: SessionState, number: int | None, name: str, _time_ms: int, _impression_id: str, event_id: str, *_: object
 ) -> None:
-    owner: SessionState | Record = session if number is None else session.records[number]
+    owner: SessionState | MemoRecord = session if number is None else session.records[number]
     left = [event for event in owner.events or () if event.event_id != event_id]
     if len(left) == len(owner.events or ()):
         return

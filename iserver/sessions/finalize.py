@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from iserver.evaluation.audiences import EventPath, resolve_event
 from iserver.evaluation.definition import Definition
 from iserver.fdl.model import Elapsed, FieldDefinition, JsonValue
-from iserver.sessions.finished import Event, FinishedSession, HistoryEntry, Record
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession, HistoryEntry
 from iserver.sessions.session import Session
 
 NEVER = -1
@@ -42,7 +42,7 @@ def finish(session: Session, end_ms: int) -> FinishedSession:
         audiences=session.audiences,
         events=tuple(session.events or ()),
         records=tuple(
-            Record(
+            FinishedRecord(
                 feature=record.feature,
                 definition=record.definition.fingerprint,
                 impressions=tuple(record.impressions),
@@ -104,7 +104,7 @@ class _Stopwatch:
             records=tuple(self._record(record) for record in session.records),
         )
 
-    def _record(self, record: Record) -> Record:
+    def _record(self, record: FinishedRecord) -> FinishedRecord:
         feature = self._definitions[record.definition].program.features[record.feature]
         last_event_ms = max((event.time_ms for event in record.events), default=None)
 

@@ -7,7 +7,7 @@ Times are epoch milliseconds in UTC. `definition` is the `Program.fingerprint` o
 which a session or a record was created: its columns are those of that program, whatever came later (§9.4).
 
 These are structs: they are built and encoded several times faster than dataclasses, and a million of them end at once.
-They hold nothing but JSON values, so the garbage collector need not look at them (`gc=False`).
+They hold nothing but JSON values, so the garbage collector need not track them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     value: Any
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class FinishedRecord(msgspec.Struct, frozen=True, gc=False):
     """A memo record that was shown at least once: one row of its feature's table (§12.4).
 
     Attributes:
@@ -94,7 +94,7 @@ class FinishedSession(msgspec.Struct, frozen=True, gc=False):
         last_activity_ms: The last request that counted as activity.
         end_ms: When it expired or was retired; its partition is the UTC date and hour of this (§12.2).
         user_agent: Empty when unknown.
-        entry_url: The page the visit started on, if known.
+        entry_url: The page the session started on, if known.
         args: Keys and other args by FDL name, with their last values.
         plugin_outputs: Values of session plugin outputs by FDL name, with their last values.
         histories: Per mutable field its values in order; the last entry ends at `end_ms`.
@@ -119,7 +119,7 @@ class FinishedSession(msgspec.Struct, frozen=True, gc=False):
     variants: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
-    records: tuple[Record, ...] = ()
+    records: tuple[FinishedRecord, ...] = ()
 
     @property
     def length_ms(self) -> int:

@@ -17,7 +17,7 @@ FEW = 4
 """Up to so many impressions a search is cheaper than an index."""
 
 
-class Record:
+class MemoRecord:
     """A memo record: the outputs that all requests of a session for a feature with equal args share (§1).
 
     Attributes:
@@ -33,7 +33,7 @@ class Record:
         aliases: Ids minted for cache fills, by which clients may refer to the record.
         events: In the order in which they were received.
         is_open: Whether later requests may be answered from it.
-        members: Its values as answers have them, when they are kept (`iserver.protocol.responses`).
+        members: Its values encoded for responses, once cached (`iserver.protocol.responses`).
     """
 
     __slots__ = (

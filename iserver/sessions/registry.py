@@ -17,7 +17,7 @@ from iserver.sessions.session import Session
 Keys = Sequence[tuple[str, str]]
 """Names and values of session keys, the most telling first."""
 
-Place = tuple[str, str]
+ExpiryPosition = tuple[str, str]
 """Where a session stands among all, in the order in which they are over: when it is over, and its id."""
 
 _NOBODY: set[Session] = set()
@@ -129,14 +129,14 @@ class Sessions:
                 self._by_key[name, str(value)] = session
 
     def point(self, name: str, value: str, session: Session | None) -> None:
-        """Let a session key lead to a session, or to none, as somebody knows who has seen more sessions."""
+        """Let a session key lead to a session, or to none, as a shared store knows it."""
         if session is None:
             self._by_key.pop((name, value), None)
         else:
             self._by_key[name, value] = session
 
     def remove(self, session: Session) -> None:
-        """Make a session unfindable, and let go of it."""
+        """Make a session unfindable, and drop it."""
         self._wheel.get(session.due_s, _NOBODY).discard(session)
         if self._by_persistent_id.get(session.persistent_id) is session:
             del self._by_persistent_id[session.persistent_id]
@@ -153,7 +153,7 @@ class Sessions:
 
         Args:
             now_ms: The current time.
-            limit: How many sessions to look at, so that nobody has to wait for long.
+            limit: How many sessions to look at, so that requests do not wait for long.
 
         Returns:
             The sessions removed, at most `limit`. `has_due` tells whether there is more to do.

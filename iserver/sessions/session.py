@@ -1,6 +1,6 @@
 """One visitor's session, and what can happen to it.
 
-A session changes only by applying a *change* (`iserver.sessions.changes`). Whoever wants the session to survive stores
+A session changes only by applying a *change* (`iserver.sessions.changes`). A journal stores
 the changes (`take_changes`) and applies them again; nothing else is needed to rebuild it exactly. The methods below
 decide nothing about visitors: they record what was decided.
 """
@@ -14,7 +14,7 @@ from iserver.evaluation.plans import Assignment
 from iserver.fdl.model import JsonValue
 from iserver.sessions.changes import Definitions, apply_change, describe, retract
 from iserver.sessions.finished import Event
-from iserver.sessions.memo_record import Change, Record
+from iserver.sessions.memo_record import Change, MemoRecord
 from iserver.sessions.state import SessionState
 
 
@@ -63,11 +63,11 @@ class Session(SessionState):
             self._do({}, ["mutate", name, value, now_ms])
 
     def assign(self, assignments: Mapping[str, str], forced: Iterable[str] = ()) -> None:
-        """Keep assignments until the session ends."""
+        """Fix assignments until the session ends."""
         self._do({}, ["assign", dict(assignments), sorted(forced)])
 
     def open_gate(self, feature: str) -> None:
-        """Keep a feature on that its percentage let in (§10.2)."""
+        """Fix a feature as on that its percentage let in (§10.2)."""
         self._do({}, ["gate", feature])
 
     def join(self, audiences: Iterable[str]) -> None:
@@ -85,7 +85,7 @@ class Session(SessionState):
         plugin_outputs: Mapping[str, JsonValue],
         external: Mapping[str, str],
         variants: Sequence[Assignment],
-    ) -> Record:
+    ) -> MemoRecord:
         """Create a memo record."""
         change = [
             "record",
@@ -100,15 +100,15 @@ class Session(SessionState):
         self._do({definition.fingerprint: definition}, change)
         return self.records[-1]
 
-    def show(self, record: Record, impression_id: str, now_ms: int) -> None:
+    def show(self, record: MemoRecord, impression_id: str, now_ms: int) -> None:
         """Add an impression to a record, and make the record's variants active (§10.8)."""
         self._do({}, ["show", record.number, impression_id, now_ms])
 
-    def alias(self, record: Record, impression_id: str) -> None:
+    def alias(self, record: MemoRecord, impression_id: str) -> None:
         """Remember an id minted for a cache fill (§3.6)."""
         self._do({}, ["alias", record.number, impression_id])
 
-    def happen(self, record: Record | None, event: Event) -> None:
+    def happen(self, record: MemoRecord | None, event: Event) -> None:
         """Store an event of a record, or of the session."""
         number = None if record is None else record.number
         self._do(
@@ -116,20 +116,20 @@ class Session(SessionState):
             ["event", number, event.name, event.time_ms, event.impression_id, event.event_id, event.fields],
         )
 
-    def amend(self, record: Record | None, event: Event, fields: Mapping[str, JsonValue]) -> None:
+    def amend(self, record: MemoRecord | None, event: Event, fields: Mapping[str, JsonValue]) -> None:
         """Set fields of the event that was stored last, of a record or of the session."""
         number = None if record is None else record.number
         self._do({}, ["amend", number, event.event_id, dict(fields)])
 
-    def post_external(self, record: Record, output: str, value: JsonValue) -> None:
+    def post_external(self, record: MemoRecord, output: str, value: JsonValue) -> None:
         """Store the value of an external output (§5)."""
         self._do({}, ["external", record.number, output, value])
 
-    def fill(self, record: Record, plugin_outputs: Mapping[str, JsonValue]) -> None:
+    def fill(self, record: MemoRecord, plugin_outputs: Mapping[str, JsonValue]) -> None:
         """Store plugin outputs that changed after the record was created."""
         self._do({}, ["fill", record.number, dict(plugin_outputs)])
 
-    def close(self, records: Iterable[Record]) -> None:
+    def close(self, records: Iterable[MemoRecord]) -> None:
         """Answer no further request from these records; they stay in the log."""
         numbers = [record.number for record in records]
         if numbers:
@@ -169,7 +169,7 @@ class Session(SessionState):
         apply_change(self, change, definitions)
 
     def retract(self, changes: Sequence[Change]) -> None:
-        """Take back what changes told of the visitor, because they could not be stored."""
+        """Take back what changes recorded of the visitor, because they could not be stored."""
         retract(self, changes)
 
     def _do(self, definitions: Definitions, change: Change) -> None:

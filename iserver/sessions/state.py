@@ -10,7 +10,7 @@ from iserver.evaluation.definition import Definition, MemoKey
 from iserver.evaluation.plans import Assignment
 from iserver.fdl.model import JsonValue
 from iserver.sessions.finished import Event
-from iserver.sessions.memo_record import Record
+from iserver.sessions.memo_record import MemoRecord
 
 NOTHING: Mapping[str, str] = {}
 NOBODY: frozenset[str] = frozenset()
@@ -32,24 +32,24 @@ class SessionState:
         end_ms: Set when the session is retired before it expires.
         user_agent, entry_url: Fixed at creation (§3.5).
         fields: Keys, args and plugin outputs by name, only those that are set.
-        assignments: Variant id by experiment id, kept until the session ends.
-        forced: Experiments whose variant a QA override chose: this session says nothing about them.
+        assignments: Variant id by experiment id, fixed until the session ends.
+        forced: Experiments whose variant a QA override chose: this session is no evidence about them.
         open_gates: Features whose percentage let the session in.
         active: Active variants: id by experiment id, in the order of activation.
         audiences: Ids, in the order in which the visitor was found in them.
         events: Session events.
         records: Every memo record, closed ones included.
-        last_flush_ms: The time that SSE and `features` tell registered clients (§8).
-        no_log: Whether it is kept out of the warehouse.
+        last_flush_ms: The time that SSE and `features` send to registered clients (§8).
+        no_log: Whether it is excluded from the warehouse.
         memo: The records that answer requests, by what they answer.
         histories: Every value that mutable fields had, of those that changed.
-        by_impression: Records by what they show, when somebody has asked for that.
+        by_impression: Records by impression, once that has been looked up.
         counts: How often each event happened.
         size: How many changes a snapshot of it takes, about.
         size_bytes: How much memory it takes, about.
-        due_s: The slot of the timing wheel that has it; kept by `Sessions`.
-        journal_segment: The oldest part of the journal that has something of it, 0 for none; kept by the journal.
-        journal_bytes: How much the journal has of it, about; kept by the journal.
+        due_s: The slot of the timing wheel that has it; set by `Sessions`.
+        journal_segment: The oldest part of the journal that has something of it, 0 for none; set by the journal.
+        journal_bytes: How much the journal has of it, about; set by the journal.
     """
 
     __slots__ = (
@@ -99,16 +99,16 @@ class SessionState:
         self.active: Mapping[str, str] = NOTHING
         self.audiences: tuple[str, ...] = ()
         self.events: list[Event] | None = None
-        self.records: list[Record] = []
+        self.records: list[MemoRecord] = []
         self.no_log = False
         self.size = 0
         self.size_bytes = 0
         self.due_s = 0
         self.journal_segment = 0
         self.journal_bytes = 0
-        self.memo: dict[MemoKey, Record] = {}
+        self.memo: dict[MemoKey, MemoRecord] = {}
         self.histories: dict[str, list[tuple[int, JsonValue]]] | None = None
-        self.by_impression: dict[tuple[str, str], Record] | None = None
+        self.by_impression: dict[tuple[str, str], MemoRecord] | None = None
         self.counts: dict[EventPath, int] | None = None
 
     @property
@@ -127,12 +127,12 @@ class SessionState:
             return self.histories[name]
         return [(self.start_ms, self.fields[name])] if name in self.fields else []
 
-    def record_for(self, memo_key: MemoKey) -> Record | None:
+    def record_for(self, memo_key: MemoKey) -> MemoRecord | None:
         """The record that answers a request (§10.3), `None` when outputs must be computed."""
         return self.memo.get(memo_key)
 
     @property
-    def open_records(self) -> list[Record]:
+    def open_records(self) -> list[MemoRecord]:
         """Records that answer requests, oldest first."""
         return list(self.memo.values())
 
@@ -142,11 +142,11 @@ class SessionState:
         return len(self.memo)
 
     @property
-    def oldest_open_record(self) -> Record:
+    def oldest_open_record(self) -> MemoRecord:
         """The first of `open_records`; there must be one."""
         return next(iter(self.memo.values()))
 
-    def record_showing(self, feature: str, impression_id: str) -> Record | None:
+    def record_showing(self, feature: str, impression_id: str) -> MemoRecord | None:
         """The newest record of a feature that holds an impression, by a real id or a cache-fill id (§4.1).
 
         It is the record that was created last, in whatever order the impression was added to several of them.
@@ -160,7 +160,7 @@ class SessionState:
                     self.by_impression[record.key(alias)] = record
         return self.by_impression.get((feature, impression_id))
 
-    def index_impression(self, record: Record, impression_id: str) -> None:
+    def index_impression(self, record: MemoRecord, impression_id: str) -> None:
         """Let `record_showing` find what was just added to a record."""
         if self.by_impression is None:
             return

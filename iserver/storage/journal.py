@@ -64,15 +64,15 @@ MIGRATIONS = [
     "CREATE TABLE log (id INTEGER NOT NULL)",
     "ALTER TABLE log ADD COLUMN finished_row INTEGER NOT NULL DEFAULT 0",
 ]
-"""`changes` is where running sessions were before there was the log; a start moves what is left there. `log` says which
-log belongs to the file, so that neither of them is missed when it is gone, and which row of `finished` was the last.
-The log knows that row too, so that a file that has lost its last changes (its `-wal`) is noticed."""
+"""`changes` is where running sessions were before the log; a start moves what is still there. `log` has the id
+of the log that belongs to the file, so that neither is missing unnoticed, and the last row of `finished`. The log has
+that row too, so that a file that has lost its last changes (its `-wal`) is noticed."""
 
 ROWS_AT_ONCE = 256
 
 
 @dataclass(slots=True)
-class _Leaving:
+class _PendingEnd:
     """Sessions of a row of `finished` whose ends are not known to be in the log.
 
     Attributes:
@@ -105,7 +105,7 @@ class Journal:
         self._accepts_loss = accepts_loss
         self._definitions = StoredDefinitions()
         self._last_row = 0
-        self._leaving: dict[int, _Leaving] = {}
+        self._leaving: dict[int, _PendingEnd] = {}
         self.waiting = 0
 
     @classmethod
@@ -190,7 +190,7 @@ class Journal:
 
     # --- definitions ------------------------------------------------------------------------------
 
-    async def keep_definition(self, definition: Definition) -> None:
+    async def store_definition(self, definition: Definition) -> None:
         """Store the FDL sources of a definition before the first session uses it.
 
         Raises:
@@ -213,7 +213,7 @@ class Journal:
             with self._using_sqlite():
                 await self._writer.write("DELETE FROM definitions WHERE fingerprint = ?", [(name,) for name in unused])
         except NotStoredError as error:
-            log.warning("cannot delete definitions that nobody needs", reason=str(error))
+            log.warning("cannot delete unused definitions", reason=str(error))
             return
         self._definitions.forget_unused()
 
@@ -239,7 +239,7 @@ class Journal:
             gc.enable()
         self._session_log.start(sessions)
         for row, session_ids in leaving.items():
-            self._leaving[row] = _Leaving(session_ids, self._session_log.end(session_ids))
+            self._leaving[row] = _PendingEnd(session_ids, self._session_log.end(session_ids))
         if has_loss:
             try:
                 await self._session_log.rewrite()  # the next start finds what this one has made of it
@@ -287,7 +287,7 @@ class Journal:
         self._last_row = logged_row
 
     async def _move_changes(self, sessions: Sequence[Session]) -> None:
-        """Take over what an earlier release has kept in the table `changes`."""
+        """Migrate what an earlier release has stored in the table `changes`."""
         for start in range(0, len(sessions), ROWS_AT_ONCE):
             try:
                 await self._session_log.store_whole(sessions[start : start + ROWS_AT_ONCE])
@@ -300,7 +300,7 @@ class Journal:
         """Store the changes of sessions, together, in the order of the calls.
 
         The changes are taken when this is called; await the result before acknowledging them. It is a future, so that
-        whoever has no task may add a callback instead.
+        a caller without a task may add a callback instead.
 
         Raises:
             NotStoredError: They could not be stored. The next call for these sessions stores them whole.
@@ -321,7 +321,7 @@ class Journal:
         Args:
             sessions: Sessions that are over.
             finished: What is to be logged of them, by session id, as `FinishedSession.to_json` writes it; those that
-                are not to be logged are left out.
+                are not to be logged are missing.
 
         Raises:
             NotStoredError: They could not be stored; they are as they were.
@@ -330,7 +330,7 @@ class Journal:
         refused = {session.id for session in sessions if self._session_log.is_refused(session)}
         finished = {session_id: line for session_id, line in finished.items() if session_id not in refused}
         if finished:
-            self._leaving[row] = _Leaving()
+            self._leaving[row] = _PendingEnd()
             try:
                 with self._using_sqlite():
                     values = (row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))
@@ -350,7 +350,7 @@ class Journal:
             return
         ended = self._session_log.end(known, row if finished else 0)
         if finished:
-            self._leaving[row] = _Leaving(known, ended)
+            self._leaving[row] = _PendingEnd(known, ended)
             ended.add_done_callback(lambda ended: self._left(row, ended))
 
     def _left(self, row: int, ended: asyncio.Future[None]) -> None:

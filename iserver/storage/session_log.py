@@ -1,8 +1,8 @@
 """The changes of running sessions, in a commit log.
 
 A payload is a JSON array: the id of a session and its changes, the id of another one and its changes, and so on for all
-that must be stored together. Changes that begin with `start` build the session anew, whatever came before; `null` in
-place of changes says that the session is over. The empty id says how many rows of finished sessions there are.
+that must be stored together. Changes that begin with `start` replace all earlier ones; `null` in
+place of changes means that the session is over. The empty id has the number of rows of finished sessions.
 
 Every session remembers the oldest segment that has something of it. When the log has grown to twice what the running
 sessions need, a cleaner takes the sessions of the oldest segment, a few at a time, stores each as one snapshot, and
@@ -129,7 +129,7 @@ class SessionLog:
 
         Returns:
             Done when they are on the disk. Its error is `NotStoredError`: then the sessions have taken back what the
-            changes told of their visitors, and the next call for them stores them whole.
+            changes recorded of their visitors, and the next call for them stores snapshots.
         """
         assert self._loop is not None, "the log is not started"
         stored: asyncio.Future[None] = self._loop.create_future()
@@ -236,7 +236,7 @@ class SessionLog:
             stored.set_result(None)
         else:
             stored.set_exception(NotStoredError(f"cannot store changes: {error.strerror or error}"))
-            stored.exception()  # whoever asked may be gone; that is no news for the log
+            stored.exception()  # the caller may be gone; that is nothing to log
 
     def _refuse(self, session: Session, changes: list[Change]) -> None:
         session.retract(changes)
@@ -257,7 +257,7 @@ class SessionLog:
     # --- cleaning ---------------------------------------------------------------------------------
 
     def _rolled(self, segment: int) -> None:
-        """A new segment was begun: let go of what nobody needs, and see whether there is too much."""
+        """A new segment was begun: delete what is not needed, and clean when there is too much."""
         self._last_segment = segment
         self._release()
         if self._is_too_large and (self._cleaning is None or self._cleaning.done()):
@@ -275,7 +275,7 @@ class SessionLog:
         self._log.release(min(self._by_oldest_segment, default=self._log.segment))
 
     async def rewrite(self) -> None:
-        """Store every session as a snapshot, and let go of all older segments.
+        """Store every session as a snapshot, and delete all older segments.
 
         Raises:
             NotStoredError: The old segments stay.
@@ -323,7 +323,7 @@ class SessionLog:
         try:
             await moved
         except NotStoredError:
-            return False  # the log has said why; the old segment stays
+            return False  # the log has the reason; the old segment stays
         for session in batch:
             if session.journal_segment == oldest:
                 self._by_oldest_segment[oldest].discard(session)
@@ -359,7 +359,7 @@ class Replayed:
         """Something of the log is lost here.
 
         A change refers to earlier ones, which may be what is lost. So sessions stay as they are here until they end, or
-        a snapshot builds them anew.
+        a snapshot rebuilds them.
         """
         self.has_loss = True
         self._cut.update(self.sessions)

@@ -1,4 +1,4 @@
-"""The definitions that sessions in a journal refer to: compiled when one is needed, and forgotten when nobody needs it.
+"""The definitions that sessions in a journal refer to: compiled when needed, and forgotten when unused.
 
 Every FDL that was ever in force is stored before a session uses it, and most of them are not needed after a while.
 """
@@ -34,7 +34,7 @@ class StoredDefinitions(Mapping[str, Definition]):
         return list(self._sources)
 
     def forget_unused(self) -> None:
-        """Let go of what was never looked up."""
+        """Forget what was never looked up."""
         self._sources.clear()
 
     def __getitem__(self, fingerprint: str) -> Definition:

@@ -1,7 +1,7 @@
 """Metrics on their way to an OpenTelemetry collector (`--otel`).
 
 They are read on the event loop, where they are counted, and sent by a thread of their own: a receiver that is slow
-or away costs no request anything. Nothing is kept for later, since every export has all counts since the start.
+or away costs no request anything. Nothing is buffered, since every export has all counts since the start.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Telemetry:
         self._endpoint = endpoint(url)
         self._registry = registry
         self._exporter = OTLPMetricExporter(self._endpoint, timeout=SEND_S)
-        self._complaints = _Complaints()
+        self._complaints = _Errors()
         logging.getLogger(OTLPMetricExporter.__module__).addFilter(self._complaints)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="otel")
         self._resource = _resource()
@@ -83,8 +83,8 @@ class Telemetry:
         return self._exporter.export(data) is MetricExportResult.SUCCESS
 
 
-class _Complaints(logging.Filter):
-    """Hears what the exporter would log at every attempt, and keeps it out of the log."""
+class _Errors(logging.Filter):
+    """Collects what the exporter would log at every attempt, instead of logging it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from iserver.configuration.sync import Synchroniser
-from iserver.engine.engine import ImpressionServer
+from iserver.engine.engine import Engine
 from iserver.etl.etl import Etl
 from iserver.plugins.runner import HOOKS
 from iserver.storage.journal import Journal
@@ -19,15 +19,15 @@ from iserver.storage.redis.sessions import RedisSessions
 from shared.metrics import Metrics
 
 
-def measure(
+def register_metrics(
     metrics: Metrics,
-    server: ImpressionServer,
+    server: Engine,
     journal: Journal | RedisSessions,
     etl: Etl,
     connections: Sized,
     synchroniser: Synchroniser,
 ) -> None:
-    """Add the gauges of one iserver; they are read when somebody asks."""
+    """Add the gauges of one iserver; they are read when metrics are collected."""
     gauges = {
         "causal_iserver_sessions_active": ("Active sessions in memory", lambda: len(server.sessions)),
         "causal_iserver_sessions_retired": (
@@ -52,13 +52,13 @@ def measure(
     }
     for name, (text, read) in gauges.items():
         Gauge(name, text, registry=metrics.registry).set_function(read)
-    metrics.registry.register(_Tallies(server))
+    metrics.registry.register(_EngineCounters(server))
 
 
-class _Tallies(Collector):
-    """What the server counts by itself, read when somebody asks."""
+class _EngineCounters(Collector):
+    """Counters of the engine, read when metrics are collected."""
 
-    def __init__(self, server: ImpressionServer) -> None:
+    def __init__(self, server: Engine) -> None:
         self._server = server
 
     def collect(self) -> Iterator[Metric]:
@@ -74,11 +74,11 @@ class _Tallies(Collector):
         yield from (features, signals, configuration)
 
 
-def measure_plugins(metrics: Metrics) -> Callable[[str, float, bool], None]:
+def register_plugin_metrics(metrics: Metrics) -> Callable[[str, float, bool], None]:
     """Add a timer and a counter of errors for every hook.
 
     Returns:
-        What to tell of every call: the hook, its seconds, and whether it failed.
+        A function to call after every hook: with the hook, its seconds, and whether it failed.
     """
     timers = {
         hook: Summary(f"causal_plugin_{name}_time", f"Seconds in {hook}", registry=metrics.registry)
@@ -97,21 +97,21 @@ def measure_plugins(metrics: Metrics) -> Callable[[str, float, bool], None]:
     return observe
 
 
-Watch = Callable[[], AbstractContextManager[None]]
+Timer = Callable[[], AbstractContextManager[None]]
 """What is done inside is timed, and counted when it fails."""
 
 
-def watch_control_plane(metrics: Metrics) -> Watch:
+def time_control_plane(metrics: Metrics) -> Timer:
     """Add the timer and the counter of calls to the configuration server, which are repeated when they fail."""
     return _watch(metrics, "causal_http_post", "retries", "calls to the configuration server")
 
 
-def watch_uploads(metrics: Metrics) -> Watch:
+def time_uploads(metrics: Metrics) -> Timer:
     """Add the timer and the counter of writes to the warehouse, wherever it is."""
     return _watch(metrics, "causal_aws_s3_uploads", "fails", "writes to the warehouse")
 
 
-def _watch(metrics: Metrics, name: str, failures_name: str, text: str) -> Watch:
+def _watch(metrics: Metrics, name: str, failures_name: str, text: str) -> Timer:
     timer = Summary(f"{name}_time", f"Seconds of {text}", registry=metrics.registry)
     failures = Counter(f"{name}_{failures_name}", f"Failed {text}", registry=metrics.registry)
 

@@ -1,7 +1,7 @@
 """Prometheus' metric families as OpenTelemetry's data.
 
 The vendor's names get their dots back, and our own are `iserver.` and `process.` with the rest as it is. What only
-counts and adds up (a timer) is a histogram without bounds, since OTLP's summaries are kept for old formats.
+counts and adds up (a timer) is a histogram without bounds, since OTLP has summaries only for old formats.
 """
 
 from __future__ import annotations

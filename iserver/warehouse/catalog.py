@@ -1,6 +1,6 @@
 """`catalog.yml`: the document that lets any Intake client open the warehouse's tables by name.
 
-Entries of tables that an earlier program had are kept: their files are still there.
+Entries of tables of earlier programs stay: their files are still there.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from iserver.warehouse.tables import (
     Array,
     Column,
     ColumnType,
+    FileFormat,
     Primitive,
     Struct,
     Table,
@@ -23,7 +24,6 @@ from iserver.warehouse.tables import (
 )
 
 Dialect = Literal["hive", "snowflake", "redshift", "duckdb"]
-TableFormat = Literal["parquet", "orc"]
 DIALECTS: tuple[str, ...] = get_args(Dialect)
 
 SEPARATOR = "\n----\n"
@@ -50,7 +50,7 @@ def ddl(
     location: str,
     *,
     schema: str | None = None,
-    table_format: TableFormat = "parquet",
+    table_format: FileFormat = "parquet",
 ) -> str:
     """All statements for one program, separated by lines of `----`.
 
@@ -73,7 +73,7 @@ def ddl(
 class _Writer:
     location: str
     schema: str | None
-    table_format: TableFormat
+    table_format: FileFormat
 
     # --- hive -------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ A `Rows` object gathers the sessions or memo records of one table under one prog
 into columns at once; it knows no files and no partitions.
 
 A session that was running while the program changed may have an event, or a value of a type, that its own program
-does not know. Such a value has no column to go to: it is left out and counted, and the rest of the batch is written.
+does not know. Such a value has no column: it is skipped and counted, and the rest of the batch is written.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pyarrow as pa
 
 from iserver.fdl.model import EventDefinition, FeatureDefinition, FieldDefinition, Program
 from iserver.fdl.values import InvalidValueError, reader
-from iserver.sessions.finished import Event, FinishedSession, Record
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession
 from iserver.warehouse.arrow import arrow_schema, fdl_array, list_array, struct_array, times_array
 from iserver.warehouse.tables import feature_table, session_table
 
-Misfits: TypeAlias = Counter[str]
-"""How many values were left out, by the name of the event or field."""
+Unfit: TypeAlias = Counter[str]
+"""How many values were skipped, by the name of the event or field."""
 
 
 @dataclass(slots=True)
@@ -33,12 +33,12 @@ class SessionRows:
     """Rows of the session table of one program.
 
     Attributes:
-        misfits: What was left out so far.
+        unfit: What was skipped so far.
     """
 
     program: Program
     schema: pa.Schema = field(init=False)
-    misfits: Misfits = field(init=False, default_factory=Counter)
+    unfit: Unfit = field(init=False, default_factory=Counter)
     _sessions: list[FinishedSession] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -55,19 +55,19 @@ class SessionRows:
         """All rows since the last call."""
         sessions, self._sessions = self._sessions, []
         definition = self.program.session
-        columns: list[pa.Array] = [_history(sessions, key, self.misfits) for key in definition.keys if key.mutable]
+        columns: list[pa.Array] = [_history(sessions, key, self.unfit) for key in definition.keys if key.mutable]
         columns.append(pa.array([item.persistent_key for item in sessions], pa.string()))
-        columns += [_column([item.args for item in sessions], key, self.misfits) for key in definition.session_keys]
+        columns += [_column([item.args for item in sessions], key, self.unfit) for key in definition.session_keys]
         columns += _session_system_columns(sessions)
         for source, fields in (
             ([item.args for item in sessions], definition.args),
             ([item.plugin_outputs for item in sessions], definition.plugin_outputs),
         ):
             for item in fields:
-                columns.append(_column(source, item, self.misfits))
+                columns.append(_column(source, item, self.unfit))
                 if item.mutable:
-                    columns.append(_history(sessions, item, self.misfits))
-        columns += _event_columns([item.events for item in sessions], definition.events.values(), self.misfits)
+                    columns.append(_history(sessions, item, self.unfit))
+        columns += _event_columns([item.events for item in sessions], definition.events.values(), self.unfit)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
 
@@ -76,15 +76,15 @@ class FeatureRows:
     """Rows of the table of one feature of one program.
 
     Attributes:
-        misfits: What was left out so far.
+        unfit: What was skipped so far.
     """
 
     program: Program
     feature: FeatureDefinition
     schema: pa.Schema = field(init=False)
-    misfits: Misfits = field(init=False, default_factory=Counter)
+    unfit: Unfit = field(init=False, default_factory=Counter)
     _sessions: list[FinishedSession] = field(init=False, default_factory=list)
-    _records: list[Record] = field(init=False, default_factory=list)
+    _records: list[FinishedRecord] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.schema = arrow_schema(feature_table(self.program, self.feature))
@@ -92,7 +92,7 @@ class FeatureRows:
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, session: FinishedSession, record: Record) -> None:
+    def add(self, session: FinishedSession, record: FinishedRecord) -> None:
         """Take one memo record."""
         self._sessions.append(session)
         self._records.append(record)
@@ -107,11 +107,11 @@ class FeatureRows:
             *_impression_columns(records),
         ]
         sources = self._sources(records)
-        columns += [_column(sources[item.name], item, self.misfits) for item in self.feature.columns]
-        columns += _event_columns([item.events for item in records], self.feature.events.values(), self.misfits)
+        columns += [_column(sources[item.name], item, self.unfit) for item in self.feature.columns]
+        columns += _event_columns([item.events for item in records], self.feature.events.values(), self.unfit)
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
-    def _sources(self, records: Sequence[Record]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    def _sources(self, records: Sequence[FinishedRecord]) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Where each column's values are, by FDL name."""
         args = [item.args for item in records]
         outputs = [item.outputs for item in records]
@@ -123,26 +123,26 @@ class FeatureRows:
         }
 
 
-def _column(values: Sequence[Mapping[str, Any]], item: FieldDefinition, misfits: Misfits) -> pa.Array:
+def _column(values: Sequence[Mapping[str, Any]], item: FieldDefinition, unfit: Unfit) -> pa.Array:
     name = item.name
-    return _array([value.get(name) for value in values], item, misfits)
+    return _array([value.get(name) for value in values], item, unfit)
 
 
-def _array(values: Sequence[Any], item: FieldDefinition, misfits: Misfits) -> pa.Array:
+def _array(values: Sequence[Any], item: FieldDefinition, unfit: Unfit) -> pa.Array:
     try:
         return fdl_array(values, item.type)
     except (pa.ArrowException, TypeError, AttributeError, OverflowError):
-        return fdl_array([_fitting(value, item, misfits) for value in values], item.type)
+        return fdl_array([_fitting(value, item, unfit) for value in values], item.type)
 
 
-def _fitting(value: Any, item: FieldDefinition, misfits: Misfits) -> Any:
+def _fitting(value: Any, item: FieldDefinition, unfit: Unfit) -> Any:
     """The value, or null in its place when it is not of the declared type."""
     if value is None:
         return None
     try:
         return reader(item.type, item.name)(value)
     except InvalidValueError:
-        misfits[item.name] += 1
+        unfit[item.name] += 1
         return None
 
 
@@ -163,7 +163,7 @@ def _session_system_columns(sessions: Sequence[FinishedSession]) -> list[pa.Arra
     ]
 
 
-def _impression_columns(records: Sequence[Record]) -> list[pa.Array]:
+def _impression_columns(records: Sequence[FinishedRecord]) -> list[pa.Array]:
     """`impression_ids`, `impressions`, `first_time` and `impression_count`."""
     lists = [item.impressions for item in records]
     counts = [len(item) for item in lists]
@@ -178,19 +178,19 @@ def _impression_columns(records: Sequence[Record]) -> list[pa.Array]:
     ]
 
 
-def _history(sessions: Sequence[FinishedSession], item: FieldDefinition, misfits: Misfits) -> pa.Array:
+def _history(sessions: Sequence[FinishedSession], item: FieldDefinition, unfit: Unfit) -> pa.Array:
     lists = [session.histories.get(item.name, ()) for session in sessions]
     entries = list(chain.from_iterable(lists))
     parts = (
         times_array([entry.start_ms for entry in entries]),
         times_array([entry.end_ms for entry in entries]),
-        _array([entry.value for entry in entries], item, misfits),
+        _array([entry.value for entry in entries], item, unfit),
     )
     return list_array([len(entry) for entry in lists], struct_array(("start_time", "end_time", "value"), parts))
 
 
 def _event_columns(
-    lists: Sequence[tuple[Event, ...]], definitions: Collection[EventDefinition], misfits: Misfits
+    lists: Sequence[tuple[Event, ...]], definitions: Collection[EventDefinition], unfit: Unfit
 ) -> list[pa.Array]:
     """One column per event: the events of that name of every row, in the order in which they happened."""
     by_name: dict[str, tuple[list[int], list[Event]]] = {item.name: ([], []) for item in definitions}
@@ -198,22 +198,22 @@ def _event_columns(
         for event in events:
             known = by_name.get(event.name)
             if known is None:
-                misfits[event.name] += 1
+                unfit[event.name] += 1
                 continue
             known[0].append(row)
             known[1].append(event)
-    return [_event_column(item, *by_name[item.name], len(lists), misfits) for item in definitions]
+    return [_event_column(item, *by_name[item.name], len(lists), unfit) for item in definitions]
 
 
 def _event_column(
-    definition: EventDefinition, rows: list[int], events: list[Event], count: int, misfits: Misfits
+    definition: EventDefinition, rows: list[int], events: list[Event], count: int, unfit: Unfit
 ) -> pa.Array:
     names = ["event_time", "impression_id", "event_id", *(item.column for item in definition.columns)]
     parts = [
         times_array([event.time_ms for event in events]),
         pa.array([event.impression_id for event in events], pa.string()),
         pa.array([event.event_id for event in events], pa.string()),
-        *(_column([event.fields for event in events], item, misfits) for item in definition.columns),
+        *(_column([event.fields for event in events], item, unfit) for item in definition.columns),
     ]
     lengths = np.bincount(np.asarray(rows, dtype=np.int64), minlength=count)
     return list_array(lengths, struct_array(names, parts))

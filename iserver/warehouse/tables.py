@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from iserver.fdl.model import (
     IMPRESSION_TIME,
@@ -22,6 +22,9 @@ from iserver.fdl.model import (
 )
 
 # --- column types ---------------------------------------------------------------------------------
+
+
+FileFormat = Literal["parquet", "orc"]
 
 
 class Primitive(Enum):
@@ -82,7 +85,7 @@ def column_type(type_: TypeRef) -> ColumnType:
 
 
 def history_type(type_: TypeRef) -> Array:
-    """The type of `<name>_history`, which keeps every value a mutable had."""
+    """The type of `<name>_history`, which has every value of a mutable."""
     return Array(
         Struct(
             (
@@ -110,7 +113,7 @@ class Column:
     Attributes:
         length: The longest text, in characters, where `@hint(length: …)` says so.
         comment: Description and deprecation, for people.
-        is_history: Whether it keeps the values of a mutable.
+        is_history: Whether it has the history of a mutable.
     """
 
     name: str
@@ -206,7 +209,7 @@ def _comment(description: str | None, deprecated: str | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ViewSource:
     """One event column that a view unites.
 
     Attributes:
@@ -230,7 +233,7 @@ class View:
 
     name: str
     fields: tuple[tuple[str, ColumnType], ...]
-    sources: tuple[Source, ...]
+    sources: tuple[ViewSource, ...]
     comment: str | None = None
 
 
@@ -247,7 +250,7 @@ def views(program: Program) -> list[View]:
     ]
 
 
-def _sources(program: Program, abstract: EventDefinition) -> Iterator[Source]:
+def _sources(program: Program, abstract: EventDefinition) -> Iterator[ViewSource]:
     """The session first, then the features in order."""
     owners: list[tuple[str, Sequence[EventDefinition]]] = [
         ("session", list(program.session.events.values())),
@@ -260,7 +263,7 @@ def _sources(program: Program, abstract: EventDefinition) -> Iterator[Source]:
     for table, events in owners:
         for event in events:
             if abstract.name in event.imports:
-                yield Source(table, event.column)
+                yield ViewSource(table, event.column)
 
 
 # --- metadata -------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from iserver.etl.writer import TableFormat, Warehouse
+from iserver.etl.writer import Warehouse
+from iserver.settings import TableFormat
 from iserver.warehouse.metadata import metadata_rows
 from tests.conformance.environments import client_python, run_client
 from tests.iserver.warehouse.sessions import SHOP_PROGRAM, START_MS, visits

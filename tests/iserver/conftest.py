@@ -16,7 +16,7 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from iserver.app import make_http
-from iserver.components import Parts, open_parts
+from iserver.components import Components, open_components
 from iserver.etl.writer import Warehouse
 from iserver.settings import ServerSettings
 from tests.fast_path_server import FastPathTestServer
@@ -57,8 +57,10 @@ class Ids:
 class Iserver:
     """An iserver and a client for it; paths are relative to its prefix."""
 
-    def __init__(self, parts: Parts, client: TestClient[Any, Any], clock: Clock, ids: Ids, prefix: str) -> None:
-        self.parts = parts
+    def __init__(
+        self, components: Components, client: TestClient[Any, Any], clock: Clock, ids: Ids, prefix: str
+    ) -> None:
+        self.components = components
         self.client = client
         self.clock = clock
         self.ids = ids
@@ -66,7 +68,7 @@ class Iserver:
 
     @property
     def engine(self) -> Any:
-        return self.parts.server
+        return self.components.engine
 
     async def post(self, path: str, body: Any, **options: Any) -> ClientResponse:
         data = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -95,14 +97,14 @@ class Iserver:
 
         from iserver.sessions.finished import sessions_in
 
-        if self.parts.sharing is not None:
+        if self.components.shared is not None:
             from redis import Redis
 
-            sessions = self.parts.sharing.sessions
-            with Redis(port=sessions.link.redis.get_connection_kwargs()["port"]) as redis:
+            sessions = self.components.shared.sessions
+            with Redis(port=sessions.client.redis.get_connection_kwargs()["port"]) as redis:
                 queue: Any = redis.lrange(f"{sessions.prefix}finished", 0, -1)
             return [session for data in queue for session in sessions_in(data)]
-        with sqlite3.connect(self.parts.journal.path) as connection:
+        with sqlite3.connect(self.components.store.path) as connection:
             rows = connection.execute("SELECT data FROM finished ORDER BY row")
             return [session for (data,) in rows for session in sessions_in(data)]
 
@@ -125,11 +127,11 @@ async def running(
     settings: ServerSettings, clock: Clock, ids: Ids, *, fast_path: bool = True
 ) -> AsyncIterator[Iserver]:
     """An iserver for as long as the context lasts, with its fast path or without; it ends by draining."""
-    parts = await open_parts(settings, clock_ms=clock, new_id=ids, open_tables=Warehouse.open)
-    http = make_http(parts, settings)
+    components = await open_components(settings, clock_ms=clock, new_id=ids, open_warehouse=Warehouse.open)
+    http = make_http(components, settings)
     server = FastPathTestServer(http.app, http.fast_path) if fast_path else TestServer(http.app)
     async with TestClient(server) as client:
-        yield Iserver(parts, client, clock, ids, settings.prefix)
+        yield Iserver(components, client, clock, ids, settings.prefix)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ async def test_an_etl_that_fails_unforeseen_is_tried_again_and_readiness_names_i
     tmp_path: Path, clock: Clock, ids: Ids
 ):
     async with running(settings(tmp_path), clock, ids) as iserver:
-        run_etl, failures = iserver.parts.etl.run, 4
+        run_etl, failures = iserver.components.etl.run, 4
 
         async def run(configuration):
             nonlocal failures
@@ -52,8 +52,8 @@ async def test_an_etl_that_fails_unforeseen_is_tried_again_and_readiness_names_i
                 raise sqlite3.OperationalError("disk I/O error")
             return await run_etl(configuration)
 
-        iserver.parts.etl.run = run
-        start_background_tasks(iserver.parts, settings(tmp_path))
+        iserver.components.etl.run = run
+        start_background_tasks(iserver.components, settings(tmp_path))
         await expire_a_session(iserver, clock)
         assert await until(iserver, 503) == ["the background task 'ETL' keeps failing"]
         text = await (await iserver.client.get("/metrics")).text()
@@ -63,7 +63,7 @@ async def test_an_etl_that_fails_unforeseen_is_tried_again_and_readiness_names_i
 
 async def test_stopping_writes_what_is_finished_although_the_etl_had_failed(tmp_path: Path, clock: Clock, ids: Ids):
     async with running(settings(tmp_path), clock, ids) as iserver:
-        run_etl, failed = iserver.parts.etl.run, asyncio.Event()
+        run_etl, failed = iserver.components.etl.run, asyncio.Event()
 
         async def run(configuration):
             if not failed.is_set():
@@ -71,8 +71,8 @@ async def test_stopping_writes_what_is_finished_although_the_etl_had_failed(tmp_
                 raise sqlite3.OperationalError("disk I/O error")
             return await run_etl(configuration)
 
-        iserver.parts.etl.run = run
-        start_background_tasks(iserver.parts, settings(tmp_path))
+        iserver.components.etl.run = run
+        start_background_tasks(iserver.components, settings(tmp_path))
         assert (await iserver.post("features", CALL)).status == 200
         await failed.wait()
     rows = pyarrow.dataset.dataset(tmp_path / "warehouse" / "tables" / "rating_box", format="parquet").to_table()

@@ -150,7 +150,7 @@ async def test_a_change_that_cannot_be_stored_is_503_in_both_ways(servers: tuple
 
     answers = []
     for iserver in servers:
-        monkeypatch.setattr(iserver.parts.journal, "store", store)
+        monkeypatch.setattr(iserver.components.store, "store", store)
         connection = await Connection.to(iserver)
         answers.append([await connection.ask(path, body) for path, body in ANSWERED[:1]])
         connection.close()

@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import asyncio, gc, weakref
-from iserver.daemon import TIDY_IDLE, Tidying
+from iserver.daemon import GC_IDLE_RUNS, GarbageCollection
 
 class Node:
     pass
@@ -18,13 +18,13 @@ node = Node()
 node.itself = node
 seen = weakref.ref(node)
 kept = [[] for _ in range({objects})]
-tidying = Tidying(lambda: 0)
-tidying.begin()
+collection = GarbageCollection(lambda: 0)
+collection.begin()
 del node
 
 async def rest():
-    for _ in range(TIDY_IDLE):
-        await tidying.tidy()
+    for _ in range(GC_IDLE_RUNS):
+        await collection.collect()
 
 asyncio.run(rest())
 print(seen() is None, gc.get_freeze_count() > {objects})

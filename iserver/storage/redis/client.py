@@ -1,7 +1,7 @@
 """The way to Redis: everything that waits at the same moment goes together, in order, until it is known to be done.
 
 One connection and one round trip at a time keep the order. When the answer does not come, the same is sent again:
-the scripts recognise what they have done. Only after `timeout_s` are those who wait told that it is not known.
+the scripts recognise what they have done. Only after `timeout_s` do the calls fail, their outcome unknown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLOCKS_MS = 2000
 """How much the clock of a server may differ from that of Redis without a warning: less than half of the five seconds
 for which an expired session is left to its owner."""
 
-Arguments: TypeAlias = Sequence[str | int | bytes]
+RedisArguments: TypeAlias = Sequence[str | int | bytes]
 PASSING = ("LOADING", "READONLY", "MASTERDOWN", "BUSY ", "TRYAGAIN")
 PASSING_ERRORS = ("BusyLoadingError", "ReadOnlyError", "MasterDownError", "TryAgainError")
 """Errors of a Redis that starts, changes its role, or is held up by a script: nothing was done, it may work soon."""
@@ -44,7 +44,7 @@ PASSING_ERRORS = ("BusyLoadingError", "ReadOnlyError", "MasterDownError", "TryAg
 @dataclass(slots=True, eq=False)
 class _Call:
     name: str
-    arguments: Callable[[bool], Arguments]
+    arguments: Callable[[bool], RedisArguments]
     take: Callable[[Any], Any]
     script: Script | None
     future: asyncio.Future[Any]
@@ -63,7 +63,7 @@ class _Call:
             result = self.take(answer)
         except (LookupError, TypeError, ValueError) as error:
             self.fail(NotStoredError(f"the session store holds what cannot be read: {error!r}"))
-        except Exception as error:  # noqa: BLE001 - whoever waits for this answer hears of it, and no other call does
+        except Exception as error:  # noqa: BLE001 - the caller of this command gets it, and no other
             self.fail(error)
         else:
             if not self.future.done():
@@ -74,8 +74,8 @@ class _Call:
             self.future.set_exception(error)
 
 
-class Trouble:
-    """Says that Redis does not do what it is asked: once, and once when it is over.
+class OutageLog:
+    """Logs an outage of Redis: once when it begins, and once when it is over.
 
     Args:
         clock_s: A clock that only goes forward.
@@ -88,7 +88,7 @@ class Trouble:
         self._count = 0
 
     def met(self, kind: str, say: Callable[[], None]) -> None:
-        """Note a failure of a kind; it is said when the last one was of another kind, or is over."""
+        """Note a failure of a kind; it is logged when the last one was of another kind, or is over."""
         self._last_s = self._clock_s()
         if kind != self._kind:
             self._kind, self._began_s, self._count = kind, self._last_s, 0
@@ -96,15 +96,15 @@ class Trouble:
         self._count += 1
 
     def passed(self) -> None:
-        """Note a success. Some requests may be refused and others not, so it is over when none was for a while."""
+        """Note a success. Some commands may fail and others not, so it is over when none failed for a while."""
         if self._kind and self._clock_s() - self._last_s >= CALM_S:
             seconds = round(self._last_s - self._began_s, 1)
             log.info("Redis works again", after=self._kind, failures=self._count, seconds=seconds)
             self._kind = ""
 
 
-class Link:
-    """One server's connection to Redis; open it with `Link.open`.
+class RedisClient:
+    """One server's connection to Redis; open it with `RedisClient.open`.
 
     Attributes:
         shown: The address without a password, for messages.
@@ -120,12 +120,12 @@ class Link:
         self._no_script: type[BaseException] = NoScriptError
         self._waiting: deque[_Call] = deque()
         self._wake = asyncio.Event()
-        self._trouble = Trouble(time.monotonic)
+        self._trouble = OutageLog(time.monotonic)
         self._tasks = Supervisor()
         self._task = self._tasks.loop("Redis", self._work)
 
     @classmethod
-    async def open(cls, url: str, *, timeout_s: float = 5.0) -> Link:
+    async def open(cls, url: str, *, timeout_s: float = 5.0) -> RedisClient:
         """Connect.
 
         Args:
@@ -149,7 +149,7 @@ class Link:
                 protocol=2,  # without a password its errors are clearer than those of 3, of which nothing is needed
                 socket_timeout=COMMAND_TIMEOUT_S,
                 socket_connect_timeout=COMMAND_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),  # whoever sends again must know that it does
+                retry=Retry(NoBackoff(), 0),  # `_work` retries, and marks what it sends again
                 retry_on_error=[],
             )
         except ValueError as error:
@@ -163,7 +163,7 @@ class Link:
         return cls(redis, shown, timeout_s)
 
     async def close(self) -> None:
-        """Let go of the connection; what still waits fails."""
+        """Close the connection; pending commands fail."""
         await self._tasks.stop()
         while self._waiting:
             self._waiting.popleft().fail(NotStoredError("the server is stopping"))
@@ -172,7 +172,7 @@ class Link:
     def script(
         self,
         script: Script,
-        arguments: Arguments | Callable[[bool], Arguments],
+        arguments: RedisArguments | Callable[[bool], RedisArguments],
         take: Callable[[Any], Any] = lambda answer: answer,
     ) -> asyncio.Future[Any]:
         """Run a script.
@@ -208,7 +208,7 @@ class Link:
     def _add(
         self,
         name: str,
-        arguments: Arguments | Callable[[bool], Arguments],
+        arguments: RedisArguments | Callable[[bool], RedisArguments],
         take: Callable[[Any], Any],
         script: Script | None,
     ) -> asyncio.Future[Any]:
@@ -262,8 +262,8 @@ class Link:
                 again.append(call)
             else:
                 reason = str(answer)
-                self._trouble.met(reason.partition(" ")[0], partial(log.error, "Redis refuses", reason=reason))
-                call.fail(NotStoredError(f"the session store refuses: {answer}"))
+                self._trouble.met(reason.partition(" ")[0], partial(log.error, "Redis rejects commands", reason=reason))
+                call.fail(NotStoredError(f"the session store rejects the command: {answer}"))
         if unloaded:
             try:
                 for script in unloaded.values():
@@ -300,13 +300,13 @@ class Link:
 
 
 async def _warn_operator(redis: Redis, shown: str) -> None:
-    """Say it when sessions would not survive what the operator may think they do."""
+    """Warn when Redis is less durable than the operator may think."""
     from redis.exceptions import ResponseError
 
     try:
         known = {**await redis.config_get("append*"), **await redis.config_get("maxmemory-policy")}
-    except ResponseError:  # a managed Redis does not tell
-        log.warning("Redis does not tell how durable it is", redis=shown)
+    except ResponseError:  # a managed Redis does not answer
+        log.warning("the durability of Redis is unknown", redis=shown)
         return
     settings = {_text(name): _text(value) for name, value in known.items()}
     if settings.get("appendonly") != "yes":

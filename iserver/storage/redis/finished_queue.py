@@ -1,6 +1,6 @@
 """Finished sessions in Redis, on their way to the warehouse: one server of the deployment writes at a time.
 
-A batch is the head of the queue and has an id before anything of it is written. Whoever writes after a server that
+A batch is the head of the queue and has an id before anything of it is written. The server that writes after one that
 died begins with the same batch under the same id, which the warehouse recognises.
 """
 
@@ -15,9 +15,9 @@ import structlog
 from iserver.configuration.compiled import Configuration
 from iserver.errors import NotStoredError
 from iserver.etl.etl import Etl
-from iserver.etl.interface import Batch, Tables, WarehouseError
+from iserver.etl.interface import Batch, WarehouseError, WarehouseWriter
 from iserver.evaluation.definition import Definition
-from iserver.storage.redis.client import Arguments
+from iserver.storage.redis.client import RedisArguments
 from iserver.storage.redis.scripts import BATCH, CLOSE, HOLD, PAGE, RELEASE
 from iserver.storage.redis.sessions import RedisSessions
 from shared.tasks import cancel_and_wait, start_task
@@ -25,14 +25,14 @@ from shared.tasks import cancel_and_wait, start_task
 log = structlog.get_logger("iserver.redis")
 
 HOLD_MS = 15_000
-"""After how long another server may write when the one that does is not heard of."""
+"""After how long without a renewal another server may write."""
 
 PAGE_SESSIONS = 512
 BATCH_SESSIONS = 20_000
 PATIENCE_S = 120.0
 
 
-class FinishedQueue:
+class RedisFinishedQueue:
     """The queue of a deployment; an `iserver.etl.etl.Finished`."""
 
     def __init__(self, sessions: RedisSessions, url: str) -> None:
@@ -46,25 +46,25 @@ class FinishedQueue:
 
     async def hold(self) -> bool:
         """Become, or stay, the server that writes; whether it is this one."""
-        arguments: Arguments = [self._sessions.prefix, self._sessions.me, HOLD_MS]
-        return bool(await self._sessions.link.script(HOLD, arguments))
+        arguments: RedisArguments = [self._sessions.prefix, self._sessions.server_id, HOLD_MS]
+        return bool(await self._sessions.client.script(HOLD, arguments))
 
     async def release(self) -> None:
         """Let another server write."""
-        await self._sessions.link.script(RELEASE, [self._sessions.prefix, self._sessions.me])
+        await self._sessions.client.script(RELEASE, [self._sessions.prefix, self._sessions.server_id])
 
     async def count(self) -> int:
         """How many sessions wait."""
-        await self._sessions.look()
+        await self._sessions.poll()
         return self._sessions.waiting
 
     async def next_batch(self, new_id: str, limit: int) -> Batch | None:
         """The batch to write: one that was interrupted, else a new one."""
-        arguments: Arguments = [self._sessions.prefix, self._sessions.me, new_id, limit]
-        found = await self._sessions.link.script(BATCH, arguments)
+        arguments: RedisArguments = [self._sessions.prefix, self._sessions.server_id, new_id, limit]
+        found = await self._sessions.client.script(BATCH, arguments)
         if not found:
             return None
-        await self._sessions.learn_definitions()
+        await self._sessions.load_definitions()
         return Batch(found[0].decode(), 0, int(found[1]) - 1)
 
     def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:
@@ -95,8 +95,8 @@ class FinishedQueue:
 
     async def close_batch(self, batch: Batch) -> int:
         """Forget the sessions of a batch: they are in the warehouse."""
-        sessions = int(await self._sessions.link.script(CLOSE, [self._sessions.prefix, batch.id]))
-        await self._sessions.look()
+        sessions = int(await self._sessions.client.script(CLOSE, [self._sessions.prefix, batch.id]))
+        await self._sessions.poll()
         return sessions
 
 
@@ -105,8 +105,8 @@ class SharedEtl(Etl):
 
     def __init__(
         self,
-        queue: FinishedQueue,
-        open_warehouse: Callable[[], Tables],
+        queue: RedisFinishedQueue,
+        open_warehouse: Callable[[], WarehouseWriter],
         *,
         clock_ms: Callable[[], int],
         new_id: Callable[[], str],

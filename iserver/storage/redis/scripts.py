@@ -5,17 +5,17 @@ ended, and the definitions it uses), and a list `c:ID` of its changes. `p:DEVICE
 has the ids by the time at which they are over. `finished` is the queue to the warehouse, `batch` says how much of its
 head is on its way.
 
-A store names the epoch and the version it builds on. It is refused when another server has begun a new epoch, and
+A store names the epoch and the version it builds on. It is rejected when another server has begun a new epoch, and
 it is recognised when it comes a second time because the answer to the first was lost, also after the epoch ended.
 An epoch is a number and an owner: a replica that takes over may have missed an epoch, and give its number again.
 
 `definitions` has FDL by fingerprint. Of each, `uses` counts the sessions in `s:`, `last` is how many sessions had ever
 been queued when one that used it was, and `needed` is when a server last had it in force. `totals` counts what was
-queued and what was written. Nothing refers to a definition any more when nobody uses it, the queue is past `last`,
-and no server has had it in force for a while; a session that uses one that is gone all the same is refused.
+queued and what was written. Nothing refers to a definition any more when no session uses it, the queue is past `last`,
+and no server has had it in force for a while; a session that uses one that is gone all the same is rejected.
 
-What may be refused for want of memory comes first in each script: Redis refuses nothing once a script has written.
-Scripts on the way out of Redis are never refused for that: they are how a full Redis gets empty.
+What may fail for want of memory comes first in each script: Redis rejects nothing once a script has written.
+Scripts that free memory are never rejected for that: they are how a full Redis gets empty.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ return tonumber(batch[2])
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script and the name under which Redis keeps it."""
+    """A script and the name under which Redis stores it."""
 
     text: str
     sha: str = field(init=False)
@@ -266,10 +266,10 @@ FINISH = Script(_OUT + _FINISH)
 """Remove a session and queue what is logged of it. Args: prefix, server, id, epoch, version, finished session, keys."""
 
 KEEP = Script(_OUT + _KEEP)
-"""Keep a definition. Args: prefix, fingerprint, sources."""
+"""Store a definition. Args: prefix, fingerprint, sources."""
 
 LOOK = Script(_OUT + _LOOK)
-"""Say how many finished sessions wait, and whether a definition is there; let go of those that nothing refers to.
+"""Return how many finished sessions wait, and whether a definition is there; delete those that nothing refers to.
 Args: prefix, fingerprint of the definition in force, after how many seconds out of force one may go."""
 
 HOLD, RELEASE = Script(_OUT + _HOLD), Script(_OUT + _RELEASE)

@@ -1,8 +1,8 @@
 """Sessions in Redis, shared by several servers: what each of them has in memory, and how it may be stored.
 
 What is in memory is held by a lease: the epoch in which this server took the session over, and the version it
-stored last. A store that Redis refuses ends the lease, and the copy is forgotten with everything that was done
-to it; so does a store of which nobody knows whether it happened.
+stored last. A store that Redis rejects ends the lease, and the copy is dropped with everything that was done
+to it; so does a store whose outcome is unknown.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from iserver.evaluation.definition import Definition
 from iserver.fdl import FdlError, SourceFile, compile_program
 from iserver.sessions.changes import index_keys
 from iserver.sessions.memo_record import Change
-from iserver.sessions.registry import Keys, Place, Sessions
+from iserver.sessions.registry import ExpiryPosition, Keys, Sessions
 from iserver.sessions.session import Session
-from iserver.storage.redis.client import Arguments, Link
+from iserver.storage.redis.client import RedisArguments, RedisClient
 from iserver.storage.redis.decode import UnreadableError, read_changes, rebuild, uses
 from iserver.storage.redis.scripts import DUE, FENCED, FIND, FINISH, KEEP, LOOK, RECLAIM, STORE, STORED
 
@@ -40,7 +40,7 @@ DEFINITION_S = 3600
 """How long a definition stays after the last server had it in force, also when no session uses it."""
 
 
-async def pause(number: int) -> None:
+async def back_off(number: int) -> None:
     """Let another server go first, longer and more at random the more often one had to."""
     await asyncio.sleep(random.uniform(0, min(0.2, 0.001 * 2**number)))
 
@@ -55,7 +55,7 @@ class _Lease:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Takeover:
     """What a script has found.
 
     Attributes:
@@ -90,16 +90,16 @@ class RedisSessions:
     Attributes:
         losses: How many sessions were forgotten because another server has them, or may have them.
         waiting: How many finished sessions wait for the warehouse, when last looked at.
-        link: The way to Redis.
-        me: Names this process.
+        client: The connection to Redis.
+        server_id: Identifies this process.
         prefix: What the names of all keys begin with.
     """
 
-    def __init__(self, link: Link, prefix: str, me: str, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, client: RedisClient, prefix: str, server_id: str, clock_ms: Callable[[], int]) -> None:
         self.losses = 0
         self.waiting = 0
-        self.link = link
-        self.me = me
+        self.client = client
+        self.server_id = server_id
         self.prefix = f"{{{prefix}}}:"
         self._clock_ms = clock_ms
         self._leases: dict[str, _Lease] = {}
@@ -112,15 +112,15 @@ class RedisSessions:
         self._holder = holder
 
     async def close(self) -> None:
-        """Let go of Redis. The sessions stay there, for any server."""
-        await self.link.close()
+        """Disconnect from Redis. The sessions stay there, for any server."""
+        await self.client.close()
 
     # --- definitions ------------------------------------------------------------------------------
 
-    async def keep_definition(self, definition: Definition) -> None:
+    async def store_definition(self, definition: Definition) -> None:
         """Store the FDL of a definition before the first session uses it."""
         sources = [[source.name, source.text] for source in definition.program.sources]
-        await self.link.script(KEEP, [self.prefix, definition.fingerprint, orjson.dumps(sources)])
+        await self.client.script(KEEP, [self.prefix, definition.fingerprint, orjson.dumps(sources)])
         self._definitions[definition.fingerprint] = definition
         self._unreadable.pop(definition.fingerprint, None)
 
@@ -134,15 +134,15 @@ class RedisSessions:
         """Every definition known here, by fingerprint."""
         return self._definitions
 
-    async def learn_definitions(self, fingerprints: Iterable[str] | None = None) -> None:
+    async def load_definitions(self, fingerprints: Iterable[str] | None = None) -> None:
         """Load definitions that other servers have stored; by default all."""
         name = f"{self.prefix}definitions"
         if fingerprints is None:
-            fingerprints = [key.decode() for key in await self.link.command("HKEYS", name)]
+            fingerprints = [key.decode() for key in await self.client.command("HKEYS", name)]
         for fingerprint in fingerprints:
             if fingerprint in self._definitions:
                 continue
-            sources = await self.link.command("HGET", name, fingerprint)
+            sources = await self.client.command("HGET", name, fingerprint)
             if sources is None:
                 self._give_up(fingerprint, "found nothing, expected its FDL")
                 continue
@@ -186,14 +186,14 @@ class RedisSessions:
         now_ms = self._clock_ms()
 
         def words(is_again: bool) -> list[str | int | bytes]:
-            return [self.prefix, self.me, now_ms, int(is_again), *arguments]
+            return [self.prefix, self.server_id, now_ms, int(is_again), *arguments]
 
         def take(answer: bytes) -> bytes:
             if answer != STORED:
                 self._end(leases)
             return answer
 
-        stored = self.link.script(STORE, words, take)
+        stored = self.client.script(STORE, words, take)
         stored.add_done_callback(lambda done: self._end(leases) if _has_failed(done) else None)
         return stored
 
@@ -268,8 +268,17 @@ class RedisSessions:
             names = session.definition.keys[1:]
             keys = [_key(name, value) for name, value in session.keys.items() if name in names]
             end = finished.get(session.id, b"")
-            arguments: Arguments = [self.prefix, self.me, session.id, lease.epoch, lease.version, end, device, *keys]
-            ends.append(self.link.script(FINISH, arguments, partial(self._finished, lease)))
+            arguments: RedisArguments = [
+                self.prefix,
+                self.server_id,
+                session.id,
+                lease.epoch,
+                lease.version,
+                end,
+                device,
+                *keys,
+            ]
+            ends.append(self.client.script(FINISH, arguments, partial(self._finished, lease)))
         outcomes = await asyncio.gather(*ends, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -288,7 +297,7 @@ class RedisSessions:
         """Take over the sessions that keys lead to, and let the keys lead to them here."""
         names = [self._index_key(name, value) for name, value in keys]
 
-        def take(answer: list[Any]) -> _Found:
+        def take(answer: list[Any]) -> _Takeover:
             entries, alive = answer
             found = self._take([entry for entry in entries if entry])
             if alive and (reason := self._unreadable.get(alive.decode())) is not None:
@@ -300,41 +309,45 @@ class RedisSessions:
             return found
 
         for _ in range(8):
-            found = await self.link.script(FIND, [self.prefix, self.me, self._clock_ms(), *names], take)
+            found = await self.client.script(FIND, [self.prefix, self.server_id, self._clock_ms(), *names], take)
             if not found.forgotten:
                 return
             await self._reclaim(found)
         raise NotStoredError("too many servers want this session at the same time")
 
-    async def take_due(self, latest_ms: int | None, *, after: Place | None) -> tuple[list[Session], Place | None]:
+    async def take_due(
+        self, latest_ms: int | None, *, after: ExpiryPosition | None
+    ) -> tuple[list[Session], ExpiryPosition | None]:
         """Take over some of the sessions that are over."""
 
-        def take(answer: list[Any]) -> tuple[_Found, Place | None]:
+        def take(answer: list[Any]) -> tuple[_Takeover, ExpiryPosition | None]:
             entries, place = answer
             return self._take(entries), (place[0].decode(), place[1].decode()) if place else None
 
         latest = "" if latest_ms is None else latest_ms
-        found, place = await self.link.script(DUE, [self.prefix, self.me, latest, SOME, *(after or ())], take)
+        found, place = await self.client.script(DUE, [self.prefix, self.server_id, latest, SOME, *(after or ())], take)
         if found.forgotten:
             found.fresh += await self._reclaim(found)
         return found.fresh, place
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """See how many finished sessions wait, and bring back the definition in force to a Redis that has lost it."""
         definition = self._holder.definition
-        arguments: Arguments = [self.prefix, definition.fingerprint, DEFINITION_S]
-        self.waiting, is_there = await self.link.script(LOOK, arguments)
+        arguments: RedisArguments = [self.prefix, definition.fingerprint, DEFINITION_S]
+        self.waiting, is_there = await self.client.script(LOOK, arguments)
         if not is_there:
-            await self.keep_definition(definition)
+            await self.store_definition(definition)
 
-    async def _reclaim(self, found: _Found) -> list[Session]:
-        await self.learn_definitions(found.unknown)
-        again: _Found = await self.link.script(RECLAIM, [self.prefix, self.me, *found.forgotten], self._take)
+    async def _reclaim(self, found: _Takeover) -> list[Session]:
+        await self.load_definitions(found.unknown)
+        again: _Takeover = await self.client.script(
+            RECLAIM, [self.prefix, self.server_id, *found.forgotten], self._take
+        )
         return again.fresh
 
-    def _take(self, entries: Sequence[Any]) -> _Found:
+    def _take(self, entries: Sequence[Any]) -> _Takeover:
         """Put into memory what was taken over."""
-        found = _Found([], [], set())
+        found = _Takeover([], [], set())
         for entry in entries:
             if not entry:
                 continue
@@ -366,7 +379,7 @@ class RedisSessions:
         return found
 
     def _give_up(self, name: str, reason: str) -> None:
-        """Say once that something cannot be read, which a newer server may have written; it stays where it is."""
+        """Log once that something cannot be read, which a newer server may have written; it stays where it is."""
         if name not in self._unreadable:
             self._unreadable[name] = reason
             log.error("cannot read from Redis", name=name, reason=reason)

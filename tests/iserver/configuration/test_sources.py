@@ -113,7 +113,7 @@ async def test_a_document_that_cannot_be_remembered_is_in_force_all_the_same(pla
     loader = Loader(ServerSource(plane.url, ENVIRONMENT, "t0ken", tmp_path / "file" / "config-cache.json"), ())
     with capture_logs() as logged:
         assert (await loader.load()).revision == "r42"
-    assert [line["event"] for line in logged] == ["cannot keep the configuration for later starts"]
+    assert [line["event"] for line in logged] == ["cannot cache the configuration for later starts"]
     await loader.close()
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from iserver.configuration.compiled import configure
 from iserver.document import read_document
-from iserver.engine.engine import ImpressionServer
-from iserver.errors import RefusalError
+from iserver.engine.engine import Engine
+from iserver.errors import RequestError
 from iserver.fdl import compile_program
-from iserver.handlers.sse import Streams
+from iserver.handlers.sse import EventStreams
 from iserver.protocol.feature_requests import Origin
 from iserver.sessions.finished import FinishedSession
 from iserver.sessions.session import Session
@@ -84,7 +84,7 @@ class Notebook:
         for line in finished.values():
             FinishedSession.from_json(line)
 
-    async def keep_definition(self, definition):
+    async def store_definition(self, definition):
         pass
 
 
@@ -105,14 +105,14 @@ async def nothing_else():
 def test_whatever_is_sent_is_answered_or_refused_and_can_be_rebuilt(requests):
     journal = Notebook()
     ids = iter(range(10_000))
-    server = ImpressionServer(
+    server = Engine(
         CONFIGURATION,
         journal,
-        listeners=Streams(),
+        listeners=EventStreams(),
         clock_ms=lambda: 1_700_000_000_000,
         new_id=lambda: f"id-{next(ids)}",
         turns=None,
-        give_way=nothing_else,
+        yield_to_event_loop=nothing_else,
     )
 
     async def play():
@@ -122,7 +122,7 @@ def test_whatever_is_sent_is_answered_or_refused_and_can_be_rebuilt(requests):
                     orjson.loads(await server.features(body, Origin({})))
                 else:
                     await getattr(server, endpoint)(body)
-            except RefusalError as refusal:
+            except RequestError as refusal:
                 assert str(refusal)
         for session in server.sessions:
             twin = rebuilt(session.id, journal.changes[session.id])

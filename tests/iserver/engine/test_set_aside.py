@@ -54,7 +54,7 @@ async def test_an_error_of_the_journal_loses_no_session(iserver, clock, monkeypa
         async def fail(*_):
             raise AttributeError("unforeseen")
 
-        patched.setattr(iserver.parts.journal, "finish", fail)
+        patched.setattr(iserver.components.store, "finish", fail)
         with pytest.raises(AttributeError):
             await iserver.engine.sweep_all()
     await iserver.engine.sweep_all()

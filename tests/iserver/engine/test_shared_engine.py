@@ -108,17 +108,17 @@ async def test_sessions_of_a_server_that_is_gone_are_finished_by_another(
     for number in range(300):
         await show(a, f"imp-{number}", f"dev-{number}")
     await show(b, "alive", "dev-b")
-    assert a.parts.sharing is not None
-    await a.parts.sharing.sessions.link.close()  # as good as dead
+    assert a.components.shared is not None
+    await a.components.shared.sessions.client.close()  # as good as dead
     clock.advance(minutes=31)
-    assert b.parts.sharing is not None
+    assert b.components.shared is not None
     await show(b, "alive again", "dev-b")
-    await b.parts.sharing.tend()
+    await b.components.shared.adopt_orphans()
     assert len(b.engine.sessions) == 1  # they are left to their owner for a while
     clock.advance(ms=OVERDUE_MS)
-    await b.parts.sharing.tend()
+    await b.components.shared.adopt_orphans()
     await b.engine.sweep_all()
-    assert await b.parts.run_etl() == 301
+    assert await b.components.run_etl() == 301
     facts = logged(tmp_path / "warehouse")
     assert {f"imp-{number}" for number in range(300)} <= set(facts)
     assert set(facts.values()) == {1}
@@ -164,8 +164,8 @@ async def test_without_redis_nothing_is_answered_from_memory(
 ):
     a = await join("a")
     await show(a, "imp-1")
-    assert a.parts.sharing is not None
-    monkeypatch.setattr(a.parts.sharing.sessions.link, "_timeout_s", 0.2)
+    assert a.components.shared is not None
+    monkeypatch.setattr(a.components.shared.sessions.client, "_timeout_s", 0.2)
     redis.kill()
     answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {"ProductInfo": {}}})
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
@@ -225,7 +225,7 @@ async def test_a_device_hears_of_a_flush_where_it_listens_with_the_time_that_fea
         document["qa"]["devices"][0]["flushTime"] = 1_800_000_000_000
         document["revision"] = "another"
         config.write_bytes(orjson.dumps(document))
-        await b.parts.synchroniser.sync()
+        await b.components.synchroniser.sync()
         assert b"flushcache" in await stream.content.readuntil(b"data: ")
         new = int(await stream.content.readline())
     assert new > told

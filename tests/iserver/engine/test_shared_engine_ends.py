@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iserver.errors import NotStoredError
-from iserver.storage.redis.finished_queue import FinishedQueue
+from iserver.storage.redis.finished_queue import RedisFinishedQueue
 from tests.iserver.conftest import Clock
 from tests.iserver.cutting_proxy import CuttingProxy
 from tests.iserver.several import Together, flush, logged, show
@@ -27,13 +27,13 @@ async def test_a_batch_that_was_written_and_not_closed_is_repeated_under_its_id(
         raise NotStoredError("a died here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FinishedQueue, "close_batch", fail)
+        patch.setattr(RedisFinishedQueue, "close_batch", fail)
         with pytest.raises(NotStoredError, match="a died here"):
-            await a.parts.run_etl()
+            await a.components.run_etl()
     await show(b, "imp-2", "dev-2")
     clock.advance(minutes=31)
     await b.engine.sweep_all()
-    assert await b.parts.run_etl() == 2
+    assert await b.components.run_etl() == 2
     facts = logged(tmp_path / "warehouse")
     assert {"imp-1", "imp-2"} <= set(facts)
     assert set(facts.values()) == {1}
@@ -43,8 +43,8 @@ async def test_all_that_is_over_is_looked_at_while_some_of_it_goes(join: Togethe
     a, b = await join("a"), await join("b")
     for number in range(600):  # all at the same moment
         await show(a, f"imp-{number}", f"dev-{number}")
-    assert b.parts.sharing is not None
-    store = b.parts.sharing.sessions
+    assert b.components.shared is not None
+    store = b.components.shared.sessions
     first, place = await store.take_due(None, after=None)
     assert place is not None
     for session in first:
@@ -62,8 +62,8 @@ async def test_what_is_not_over_yet_is_left_to_its_owner(join: Together, clock: 
     await show(a, "imp-1", "dev-1")
     clock.advance(minutes=10)
     await show(a, "imp-2", "dev-2")
-    assert b.parts.sharing is not None
-    taken, place = await b.parts.sharing.sessions.take_due(clock() + 25 * 60_000, after=None)
+    assert b.components.shared is not None
+    taken, place = await b.components.shared.sessions.take_due(clock() + 25 * 60_000, after=None)
     assert [session.persistent_id for session in taken] == ["dev-1"]
     assert place is None
 
@@ -73,12 +73,12 @@ async def test_one_server_at_a_time_writes_the_warehouse(join: Together, clock: 
     await show(b, "imp-1")
     clock.advance(minutes=31)
     await b.engine.sweep_all()
-    assert a.parts.sharing is not None
-    writer = FinishedQueue(a.parts.sharing.sessions, redis.url)
+    assert a.components.shared is not None
+    writer = RedisFinishedQueue(a.components.shared.sessions, redis.url)
     assert await writer.hold()
-    assert await b.parts.run_etl() == 0
+    assert await b.components.run_etl() == 0
     await writer.release()
-    assert await b.parts.run_etl() == 1
+    assert await b.components.run_etl() == 1
 
 
 async def test_a_server_with_an_older_copy_does_not_end_the_session(join: Together, clock: Clock, tmp_path: Path):

@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 from msgspec.structs import replace
 
 from iserver.etl.writer import Warehouse
-from iserver.sessions.finished import Impression, Record
+from iserver.sessions.finished import FinishedRecord, Impression
 from tests.iserver.etl.tables import analyst
 from tests.iserver.etl.test_writer import NEW_SHOP, TABLES, programs, warehouse
 from tests.iserver.warehouse.sessions import SHOP_PROGRAM, START_MS, later, visit, visits
@@ -48,8 +48,8 @@ def test_the_same_batch_twice_is_committed_once(tmp_path: Path):
 
 def test_a_new_column_is_merged_into_the_schema(tmp_path: Path):
     house = warehouse(tmp_path, "delta")
-    old = Record("ProductInfo", SHOP_PROGRAM.fingerprint, (Impression("i", START_MS),))
-    new = Record("ProductInfo", NEW_SHOP.fingerprint, (Impression("j", START_MS),), args={"color": "red"})
+    old = FinishedRecord("ProductInfo", SHOP_PROGRAM.fingerprint, (Impression("i", START_MS),))
+    new = FinishedRecord("ProductInfo", NEW_SHOP.fingerprint, (Impression("j", START_MS),), args={"color": "red"})
     house.write([replace(visit(1), records=(old, new))], "batch-1", programs(SHOP_PROGRAM, NEW_SHOP))
     assert sorted(delta(tmp_path, "product_info").to_pyarrow_table().column("color").to_pylist(), key=str) == [
         None,

@@ -13,8 +13,9 @@ import yaml
 from deltalake import DeltaTable
 from moto.server import ThreadedMotoServer
 
-from iserver.etl.filesystems import RemotePlace, open_place
-from iserver.etl.writer import FilePublisher, TableFormat, Warehouse
+from iserver.etl.filesystems import RemoteFilesystem, open_filesystem
+from iserver.etl.writer import FilePublisher, Warehouse
+from iserver.settings import TableFormat
 from shared.errors import StartupError
 from tests.iserver.etl.test_writer import TABLES, programs
 from tests.iserver.warehouse.sessions import SHOP_PROGRAM, START_MS, visit, visits
@@ -98,15 +99,15 @@ def test_delta_tables_in_an_object_store_take_each_batch_once(bucket: str):
 
 def test_a_bucket_that_is_not_there_is_one_clear_line(bucket: str):
     with pytest.raises(StartupError, match="cannot write to the warehouse s3://no-such-bucket-"):
-        open_place(f"s3://no-such-bucket-{uuid4()}/wh")
+        open_filesystem(f"s3://no-such-bucket-{uuid4()}/wh")
 
 
 def test_a_scheme_that_nobody_knows_is_one_clear_line():
     with pytest.raises(StartupError, match=r"cannot write to the warehouse nowhere://x/wh: .*nowhere"):
-        open_place("nowhere://x/wh")
+        open_filesystem("nowhere://x/wh")
 
 
-class SlowStore(RemotePlace):
+class SlowStore(RemoteFilesystem):
     """A file system whose uploads are visible while they run, such as SFTP: fsspec's local one, by URL."""
 
 

@@ -13,12 +13,13 @@ import yaml
 from msgspec.structs import replace
 
 from iserver.etl import staging
-from iserver.etl.filesystems import LocalPlace, open_place
+from iserver.etl.filesystems import LocalFilesystem, open_filesystem
 from iserver.etl.staging import Partition
-from iserver.etl.writer import FilePublisher, TableFormat, Warehouse
+from iserver.etl.writer import FilePublisher, Warehouse
 from iserver.fdl import Program
 from iserver.fdl.model import SourceFile
-from iserver.sessions.finished import FinishedSession, Impression, Record
+from iserver.sessions.finished import FinishedRecord, FinishedSession, Impression
+from iserver.settings import TableFormat
 from iserver.warehouse.metadata import metadata_rows
 from shared.errors import StartupError
 from tests.iserver.etl.tables import analyst, partitions, rows
@@ -70,7 +71,7 @@ def test_written_says_how_many_rows(tmp_path: Path):
 
 
 def test_a_batch_waits_for_the_process_that_is_still_putting_it_in_place(tmp_path: Path):
-    first, second = LocalPlace(tmp_path), LocalPlace(tmp_path)
+    first, second = LocalFilesystem(tmp_path), LocalFilesystem(tmp_path)
     first.stage("batch-1")
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(second.stage, "batch-1")
@@ -96,11 +97,11 @@ def test_an_empty_batch_writes_nothing(tmp_path: Path):
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StartupError, match=r"cannot write to the warehouse .*/file/wh: "):
-        open_place(str(tmp_path / "file" / "wh"))
+        open_filesystem(str(tmp_path / "file" / "wh"))
 
 
 def test_the_write_test_leaves_nothing_behind(tmp_path: Path):
-    open_place(str(tmp_path / "wh"))
+    open_filesystem(str(tmp_path / "wh"))
     assert list((tmp_path / "wh").iterdir()) == []
 
 
@@ -122,7 +123,7 @@ class CrashError(Exception):
     """The machine stopped."""
 
 
-class CrashingPlace(LocalPlace):
+class CrashingPlace(LocalFilesystem):
     """A folder whose machine stops before the n-th file is put in place."""
 
     def __init__(self, root: Path, remaining: int) -> None:
@@ -219,7 +220,7 @@ def test_every_table_and_view_can_be_queried_with_rows(tmp_path: Path):
 
 def test_a_new_column_is_there_at_once_and_old_rows_have_null(tmp_path: Path):
     house = warehouse(tmp_path)
-    info = Record("ProductInfo", SHOP_PROGRAM.fingerprint, (Impression("i", START_MS),))
+    info = FinishedRecord("ProductInfo", SHOP_PROGRAM.fingerprint, (Impression("i", START_MS),))
     house.write([replace(visit(1), records=(info,))], "batch-1", programs(SHOP_PROGRAM))
     house.prepare(NEW_SHOP, START_MS + 3_600_000)
     connection = analyst(tmp_path, NEW_SHOP)
@@ -233,8 +234,8 @@ def test_a_new_column_is_there_at_once_and_old_rows_have_null(tmp_path: Path):
 
 def test_a_session_with_records_of_two_programs_is_one_session(tmp_path: Path):
     house = warehouse(tmp_path)
-    old = Record("ProductInfo", SHOP_PROGRAM.fingerprint, (Impression("i", START_MS),))
-    new = Record("ProductInfo", NEW_SHOP.fingerprint, (Impression("j", START_MS),), args={"color": "red"})
+    old = FinishedRecord("ProductInfo", SHOP_PROGRAM.fingerprint, (Impression("i", START_MS),))
+    new = FinishedRecord("ProductInfo", NEW_SHOP.fingerprint, (Impression("j", START_MS),), args={"color": "red"})
     house.write([replace(visit(1), records=(old, new))], "batch-1", programs(SHOP_PROGRAM, NEW_SHOP))
     assert [row.get("color") for row in rows(tmp_path, "product_info")] in ([None, "red"], ["red", None])
     assert len(rows(tmp_path, "session")) == 1

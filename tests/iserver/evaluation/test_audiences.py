@@ -86,7 +86,12 @@ def test_events_are_counted(count, times, expected):
 
 
 def test_events_can_be_chosen_by_their_fields():
-    rule = {"event": "Visit", "op": "eq", "count": 1, "where": {"field": "event.value", "op": "gt", "value": 5}}
+    rule = {
+        "event": "Visit",
+        "op": "eq",
+        "count": 1,
+        "where": {"field": "event.value", "op": "gt", "value": 5},
+    }
     assert holds(rule, happened=[("Visit", {"value": 1.0}), ("Visit", {"value": 9.0})])
 
 

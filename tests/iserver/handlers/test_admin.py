@@ -38,7 +38,7 @@ async def test_flushing_ends_all_sessions_and_writes_them(iserver, tmp_path):
 async def test_flushing_counts_what_a_run_under_way_writes_for_it(iserver):
     """The timer's run may take the sessions that a command ended; the command waits for it."""
     await iserver.features({"RatingBox": {"product": "p"}})
-    journal = iserver.parts.journal
+    journal = iserver.components.store
     next_batch, finish = journal.next_batch, journal.finish
     reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -53,7 +53,7 @@ async def test_flushing_counts_what_a_run_under_way_writes_for_it(iserver):
         go_on.set()
 
     journal.next_batch, journal.finish = wait_first, finish_and_go_on
-    timer = asyncio.ensure_future(iserver.parts.run_etl())
+    timer = asyncio.ensure_future(iserver.components.run_etl())
     await reached.wait()
     answer = await iserver.post("cmd", FLUSH)
     assert await answer.text() == "flushed 1 sessions to the warehouse\n"

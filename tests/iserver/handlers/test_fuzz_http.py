@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iserver.app import make_http
-from iserver.components import open_parts
+from iserver.components import open_components
 from iserver.configuration.compiled import configure
 from iserver.document import DocumentError, read_document
 from iserver.etl.writer import Warehouse
@@ -69,8 +69,8 @@ async def _play(calls: list[Any], folder: Path) -> None:
     options = ServerSettings(
         data_dir=folder / "data", config_file=config, enable_cmd=True, accept_fdl=True, token="t0ken"
     )
-    parts = await open_parts(options, open_tables=Warehouse.open)
-    async with TestClient(TestServer(make_http(parts, options).app)) as client:
+    components = await open_components(options, open_warehouse=Warehouse.open)
+    async with TestClient(TestServer(make_http(components, options).app)) as client:
         for method, path, query, body, headers in calls:
             data = body if method in ("POST", "PUT") else None
             async with client.request(method, path + query, data=data, headers=headers) as answer:
@@ -78,7 +78,7 @@ async def _play(calls: list[Any], folder: Path) -> None:
         visit = {"args": {"deviceId": "dev-new"}, "impressionId": "imp-new", "requests": {"ProductInfo": {}}}
         async with client.post("/iserver/features", json=visit) as answer:
             assert (await answer.json())["ProductInfo"]["impressionCount"] == 1
-        assert len(parts.streams) <= len(calls)
+        assert len(components.streams) <= len(calls)
 
 
 # --- configuration documents ----------------------------------------------------------------------

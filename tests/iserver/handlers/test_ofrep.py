@@ -172,7 +172,7 @@ async def test_a_session_that_cannot_be_stored_asks_to_come_back(iserver, monkey
     async def fail(*_):
         raise NotStoredError("the disk is full")
 
-    monkeypatch.setattr(iserver.parts.journal, "store", fail)
+    monkeypatch.setattr(iserver.components.store, "store", fail)
     answer = await evaluate(iserver, "RatingBox")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert (await answer.json())["errorDetails"] == "the disk is full"

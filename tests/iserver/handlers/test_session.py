@@ -88,14 +88,14 @@ async def test_metrics_count_features_by_result_and_signals_by_kind(iserver):
 
 async def test_metrics_time_what_is_done_elsewhere_and_count_what_failed(iserver, monkeypatch):
     await iserver.features({})
-    await iserver.parts.flush_to_warehouse()
+    await iserver.components.flush_to_warehouse()
 
     async def fail(_configuration):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(iserver.parts.etl, "run", fail)
+    monkeypatch.setattr(iserver.components.etl, "run", fail)
     with pytest.raises(OSError, match="full"):
-        await iserver.parts.run_etl()
+        await iserver.components.run_etl()
     text = await (await iserver.client.get("/metrics")).text()
     assert "causal_aws_s3_uploads_time_count 2.0" in text
     assert "causal_aws_s3_uploads_fails_total 1.0" in text

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from iserver.errors import NotStoredError
-from iserver.handlers.sse import MAX_WAITING, Stream, Streams
+from iserver.handlers.sse import MAX_WAITING, EventStream, EventStreams
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_devices_are_told_later_what_could_not_be_stored_when_the_configur
         def store(*_):
             raise NotStoredError("cannot store changes: No space left on device")
 
-        full.setattr(iserver.parts.journal, "store", store)
+        full.setattr(iserver.components.store, "store", store)
         await change(iserver, config, shop)
     await iserver.engine.sweep_all()
     assert (await event(answer))[0] == "hello"
@@ -142,8 +142,8 @@ async def test_other_sessions_keep_what_they_saw(iserver, config, shop):
 
 async def test_the_heartbeat_reaches_everybody(iserver):
     answers = [await listen(iserver) for _ in range(50)]
-    assert len(iserver.parts.streams) == 50
-    iserver.parts.streams.beat()
+    assert len(iserver.components.streams) == 50
+    iserver.components.streams.send_heartbeat()
     for answer in answers:
         assert (await event(answer))[0] == "hello"
         assert await answer.content.readuntil(b"\n\n") == b":\n\n"
@@ -151,22 +151,22 @@ async def test_the_heartbeat_reaches_everybody(iserver):
 
 async def test_draining_ends_all_streams(iserver):
     answer = await listen(iserver)
-    iserver.parts.streams.close()
+    iserver.components.streams.close()
     await answer.content.read()
     assert answer.content.at_eof()
 
 
 async def test_a_connection_that_does_not_keep_up_is_ended():
-    streams = Streams()
+    streams = EventStreams()
     with streams.open("dev-qa") as stream:
         for number in range(MAX_WAITING + 1):
-            streams.tell("dev-qa", b"event %d" % number)
+            streams.send("dev-qa", b"event %d" % number)
         assert await stream.next() is None
     assert len(streams) == 0
 
 
 async def test_a_stream_keeps_the_order_of_its_events():
-    stream = Stream()
+    stream = EventStream()
     stream.send(b"1")
     stream.send(b"2")
     assert [await stream.next(), await stream.next()] == [b"1", b"2"]

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from iserver.components import random_id
-from iserver.configuration.encoding import Wire
+from iserver.configuration.encoding import ConfigurationEncoder
 from iserver.evaluation.definition import LITTLE, Definition
 from iserver.fdl import SourceFile, compile_program
 from iserver.fdl.values import InvalidValueError
@@ -64,7 +64,7 @@ def test_features_with_equal_args_are_told_apart(definition: Definition):
 def test_a_session_of_an_older_program_is_told_in_the_words_of_the_present_one(definition: Definition):
     newer = compile_program([SourceFile("a.fdl", FDL.replace("channel", "source"))])
     session = Session.begin("s-1", definition, {"deviceId": "dev-1", "visits": 3, "channel": "paid"}, now_ms=5)
-    told = Wire("prod", newer, {}).session(session)
+    told = ConfigurationEncoder("prod", newer, {}).session(session)
     assert list(told.items()) == list(
         {
             "environment": "prod",
@@ -81,7 +81,7 @@ def test_a_session_of_an_older_program_is_told_in_the_words_of_the_present_one(d
 
 
 def test_variants_that_the_configuration_does_not_have_are_not_told(definition: Definition):
-    wire = Wire("prod", definition.program, {("e", "v"): {"variant": "v"}})
+    wire = ConfigurationEncoder("prod", definition.program, {("e", "v"): {"variant": "v"}})
     assert orjson.loads(orjson.dumps(wire.variants([("e", "v"), ("gone", "v")]))) == [{"variant": "v"}]
     assert wire.variants([("e", "v")]) is wire.variants([("e", "v")])
 

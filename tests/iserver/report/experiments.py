@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from iserver.etl.writer import TableFormat, Warehouse
-from iserver.sessions.finished import Event, FinishedSession, Impression, Record
+from iserver.etl.writer import Warehouse
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession, Impression
+from iserver.settings import TableFormat
 from iserver.warehouse.metadata import metadata_rows
 from tests.iserver.warehouse.sessions import SHOP_PROGRAM
 
@@ -87,7 +88,9 @@ def session(
         variants=("v-blue" if is_blue else "c-copy", "something-else"),
         events=(early, *([bought] if spends is not None else [])) if visit == 1 else ((bought,) if spends else ()),
         records=(
-            Record("RatingBox", definition, (Impression("i", start_ms + 2_000),), events=(rating,) if rates else ()),
+            FinishedRecord(
+                "RatingBox", definition, (Impression("i", start_ms + 2_000),), events=(rating,) if rates else ()
+            ),
         ),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iserver.sessions.finished import Event, FinishedSession, HistoryEntry, Impression, Record
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession, HistoryEntry, Impression
 
 SESSION = FinishedSession(
     session_id="5d0a2f0e-7f0c-4a7e-9a55-0d2a3c7f1b11",
@@ -27,7 +27,7 @@ SESSION = FinishedSession(
     audiences=("aud-paid",),
     events=(Event("AddToCart", 1_700_000_050_000, "5d0a", "e-1", {"value": 9.5, "sku": "s1", "qty": 2}),),
     records=(
-        Record(
+        FinishedRecord(
             feature="RatingBox",
             definition="f00d",
             impressions=(Impression("imp-1", 1_700_000_000_250), Impression("imp-2", 1_700_000_000_900)),

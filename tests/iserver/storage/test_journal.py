@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 async def journal(path: Path) -> AsyncIterator[Journal]:
     journal = await Journal.open(path)
     await journal.load()
-    await journal.keep_definition(DEFINITION)
+    await journal.store_definition(DEFINITION)
     yield journal
     await journal.close()
 
@@ -259,7 +259,7 @@ async def test_what_an_earlier_release_has_kept_is_taken_over_once(path):
 async def test_sessions_come_back_under_the_fdl_they_began_with(journal, path):
     await journal.store(begin("old"))
     newer = Definition(compile_program([SourceFile("new.fdl", FDL + "feature Another {}")]))
-    await journal.keep_definition(newer)
+    await journal.store_definition(newer)
     await journal.store(Session.begin("s-new", newer, {"deviceId": "new"}, now_ms=1000))
     old, new = await after_a_crash(path)
     assert "Another" not in old.definition.program.features
@@ -271,7 +271,7 @@ async def test_sessions_come_back_whose_fdl_is_not_accepted_any_more(journal, pa
     accepted_before = Definition(compile_program([SourceFile("before.fdl", fdl)], is_stored=True))
     with pytest.raises(FdlError, match="cannot have a default"):
         compile_program(accepted_before.program.sources)
-    await journal.keep_definition(accepted_before)
+    await journal.store_definition(accepted_before)
     await journal.store(Session.begin("s-before", accepted_before, {"deviceId": "d"}, now_ms=1000))
     (found,) = await after_a_crash(path)
     (level,) = found.definition.program.events["Alarm"].fields
@@ -288,7 +288,7 @@ async def test_definitions_that_nothing_refers_to_are_deleted_and_never_compiled
     await journal.load()
     for number in range(20):
         pushed = Definition(compile_program([SourceFile("pushed.fdl", FDL + f"feature Pushed{number} {{}}")]))
-        await journal.keep_definition(pushed)
+        await journal.store_definition(pushed)
         if number == 7:
             await journal.store(Session.begin("s-7", pushed, {"deviceId": "d"}, now_ms=1000))
     await journal.close()
@@ -326,7 +326,7 @@ async def a_stopped_journal(path: Path) -> None:
     """A journal with a running session and a finished one, in several segments."""
     journal = await Journal.open(path, segment_bytes=4096)
     await journal.load()
-    await journal.keep_definition(DEFINITION)
+    await journal.store_definition(DEFINITION)
     running = [begin(f"dev-{number}") for number in range(20)]
     for session in running:
         await journal.store(session)
@@ -392,7 +392,7 @@ async def test_rows_are_numbered_on_after_all_of_them_were_written_to_the_wareho
     for number in range(3):
         journal = await Journal.open(path)
         await journal.load()
-        await journal.keep_definition(DEFINITION)
+        await journal.store_definition(DEFINITION)
         session = begin(f"{number}")
         await journal.store(session)
         await journal.finish([session], {session.id: finish(session, 9000).to_json()})
@@ -434,7 +434,7 @@ async def test_a_log_that_has_lost_a_segment_does_not_start_and_goes_on_when_tha
 async def test_changes_behind_a_loss_are_left_out_because_what_they_refer_to_may_be_lost(path):
     journal = await Journal.open(path)
     await journal.load()
-    await journal.keep_definition(DEFINITION)
+    await journal.store_definition(DEFINITION)
     session = begin()
     await journal.store(session)
     lost = session.remember("RatingBox", DEFINITION, {"product": "lost"}, {"tone": "CASUAL"}, {}, {}, ())

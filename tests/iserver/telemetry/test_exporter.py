@@ -141,7 +141,7 @@ async def test_a_timer_is_a_histogram_without_bounds(export):
 async def test_an_iserver_exports_what_its_metrics_show(receiver, open_iserver):
     iserver = await open_iserver(otel=receiver.url)
     await iserver.features([{"name": "RatingBox", "args": {"product": "iPhone"}}])
-    await iserver.parts.telemetry.export()
+    await iserver.components.telemetry.export()
     shown = (await (await iserver.client.get("/metrics")).text()).splitlines()
     kinds = {line.split()[2] for line in shown if line.startswith("# TYPE") and "_created" not in line}
     sent = receiver.metrics()
@@ -201,7 +201,7 @@ async def test_nobody_at_the_address_is_a_warning_too(caplog, unused_tcp_port):
 async def test_requests_are_answered_while_a_receiver_is_slow(receiver, open_iserver):
     iserver = await open_iserver(otel=receiver.url)
     receiver.may_answer.clear()
-    exporting = asyncio.create_task(iserver.parts.telemetry.export())
+    exporting = asyncio.create_task(iserver.components.telemetry.export())
     await receiver.arrived.wait()
     await iserver.features([{"name": "RatingBox", "args": {"product": "iPhone"}}])
     assert not exporting.done()

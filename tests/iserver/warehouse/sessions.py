@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from iserver.fdl import Program
-from iserver.sessions.finished import Event, FinishedSession, HistoryEntry, Impression, Record
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession, HistoryEntry, Impression
 from tests.iserver.fdl.programs import SHOP, program
 
 START_MS = 1_700_000_000_000
@@ -42,7 +42,7 @@ def visit(number: int = 1, shop: Program = SHOP_PROGRAM) -> FinishedSession:
             Event("AddToCart", START_MS + 50_000, session_id, f"e-{number}-1", {"value": 9.5, "sku": "s1", "qty": 2}),
         ),
         records=(
-            Record(
+            FinishedRecord(
                 "RatingBox",
                 shop.fingerprint,
                 (Impression("imp-1", START_MS + 250), Impression("imp-2", START_MS + 900)),
@@ -50,7 +50,7 @@ def visit(number: int = 1, shop: Program = SHOP_PROGRAM) -> FinishedSession:
                 outputs={"callToAction": "Rate!", "actionButton": "Submit", "tone": "CASUAL"},
                 events=(Event("Rating", START_MS + 40_000, "imp-1", f"e-{number}-2", {"stars": 4}),),
             ),
-            Record(
+            FinishedRecord(
                 "Search",
                 shop.fingerprint,
                 (Impression("imp-3", START_MS + 1_000),),

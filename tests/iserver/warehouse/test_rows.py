@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from iserver.fdl.model import FieldDefinition, ListType, ObjectDefinition, ObjectType, Scalar, ScalarType, TypeRef
-from iserver.sessions.finished import Event, FinishedSession, Impression, Record
+from iserver.sessions.finished import Event, FinishedRecord, FinishedSession, Impression
 from iserver.warehouse.arrow import arrow_type, fdl_array
 from iserver.warehouse.rows import FeatureRows, SessionRows
 from iserver.warehouse.tables import column_type
@@ -112,9 +112,9 @@ def test_events_of_several_rows_go_to_their_rows_in_order():
     shop = program(text)
     rows = FeatureRows(shop, shop.features["F"])
 
-    def record(*names: str) -> Record:
+    def record(*names: str) -> FinishedRecord:
         events = tuple(Event(name[0], START_MS, "i", name, {"n": int(name[1:])}) for name in names)
-        return Record("F", shop.fingerprint, (Impression("i", START_MS),), events=events)
+        return FinishedRecord("F", shop.fingerprint, (Impression("i", START_MS),), events=events)
 
     for item in (record(), record("A1", "B2", "A3"), record(), record("B4", "A5")):
         rows.add(visit(), item)
@@ -133,7 +133,7 @@ def test_the_built_in_impression_time_is_a_timestamp():
     shop = program("feature F { args { shown: [ImpressionTime!] } }")
     rows = FeatureRows(shop, shop.features["F"])
     args: dict[str, Any] = {"shown": [{"impressionId": "x", "impressionTime": START_MS}]}
-    rows.add(visit(), Record("F", shop.fingerprint, (Impression("i", START_MS),), args=args))
+    rows.add(visit(), FinishedRecord("F", shop.fingerprint, (Impression("i", START_MS),), args=args))
     assert rows.take().to_pylist()[0]["shown"] == [{"impression_id": "x", "impression_time": START}]
 
 
@@ -142,7 +142,7 @@ def test_an_event_that_its_program_does_not_know_is_left_out_and_counted():
     new = Event("OfANewProgram", START_MS, "session-1", "e-9", {})
     rows.add(replace(visit(1), events=(new, *visit(1).events)))
     assert len(rows.take().to_pylist()[0]["add_to_cart"]) == 1
-    assert rows.misfits == {"OfANewProgram": 1}
+    assert rows.unfit == {"OfANewProgram": 1}
 
 
 def test_a_value_of_another_type_is_null_and_counted():
@@ -153,7 +153,7 @@ def test_a_value_of_another_type_is_null_and_counted():
     batch = rows.take()
     assert batch.column("page").to_pylist() == [1, None, 3]
     assert batch.column("results").to_pylist() == [None, None, None]
-    assert rows.misfits == {"page": 1, "results": 3}
+    assert rows.unfit == {"page": 1, "results": 3}
 
 
 # --- any type, any value --------------------------------------------------------------------------

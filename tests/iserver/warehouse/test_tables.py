@@ -11,7 +11,7 @@ import yaml
 from iserver.warehouse.catalog import catalog_text
 from iserver.warehouse.ddl import ddl
 from iserver.warehouse.metadata import json_lines, metadata_rows
-from iserver.warehouse.tables import Source, metadata_tables, tables, views
+from iserver.warehouse.tables import ViewSource, metadata_tables, tables, views
 from tests.iserver.fdl.programs import SHOP, program
 
 
@@ -64,12 +64,12 @@ def test_a_view_unites_the_session_and_the_features_in_order():
     """
     (view,) = views(program(text))
     assert view.sources == (
-        Source("session", "ev"),
-        Source("session", "s"),
-        Source("z", "ev"),
-        Source("z", "other"),
-        Source("b", "ev"),
-        Source("b", "mine"),
+        ViewSource("session", "ev"),
+        ViewSource("session", "s"),
+        ViewSource("z", "ev"),
+        ViewSource("z", "other"),
+        ViewSource("b", "ev"),
+        ViewSource("b", "mine"),
     )
 
 

@@ -14,10 +14,10 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from iserver.components import open_parts
+from iserver.components import open_components
 from iserver.errors import NotStoredError
 from iserver.settings import ServerSettings
-from iserver.storage.redis.client import Link, Trouble
+from iserver.storage.redis.client import OutageLog, RedisClient
 from iserver.storage.redis.scripts import LOOK
 from iserver.storage.redis.sessions import RedisSessions
 from shared.errors import StartupError
@@ -28,8 +28,8 @@ from tests.redis_server import RedisServer
 
 
 def store_of(server: Iserver) -> RedisSessions:
-    assert server.parts.sharing is not None
-    return server.parts.sharing.sessions
+    assert server.components.shared is not None
+    return server.components.shared.sessions
 
 
 # --- at start -------------------------------------------------------------------------------------
@@ -43,10 +43,10 @@ async def test_a_server_without_its_redis_does_not_start(tmp_path: Path):
         warehouse=str(tmp_path),
     )
     with pytest.raises(StartupError, match=r"--sessions redis://127\.0\.0\.1:1/0: ") as refused:
-        await open_parts(settings)
+        await open_components(settings)
     assert "secret" not in str(refused.value)
     with pytest.raises(StartupError, match="--warehouse"):
-        await open_parts(replace(settings, warehouse=None))
+        await open_components(replace(settings, warehouse=None))
 
 
 async def test_a_wrong_password_is_told_at_start_and_not_shown(redis: RedisServer):
@@ -54,22 +54,22 @@ async def test_a_wrong_password_is_told_at_start_and_not_shown(redis: RedisServe
         await client.config_set("requirepass", "right")
     address = f"127.0.0.1:{redis.port}/0"
     with pytest.raises(StartupError, match=rf"--sessions redis://{address}: .*(password|WRONGPASS)") as refused:
-        await Link.open(f"redis://:wrong@{address}")
+        await RedisClient.open(f"redis://:wrong@{address}")
     assert "wrong@" not in str(refused.value)
     with pytest.raises(StartupError, match=r"--sessions redis://.*Authentication required"):
-        await Link.open(redis.url)
-    await (await Link.open(f"redis://:right@{address}")).close()
+        await RedisClient.open(redis.url)
+    await (await RedisClient.open(f"redis://:right@{address}")).close()
 
 
 async def test_what_is_no_address_of_a_redis_is_told_at_start():
     with pytest.raises(StartupError, match=r"--sessions http://somewhere: .*redis://"):
-        await Link.open("http://somewhere")
+        await RedisClient.open("http://somewhere")
 
 
 async def test_without_the_client_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(StartupError, match=r"entrepot\[redis\]"):
-        await Link.open("redis://127.0.0.1:1/0")
+        await RedisClient.open("redis://127.0.0.1:1/0")
 
 
 def test_a_server_that_cannot_reach_its_redis_ends_with_one_line(tmp_path: Path):
@@ -98,7 +98,7 @@ async def test_a_redis_that_may_lose_sessions_is_told_at_start(
         for name, value in settings.items():
             await client.config_set(name, value)
     with capture_logs() as logs:
-        await (await Link.open(redis.url)).close()
+        await (await RedisClient.open(redis.url)).close()
     warnings = [line["event"] for line in logs if line["log_level"] == "warning"]
     assert len(warnings) == (warning is not None)
     assert warning is None or warning in warnings[0]
@@ -153,7 +153,7 @@ async def test_requests_wait_while_redis_loads_its_data(join: Together, redis: R
 async def test_a_full_redis_refuses_and_forgets_nothing(join: Together, redis: RedisServer, tmp_path: Path):
     a = await join("a")
     await show(a, "imp-1")
-    client = store_of(a).link.redis
+    client = store_of(a).client.redis
     await client.config_set("maxmemory", "1")
     answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {"ProductInfo": {}}})
     assert answer.status == 503
@@ -168,16 +168,16 @@ async def test_a_full_redis_gets_empty_as_sessions_end(join: Together, clock: Cl
     a, b = await join("a"), await join("b")
     await show(a, "imp-1")
     await show(b, "imp-2", "dev-2")
-    await store_of(a).link.close()  # as good as dead
-    await store_of(b).link.redis.config_set("maxmemory", "1")
+    await store_of(a).client.close()  # as good as dead
+    await store_of(b).client.redis.config_set("maxmemory", "1")
     clock.advance(minutes=31)
-    assert b.parts.sharing is not None
-    await b.parts.sharing.tend()
+    assert b.components.shared is not None
+    await b.components.shared.adopt_orphans()
     await b.engine.sweep_all()
-    assert await b.parts.run_etl() == 2
+    assert await b.components.run_etl() == 2
     assert {"imp-1", "imp-2"} <= set(logged(tmp_path / "warehouse"))
-    assert await store_of(b).link.command("EXISTS", f"{store_of(b).prefix}finished") == 0
-    await store_of(b).link.redis.config_set("maxmemory", "0")
+    assert await store_of(b).client.command("EXISTS", f"{store_of(b).prefix}finished") == 0
+    await store_of(b).client.redis.config_set("maxmemory", "0")
 
 
 async def test_a_replica_that_has_missed_an_epoch_and_gives_it_again_does_not_confuse_its_owners(
@@ -185,7 +185,7 @@ async def test_a_replica_that_has_missed_an_epoch_and_gives_it_again_does_not_co
 ):
     a, b, c = await join("a"), await join("b"), await join("c")
     session = (await show(c, "first"))["session"]["sessionId"]
-    client, names = store_of(c).link.redis, [f"{store_of(c).prefix}{kind}:{session}" for kind in "sc"]
+    client, names = store_of(c).client.redis, [f"{store_of(c).prefix}{kind}:{session}" for kind in "sc"]
     replicated = [await client.dump(name) for name in names]
     assert await a.signal(**RATING, impressionId="first", args={"stars": 1}) == 200  # in an epoch of a's
     for name, data in zip(names, replicated, strict=True):
@@ -204,18 +204,18 @@ async def test_a_session_that_cannot_be_read_is_told_once_and_stays(join: Togeth
     session = (await show(a, "imp-1"))["session"]["sessionId"]
     other = (await show(a, "imp-2", "dev-2"))["session"]["sessionId"]
     store = store_of(b)
-    await store.link.command("RPUSH", f"{store.prefix}c:{session}", b'[["from-the-future"]]')
-    await store_of(a).link.close()  # as good as dead
+    await store.client.command("RPUSH", f"{store.prefix}c:{session}", b'[["from-the-future"]]')
+    await store_of(a).client.close()  # as good as dead
     clock.advance(minutes=31)
-    assert b.parts.sharing is not None
+    assert b.components.shared is not None
     with capture_logs() as logs:
         for _ in range(3):
-            await b.parts.sharing.tend()
+            await b.components.shared.adopt_orphans()
     assert [line["name"] for line in logs if line["log_level"] == "error"] == [session]
     assert (await b.post("features", {"args": {"deviceId": "dev-1"}, "requests": {}})).status == 200  # it is over
     await b.engine.sweep_all()
     assert [item.session_id for item in b.finished()] == [other]
-    assert await store.link.command("EXISTS", f"{store.prefix}s:{session}") == 1
+    assert await store.client.command("EXISTS", f"{store.prefix}s:{session}") == 1
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ async def test_a_request_for_a_session_that_cannot_be_read_is_told_why(join: Tog
     a, b = await join("a"), await join("b")
     session = (await show(a, "imp-1"))["session"]["sessionId"]
     store = store_of(b)
-    await store.link.command("RPUSH", f"{store.prefix}c:{session}", chunk)
+    await store.client.command("RPUSH", f"{store.prefix}c:{session}", chunk)
     body = {"args": {"deviceId": "dev-1"}, "requests": {}}
     for answer in (await b.post("features", body), await b.post("features", body), await b.get("session?id=dev-1")):
         assert answer.status == 503
@@ -243,15 +243,15 @@ async def test_a_request_for_a_session_that_cannot_be_read_is_told_why(join: Tog
 
 
 async def lose_the_head(store: RedisSessions, session: str) -> None:
-    await store.link.command("LPOP", f"{store.prefix}c:{session}")
+    await store.client.command("LPOP", f"{store.prefix}c:{session}")
 
 
 async def lose_the_list(store: RedisSessions, session: str) -> None:
-    await store.link.command("DEL", f"{store.prefix}c:{session}")
+    await store.client.command("DEL", f"{store.prefix}c:{session}")
 
 
 async def lose_the_version(store: RedisSessions, session: str) -> None:
-    await store.link.command("HDEL", f"{store.prefix}s:{session}", "version", "expiry")
+    await store.client.command("HDEL", f"{store.prefix}s:{session}", "version", "expiry")
     await lose_the_list(store, session)
 
 
@@ -267,10 +267,10 @@ async def test_a_session_that_redis_has_lost_a_part_of_holds_up_no_other(
     answer = await b.post("signal", {"id": {"deviceId": "broken"}})
     assert answer.status in (410, 503)  # 410 when it is not known to run
     assert (await b.post("signal", {"id": {"deviceId": "dev-2"}})).status == 200
-    await store_of(a).link.close()  # as good as dead
+    await store_of(a).client.close()  # as good as dead
     clock.advance(minutes=31)
-    assert b.parts.sharing is not None
-    await b.parts.sharing.tend()
+    assert b.components.shared is not None
+    await b.components.shared.adopt_orphans()
     await b.engine.sweep_all()
     assert [item.persistent_key for item in b.finished()] == ["dev-2"]
     assert "iserver_sessions_set_aside 1.0" in await (await b.client.get("/metrics")).text()
@@ -280,15 +280,15 @@ async def test_what_nobody_can_make_sense_of_ends_no_connection_to_redis(join: T
     a, b = await join("a"), await join("b")
     store = store_of(b)
     for message in (b"{", b"[]", b"17", b"\xff"):
-        await store.link.command("PUBLISH", f"{store.prefix}flushes", message)
+        await store.client.command("PUBLISH", f"{store.prefix}flushes", message)
     with pytest.raises(NotStoredError, match="takes only text"):
-        await store.link.command("GET", "\udcff")
+        await store.client.command("GET", "\udcff")
 
     def fail(_answer: object) -> None:
         raise AttributeError("unforeseen")
 
     with pytest.raises(AttributeError, match="unforeseen"):
-        await store.link.script(LOOK, [store.prefix, "none", 1], fail)
+        await store.client.script(LOOK, [store.prefix, "none", 1], fail)
     for server, impression in ((a, "imp-1"), (b, "imp-2")):
         call = {"args": {"deviceId": "dev-1"}, "impressionId": impression, "requests": {"RatingBox": {"product": "p1"}}}
         statuses = [(await server.post("features", call)).status for _ in range(3)]
@@ -299,9 +299,9 @@ async def test_a_definition_that_cannot_be_read_is_told_to_who_asks_for_its_sess
     a, b = await join("a"), await join("b")
     session = (await show(a, "imp-1"))["session"]["sessionId"]
     store = store_of(b)
-    (start,) = orjson.loads(await store.link.command("LINDEX", f"{store.prefix}c:{session}", 0))[:1]
+    (start,) = orjson.loads(await store.client.command("LINDEX", f"{store.prefix}c:{session}", 0))[:1]
     start[1] = "from-the-future"
-    await store.link.command("LSET", f"{store.prefix}c:{session}", 0, orjson.dumps([start]))
+    await store.client.command("LSET", f"{store.prefix}c:{session}", 0, orjson.dumps([start]))
     answer = await b.post("signal", {"id": {"deviceId": "dev-1"}})
     assert (answer.status, await answer.text()) == (
         503,
@@ -311,14 +311,14 @@ async def test_a_definition_that_cannot_be_read_is_told_to_who_asks_for_its_sess
 
 async def test_a_redis_that_refuses_to_write_is_told_once(join: Together):
     a = await join("a")
-    client = store_of(a).link.redis
+    client = store_of(a).client.redis
     await client.config_set("min-replicas-to-write", "1")  # refuses as it does when it cannot save (MISCONF)
     with capture_logs() as logs:
         for _ in range(5):
             answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {}})
             assert answer.status == 503
-            assert "the session store refuses: NOREPLICAS" in await answer.text()
-    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["Redis refuses"]
+            assert "the session store rejects the command: NOREPLICAS" in await answer.text()
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["Redis rejects commands"]
     await client.config_set("min-replicas-to-write", "0")
     await show(a, "imp-1")
 
@@ -326,7 +326,7 @@ async def test_a_redis_that_refuses_to_write_is_told_once(join: Together):
 def test_trouble_with_redis_is_told_once_and_its_end_too():
     now_s = 0.0
     told: list[str] = []
-    trouble = Trouble(lambda: now_s)
+    trouble = OutageLog(lambda: now_s)
     with capture_logs() as logs:
         for _ in range(20):
             now_s += 1
@@ -370,22 +370,22 @@ async def test_a_definition_goes_when_nothing_refers_to_it_any_more(
     store = store_of(a)
 
     async def kept() -> set[str]:
-        await store.look()
-        return {name.decode() for name in await store.link.command("HKEYS", f"{store.prefix}definitions")}
+        await store.poll()
+        return {name.decode() for name in await store.client.command("HKEYS", f"{store.prefix}definitions")}
 
     await show(a, "imp-1")
     old = a.engine.configuration.definition.fingerprint
     document = orjson.loads(config.read_bytes())
     document["fdl"][0]["content"] += " "
     config.write_bytes(orjson.dumps(document))
-    await a.parts.synchroniser.sync()
+    await a.components.synchroniser.sync()
     new = a.engine.configuration.definition.fingerprint
     assert new != old
     assert await kept() == {old, new}  # a session uses it
     clock.advance(minutes=31)
     await a.engine.sweep_all()
     assert await kept() == {old, new}  # the queue to the warehouse does
-    assert await a.parts.run_etl() == 1
+    assert await a.components.run_etl() == 1
     assert await kept() == {new}
     await show(a, "imp-2")
     assert await kept() == {new}
@@ -394,8 +394,8 @@ async def test_a_definition_goes_when_nothing_refers_to_it_any_more(
 async def test_a_session_cannot_begin_under_a_definition_that_is_gone(join: Together):
     a = await join("a")
     store = store_of(a)
-    await store.link.command("DEL", f"{store.prefix}definitions")
+    await store.client.command("DEL", f"{store.prefix}definitions")
     answer = await a.post("features", {"args": {"deviceId": "dev-1"}, "requests": {"ProductInfo": {}}})
     assert answer.status == 503
-    await store.look()  # as every second
+    await store.poll()  # as every second
     await show(a, "imp-1")
