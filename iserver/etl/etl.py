@@ -70,7 +70,7 @@ class Etl:
             batch_sessions: The most sessions in a batch.
         """
         self._journal = journal
-        self._open_warehouse = open_warehouse
+        self.open_warehouse = open_warehouse
         self._clock_ms = clock_ms
         self._new_id = new_id
         self._batch_sessions = batch_sessions
@@ -120,7 +120,7 @@ class Etl:
 
     def _prepare(self, configuration: Configuration) -> None:
         if self._warehouse is None:
-            self._warehouse = self._open_warehouse()
+            self._warehouse = self.open_warehouse()
         if configuration is not self._prepared:
             self._warehouse.prepare(configuration.definition.program, self._clock_ms())
             self._warehouse.write_metadata(metadata_rows(configuration.document.raw))

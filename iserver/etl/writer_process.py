@@ -63,6 +63,11 @@ class WarehouseProcess:
         warehouse._running()
         return warehouse
 
+    @property
+    def pid(self) -> int | None:
+        """Id of the process, `None` while there is none."""
+        return None if self._process is None else self._process.pid
+
     def prepare(self, program: Program, now_ms: int) -> None:
         """Make every table of a program openable and name it in the catalog, also before it has rows.
 

@@ -24,13 +24,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, closing, contextmanager
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import aiosqlite
 import orjson
 import structlog
 
@@ -39,34 +38,14 @@ from iserver.etl.interface import Batch
 from iserver.evaluation.definition import Definition
 from iserver.sessions.finished import FinishedSession, sessions_in
 from iserver.sessions.session import Session
-from iserver.storage.session_log import Replayed, SessionLog
-from iserver.storage.stored_definitions import StoredDefinitions, encode
+from iserver.storage.journal_database import JournalDatabase
+from iserver.storage.replay import Replay, StoredDefinitions, encode_sources
+from iserver.storage.session_log import SessionLog
 from shared.errors import StartupError
-from shared.sqlite import GroupCommitWriter, open_for_writing
 from shared.wal.log import SEGMENT_BYTES
 from shared.wal.recovery import has_log
 
 log = structlog.get_logger("iserver.journal")
-
-MIGRATIONS = [
-    """
-    CREATE TABLE changes (row INTEGER PRIMARY KEY, session TEXT NOT NULL, changes BLOB NOT NULL);
-    CREATE TABLE finished (row INTEGER PRIMARY KEY AUTOINCREMENT, data BLOB NOT NULL);
-    CREATE TABLE batches (id TEXT PRIMARY KEY, first_row INTEGER NOT NULL, last_row INTEGER NOT NULL);
-    CREATE TABLE definitions (fingerprint TEXT PRIMARY KEY, sources BLOB NOT NULL);
-    """,
-    """
-    ALTER TABLE finished RENAME TO single;
-    CREATE TABLE finished (row INTEGER PRIMARY KEY, sessions INTEGER NOT NULL, ids BLOB NOT NULL, data BLOB NOT NULL);
-    INSERT INTO finished SELECT row, 1, json_array(json_extract(CAST(data AS TEXT), '$.session_id')), data FROM single;
-    DROP TABLE single;
-    """,
-    "CREATE TABLE log (id INTEGER NOT NULL)",
-    "ALTER TABLE log ADD COLUMN finished_row INTEGER NOT NULL DEFAULT 0",
-]
-"""`changes` is where running sessions were before the log; a start moves what is still there. `log` has the id
-of the log that belongs to the file, so that neither is missing unnoticed, and the last row of `finished`. The log has
-that row too, so that a file that has lost its last changes (its `-wal`) is noticed."""
 
 ROWS_AT_ONCE = 256
 
@@ -88,25 +67,15 @@ class Journal:
     """The journal of one server; open it with `Journal.open`, then `load` it."""
 
     def __init__(
-        self,
-        path: Path,
-        connection: aiosqlite.Connection,
-        writer: GroupCommitWriter,
-        session_log: SessionLog,
-        *,
-        keeps_changes: bool,
-        accepts_loss: bool,
+        self, database: JournalDatabase, session_log: SessionLog, *, keeps_changes: bool, accepts_loss: bool
     ) -> None:
-        self.path = path
-        self._connection = connection
-        self._writer = writer
-        self._session_log = session_log
+        self._database = database
+        self.session_log = session_log
         self._keeps_changes = keeps_changes
         self._accepts_loss = accepts_loss
         self._definitions = StoredDefinitions()
-        self._last_row = 0
-        self._leaving: dict[int, _PendingEnd] = {}
-        self.waiting = 0
+        self._last_row = database.last_row
+        self._pending: dict[int, _PendingEnd] = {}
 
     @classmethod
     async def open(
@@ -132,52 +101,43 @@ class Journal:
         if _is_missing(path, folder):
             lose(path, "the finished sessions that waited for the warehouse", accepts_loss=accepts_loss)
         async with AsyncExitStack() as opened:
-            connection, writer = await open_for_writing(path, MIGRATIONS)
-            opened.push_async_callback(connection.close)
-            opened.push_async_callback(writer.close)
+            database = await JournalDatabase.open(path)
+            opened.push_async_callback(database.close)
             session_log = await asyncio.to_thread(
                 SessionLog.open, folder, segment_bytes=segment_bytes, accepts_loss=accepts_loss
             )
             opened.push_async_callback(session_log.close)
-            journal = cls(path, connection, writer, session_log, keeps_changes=keeps_changes, accepts_loss=accepts_loss)
-            await journal._open()
+            if database.log_id != session_log.id:
+                if database.log_id is not None:
+                    lose(folder, "the sessions that were running", accepts_loss=accepts_loss)
+                await database.set_log(session_log.id)
             opened.pop_all()
-        return journal
+        return cls(database, session_log, keeps_changes=keeps_changes, accepts_loss=accepts_loss)
 
-    async def _open(self) -> None:
-        """Find out what waits, and whether the log is the one that belongs to the file."""
-        query = "SELECT sum(sessions), max(row), (SELECT max(last_row) FROM batches) FROM finished"
-        async with self._connection.execute(query) as cursor:
-            row = await cursor.fetchone()
-        assert row is not None
-        self.waiting = row[0] or 0
-        self._last_row = max(row[1] or 0, row[2] or 0)
-        async with self._connection.execute("SELECT id, finished_row FROM log") as cursor:
-            known = await cursor.fetchone()
-        if known is not None:
-            self._last_row = max(self._last_row, known[1])
-        if known is not None and known[0] == self._session_log.id:
-            return
-        if known is not None:
-            lose(self.path.with_suffix(""), "the sessions that were running", accepts_loss=self._accepts_loss)
-        insert = "INSERT INTO log (id, finished_row) VALUES (?, ?)"
-        await self._writer.submit([("DELETE FROM log", [()]), (insert, [(self._session_log.id, self._last_row)])])
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return self._database.path
+
+    @property
+    def waiting(self) -> int:
+        """How many finished sessions wait for the warehouse."""
+        return self._database.waiting
 
     @property
     def log_bytes(self) -> int:
         """What the log of running sessions takes on the disk."""
-        return self._session_log.size_bytes
+        return self.session_log.size_bytes
 
     async def close(self) -> None:
         """Store what is waiting, then close the files."""
-        await self._session_log.close()
-        await self._writer.close()
-        await self._connection.close()
+        await self.session_log.close()
+        await self._database.close()
 
     @property
     def is_writable(self) -> bool:
         """Whether changes can be stored, as far as is known."""
-        return self._session_log.is_writable
+        return self.session_log.is_writable
 
     async def probe(self) -> None:
         """While changes cannot be stored, find out whether they can be again.
@@ -186,7 +146,7 @@ class Journal:
             NotStoredError: They cannot.
         """
         if not self.is_writable:
-            await self._session_log.end(())
+            await self.session_log.end(())
 
     # --- definitions ------------------------------------------------------------------------------
 
@@ -197,11 +157,7 @@ class Journal:
             NotStoredError: It is not stored.
         """
         if definition.fingerprint not in self._definitions:
-            with self._using_sqlite():
-                await self._writer.write(
-                    "INSERT OR IGNORE INTO definitions (fingerprint, sources) VALUES (?, ?)",
-                    [(definition.fingerprint, encode(definition))],
-                )
+            await self._database.add_definition(definition.fingerprint, encode_sources(definition))
             self._definitions.add(definition)
 
     async def _prune_definitions(self) -> None:
@@ -210,8 +166,7 @@ class Journal:
         if self.waiting or not unused:
             return
         try:
-            with self._using_sqlite():
-                await self._writer.write("DELETE FROM definitions WHERE fingerprint = ?", [(name,) for name in unused])
+            await self._database.delete_definitions(unused)
         except NotStoredError as error:
             log.warning("cannot delete unused definitions", reason=str(error))
             return
@@ -232,17 +187,17 @@ class Journal:
         """
         gc.disable()  # what is loaded stays; looking through it again and again would take most of the time
         try:
-            sessions, leaving, has_loss = await asyncio.to_thread(self._load)
+            sessions, running, has_loss = await asyncio.to_thread(self._load)
         except (LookupError, TypeError, ValueError, sqlite3.Error) as error:
             raise StartupError(f"cannot replay the journal {self.path}: {type(error).__name__}: {error}") from error
         finally:
             gc.enable()
-        self._session_log.start(sessions)
-        for row, session_ids in leaving.items():
-            self._leaving[row] = _PendingEnd(session_ids, self._session_log.end(session_ids))
+        self.session_log.start(sessions)
+        for row, session_ids in running.items():
+            self._pending[row] = _PendingEnd(session_ids, self.session_log.end(session_ids))
         if has_loss:
             try:
-                await self._session_log.rewrite()  # the next start finds what this one has made of it
+                await self.session_log.rewrite()  # the next start finds what this one has made of it
             except NotStoredError as error:
                 raise StartupError(f"cannot write the journal {self.path}: {error}") from error
         if self._keeps_changes:
@@ -254,25 +209,24 @@ class Journal:
 
     def _load(self) -> tuple[list[Session], dict[int, list[str]], bool]:
         """Running sessions; per row of `finished` those that the log has as running; whether changes are lost."""
-        with closing(sqlite3.connect(self.path)) as connection:
-            for fingerprint, sources in connection.execute("SELECT fingerprint, sources FROM definitions"):
-                self._definitions.add_sources(fingerprint, sources)
-            replayed = Replayed(self._definitions, accepts_loss=self._accepts_loss)
-            for session_id, changes in connection.execute("SELECT session, changes FROM changes ORDER BY row"):
-                replayed.add(session_id, orjson.loads(changes), 0, 0)
-            self._session_log.replay(replayed)
-            self._check_rows(replayed.finished_row)
-            leaving: dict[int, list[str]] = {}
-            for row, ids in connection.execute("SELECT row, ids FROM finished"):
-                for session_id in orjson.loads(ids):
-                    if replayed.drop(session_id):
-                        leaving.setdefault(row, []).append(session_id)
+        for fingerprint, sources in self._database.read_definitions():
+            self._definitions.add_sources(fingerprint, sources)
+        replayed = Replay(self._definitions, accepts_loss=self._accepts_loss)
+        for session_id, changes in self._database.read_changes():
+            replayed.add(session_id, orjson.loads(changes), 0, 0)
+        self.session_log.replay(replayed)
+        self._check_rows(replayed.finished_row)
+        running = {
+            row: ids
+            for row, session_ids in self._database.read_finished_ids()
+            if (ids := [session_id for session_id in session_ids if replayed.drop(session_id)])
+        }
         if replayed.headless:
             log.warning("sessions ended as the server did, and have no end in the log", sessions=len(replayed.headless))
         if replayed.has_loss:
             lost = sorted(replayed.damaged | replayed.headless)
             log.error("running sessions were rebuilt without what is lost", damaged=len(lost), first=lost[:10])
-        return list(replayed.sessions.values()), leaving, replayed.has_loss
+        return list(replayed.sessions.values()), running, replayed.has_loss
 
     def _check_rows(self, logged_row: int) -> None:
         """Make sure that the file has every row that the log has seen."""
@@ -290,11 +244,11 @@ class Journal:
         """Migrate what an earlier release has stored in the table `changes`."""
         for start in range(0, len(sessions), ROWS_AT_ONCE):
             try:
-                await self._session_log.store_whole(sessions[start : start + ROWS_AT_ONCE])
+                await self.session_log.store_whole(sessions[start : start + ROWS_AT_ONCE])
             except NotStoredError as error:
                 raise StartupError(f"cannot write the journal {self.path}: {error}") from error
         if sessions:
-            await self._writer.write("DELETE FROM changes", [()])
+            await self._database.delete_changes()
 
     def store(self, *sessions: Session) -> Awaitable[None]:
         """Store the changes of sessions, together, in the order of the calls.
@@ -306,7 +260,7 @@ class Journal:
             NotStoredError: They could not be stored. The next call for these sessions stores them whole.
         """
         if self._keeps_changes:
-            return self._session_log.store(sessions)
+            return self.session_log.store(sessions)
         for session in sessions:
             session.take_changes()
         done = asyncio.get_running_loop().create_future()
@@ -327,35 +281,27 @@ class Journal:
             NotStoredError: They could not be stored; they are as they were.
         """
         self._last_row = row = self._last_row + 1
-        refused = {session.id for session in sessions if self._session_log.is_refused(session)}
-        finished = {session_id: line for session_id, line in finished.items() if session_id not in refused}
+        rejected = {session.id for session in sessions if self.session_log.is_rejected(session)}
+        finished = {session_id: line for session_id, line in finished.items() if session_id not in rejected}
         if finished:
-            self._leaving[row] = _PendingEnd()
+            self._pending[row] = _PendingEnd()
             try:
-                with self._using_sqlite():
-                    values = (row, len(finished), orjson.dumps(list(finished)), b"\n".join(finished.values()))
-                    await self._writer.submit(
-                        [
-                            ("INSERT INTO finished (row, sessions, ids, data) VALUES (?, ?, ?, ?)", [values]),
-                            ("UPDATE log SET finished_row = ?", [(row,)]),
-                        ]
-                    )
+                await self._database.add_finished(row, finished)
             except NotStoredError:
-                del self._leaving[row]
+                del self._pending[row]
                 raise
-            self.waiting += len(finished)
-        known = self._session_log.forget(sessions)
+        known = self.session_log.forget(sessions)
         if not known:
-            self._leaving.pop(row, None)
+            self._pending.pop(row, None)
             return
-        ended = self._session_log.end(known, row if finished else 0)
+        ended = self.session_log.end(known, row if finished else 0)
         if finished:
-            self._leaving[row] = _PendingEnd(known, ended)
-            ended.add_done_callback(lambda ended: self._left(row, ended))
+            self._pending[row] = _PendingEnd(known, ended)
+            ended.add_done_callback(lambda ended: self._forget_pending(row, ended))
 
-    def _left(self, row: int, ended: asyncio.Future[None]) -> None:
+    def _forget_pending(self, row: int, ended: asyncio.Future[None]) -> None:
         if not ended.cancelled() and ended.exception() is None:
-            self._leaving.pop(row, None)
+            self._pending.pop(row, None)
 
     async def next_batch(self, new_id: str, limit: int) -> Batch | None:
         """The batch to write to the warehouse: one that was interrupted, else a new one.
@@ -371,42 +317,22 @@ class Journal:
             NotStoredError: The log does not take the ends of the sessions, so their rows must wait; or the SQLite file
                 cannot be used.
         """
-        with self._using_sqlite():
-            return await self._next_batch(new_id, limit)
-
-    async def _next_batch(self, new_id: str, limit: int) -> Batch | None:
-        async with self._connection.execute("SELECT id, first_row, last_row FROM batches") as cursor:
-            interrupted = await cursor.fetchone()
+        interrupted = await self._database.interrupted_batch()
         if interrupted is not None:
-            return Batch(*interrupted)
-        before = await self._first_row_to_wait()
-        first = last = sessions = 0
-        query = "SELECT row, sessions FROM finished WHERE row < ? ORDER BY row"
-        async with self._connection.execute(query, (before,)) as cursor:
-            async for row, count in cursor:
-                sessions += count
-                if first and sessions > limit:
-                    break
-                first, last = first or row, row
-        if not first:
-            return None
-        batch = Batch(new_id, first, last)
-        await self._writer.write(
-            "INSERT INTO batches (id, first_row, last_row) VALUES (?, ?, ?)",
-            [(batch.id, batch.first_row, batch.last_row)],
-        )
-        return batch
+            return interrupted
+        before_row = await self._first_row_to_wait()
+        return await self._database.new_batch(new_id, limit, before_row=before_row)
 
     async def _first_row_to_wait(self) -> int:
         """Rows before this one are known to be safe from a replay; ends that the log has not taken are tried again."""
-        for row, leaving in list(self._leaving.items()):
-            if leaving.ended is None:
+        for row, pending in list(self._pending.items()):
+            if pending.ended is None:
                 continue  # its row is only just being stored
-            if leaving.ended.done() and leaving.ended.exception() is not None:
-                leaving.ended = self._session_log.end(leaving.session_ids, row)
-            await asyncio.shield(leaving.ended)
-            self._left(row, leaving.ended)
-        return min(self._leaving, default=self._last_row + 1)
+            if pending.ended.done() and pending.ended.exception() is not None:
+                pending.ended = self.session_log.end(pending.session_ids, row)
+            await asyncio.shield(pending.ended)
+            self._forget_pending(row, pending.ended)
+        return min(self._pending, default=self._last_row + 1)
 
     def read_batch(self, batch: Batch) -> Iterator[FinishedSession]:
         """The sessions of a batch. Blocks: call it in a thread."""
@@ -418,16 +344,7 @@ class Journal:
         Raises:
             NotStoredError: The SQLite file cannot be used.
         """
-        with (
-            self._using_sqlite(),
-            closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
-        ):
-            rows: Iterable[tuple[bytes]] = connection.execute(
-                "SELECT data FROM finished WHERE row BETWEEN ? AND ? ORDER BY row",
-                (batch.first_row, batch.last_row),
-            )
-            for (data,) in rows:
-                yield data
+        return self._database.read_batch_lines(batch)
 
     async def close_batch(self, batch: Batch) -> int:
         """Forget the sessions of a batch: they are in the warehouse.
@@ -438,31 +355,7 @@ class Journal:
         Raises:
             NotStoredError: The SQLite file cannot be used.
         """
-        with self._using_sqlite():
-            return await self._close_batch(batch)
-
-    async def _close_batch(self, batch: Batch) -> int:
-        rows = (batch.first_row, batch.last_row)
-        query = "SELECT sum(sessions) FROM finished WHERE row BETWEEN ? AND ?"
-        async with self._connection.execute(query, rows) as cursor:
-            found = await cursor.fetchone()
-        await self._writer.submit(
-            [
-                ("DELETE FROM finished WHERE row BETWEEN ? AND ?", [rows]),
-                ("DELETE FROM batches WHERE id = ?", [(batch.id,)]),
-            ]
-        )
-        sessions = int(found[0] or 0) if found else 0
-        self.waiting -= sessions
-        return sessions
-
-    @contextmanager
-    def _using_sqlite(self) -> Iterator[None]:
-        """Name the file in errors of SQLite: a full disk, a deleted folder."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise NotStoredError(f"cannot use {self.path}: {error}") from error
+        return await self._database.close_batch(batch)
 
 
 def _is_missing(path: Path, log_folder: Path) -> bool:

@@ -13,7 +13,7 @@ that is over is never found again without the `null` that ended it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,9 +22,9 @@ from typing import Any
 import orjson
 
 from iserver.errors import NotStoredError
-from iserver.evaluation.definition import Definition
 from iserver.sessions.memo_record import Change
 from iserver.sessions.session import Session
+from iserver.storage.replay import Replay
 from shared.tasks import Supervisor
 from shared.wal.log import SEGMENT_BYTES, CommitLog
 
@@ -48,16 +48,16 @@ class SessionLog:
     """Stores the changes of sessions; `open`, `replay` and `start` it first."""
 
     def __init__(self, commit_log: CommitLog, segment_bytes: int) -> None:
-        self._log = commit_log
+        self.commit_log = commit_log
         self._segment_bytes = segment_bytes
         self._by_oldest_segment: dict[int, set[Session]] = {}
         self._needed_bytes = 0
         self._unsound: set[Session] = set()
-        self._refused: set[Session] = set()
+        self._rejected: set[Session] = set()
         self._busy_bytes: dict[Session, int] = {}
         self._last_segment = 0
         self._tasks = Supervisor()
-        self._cleaning: asyncio.Task[None] | None = None
+        self.cleaning: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -72,33 +72,33 @@ class SessionLog:
     @property
     def id(self) -> int:
         """Random id of the log."""
-        return self._log.id
+        return self.commit_log.id
 
     @property
     def is_new(self) -> bool:
         """Whether there was no log before."""
-        return self._log.is_new
+        return self.commit_log.is_new
 
     @property
     def size_bytes(self) -> int:
         """What it takes on the disk."""
-        return self._log.size_bytes
+        return self.commit_log.size_bytes
 
     async def close(self) -> None:
         """Store what is waiting, then close."""
         await self._tasks.stop()
-        await self._log.close()
+        await self.commit_log.close()
 
     # --- starting ---------------------------------------------------------------------------------
 
-    def replay(self, replayed: Replayed) -> None:
+    def replay(self, replayed: Replay) -> None:
         """Rebuild every session that is not over. Blocks.
 
         Raises:
             StartupError: The log has lost something, and that is not accepted.
             LookupError, TypeError, ValueError: It does not hold what such a log holds.
         """
-        for segment, payload in self._log.replay(replayed.cut):
+        for segment, payload in self.commit_log.replay(replayed.cut):
             parts = orjson.loads(payload)
             size = 2 * len(payload) // max(1, len(parts))
             for session_id, changes in zip(parts[::2], parts[1::2], strict=True):
@@ -118,8 +118,8 @@ class SessionLog:
             if session.journal_segment:
                 self._by_oldest_segment.setdefault(session.journal_segment, set()).add(session)
                 self._needed_bytes += session.journal_bytes
-        self._log.start()
-        self._last_segment = self._log.segment
+        self.commit_log.start()
+        self._last_segment = self.commit_log.segment
         self._release()
 
     # --- storing ----------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class SessionLog:
         taken: list[tuple[Session, list[Change]]] = []
         for session in sessions:
             changes = session.take_changes()
-            if session.journal_segment == OVER or (session in self._refused and session.end_ms is not None):
+            if session.journal_segment == OVER or (session in self._rejected and session.end_ms is not None):
                 continue
             taken.append((session, changes))
             if session.journal_bytes > BUSY_BYTES or self._unsound:
@@ -146,7 +146,7 @@ class SessionLog:
             if changes:
                 parts += (session.id, changes)
         payload = orjson.dumps(parts)
-        segment = self._log.append(payload, partial(self._stored, stored, taken))
+        segment = self.commit_log.append(payload, partial(self._stored, stored, taken))
         self._account(sessions, whole, segment, len(payload))
         if segment != self._last_segment:
             self._rolled(segment)
@@ -172,7 +172,7 @@ class SessionLog:
         parts: list[Any] = [part for session_id in session_ids for part in (session_id, None)]
         if finished_row:
             parts += ("", finished_row)
-        self._log.append(orjson.dumps(parts), partial(self._stored, ended, ()))
+        self.commit_log.append(orjson.dumps(parts), partial(self._stored, ended, ()))
         return ended
 
     def forget(self, sessions: Iterable[Session]) -> list[str]:
@@ -189,7 +189,7 @@ class SessionLog:
                 self._needed_bytes -= session.journal_bytes
             session.journal_segment = OVER
             self._unsound.discard(session)
-            self._refused.discard(session)
+            self._rejected.discard(session)
             self._busy_bytes.pop(session, None)
         return known
 
@@ -227,9 +227,9 @@ class SessionLog:
     ) -> None:
         if error is not None:
             for session, changes in taken:
-                self._refuse(session, changes)
-        elif self._refused:
-            self._refused.difference_update(session for session, _ in taken)
+                self._reject(session, changes)
+        elif self._rejected:
+            self._rejected.difference_update(session for session, _ in taken)
         if stored.done():
             return
         if error is None:
@@ -238,21 +238,21 @@ class SessionLog:
             stored.set_exception(NotStoredError(f"cannot store changes: {error.strerror or error}"))
             stored.exception()  # the caller may be gone; that is nothing to log
 
-    def _refuse(self, session: Session, changes: list[Change]) -> None:
+    def _reject(self, session: Session, changes: list[Change]) -> None:
         session.retract(changes)
         if session.journal_segment != OVER:
             self._unsound.add(session)
             if changes and changes[0][0] == "start":
-                self._refused.add(session)
+                self._rejected.add(session)
 
-    def is_refused(self, session: Session) -> bool:
+    def is_rejected(self, session: Session) -> bool:
         """Whether nothing of a session was ever stored, because every request for it was answered with an error."""
-        return session in self._refused
+        return session in self._rejected
 
     @property
     def is_writable(self) -> bool:
         """Whether the last attempt to store something succeeded, and its file is still there."""
-        return self._log.is_writable
+        return self.commit_log.is_writable
 
     # --- cleaning ---------------------------------------------------------------------------------
 
@@ -260,19 +260,19 @@ class SessionLog:
         """A new segment was begun: delete what is not needed, and clean when there is too much."""
         self._last_segment = segment
         self._release()
-        if self._is_too_large and (self._cleaning is None or self._cleaning.done()):
+        if self._is_too_large and (self.cleaning is None or self.cleaning.done()):
             assert self._loop is not None
-            self._cleaning = self._tasks.once("session log cleaning", self._clean)
+            self.cleaning = self._tasks.once("session log cleaning", self._clean)
 
     @property
     def _is_too_large(self) -> bool:
-        return self._log.size_bytes > 2 * self._needed_bytes + SPARE_SEGMENTS * self._segment_bytes
+        return self.commit_log.size_bytes > 2 * self._needed_bytes + SPARE_SEGMENTS * self._segment_bytes
 
     def _release(self) -> None:
         empty = [segment for segment, sessions in self._by_oldest_segment.items() if not sessions]
         for segment in empty:
             del self._by_oldest_segment[segment]
-        self._log.release(min(self._by_oldest_segment, default=self._log.segment))
+        self.commit_log.release(min(self._by_oldest_segment, default=self.commit_log.segment))
 
     async def rewrite(self) -> None:
         """Store every session as a snapshot, and delete all older segments.
@@ -281,19 +281,19 @@ class SessionLog:
             NotStoredError: The old segments stay.
         """
         for oldest in sorted(self._by_oldest_segment):
-            while oldest < self._log.segment and (batch := self._batch(oldest)):
-                if not await self._move(batch, oldest):
+            while oldest < self.commit_log.segment and (batch := self._batch(oldest)):
+                if not await self.move_to_newest_segment(batch, oldest):
                     raise NotStoredError("cannot store changes")
         self._release()
-        await self._log.released()
+        await self.commit_log.released()
 
     async def _clean(self) -> None:
         while self._is_too_large and self._by_oldest_segment:
             oldest = min(self._by_oldest_segment)
-            if oldest == self._log.segment:
+            if oldest == self.commit_log.segment:
                 break
             batch = self._batch(oldest)
-            if batch and not await self._move(batch, oldest):
+            if batch and not await self.move_to_newest_segment(batch, oldest):
                 break
             self._release()
             await asyncio.sleep(REST_S)
@@ -309,7 +309,7 @@ class SessionLog:
                 break
         return batch
 
-    async def _move(self, batch: Sequence[Session], oldest: int) -> bool:
+    async def move_to_newest_segment(self, batch: Sequence[Session], oldest: int) -> bool:
         """Store snapshots of sessions; they belong to the segment of these once they are on the disk."""
         assert self._loop is not None
         moved: asyncio.Future[None] = self._loop.create_future()
@@ -317,7 +317,7 @@ class SessionLog:
             session.take_changes()  # of a request that is not at its end yet; the snapshot has them
         parts = [part for session in batch for part in (session.id, list(session.describe()))]
         payload = orjson.dumps(parts)
-        segment = self._log.append(payload, partial(self._stored, moved, [(session, []) for session in batch]))
+        segment = self.commit_log.append(payload, partial(self._stored, moved, [(session, []) for session in batch]))
         for session in batch:
             self._rewritten(session, len(payload) // len(batch))
         try:
@@ -330,90 +330,3 @@ class SessionLog:
                 session.journal_segment = segment
                 self._by_oldest_segment.setdefault(segment, set()).add(session)
         return True
-
-
-class Replayed:
-    """Sessions as they are rebuilt from what was stored.
-
-    Attributes:
-        sessions: By id, in the order in which they were first stored.
-        headless: Ids of sessions of which there are only later changes, since the segment of the first has been
-            released. A snapshot or an end follows, unless the end was on its way when the server was killed.
-        finished_row: The last row of finished sessions that the log knows of.
-        has_loss: Whether something of the log is lost.
-        damaged: Ids of sessions that have lost changes for certain.
-    """
-
-    def __init__(self, definitions: Mapping[str, Definition], *, accepts_loss: bool = False) -> None:
-        self.sessions: dict[str, Session] = {}
-        self.headless: set[str] = set()
-        self.finished_row = 0
-        self.has_loss = False
-        self.damaged: set[str] = set()
-        self._accepts_loss = accepts_loss
-        self._cut: set[str] = set()
-        self._definitions = definitions
-        self._values: dict[bytes, Any] = {}
-
-    def cut(self) -> None:
-        """Something of the log is lost here.
-
-        A change refers to earlier ones, which may be what is lost. So sessions stay as they are here until they end, or
-        a snapshot rebuilds them.
-        """
-        self.has_loss = True
-        self._cut.update(self.sessions)
-
-    def add(self, session_id: str, changes: list[Change] | None, segment: int, size: int) -> None:
-        """Take one part of a payload.
-
-        Raises:
-            LookupError, TypeError, ValueError: It is not what a session log holds.
-        """
-        if changes is None:
-            self._forget(session_id)
-            return
-        session = self.sessions.get(session_id)
-        if changes[0][0] == "start":
-            self._begin_anew(session_id)
-            session = self.sessions[session_id] = Session(session_id)
-            session.journal_segment = segment
-        elif session is None:
-            self.headless.add(session_id)
-            return
-        elif session_id in self._cut:
-            self.damaged.add(session_id)
-            return
-        try:
-            self._apply(session, changes)
-        except (LookupError, TypeError, ValueError):
-            if not self._accepts_loss:
-                raise
-            self._forget(session_id)
-            self.headless.add(session_id)
-            self.has_loss = True
-            return
-        session.journal_bytes += size
-
-    def _apply(self, session: Session, changes: list[Change]) -> None:
-        for change in changes:
-            if change[0] == "record":  # most records have the values of many others
-                change[3:7] = map(self._shared, change[3:7])
-            session.apply(change, self._definitions)
-
-    def _forget(self, session_id: str) -> None:
-        self.sessions.pop(session_id, None)
-        self._begin_anew(session_id)
-
-    def _begin_anew(self, session_id: str) -> None:
-        for ids in (self.headless, self.damaged, self._cut):
-            ids.discard(session_id)
-
-    def drop(self, session_id: str) -> bool:
-        """Leave a session out; whether there was something of it."""
-        was_headless = session_id in self.headless
-        self.headless.discard(session_id)
-        return self.sessions.pop(session_id, None) is not None or was_headless
-
-    def _shared(self, value: Any) -> Any:
-        return self._values.setdefault(orjson.dumps(value), value)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from iserver.configuration.compiled import configure
 from iserver.document import read_document
 from iserver.engine.engine import Engine
+from iserver.engine.interfaces import EngineEnvironment
 from iserver.errors import RequestError
 from iserver.fdl import compile_program
 from iserver.handlers.sse import EventStreams
@@ -105,15 +106,14 @@ async def nothing_else():
 def test_whatever_is_sent_is_answered_or_refused_and_can_be_rebuilt(requests):
     journal = Notebook()
     ids = iter(range(10_000))
-    server = Engine(
-        CONFIGURATION,
-        journal,
+    environment = EngineEnvironment(
         listeners=EventStreams(),
         clock_ms=lambda: 1_700_000_000_000,
         new_id=lambda: f"id-{next(ids)}",
-        turns=None,
+        locks=None,
         yield_to_event_loop=nothing_else,
     )
+    server = Engine(CONFIGURATION, journal, environment)
 
     async def play():
         for endpoint, body in requests:

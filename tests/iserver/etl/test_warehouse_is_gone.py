@@ -17,7 +17,7 @@ async def test_the_journal_is_closed_and_keeps_the_sessions(tmp_path, clock, ids
     async with running(settings, clock, ids) as iserver:
         await iserver.features({})
         components = iserver.components
-        components.etl._open_warehouse = lambda: gone("", "parquet")
+        components.etl.open_warehouse = lambda: gone("", "parquet")
     journal = await Journal.open(tmp_path / "data" / "journal.sqlite")  # nobody else has it open
     assert journal.waiting == 1
     await journal.close()
@@ -26,7 +26,7 @@ async def test_the_journal_is_closed_and_keeps_the_sessions(tmp_path, clock, ids
 async def test_an_operator_who_flushes_is_told_why(open_iserver):
     iserver = await open_iserver()
     await iserver.features({})
-    iserver.components.etl._open_warehouse = lambda: gone("", "parquet")
+    iserver.components.etl.open_warehouse = lambda: gone("", "parquet")
     answer = await iserver.post("cmd", {"action": "flushToWarehouse"})
     assert answer.status == 500
     assert await answer.text() == "the sessions are safe but not in the warehouse yet: cannot write the warehouse"

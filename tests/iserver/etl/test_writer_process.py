@@ -35,8 +35,8 @@ def write(warehouse: WarehouseProcess, count: int, batch: str = "batch-1", *prog
 
 
 def pid(warehouse: WarehouseProcess) -> int:
-    assert warehouse._process is not None
-    return warehouse._process.pid
+    assert warehouse.pid is not None
+    return warehouse.pid
 
 
 def test_it_writes_what_the_warehouse_writes(warehouse: WarehouseProcess, tmp_path: Path):

@@ -20,7 +20,8 @@ from iserver.evaluation.definition import Definition
 from iserver.fdl import FdlError, SourceFile, compile_program
 from iserver.sessions.finalize import finish
 from iserver.sessions.session import Session
-from iserver.storage.journal import MIGRATIONS, Journal
+from iserver.storage.journal import Journal
+from iserver.storage.journal_database import MIGRATIONS
 from shared.errors import StartupError
 from shared.wal.log import Done
 from tests.crashes import copy_as_it_is
@@ -127,7 +128,7 @@ async def test_a_session_that_is_not_to_be_logged_just_goes(journal, path):
 
 async def ends(journal: Journal) -> None:
     """Wait until the log has the ends of all that was finished."""
-    await journal._session_log.end(())
+    await journal.session_log.end(())
 
 
 async def finished(journal: Journal, *devices: str) -> None:
@@ -178,7 +179,7 @@ async def killed_before_its_end_is_in_the_log(journal: Journal, path: Path) -> P
 def broken(journal: Journal) -> Iterator[None]:
     """The log cannot be written."""
 
-    commit_log = journal._session_log._log
+    commit_log = journal.session_log.commit_log
     error = OSError(errno.ENOSPC, "No space left on device")
 
     def append(_payload: bytes, done: Done) -> int:
@@ -299,7 +300,7 @@ async def test_definitions_that_nothing_refers_to_are_deleted_and_never_compiled
         compiled.append(files)
         return compile_program(files, **options)
 
-    monkeypatch.setattr("iserver.storage.stored_definitions.compile_program", count)
+    monkeypatch.setattr("iserver.storage.replay.compile_program", count)
     journal = await Journal.open(path)
     (found,) = await journal.load()
     assert "Pushed7" in found.definition.program.features
@@ -470,8 +471,8 @@ async def test_changes_behind_a_loss_are_left_out_because_what_they_refer_to_may
 )
 async def test_a_journal_that_cannot_be_replayed_says_so_in_one_line(journal, path, payload):
     await journal.store(begin())
-    journal._session_log._log.append(payload, lambda error: None)
-    await journal._session_log.end(())
+    journal.session_log.commit_log.append(payload, lambda error: None)
+    await journal.session_log.end(())
     with pytest.raises(StartupError, match="cannot replay the journal") as caught:
         await after_a_crash(path)
     assert "\n" not in str(caught.value)

@@ -14,7 +14,8 @@ from iserver.evaluation.definition import Definition
 from iserver.fdl import SourceFile, compile_program
 from iserver.sessions.finished import Event
 from iserver.sessions.session import Session
-from iserver.storage.session_log import BUSY_BYTES, SPARE_SEGMENTS, Replayed, SessionLog
+from iserver.storage.replay import Replay
+from iserver.storage.session_log import BUSY_BYTES, SPARE_SEGMENTS, SessionLog
 from tests.crashes import copy_as_it_is
 
 FDL = (Path(__file__).parents[3] / "iserver/example/shop.fdl").read_text()
@@ -35,19 +36,19 @@ def begin(number: int) -> Session:
     return Session.begin(f"s-{number}", DEFINITION, {"deviceId": f"dev-{number}"}, now_ms=1000)
 
 
-def replayed(folder: Path) -> Replayed:
+def replayed(folder: Path) -> Replay:
     """What another process finds after a crash."""
     copy = folder.with_name("after-the-crash")
     copy_as_it_is(folder, copy)
-    found = Replayed(DEFINITIONS)
+    found = Replay(DEFINITIONS)
     SessionLog.open(copy, segment_bytes=SEGMENT_BYTES).replay(found)
     return found
 
 
 async def cleaned(log: SessionLog) -> None:
     """Wait until the cleaner rests."""
-    if log._cleaning is not None:
-        await log._cleaning
+    if log.cleaning is not None:
+        await log.cleaning
 
 
 async def test_a_log_of_sessions_that_come_and_go_stays_small(log, tmp_path):
@@ -109,7 +110,7 @@ async def test_what_a_request_under_way_has_changed_is_in_a_snapshot_once(log, t
     session = begin(1)
     await log.store([session])
     session.happen(None, Event("AddToCart", 2000, "s-1", "e-1", {"sku": "x"}))
-    assert await log._move([session], session.journal_segment)
+    assert await log.move_to_newest_segment([session], session.journal_segment)
     await log.store([session])
     assert len(replayed(tmp_path / "log").sessions["s-1"].events) == 1
 
@@ -125,8 +126,8 @@ async def test_a_snapshot_that_cannot_be_stored_leaves_the_old_segment(log, tmp_
         return oldest
 
     with monkeypatch.context() as broken:
-        broken.setattr(log._log, "append", append)
-        assert not await log._move([session], oldest)
+        broken.setattr(log.commit_log, "append", append)
+        assert not await log.move_to_newest_segment([session], oldest)
         with pytest.raises(NotStoredError):
             await log.store([session])
     assert session.journal_segment == oldest
