@@ -49,7 +49,7 @@ PHRASES = {
 }
 
 LEFT: dict[str, set[str]] = {
-    "iserver": {"hears", "patience", "refusal", "visit"},
+    "iserver": {"visit"},
     "intake_server": {"recipe", "visit"},
     "gateway": {"visit"},
     "metaserver": {"refusal"},

@@ -110,8 +110,13 @@ class Engine:
         lookup, evaluation = self._enter(request, origin, now_ms)
         evaluation.look_up()
         evaluation.evaluate()
+        return self._respond(lookup, evaluation, now_ms)
+
+    def _respond(self, lookup: SessionLookup, evaluation: FeatureEvaluation, now_ms: int) -> Durable[bytes]:
+        """Store what was evaluated, and encode the response while it is being stored."""
         stored = self._save(lookup.session, now_ms, *lookup.retired)
-        self._count(evaluation)
+        for feature in evaluation.features:
+            self.features_by_result[feature.result] += 1
         return Durable(features_response(evaluation), stored)
 
     def _save(self, session: Session, now_ms: int, *others: Session) -> Awaitable[None]:
@@ -122,10 +127,6 @@ class Engine:
             self.sessions.remove(session)
             self._retired.append(session)
         return self._store.store(session, *others)
-
-    def _count(self, evaluation: FeatureEvaluation) -> None:
-        for feature in evaluation.features:
-            self.features_by_result[feature.result] += 1
 
     def _enter(self, request: FeaturesRequest, origin: Origin, now_ms: int) -> tuple[SessionLookup, FeatureEvaluation]:
         configuration = self.configuration
@@ -152,11 +153,8 @@ class Engine:
                 if not self.sessions.holds(lookup.session):
                     await self._store.store(*lookup.retired)
                     continue
-                stored = self._save(lookup.session, now_ms, *lookup.retired)
-            self._count(evaluation)
-            answer = features_response(evaluation)  # while the disk is at work
-            await stored
-            return answer
+                response = self._respond(lookup, evaluation, now_ms)
+            return await response
 
     def signal(self, body: JsonObject) -> Awaitable[None]:
         """Carry out `signal` (§4); it is durable when this has been awaited.

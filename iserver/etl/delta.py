@@ -27,12 +27,12 @@ CONFIGURATION = {"delta.setTransactionRetentionDuration": "interval 30 days"}
 class DeltaPublisher:
     """Tables that are Delta Lake tables, on a folder or an object store."""
 
-    def __init__(self, place: Filesystem, storage_options: dict[str, str] | None = None) -> None:
+    def __init__(self, filesystem: Filesystem, storage_options: dict[str, str] | None = None) -> None:
         """
         Args:
             storage_options: For the object store, as the package deltalake names them.
         """
-        self._place = place
+        self._filesystem = filesystem
         self._storage_options = storage_options
 
     def publish(self, batch_id: str, files: Sequence[StagedFile]) -> None:
@@ -46,11 +46,11 @@ class DeltaPublisher:
         for file in files:
             if file.rows == 0:
                 parquet.write_table(pa.schema(_fields(file)).empty_table(), file.path)
-                self._place.publish(file.path, file.target)
-        self._place.settle()
+                self._filesystem.publish(file.path, file.target)
+        self._filesystem.settle()
 
     def _append(self, table: str, batch_id: str, files: Sequence[StagedFile]) -> None:
-        uri = f"{self._place.location}/tables/{table}"
+        uri = f"{self._filesystem.location}/tables/{table}"
         application = f"iserver-{batch_id}"
         try:
             existing = DeltaTable(uri, storage_options=self._storage_options)

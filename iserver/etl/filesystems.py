@@ -1,6 +1,6 @@
 """Where the warehouse's files are: a local folder, or anything that fsspec has a URL for.
 
-A place puts a finished local file under its final name in one step: readers see the whole file or none of it.
+A filesystem puts a finished local file under its final name in one step: readers see the whole file or none of it.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ class Filesystem(Protocol):
 
 
 def open_filesystem(location: str) -> Filesystem:
-    """The place for a path or URL.
+    """The filesystem for a path or URL.
 
     Raises:
         StartupError: Nothing can be written there.
     """
     try:
-        place = _place(location)
+        filesystem = _filesystem(location)
         name = f"{WRITE_TEST}-{uuid.uuid4()}"
-        place.write(name, b"iserver writes and removes this file at every start\n")
-        place.remove(name)
+        filesystem.write(name, b"iserver writes and removes this file at every start\n")
+        filesystem.remove(name)
     except Exception as error:  # drivers raise whatever their libraries raise
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise StartupError(f"cannot write to the warehouse {location}: {reason}") from error
-    return place
+    return filesystem
 
 
-def _place(location: str) -> Filesystem:
+def _filesystem(location: str) -> Filesystem:
     if "://" not in location or location.startswith("file://"):
         return LocalFilesystem(Path(location.removeprefix("file://")))
     return RemoteFilesystem(location)

@@ -39,28 +39,28 @@ class Publisher(Protocol):
 class FilePublisher:
     """Tables that are folders of Parquet or ORC files."""
 
-    def __init__(self, place: Filesystem) -> None:
-        self._place = place
+    def __init__(self, filesystem: Filesystem) -> None:
+        self._filesystem = filesystem
 
     def publish(self, batch_id: str, files: Sequence[StagedFile]) -> None:
         del batch_id  # the names of the files carry it
         for file in files:
-            self._place.publish(file.path, file.target)
-        self._place.settle()
+            self._filesystem.publish(file.path, file.target)
+        self._filesystem.settle()
 
 
 class Warehouse:
     """The tables of one environment. Its methods block; call them from a worker thread, one at a time."""
 
-    def __init__(self, place: Filesystem, publisher: Publisher, table_format: TableFormat) -> None:
+    def __init__(self, filesystem: Filesystem, publisher: Publisher, table_format: TableFormat) -> None:
         """
         Args:
-            place: Where the files are.
+            filesystem: Where the files are.
             publisher: How files become part of tables.
             table_format: What the tables consist of; Delta tables consist of Parquet files.
         """
-        self.location = place.location
-        self._place = place
+        self.location = filesystem.location
+        self._filesystem = filesystem
         self._publisher = publisher
         self._suffix: FileFormat = "orc" if table_format == "orc" else "parquet"
 
@@ -71,12 +71,12 @@ class Warehouse:
         Raises:
             StartupError: Nothing can be written there, or a package for it is not installed.
         """
-        place = open_filesystem(location)
+        filesystem = open_filesystem(location)
         if table_format == "delta":
             from iserver.etl.delta import DeltaPublisher  # the package is an optional extra
 
-            return cls(place, DeltaPublisher(place), table_format)
-        return cls(place, FilePublisher(place), table_format)
+            return cls(filesystem, DeltaPublisher(filesystem), table_format)
+        return cls(filesystem, FilePublisher(filesystem), table_format)
 
     def prepare(self, program: Program, now_ms: int) -> None:
         """Make every table of a program openable and name it in the catalog, also before it has rows.
@@ -93,10 +93,10 @@ class Warehouse:
         text = catalog_text(program, schemas, self._suffix, self._read_text(CATALOG))
         for table in metadata_tables():
             path = _metadata_path(table.name)
-            if self._place.read(path) is None:
-                self._place.write(path, b"")
+            if self._filesystem.read(path) is None:
+                self._filesystem.write(path, b"")
         if text != self._read_text(CATALOG):
-            self._place.write(CATALOG, text.encode())
+            self._filesystem.write(CATALOG, text.encode())
 
     def write(
         self, sessions: Iterable[FinishedSession], batch_id: str, program: Callable[[str], Program]
@@ -109,12 +109,12 @@ class Warehouse:
             program: The program with a given fingerprint.
         """
         began = time.perf_counter()
-        folder = self._place.stage(batch_id)
+        folder = self._filesystem.stage(batch_id)
         try:
             files = Stage(folder, batch_id, program, self._suffix).add_all(sessions)
             self._publisher.publish(batch_id, files)
         finally:
-            self._place.unstage(batch_id)
+            self._filesystem.unstage(batch_id)
         rows: Counter[str] = Counter()
         left_out: dict[str, Counter[str]] = {}
         for file in files:
@@ -142,11 +142,11 @@ class Warehouse:
             rows: Per metadata table its rows, as `iserver.warehouse.metadata.metadata_rows` makes them.
         """
         for table in metadata_tables():
-            self._place.write(_metadata_path(table.name), json_lines(rows.get(table.name, ())))
+            self._filesystem.write(_metadata_path(table.name), json_lines(rows.get(table.name, ())))
 
     def _publish_empty(self, changed: Sequence[Table], schemas: Mapping[str, str], partition: Partition) -> None:
         name = "schemas"
-        folder = self._place.stage(name)
+        folder = self._filesystem.stage(name)
         try:
             files = [
                 stage_empty(folder, table, partition, f"schema-{schemas[table.name]}.{self._suffix}", self._suffix)
@@ -155,7 +155,7 @@ class Warehouse:
             identity = hashlib.sha256("".join(sorted(file.target for file in files)).encode()).hexdigest()
             self._publisher.publish(f"schemas-{identity[:16]}", files)
         finally:
-            self._place.unstage(name)
+            self._filesystem.unstage(name)
 
     def _known_schemas(self) -> dict[str, str]:
         """The schema that each table of the catalog was last given an empty file for."""
@@ -169,7 +169,7 @@ class Warehouse:
         }
 
     def _read_text(self, path: str) -> str | None:
-        content = self._place.read(path)
+        content = self._filesystem.read(path)
         return None if content is None else content.decode("utf-8", "replace")
 
 

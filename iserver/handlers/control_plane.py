@@ -22,8 +22,8 @@ Push = Callable[[Sequence[SourceFile]], Awaitable[None]]
 class ControlPlaneHandlers:
     """Metadata for generated clients, and a place to push FDL to."""
 
-    def __init__(self, server: Engine, push: Push, *, token: str, location: str, max_body_bytes: int) -> None:
-        self._server = server
+    def __init__(self, engine: Engine, push: Push, *, token: str, location: str, max_body_bytes: int) -> None:
+        self._engine = engine
         self._push = push
         self._token = token
         self._location = location
@@ -32,7 +32,7 @@ class ControlPlaneHandlers:
     async def graphql(self, request: web.Request) -> web.Response:
         """The metadata of the environment, whatever the query."""
         authorise(bearer_token(request), self._token)
-        return json_response(metadata(self._server.configuration, self._location), content_type=JSON)
+        return json_response(metadata(self._engine.configuration, self._location), content_type=JSON)
 
     async def push_files(self, request: web.Request) -> web.Response:
         """Replace the configuration's FDL by the files of the body."""
@@ -53,7 +53,7 @@ class ControlPlaneHandlers:
 
     def _check(self, token: str | None, environment: object) -> None:
         authorise(token, self._token)
-        ours = self._server.configuration.environment
+        ours = self._engine.configuration.environment
         if environment not in (ours.id, ours.name):
             raise Problem(404, f"this server serves the environment '{ours.id}', not {environment!r}")
 

@@ -34,8 +34,8 @@ CODES = {400: "INVALID_CONTEXT", 404: "FLAG_NOT_FOUND"}
 class OfrepHandlers:
     """Flags for OpenFeature clients."""
 
-    def __init__(self, server: Engine, *, new_id: NewId, clock_ms: Callable[[], int], max_body_bytes: int) -> None:
-        self._server = server
+    def __init__(self, engine: Engine, *, new_id: NewId, clock_ms: Callable[[], int], max_body_bytes: int) -> None:
+        self._engine = engine
         self._new_id = new_id
         self._clock_ms = clock_ms
         self._max_body_bytes = max_body_bytes
@@ -45,7 +45,7 @@ class OfrepHandlers:
         key = request.match_info["key"]
         try:
             context = await self._context(request)
-            flag = one_flag(self._server.configuration, key)
+            flag = one_flag(self._engine.configuration, key)
             (evaluated,) = await self._evaluate(request, [flag], context, self._new_id())
         except EvaluationError as error:
             return _failed(error, key)
@@ -58,7 +58,7 @@ class OfrepHandlers:
         """
         try:
             context = await self._context(request)
-            evaluated = await self._evaluate(request, all_flags(self._server.configuration), context, "ofrep")
+            evaluated = await self._evaluate(request, all_flags(self._engine.configuration), context, "ofrep")
         except EvaluationError as error:
             return _failed(error)
         tag = etag(evaluated)
@@ -76,16 +76,16 @@ class OfrepHandlers:
     async def _evaluate(
         self, request: web.Request, flags: Sequence[Flag], context: dict[str, Any], impression_id: str
     ) -> list[dict[str, Any]]:
-        configuration = self._server.configuration
+        configuration = self._engine.configuration
         features = list(dict.fromkeys(flag.feature for flag in flags))
         body = features_request(configuration, context, features, impression_id)
         try:
-            answer = orjson.loads(await self._server.features(body, Origin(request.headers)))
-        except RequestError as refusal:
-            refused = explain(refusal)
-            assert refused is not None
-            code = CODES.get(refused.status, "GENERAL")
-            raise EvaluationError(refused.status, code, refused.message, refused.headers) from refusal
+            answer = orjson.loads(await self._engine.features(body, Origin(request.headers)))
+        except RequestError as error:
+            problem = explain(error)
+            assert problem is not None
+            code = CODES.get(problem.status, "GENERAL")
+            raise EvaluationError(problem.status, code, problem.message, problem.headers) from error
         caller = Caller(configuration.devices.get(context[TARGETING_KEY]), self._clock_ms())
         return evaluations(configuration, flags, answer, features, caller)
 

@@ -122,8 +122,8 @@ class EventStreams:
 class EventStreamHandlers:
     """Server-sent events."""
 
-    def __init__(self, server: Engine, streams: EventStreams) -> None:
-        self._server = server
+    def __init__(self, engine: Engine, streams: EventStreams) -> None:
+        self._engine = engine
         self._streams = streams
 
     async def events(self, request: web.Request) -> web.StreamResponse:
@@ -132,15 +132,15 @@ class EventStreamHandlers:
         An unregistered one is answered 204, upon which a browser does not reconnect.
         """
         given = request.query.get("id", "").split()
-        devices = self._server.configuration.devices
+        devices = self._engine.configuration.devices
         device = next((item for item in given if item in devices), None)
         if device is None:
             return web.Response(status=204)
         response = web.StreamResponse(headers=HEADERS)
         with self._streams.open(device) as stream:
-            await self._server.refresh(device)
+            await self._engine.refresh(device)
             await response.prepare(request)
-            await response.write(OPENING + hello(self._server.last_flush_ms(device)))
+            await response.write(OPENING + hello(self._engine.last_flush_ms(device)))
             while (event := await stream.next()) is not None:
                 await response.write(event)
         return response

@@ -21,26 +21,26 @@ from shared.metrics import Metrics
 
 def register_metrics(
     metrics: Metrics,
-    server: Engine,
-    journal: Journal | RedisSessions,
+    engine: Engine,
+    store: Journal | RedisSessions,
     etl: Etl,
     connections: Sized,
     synchroniser: Synchroniser,
 ) -> None:
     """Add the gauges of one iserver; they are read when metrics are collected."""
     gauges = {
-        "causal_iserver_sessions_active": ("Active sessions in memory", lambda: len(server.sessions)),
+        "causal_iserver_sessions_active": ("Active sessions in memory", lambda: len(engine.sessions)),
         "causal_iserver_sessions_retired": (
             "Retired sessions, not yet uploaded",
-            lambda: server.retired_count + journal.waiting,
+            lambda: engine.retired_count + store.waiting,
         ),
         "iserver_sessions_set_aside": (
             "Sessions that are over and cannot be written to the warehouse; the log says why",
-            lambda: server.set_aside_count,
+            lambda: engine.set_aside_count,
         ),
         "causal_iserver_sessions_by_user": (
             "Sessions found by a session key",
-            lambda: server.sessions.indexed_keys,
+            lambda: engine.sessions.indexed_keys,
         ),
         "iserver_sse_connections": ("Open event streams", lambda: len(connections)),
         "iserver_sync_age_seconds": (
@@ -52,25 +52,25 @@ def register_metrics(
     }
     for name, (text, read) in gauges.items():
         Gauge(name, text, registry=metrics.registry).set_function(read)
-    metrics.registry.register(_EngineCounters(server))
+    metrics.registry.register(_EngineCounters(engine))
 
 
 class _EngineCounters(Collector):
     """Counters of the engine, read when metrics are collected."""
 
-    def __init__(self, server: Engine) -> None:
-        self._server = server
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
         """The counters, and the configuration in force as a label."""
         features = CounterMetricFamily("iserver_features", "Features answered, by result", labels=["result"])
-        for result, count in self._server.features_by_result.items():
+        for result, count in self._engine.features_by_result.items():
             features.add_metric([result], count)
         signals = CounterMetricFamily("iserver_signals", "Signals carried out, by kind", labels=["kind"])
-        for kind, count in self._server.signals_by_kind.items():
+        for kind, count in self._engine.signals_by_kind.items():
             signals.add_metric([kind], count)
         configuration = InfoMetricFamily("iserver_configuration", "The configuration in force")
-        configuration.add_metric([], {"revision": self._server.configuration.revision})
+        configuration.add_metric([], {"revision": self._engine.configuration.revision})
         yield from (features, signals, configuration)
 
 
@@ -103,20 +103,20 @@ Timer = Callable[[], AbstractContextManager[None]]
 
 def time_control_plane(metrics: Metrics) -> Timer:
     """Add the timer and the counter of calls to the configuration server, which are repeated when they fail."""
-    return _watch(metrics, "causal_http_post", "retries", "calls to the configuration server")
+    return _timed(metrics, "causal_http_post", "retries", "calls to the configuration server")
 
 
 def time_uploads(metrics: Metrics) -> Timer:
     """Add the timer and the counter of writes to the warehouse, wherever it is."""
-    return _watch(metrics, "causal_aws_s3_uploads", "fails", "writes to the warehouse")
+    return _timed(metrics, "causal_aws_s3_uploads", "fails", "writes to the warehouse")
 
 
-def _watch(metrics: Metrics, name: str, failures_name: str, text: str) -> Timer:
+def _timed(metrics: Metrics, name: str, failures_name: str, text: str) -> Timer:
     timer = Summary(f"{name}_time", f"Seconds of {text}", registry=metrics.registry)
     failures = Counter(f"{name}_{failures_name}", f"Failed {text}", registry=metrics.registry)
 
     @contextmanager
-    def watch() -> Iterator[None]:
+    def timed() -> Iterator[None]:
         started_s = time.perf_counter()
         has_failed = True
         try:
@@ -127,4 +127,4 @@ def _watch(metrics: Metrics, name: str, failures_name: str, text: str) -> Timer:
             if has_failed:
                 failures.inc()
 
-    return watch
+    return timed

@@ -29,7 +29,7 @@ HOLD_MS = 15_000
 
 PAGE_SESSIONS = 512
 BATCH_SESSIONS = 20_000
-PATIENCE_S = 120.0
+FLUSH_TIMEOUT_S = 120.0
 
 
 class RedisFinishedQueue:
@@ -133,7 +133,7 @@ class SharedEtl(Etl):
         Raises:
             OSError: It is not written after all.
         """
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + FLUSH_TIMEOUT_S
         await self.run(configuration)
         while await self._queue.count():
             if asyncio.get_running_loop().time() > deadline:
