@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from iserver.evaluation.definition import Definition
@@ -17,6 +18,7 @@ FEW = 4
 """Up to so many impressions a search is cheaper than an index."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class MemoRecord:
     """A memo record: the outputs that all requests of a session for a feature with equal args share (§1).
 
@@ -36,48 +38,20 @@ class MemoRecord:
         members: Its values encoded for responses, once cached (`iserver.protocol.responses`).
     """
 
-    __slots__ = (
-        "_times",
-        "aliases",
-        "args",
-        "definition",
-        "events",
-        "external",
-        "feature",
-        "impressions",
-        "is_open",
-        "members",
-        "number",
-        "outputs",
-        "plugin_outputs",
-        "variants",
-    )
-
-    def __init__(
-        self,
-        number: int,
-        feature: str,
-        definition: Definition,
-        args: Mapping[str, JsonValue],
-        outputs: Mapping[str, JsonValue],
-        plugin_outputs: Mapping[str, JsonValue],
-        external: Mapping[str, str],
-        variants: tuple[Assignment, ...],
-    ) -> None:
-        self.number = number
-        self.feature = feature
-        self.definition = definition
-        self.args = args
-        self.outputs = outputs
-        self.plugin_outputs = plugin_outputs
-        self.external = external
-        self.variants = variants
-        self.impressions: list[Impression] = []
-        self.aliases: list[str] | None = None
-        self.events: list[Event] | None = None
-        self.is_open = True
-        self.members: bytes | None = None
-        self._times: dict[str, int] | None = None
+    number: int
+    feature: str
+    definition: Definition
+    args: Mapping[str, JsonValue]
+    outputs: Mapping[str, JsonValue]
+    plugin_outputs: Mapping[str, JsonValue]
+    external: Mapping[str, str]
+    variants: tuple[Assignment, ...]
+    impressions: list[Impression] = field(default_factory=list, init=False)
+    aliases: list[str] | None = field(default=None, init=False)
+    events: list[Event] | None = field(default=None, init=False)
+    is_open: bool = field(default=True, init=False)
+    members: bytes | None = field(default=None, init=False)
+    _times: dict[str, int] | None = field(default=None, init=False)
 
     def shows(self, impression_id: str) -> bool:
         """Whether the impression is on record already (§10.8)."""

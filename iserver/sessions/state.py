@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from iserver.evaluation.audiences import EventPath
@@ -22,6 +23,7 @@ def shared(items: tuple[Assignment, ...]) -> Mapping[str, str]:
     return dict(items)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SessionState:
     """All activity of one visitor until a period of inactivity.
 
@@ -52,64 +54,32 @@ class SessionState:
         journal_bytes: How much the journal has of it, about; set by the journal.
     """
 
-    __slots__ = (
-        "active",
-        "assignments",
-        "audiences",
-        "by_impression",
-        "counts",
-        "definition",
-        "due_s",
-        "end_ms",
-        "entry_url",
-        "events",
-        "fields",
-        "forced",
-        "histories",
-        "id",
-        "journal_bytes",
-        "journal_segment",
-        "last_activity_ms",
-        "last_flush_ms",
-        "memo",
-        "no_log",
-        "open_gates",
-        "records",
-        "size",
-        "size_bytes",
-        "start_ms",
-        "user_agent",
-    )
-
-    definition: Definition
-    fields: dict[str, JsonValue]
-
-    def __init__(self, session_id: str) -> None:
-        """A session of which nothing is known but its id."""
-        self.id = session_id
-        self.start_ms = 0
-        self.last_activity_ms = 0
-        self.last_flush_ms = 0
-        self.end_ms: int | None = None
-        self.user_agent = ""
-        self.entry_url: str | None = None
-        self.assignments: Mapping[str, str] = NOTHING
-        self.forced: frozenset[str] = NOBODY
-        self.open_gates: frozenset[str] = NOBODY
-        self.active: Mapping[str, str] = NOTHING
-        self.audiences: tuple[str, ...] = ()
-        self.events: list[Event] | None = None
-        self.records: list[MemoRecord] = []
-        self.no_log = False
-        self.size = 0
-        self.size_bytes = 0
-        self.due_s = 0
-        self.journal_segment = 0
-        self.journal_bytes = 0
-        self.memo: dict[MemoKey, MemoRecord] = {}
-        self.histories: dict[str, list[tuple[int, JsonValue]]] | None = None
-        self.by_impression: dict[tuple[str, str], MemoRecord] | None = None
-        self.counts: dict[EventPath, int] | None = None
+    id: str
+    definition: Definition = field(init=False)
+    fields: dict[str, JsonValue] = field(init=False)
+    start_ms: int = field(default=0, init=False)
+    last_activity_ms: int = field(default=0, init=False)
+    last_flush_ms: int = field(default=0, init=False)
+    end_ms: int | None = field(default=None, init=False)
+    user_agent: str = field(default="", init=False)
+    entry_url: str | None = field(default=None, init=False)
+    assignments: Mapping[str, str] = field(default_factory=lambda: NOTHING, init=False)
+    forced: frozenset[str] = field(default=NOBODY, init=False)
+    open_gates: frozenset[str] = field(default=NOBODY, init=False)
+    active: Mapping[str, str] = field(default_factory=lambda: NOTHING, init=False)
+    audiences: tuple[str, ...] = field(default=(), init=False)
+    events: list[Event] | None = field(default=None, init=False)
+    records: list[MemoRecord] = field(default_factory=list, init=False)
+    no_log: bool = field(default=False, init=False)
+    size: int = field(default=0, init=False)
+    size_bytes: int = field(default=0, init=False)
+    due_s: int = field(default=0, init=False)
+    journal_segment: int = field(default=0, init=False)
+    journal_bytes: int = field(default=0, init=False)
+    memo: dict[MemoKey, MemoRecord] = field(default_factory=dict, init=False)
+    histories: dict[str, list[tuple[int, JsonValue]]] | None = field(default=None, init=False)
+    by_impression: dict[tuple[str, str], MemoRecord] | None = field(default=None, init=False)
+    counts: dict[EventPath, int] | None = field(default=None, init=False)
 
     @property
     def persistent_id(self) -> str:

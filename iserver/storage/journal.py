@@ -124,11 +124,6 @@ class Journal:
         """How many finished sessions wait for the warehouse."""
         return self._database.waiting
 
-    @property
-    def log_bytes(self) -> int:
-        """What the log of running sessions takes on the disk."""
-        return self.session_log.size_bytes
-
     async def close(self) -> None:
         """Store what is waiting, then close the files."""
         await self.session_log.close()

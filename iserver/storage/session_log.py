@@ -75,11 +75,6 @@ class SessionLog:
         return self.commit_log.id
 
     @property
-    def is_new(self) -> bool:
-        """Whether there was no log before."""
-        return self.commit_log.is_new
-
-    @property
     def size_bytes(self) -> int:
         """What it takes on the disk."""
         return self.commit_log.size_bytes

@@ -50,8 +50,8 @@ class Telemetry:
         self._endpoint = endpoint(url)
         self._registry = registry
         self._exporter = OTLPMetricExporter(self._endpoint, timeout=SEND_S)
-        self._complaints = _Errors()
-        logging.getLogger(OTLPMetricExporter.__module__).addFilter(self._complaints)
+        self._errors = _ExporterErrors()
+        logging.getLogger(OTLPMetricExporter.__module__).addFilter(self._errors)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="otel")
         self._resource = _resource()
         self._started_ns = time.time_ns()
@@ -62,10 +62,10 @@ class Telemetry:
         families = list(self._registry.collect())
         period = Period(self._started_ns, time.time_ns())
         loop = asyncio.get_running_loop()
-        self._complaints.heard.clear()
+        self._errors.messages.clear()
         has_arrived = await loop.run_in_executor(self._thread, self._send, families, period)
         if not has_arrived and not self._is_away:
-            reason = next(iter(self._complaints.heard), "unknown")
+            reason = next(iter(self._errors.messages), "unknown")
             log.warning("metrics cannot be exported", receiver=self._endpoint, reason=reason)
         elif has_arrived and self._is_away:
             log.info("metrics are exported again", receiver=self._endpoint)
@@ -76,22 +76,22 @@ class Telemetry:
         await self.export()
         self._exporter.shutdown()
         self._thread.shutdown()
-        logging.getLogger(OTLPMetricExporter.__module__).removeFilter(self._complaints)
+        logging.getLogger(OTLPMetricExporter.__module__).removeFilter(self._errors)
 
     def _send(self, families: list[Family], period: Period) -> bool:
         data: MetricsData = metrics_data(families, self._resource, period)
         return self._exporter.export(data) is MetricExportResult.SUCCESS
 
 
-class _Errors(logging.Filter):
+class _ExporterErrors(logging.Filter):
     """Collects what the exporter would log at every attempt, instead of logging it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        self.heard.append(record.getMessage())
+        self.messages.append(record.getMessage())
         return False
 
 

@@ -33,7 +33,7 @@ FLUSH_TIMEOUT_S = 120.0
 
 
 class RedisFinishedQueue:
-    """The queue of a deployment; an `iserver.etl.etl.Finished`."""
+    """The queue of a deployment; a `FinishedSessionQueue`."""
 
     def __init__(self, sessions: RedisSessions, url: str) -> None:
         self._sessions = sessions

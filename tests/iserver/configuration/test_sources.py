@@ -122,7 +122,7 @@ async def test_a_remembered_document_that_is_damaged_is_named(open_loader, plane
     cache = tmp_path / "config-cache.json"
     cache.write_bytes(cache.read_bytes()[:100])
     plane.is_up = False
-    with pytest.raises(UnreachableError, match=r"answered 503 .* kept in .*/config-cache\.json is damaged"):
+    with pytest.raises(UnreachableError, match=r"answered 503 .* cached in .*/config-cache\.json is damaged"):
         await open_loader().load()
 
 
