@@ -46,7 +46,7 @@ async def test_such_a_program_is_served_and_its_tables_are_written(iserver, tmp_
     assert await iserver.signal(event="Ds", args={"a": 1}) == 200
     assert (await iserver.features({"_x": {}, "errors": {}}, impression="imp-2"))["_x"]["a"] == 1
     await iserver.engine.retire_all()
-    await iserver.parts.run_etl()
+    await iserver.components.run_etl()
     folder = tmp_path / "data" / "warehouse" / "tables"
     shown = next(rows(folder / "f"))
     assert {name: shown[f"{name}_value"] for name in ("session_id", "device_id", "ds", "hh")} == {
