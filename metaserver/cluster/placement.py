@@ -147,7 +147,7 @@ def _latest(partition: Partition, reports: Mapping[HostPort, ReplicaInfo | None]
     known = {name: info for name, info in reports.items() if info is not None}
     if not known:
         return None, f"{' and '.join(map(str, reports))} came back without the replica"
-    best = max(known, key=lambda name: (known[name].ballot, known[name].last_committed_decree))
+    best = max(known, key=lambda name: _history(known[name]))
     chosen = known[best]
     for name, info in known.items():
         if info.last_committed_decree > chosen.last_prepared_decree:
@@ -155,6 +155,11 @@ def _latest(partition: Partition, reports: Mapping[HostPort, ReplicaInfo | None]
     if max(info.last_prepared_decree for info in known.values()) < partition.last_committed_decree:
         return None, f"decree {partition.last_committed_decree} was committed, and no member that came back has it"
     return best, ""
+
+
+def _history(info: ReplicaInfo) -> tuple[int, int, int]:
+    """How far a replica's history goes; of two with one committed decree, the one that has prepared more goes first."""
+    return info.ballot, info.last_committed_decree, info.last_prepared_decree
 
 
 def _secondary(
