@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
@@ -47,13 +49,16 @@ class ThreadPool:
         threads: How many jobs run at once.
         queue: How many jobs may wait.
         per_key: How many of them may belong to one key, running or hanging.
+        niceness: How far its threads yield to others when all processors are busy, 0 to 19. Only Linux has a niceness
+            of threads.
     """
 
-    def __init__(self, name: str, threads: int, queue: int, per_key: int) -> None:
+    def __init__(self, name: str, threads: int, queue: int, per_key: int, *, niceness: int = 0) -> None:
         self.name = name
         self._threads = threads
         self._queue = queue
         self._per_key = per_key
+        self._niceness = niceness
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._started = 0
         self._running = 0
@@ -183,6 +188,8 @@ class ThreadPool:
             threading.Thread(target=self._work, name=f"{self.name}-{self._started}", daemon=True).start()
 
     def _work(self) -> None:
+        if self._niceness and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while (job := self._jobs.get()) is not None:
             result, error = None, None
             try:

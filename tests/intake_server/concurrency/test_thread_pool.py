@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -41,6 +43,19 @@ async def test_one_key_cannot_take_all_threads():
     blocked.let_go.set()
     assert await asyncio.gather(*held) == ["done"] * 3
     workers.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux knows the niceness of a thread")
+async def test_threads_yield_as_far_as_they_are_told():
+    def own_niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = own_niceness()
+    nice, plain = ThreadPool("nice", 1, 1, 1, niceness=before + 1), ThreadPool("plain", 1, 1, 1)
+    assert (await nice.run(own_niceness), await plain.run(own_niceness)) == (before + 1, before)
+    assert own_niceness() == before
+    nice.close()
+    plain.close()
 
 
 async def test_a_full_queue_is_busy():
