@@ -1,15 +1,22 @@
-"""Reading what Redis has of a session, and saying what is wrong with it: another server may know what this does not."""
+"""Reads what servers have stored of sessions and definitions; a newer server may store what this one cannot read."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
+import structlog
 
 from iserver.evaluation.definition import Definition
+from iserver.fdl import FdlError, SourceFile, compile_program
 from iserver.sessions.changes import KINDS
 from iserver.sessions.memo_record import Change
 from iserver.sessions.session import Session
+from iserver.storage.redis.client import RedisClient
+from iserver.storage.redis.scripts import KEEP
+
+log = structlog.get_logger("iserver.redis")
 
 SHOWN = 80
 """How much of a change is shown in a message, in characters."""
@@ -79,3 +86,57 @@ def uses(changes: Iterable[Change]) -> set[str]:
 def _short(found: bytes) -> str:
     text = found.decode(errors="replace")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+class Unreadable(dict[str, str]):
+    """Why sessions and definitions in Redis cannot be read, by session id or fingerprint."""
+
+    def note(self, name: str, reason: str) -> None:
+        """Log once that something cannot be read, which a newer server may have written; it stays where it is."""
+        if name not in self:
+            self[name] = reason
+            log.error("cannot read from Redis", name=name, reason=reason)
+
+
+class RedisDefinitions:
+    """The definitions that sessions in Redis refer to.
+
+    Attributes:
+        known: Every definition known here, by fingerprint.
+    """
+
+    def __init__(self, client: RedisClient, prefix: str, unreadable: Unreadable) -> None:
+        self.known: dict[str, Definition] = {}
+        self._client = client
+        self._prefix = prefix
+        self._unreadable = unreadable
+
+    async def store(self, definition: Definition) -> None:
+        """Store the FDL of a definition.
+
+        Raises:
+            NotStoredError: Redis does not answer.
+        """
+        sources = [[source.name, source.text] for source in definition.program.sources]
+        await self._client.script(KEEP, [self._prefix, definition.fingerprint, orjson.dumps(sources)])
+        self.known[definition.fingerprint] = definition
+        self._unreadable.pop(definition.fingerprint, None)
+
+    async def load(self, fingerprints: Iterable[str] | None = None) -> None:
+        """Load definitions that other servers have stored; by default all."""
+        name = f"{self._prefix}definitions"
+        if fingerprints is None:
+            fingerprints = [key.decode() for key in await self._client.command("HKEYS", name)]
+        for fingerprint in fingerprints:
+            if fingerprint in self.known:
+                continue
+            sources = await self._client.command("HGET", name, fingerprint)
+            if sources is None:
+                self._unreadable.note(fingerprint, "found nothing, expected its FDL")
+                continue
+            try:
+                files = [SourceFile(file, text) for file, text in orjson.loads(sources)]
+                program = await asyncio.to_thread(compile_program, files, is_stored=True)
+                self.known[fingerprint] = Definition(program)
+            except (FdlError, TypeError, ValueError) as error:
+                self._unreadable.note(fingerprint, f"found FDL that cannot be compiled here ({error})")

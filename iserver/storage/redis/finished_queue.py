@@ -42,7 +42,7 @@ class RedisFinishedQueue:
     @property
     def definitions(self) -> Mapping[str, Definition]:
         """Every definition that sessions in a batch may refer to."""
-        return self._sessions.definitions
+        return self._sessions.definitions.known
 
     async def hold(self) -> bool:
         """Become, or stay, the server that writes; whether it is this one."""
@@ -64,7 +64,7 @@ class RedisFinishedQueue:
         found = await self._sessions.client.script(BATCH, arguments)
         if not found:
             return None
-        await self._sessions.load_definitions()
+        await self._sessions.definitions.load()
         return Batch(found[0].decode(), 0, int(found[1]) - 1)
 
     def read_batch_lines(self, batch: Batch) -> Iterator[bytes]:

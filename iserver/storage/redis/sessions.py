@@ -19,14 +19,13 @@ import structlog
 
 from iserver.errors import FencedError, NotStoredError
 from iserver.evaluation.definition import Definition
-from iserver.fdl import FdlError, SourceFile, compile_program
 from iserver.sessions.changes import index_keys
 from iserver.sessions.memo_record import Change
 from iserver.sessions.registry import ExpiryPosition, Keys, Sessions
 from iserver.sessions.session import Session
 from iserver.storage.redis.client import RedisArguments, RedisClient
-from iserver.storage.redis.decode import UnreadableError, read_changes, rebuild, uses
-from iserver.storage.redis.scripts import DUE, FENCED, FIND, FINISH, KEEP, LOOK, RECLAIM, STORE, STORED
+from iserver.storage.redis.decode import RedisDefinitions, Unreadable, UnreadableError, read_changes, rebuild, uses
+from iserver.storage.redis.scripts import DUE, FENCED, FIND, FINISH, LOOK, RECLAIM, STORE, STORED
 
 log = structlog.get_logger("iserver.redis")
 
@@ -93,6 +92,7 @@ class RedisSessions:
         client: The connection to Redis.
         server_id: Identifies this process.
         prefix: What the names of all keys begin with.
+        definitions: The definitions that sessions refer to.
     """
 
     def __init__(self, client: RedisClient, prefix: str, server_id: str, clock_ms: Callable[[], int]) -> None:
@@ -103,8 +103,8 @@ class RedisSessions:
         self.prefix = f"{{{prefix}}}:"
         self._clock_ms = clock_ms
         self._leases: dict[str, _Lease] = {}
-        self._unreadable: dict[str, str] = {}  # why, by session id or fingerprint
-        self._definitions: dict[str, Definition] = {}
+        self._unreadable = Unreadable()
+        self.definitions = RedisDefinitions(client, self.prefix, self._unreadable)
         self._holder: SessionHolder
 
     def serve(self, holder: SessionHolder) -> None:
@@ -115,43 +115,14 @@ class RedisSessions:
         """Disconnect from Redis. The sessions stay there, for any server."""
         await self.client.close()
 
-    # --- definitions ------------------------------------------------------------------------------
-
     async def store_definition(self, definition: Definition) -> None:
         """Store the FDL of a definition before the first session uses it."""
-        sources = [[source.name, source.text] for source in definition.program.sources]
-        await self.client.script(KEEP, [self.prefix, definition.fingerprint, orjson.dumps(sources)])
-        self._definitions[definition.fingerprint] = definition
-        self._unreadable.pop(definition.fingerprint, None)
+        await self.definitions.store(definition)
 
     @property
     def unreadable_count(self) -> int:
         """How many sessions, and definitions, were found in Redis that cannot be read here."""
         return len(self._unreadable)
-
-    @property
-    def definitions(self) -> Mapping[str, Definition]:
-        """Every definition known here, by fingerprint."""
-        return self._definitions
-
-    async def load_definitions(self, fingerprints: Iterable[str] | None = None) -> None:
-        """Load definitions that other servers have stored; by default all."""
-        name = f"{self.prefix}definitions"
-        if fingerprints is None:
-            fingerprints = [key.decode() for key in await self.client.command("HKEYS", name)]
-        for fingerprint in fingerprints:
-            if fingerprint in self._definitions:
-                continue
-            sources = await self.client.command("HGET", name, fingerprint)
-            if sources is None:
-                self._give_up(fingerprint, "found nothing, expected its FDL")
-                continue
-            try:
-                files = [SourceFile(file, text) for file, text in orjson.loads(sources)]
-                program = await asyncio.to_thread(compile_program, files, is_stored=True)
-                self._definitions[fingerprint] = Definition(program)
-            except (FdlError, TypeError, ValueError) as error:
-                self._give_up(fingerprint, f"found FDL that cannot be compiled here ({error})")
 
     # --- storing ----------------------------------------------------------------------------------
 
@@ -339,7 +310,7 @@ class RedisSessions:
             await self.store_definition(definition)
 
     async def _reclaim(self, found: _Takeover) -> list[Session]:
-        await self.load_definitions(found.unknown)
+        await self.definitions.load(found.unknown)
         again: _Takeover = await self.client.script(
             RECLAIM, [self.prefix, self.server_id, *found.forgotten], self._take
         )
@@ -362,27 +333,21 @@ class RedisSessions:
             try:
                 changes = read_changes(entry[3])
                 used = uses(changes)
-                if unknown := used - self._definitions.keys() - self._unreadable.keys():
+                if unknown := used - self.definitions.known.keys() - self._unreadable.keys():
                     found.forgotten.append(session_id)
                     found.unknown |= unknown
                     continue
                 for name in used & self._unreadable.keys():
                     raise UnreadableError(f"definition {name}: {self._unreadable[name]}")
-                session = rebuild(session_id, changes, self._definitions)
+                session = rebuild(session_id, changes, self.definitions.known)
             except UnreadableError as error:
-                self._give_up(session_id, str(error))
+                self._unreadable.note(session_id, str(error))
                 continue
             self._unreadable.pop(session_id, None)
             self._leases[session_id] = _Lease(session, epoch, int(entry[2]), len(entry[3]), used)
             found.fresh.append(session)
         self._holder.adopt(found.fresh)
         return found
-
-    def _give_up(self, name: str, reason: str) -> None:
-        """Log once that something cannot be read, which a newer server may have written; it stays where it is."""
-        if name not in self._unreadable:
-            self._unreadable[name] = reason
-            log.error("cannot read from Redis", name=name, reason=reason)
 
     # --- names ------------------------------------------------------------------------------------
 
