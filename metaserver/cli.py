@@ -48,16 +48,16 @@ COMMANDS = {
         "Set, delete or clear environment variables of a table, and list those it then has.",
     ),
     "nodes": LazyCommand(
-        "metaserver.commands.tables", "nodes", "List the replica servers, with the replicas they hold."
+        "metaserver.commands.cluster", "nodes", "List the replica servers, with the replicas they hold."
     ),
-    "level": LazyCommand("metaserver.commands.tables", "level", "Show the function level, or set it."),
+    "level": LazyCommand("metaserver.commands.cluster", "level", "Show the function level, or set it."),
     "diagnose": LazyCommand(
-        "metaserver.commands.tables",
+        "metaserver.commands.cluster",
         "diagnose",
         "List the partitions that have no primary and get none by themselves, of one table or of all, and why.",
     ),
     "assign": LazyCommand(
-        "metaserver.commands.tables",
+        "metaserver.commands.cluster",
         "assign",
         "Give a partition that diagnose lists to a server that begins it anew, without rows.",
     ),

@@ -1,7 +1,7 @@
-"""The metaserver at work: the one place where decisions of the core meet the disk, the clock and the network.
+"""The engine of the metaserver: connects the pure decisions of `cluster` with the disk, the clock and the network.
 
-A request becomes a change by a function of the core, the change becomes durable, and only then is it
-visible and answered. Changes happen one after the other; whatever changed, the placement is looked at again.
+A request becomes a change by a function of `cluster`; the change becomes durable, and only then visible and answered.
+After every change the placement of partitions is checked again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,13 +20,14 @@ from metaserver.cluster import balance, configurations, health, messages, placem
 from metaserver.cluster.leadership import Leadership
 from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
 from metaserver.cluster.nodes import Nodes
-from metaserver.storage import MetadataStore, StoreError
+from metaserver.storage import MetadataStore
+from metaserver.storage.transactions import Decide, Transactions
 from shared.pegasus.settings.flags import Flags
 from shared.pegasus.wire.errors import ErrorCode, RpcError
 from shared.pegasus.wire.structures.base import Gpid, HostPort
 from shared.pegasus.wire.structures.layer2 import AppStatus
 from shared.pegasus.wire.structures.meta_admin import ConfigType, MetaFunctionLevel, UpdateConfigurationRequest
-from shared.tasks import Supervisor, start_task
+from shared.tasks import Supervisor
 
 __all__ = ["MetaService"]
 
@@ -34,8 +35,6 @@ log = structlog.get_logger("metaserver")
 
 R = TypeVar("R")
 Send = Callable[[HostPort, UpdateConfigurationRequest], Awaitable[None]]
-
-_Undecided = tuple[Callable[[Metadata], tuple[Change, Any]], asyncio.Future[Any]]
 
 PROPOSAL_TIMEOUT_S = 10.0
 PROPOSALS_AT_ONCE = 200
@@ -98,8 +97,7 @@ class MetaService:
         self._cure_delay_s = cure_delay_s
         self._cure_timer: asyncio.TimerHandle | None = None
         self._openings = Openings(opening_s)
-        self._undecided: list[_Undecided] = []
-        self._deciding: asyncio.Task[None] | None = None
+        self._transactions = Transactions(store, lambda: self.metadata, self._apply)
         self._pending: dict[Gpid, float] = {}
         self._asked_to_leave: dict[Gpid, float] = {}
         self._preferred: dict[Gpid, HostPort] = {}
@@ -123,17 +121,13 @@ class MetaService:
         if self._cure_timer is not None:
             self._cure_timer.cancel()
         await self._tasks.stop()
-        if self._deciding is not None:
-            await self._deciding
+        await self._transactions.settled()
         await self._store.close()
 
     # changes
 
-    async def change(self, decide: Callable[[Metadata], tuple[Change, R]]) -> R:
-        """Carry out what `decide` decides: durable first, visible after.
-
-        Decisions are made one after the other, each on what those before it have decided. Those that are asked for
-        while a transaction is under way share the next one.
+    async def change(self, decide: Decide[R]) -> R:
+        """Carry out a decision: durable first, visible after.
 
         Args:
             decide: Looks at the metadata and returns a change with the answer to give, or raises `Refused`.
@@ -141,47 +135,10 @@ class MetaService:
         Raises:
             Refused: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
         """
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._undecided.append((decide, answer))
-        if self._deciding is None or self._deciding.done():
-            self._deciding = start_task(self._decide_all(), name="metadata changes")
-        return await answer
+        return await self._transactions.run(decide)
 
-    async def _decide_all(self) -> None:
-        while self._undecided:
-            waiting, self._undecided = self._undecided, []
-            await self._decide(waiting)
-
-    async def _decide(self, waiting: Sequence[_Undecided]) -> None:
-        """Take decisions one after the other, and make them durable and visible together."""
-        draft, merged = self.metadata.copy(), Change()
-        decided: list[tuple[asyncio.Future[Any], Any]] = []
-        for decide, answer in waiting:
-            try:
-                change, result = decide(draft)
-            except Exception as error:  # noqa: BLE001 - a refusal, or a bug: it is raised where it was asked for
-                _settle(answer, error=error)
-                continue
-            draft.apply(change)
-            merged = merged.then(change)
-            decided.append((answer, result))
-        failure: Exception | None = None
-        if merged:
-            try:
-                await self._commit(merged)
-            except Exception as error:  # noqa: BLE001 - as above
-                failure = error
-            else:
-                self._cure_soon()
-        for answer, result in decided:
-            _settle(answer, result, failure)
-
-    async def _commit(self, change: Change) -> None:
-        try:
-            await self._store.commit(change)
-        except StoreError as error:
-            log.error("a change cannot be stored", reason=str(error))
-            raise Refused(ErrorCode.ERR_DISK_IO_ERROR, f"cannot be stored: {error}") from error
+    def _apply(self, change: Change) -> None:
+        """Make a durable change visible."""
         before = {gpid: self._configuration(gpid) for gpid in change.partitions}
         required = health.required_members(self.flags.integer("mutation_2pc_min_replica_count"))
         self._log_tables(change)
@@ -195,6 +152,7 @@ class MetaService:
         for app_id, table in change.tables.items():
             is_opening = table.status in (AppStatus.CREATING, AppStatus.RECALLING)
             (self._openings.begin if is_opening else self._openings.end)(app_id)
+        self._cure_soon()
 
     def _log_changes(self, change: Change) -> None:
         if len(change.partitions) > PROPOSALS_AT_ONCE:
@@ -439,16 +397,6 @@ class MetaService:
         since = self._dropped_since.setdefault(gpid, self._clock())
         waited_ms = (self._clock() - since) * 1000
         return not partition.last_drops or waited_ms >= self.flags.integer("replica_assign_delay_ms_for_dropouts")
-
-
-def _settle(answer: asyncio.Future[Any], result: Any = None, error: Exception | None = None) -> None:
-    """Answer whoever still waits."""
-    if answer.done():
-        return
-    if error is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(result)
 
 
 class Openings:

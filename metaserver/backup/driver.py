@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import posixpath
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -120,9 +119,10 @@ class Backups:
         provider = self.require_provider(request.backup_provider_name)
         root = request.restore_path or self._service.flags.text("cold_backup_root")
         with refused_paths():
-            table_name = paths.name("app_name", f"{request.app_name}_{request.app_id}")
-            made = paths.backup_folder(root, request.policy_name, request.time_stamp)
-        first = posixpath.join(made, table_name, "0", "backup_metadata")
+            folder = paths.backup_partition_folder(
+                root, request.policy_name, request.time_stamp, request.app_name, Gpid(request.app_id, 0)
+            )
+        first = f"{folder}/{paths.BACKUP_METADATA}"
         try:
             described = orjson.loads(await asyncio.to_thread(provider.read, first))
         except ProviderError as error:

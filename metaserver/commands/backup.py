@@ -7,8 +7,8 @@ import time
 
 import click
 
+from metaserver.commands.command import CommandError, Row, admin, cluster_command, table_named
 from metaserver.commands.explanations import NOT_RESTORED
-from metaserver.commands.tables import CommandError, Row, admin, cluster_command, table_named
 from shared.cli import option
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.client.connection import Call

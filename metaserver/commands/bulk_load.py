@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from metaserver.commands.tables import CommandError, Row, admin, cluster_command, table_named
+from metaserver.commands.command import CommandError, Row, admin, cluster_command, table_named
 from shared.cli import option
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.client.connection import Call

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from metaserver.bulk_load.driver import BulkLoads
 from metaserver.cluster import env_rules, health, tables
 from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Refused, Table
 from metaserver.handlers import bulk_load
+from metaserver.handlers.cluster_info import cluster_info
 from metaserver.service import MetaService
 from shared.errors import Problem
 from shared.http.app import read_body
@@ -25,7 +25,6 @@ from shared.pegasus.serving.requests import InvalidParameters, parse_json_object
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import HostPort
 from shared.pegasus.wire.structures.layer2 import AppStatus
-from shared.pegasus.wire.structures.meta_admin import MetaFunctionLevel
 
 __all__ = ["MetaRoutes"]
 
@@ -277,38 +276,6 @@ async def outcome(service: MetaService, decide: Callable[[Metadata], tuple[Chang
     except Refused as refused:
         return refused.code, refused.hint
     return ErrorCode.ERR_OK, ""
-
-
-def cluster_info(service: MetaService) -> dict[str, str]:
-    """What is said about the cluster, in order."""
-    loads = health.loads(service.metadata.available())
-    alive = {node: load for node, load in loads.items() if service.nodes.is_alive(node) and load.total}
-    dead = [load for node, load in loads.items() if not service.nodes.is_alive(node)]
-    primaries = health.deviation(
-        [load.primaries for load in alive.values()], is_sample=any(load.primaries for load in dead)
-    )
-    totals = health.deviation([load.total for load in alive.values()], is_sample=any(load.total for load in dead))
-    return {
-        "meta_servers": ",".join(map(str, service.leadership.servers)),
-        "primary_meta_server": str(service.leadership.leader),
-        "zookeeper_hosts": service.flags.text("hosts_list"),
-        "zookeeper_root": "/" + "/".join(part for part in service.flags.text("cluster_root").split("/") if part),
-        "meta_function_level": level_name(service.current_level()),
-        "balance_operation_count": orjson.dumps(balance_counts(service), option=orjson.OPT_INDENT_2).decode(),
-        "primary_replica_count_stddev": f"{primaries:.2f}",
-        "total_replica_count_stddev": f"{totals:.2f}",
-    }
-
-
-def balance_counts(service: MetaService) -> dict[str, int]:
-    """How many operations would balance the cluster: a partition with one member moves by a copy of its primary."""
-    count = len(service.moves)
-    return {"copy_pri": count, "copy_sec": 0, "move_pri": 0, "total": count}
-
-
-def level_name(level: MetaFunctionLevel) -> str:
-    """A function level as it is written."""
-    return level.name.lower()
 
 
 async def _json_body(request: web.Request, defaults: Mapping[str, str | int]) -> dict[str, Any]:

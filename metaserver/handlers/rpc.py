@@ -10,7 +10,7 @@ from typing import Any
 from metaserver.cluster import messages, tables
 from metaserver.cluster.metadata import Change, Metadata, Refused, Table
 from metaserver.cluster.placement import Action
-from metaserver.handlers.http import balance_counts, cluster_info
+from metaserver.handlers.cluster_info import balance_text, cluster_info
 from metaserver.service import MetaService
 from shared.pegasus.process.common_routes import PEGASUS_VERSION
 from shared.pegasus.serving.rpc import Offloaded, Rpc, rpc
@@ -250,7 +250,7 @@ class MetaRpcs:
 
     def cluster_info(self, _request: ClusterInfoRequest) -> ClusterInfoResponse:
         info = cluster_info(self.service)
-        info["balance_operation_count"] = shown_balance(self.service)
+        info["balance_operation_count"] = balance_text(self.service)
         info["cluster_name"] = self.service.flags.text("cluster_name")
         return ClusterInfoResponse(keys=list(info), values=list(info.values()))
 
@@ -373,12 +373,6 @@ def _listed(metadata: Metadata, request: ListAppsRequest) -> ListAppsResponse:
     return ListAppsResponse(infos=[messages.app_info(metadata, table) for table in listed])
 
 
-def shown_balance(service: MetaService) -> str:
-    """The operations that would balance the cluster, as the shell shows them."""
-    counts = balance_counts(service)
-    return ",".join(f"{name}={counts[name]}" for name in ("move_pri", "copy_pri", "copy_sec", "total"))
-
-
 def _commands(service: MetaService) -> dict[str, Callable[[list[str]], str]]:
     """The remote commands of a metaserver (§12.5)."""
 
@@ -389,7 +383,7 @@ def _commands(service: MetaService) -> dict[str, Callable[[list[str]], str]]:
 
     known: dict[str, Callable[[list[str]], str]] = {
         "server-info": lambda _arguments: f"Pegasus Meta Server {PEGASUS_VERSION}",
-        "meta.lb.get_balance_operation_count": lambda _arguments: shown_balance(service),
+        "meta.lb.get_balance_operation_count": lambda _arguments: balance_text(service),
         "meta.lb.assign_delay_ms": assign_delay,
     }
     known["help"] = lambda _arguments: "\n".join(sorted(known))

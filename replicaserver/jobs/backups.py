@@ -12,7 +12,6 @@ sizes and MD5s, and is written last: a backup without it is not one.
 from __future__ import annotations
 
 import asyncio
-import posixpath
 import threading
 import time
 from collections.abc import Mapping
@@ -39,7 +38,6 @@ from shared.pegasus.wire.structures.layer2 import AppInfo
 
 log = structlog.get_logger("replicaserver.backups")
 
-METADATA = "backup_metadata"
 FINISHED = 1000
 """The progress of a backup that is complete."""
 RESTORE = "restore."
@@ -56,16 +54,6 @@ class _Backup:
     task: asyncio.Task[None] | None = None
 
 
-def partition_folder(root: str, policy: str, backup_id: int, app: str, gpid: Gpid) -> str:
-    """Where the backup of a replica is, below a provider.
-
-    Raises:
-        PathError: The root, the policy's or the table's name leads elsewhere.
-    """
-    table = paths.name("app_name", f"{app}_{gpid.app_id}")
-    return posixpath.join(paths.backup_folder(root, policy, backup_id), table, str(gpid.partition_index))
-
-
 def parse_files(content: bytes) -> dict[str, str]:
     """The files of a backup by name, with their MD5s, from its `backup_metadata`.
 
@@ -75,12 +63,12 @@ def parse_files(content: bytes) -> dict[str, str]:
     described = orjson.loads(content)
     listed = described.get("files") if isinstance(described, dict) else None
     if not isinstance(listed, list):
-        raise ValueError(f"{METADATA} is damaged: it lists no files")
+        raise ValueError(f"{paths.BACKUP_METADATA} is damaged: it lists no files")
     files: dict[str, str] = {}
     for item in listed:
         name, md5 = (item.get("name"), item.get("md5")) if isinstance(item, dict) else (None, None)
-        if not (isinstance(name, str) and isinstance(md5, str) and paths.name(f"{METADATA}: name", name)):
-            raise ValueError(f"{METADATA} is damaged: a file has no name or no MD5")
+        if not (isinstance(name, str) and isinstance(md5, str) and paths.name(f"{paths.BACKUP_METADATA}: name", name)):
+            raise ValueError(f"{paths.BACKUP_METADATA} is damaged: a file has no name or no MD5")
         files[name] = md5
     return files
 
@@ -135,7 +123,8 @@ class Backups:
 
     def _target(self, request: BackupRequest) -> str:
         root = request.backup_path or self._node.context.flags.text("cold_backup_root")
-        return partition_folder(root, request.policy.policy_name, request.backup_id, request.app_name, request.pid)
+        policy, backup_id = request.policy.policy_name, request.backup_id
+        return paths.backup_partition_folder(root, policy, backup_id, request.app_name, request.pid)
 
     async def _back_up(self, partition: Partition, backup: _Backup, request: BackupRequest, target: str) -> None:
         counter = partition.metrics.counter
@@ -208,7 +197,7 @@ class Backups:
             "partition_index": partition.gpid.partition_index,
             "data_version": partition.data_version,
         }
-        provider.write(f"{target}/{METADATA}", orjson.dumps(described))
+        provider.write(f"{target}/{paths.BACKUP_METADATA}", orjson.dumps(described))
         backup.progress = FINISHED
 
     # -- restore --------------------------------------------------------------------------------------
@@ -241,14 +230,14 @@ class Backups:
         provider = self._providers.get(name)
         if provider is None:
             raise ProviderError(f"there is no file provider '{name}'")
-        source = partition_folder(
+        source = paths.backup_partition_folder(
             envs.get(f"{RESTORE}restore_path", ""),
             envs[f"{RESTORE}policy_name"],
             int(envs[f"{RESTORE}backup_id"]),
             envs[f"{RESTORE}app_name"],
             Gpid(int(envs[f"{RESTORE}app_id"]), gpid.partition_index),
         )
-        files = parse_files(provider.read(f"{source}/{METADATA}"))
+        files = parse_files(provider.read(f"{source}/{paths.BACKUP_METADATA}"))
         engine = folders.engine_folder(replica)
         folders.delete(engine)
         engine.mkdir(parents=True)

@@ -10,10 +10,14 @@ from __future__ import annotations
 import posixpath
 from urllib.parse import unquote
 
-__all__ = ["BACKUP_ROOT", "PathError", "backup_folder", "folder", "name"]
+from shared.pegasus.wire.structures.base import Gpid
+
+__all__ = ["BACKUP_METADATA", "BACKUP_ROOT", "PathError", "backup_folder", "backup_partition_folder", "folder", "name"]
 
 BACKUP_ROOT = "backup"
 """Where backups are, below a provider, unless something else is asked for."""
+BACKUP_METADATA = "backup_metadata"
+"""The file that describes the backup of a partition, in the partition's folder."""
 FORBIDDEN = "*?[]\\"
 """Characters that fsspec, or a system of files, takes for something else than a part of a name."""
 
@@ -53,6 +57,16 @@ def backup_folder(root: str, policy_name: str, backup_id: int) -> str:
         PathError: The root or the policy's name leads elsewhere.
     """
     return posixpath.join(folder("backup_path", root) or BACKUP_ROOT, name("policy_name", policy_name), str(backup_id))
+
+
+def backup_partition_folder(root: str, policy_name: str, backup_id: int, app_name: str, gpid: Gpid) -> str:
+    """Where the backup of one partition is, below a provider.
+
+    Raises:
+        PathError: The root, the policy's or the table's name leads elsewhere.
+    """
+    table = name("app_name", f"{app_name}_{gpid.app_id}")
+    return posixpath.join(backup_folder(root, policy_name, backup_id), table, str(gpid.partition_index))
 
 
 def _level(field: str, value: str, level: str) -> str:
