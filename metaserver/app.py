@@ -22,7 +22,7 @@ from metaserver.handlers.http import MetaRoutes
 from metaserver.handlers.metrics import Measurements
 from metaserver.handlers.replica_servers import ReplicaServerRpcs
 from metaserver.handlers.rpc import MetaRpcs
-from metaserver.handlers.unsupported import AbsentRpcs
+from metaserver.handlers.unsupported import UnsupportedRpcs
 from metaserver.service import MetaService
 from metaserver.settings import EFFECTIVE, Settings
 from metaserver.storage.sqlite import SqliteStore
@@ -93,7 +93,7 @@ def rpc_table(service: MetaService, loads: BulkLoads, backups: Backups, *, is_co
     loading = BulkLoadRpcs(service, loads)
     saving = BackupRpcs(service, backups)
     replicas = ReplicaServerRpcs(service)
-    absent = AbsentRpcs(service)
+    missing = UnsupportedRpcs(service)
     public: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
         "LIST_APPS": (admin.ListAppsRequest, admin.ListAppsResponse, meta.list_apps),
         "CREATE_APP": (admin.CreateAppRequest, admin.CreateAppResponse, meta.create_app),
@@ -154,17 +154,21 @@ def rpc_table(service: MetaService, loads: BulkLoads, backups: Backups, *, is_co
         "START_RESTORE": (saved.RestoreRequest, admin.CreateAppResponse, saving.start_restore),
         "QUERY_RESTORE_STATUS": (saved.QueryRestoreRequest, saved.QueryRestoreResponse, saving.query_restore),
         "CLEAR_BULK_LOAD": (bulk.ClearBulkLoadStateRequest, bulk.ClearBulkLoadStateResponse, loading.clear),
-        "ADD_DUPLICATION": (dup.DuplicationAddRequest, dup.DuplicationAddResponse, absent.add_duplication),
-        "MODIFY_DUPLICATION": (dup.DuplicationModifyRequest, dup.DuplicationModifyResponse, absent.modify_duplication),
-        "QUERY_DUPLICATION": (dup.DuplicationQueryRequest, dup.DuplicationQueryResponse, absent.query_duplication),
-        "LIST_DUPLICATION": (dup.DuplicationListRequest, dup.DuplicationListResponse, absent.list_duplication),
+        "ADD_DUPLICATION": (dup.DuplicationAddRequest, dup.DuplicationAddResponse, missing.add_duplication),
+        "MODIFY_DUPLICATION": (
+            dup.DuplicationModifyRequest,
+            dup.DuplicationModifyResponse,
+            missing.modify_duplication,
+        ),
+        "QUERY_DUPLICATION": (dup.DuplicationQueryRequest, dup.DuplicationQueryResponse, missing.query_duplication),
+        "LIST_DUPLICATION": (dup.DuplicationListRequest, dup.DuplicationListResponse, missing.list_duplication),
         "START_PARTITION_SPLIT": (
             split.StartPartitionSplitRequest,
             split.StartPartitionSplitResponse,
-            absent.start_split,
+            missing.start_split,
         ),
-        "CONTROL_PARTITION_SPLIT": (split.ControlSplitRequest, split.ControlSplitResponse, absent.control_split),
-        "QUERY_PARTITION_SPLIT": (split.QuerySplitRequest, split.QuerySplitResponse, absent.query_split),
+        "CONTROL_PARTITION_SPLIT": (split.ControlSplitRequest, split.ControlSplitResponse, missing.control_split),
+        "QUERY_PARTITION_SPLIT": (split.QuerySplitRequest, split.QuerySplitResponse, missing.query_split),
     }
     return {
         **{f"RPC_CM_{name}": meta.leading(*signature) for name, signature in public.items()},

@@ -18,7 +18,7 @@ import structlog
 
 from metaserver.cluster import balance, configurations, health, messages, placement, tables
 from metaserver.cluster.leadership import Leadership
-from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.metadata import Change, Metadata, Partition, Rejected, Table
 from metaserver.cluster.nodes import Nodes
 from metaserver.storage import MetadataStore
 from metaserver.storage.transactions import Decide, Transactions
@@ -38,11 +38,11 @@ Send = Callable[[HostPort, UpdateConfigurationRequest], Awaitable[None]]
 
 PROPOSAL_TIMEOUT_S = 10.0
 PROPOSALS_AT_ONCE = 200
-"""How many proposals are sent, or changed partitions logged one by one, before the event loop goes on with the rest."""
+"""The most proposals sent, or partition changes logged one by one, in one iteration of the event loop."""
 ASK_AGAIN_S = 600.0
-"""How long a server that was asked for a partition it holds, and kept it, is not asked again."""
+"""How long a server that declined to leave a partition is not asked again."""
 TICK_S = 1.0
-OPENING_S = 4.0
+OPEN_TIMEOUT_S = 4.0
 """How long the answer to a creation waits for the primaries; clients give a metaserver at least five seconds."""
 
 
@@ -56,8 +56,8 @@ class MetaService:
         send: Delivers a proposal to a replica server; raises `RpcError` when it cannot.
         tasks: Runs the background work; by default a supervisor of its own.
         adds_secondaries: Whether replica servers can make secondaries; also an attribute.
-        cure_delay_s: How long to collect changes before the placement is looked at again.
-        opening_s: How long a creation is waited for at most.
+        repair_delay_s: How long to collect changes before the placement is looked at again.
+        open_timeout_s: How long a creation is waited for at most.
         clock: Seconds that never jump, for liveness.
         wall_clock: Unix seconds, for times that are kept.
 
@@ -76,8 +76,8 @@ class MetaService:
         *,
         tasks: Supervisor | None = None,
         adds_secondaries: bool = False,
-        cure_delay_s: float = 0.05,
-        opening_s: float = OPENING_S,
+        repair_delay_s: float = 0.05,
+        open_timeout_s: float = OPEN_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -94,9 +94,9 @@ class MetaService:
         self._store = store
         self._send = send
         self.adds_secondaries = adds_secondaries
-        self._cure_delay_s = cure_delay_s
-        self._cure_timer: asyncio.TimerHandle | None = None
-        self._openings = Openings(opening_s)
+        self._repair_delay_s = repair_delay_s
+        self._repair_timer: asyncio.TimerHandle | None = None
+        self._waiters = TableWaiters(open_timeout_s)
         self._transactions = Transactions(store, lambda: self.metadata, self._apply)
         self._pending: dict[Gpid, float] = {}
         self._asked_to_leave: dict[Gpid, float] = {}
@@ -107,7 +107,7 @@ class MetaService:
     # life
 
     async def start(self, first_tables: Iterable[tables.NewTable] = ()) -> None:
-        """Load what is known, create the first tables of an empty cluster, and begin to watch."""
+        """Load the metadata, create the first tables of an empty cluster, and start the watch of replica servers."""
         self.metadata = await self._store.load()
         if self.metadata.last_app_id == 0:
             wanted = list(first_tables)
@@ -118,8 +118,8 @@ class MetaService:
 
     async def close(self) -> None:
         """Finish the change under way, then close the store."""
-        if self._cure_timer is not None:
-            self._cure_timer.cancel()
+        if self._repair_timer is not None:
+            self._repair_timer.cancel()
         await self._tasks.stop()
         await self._transactions.settled()
         await self._store.close()
@@ -130,10 +130,10 @@ class MetaService:
         """Carry out a decision: durable first, visible after.
 
         Args:
-            decide: Looks at the metadata and returns a change with the answer to give, or raises `Refused`.
+            decide: Looks at the metadata and returns a change with the answer to give, or raises `Rejected`.
 
         Raises:
-            Refused: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
+            Rejected: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
         """
         return await self._transactions.run(decide)
 
@@ -151,8 +151,8 @@ class MetaService:
         self._log_changes(change)
         for app_id, table in change.tables.items():
             is_opening = table.status in (AppStatus.CREATING, AppStatus.RECALLING)
-            (self._openings.begin if is_opening else self._openings.end)(app_id)
-        self._cure_soon()
+            (self._waiters.begin if is_opening else self._waiters.end)(app_id)
+        self._repair_soon()
 
     def _log_changes(self, change: Change) -> None:
         if len(change.partitions) > PROPOSALS_AT_ONCE:
@@ -200,11 +200,11 @@ class MetaService:
         It is not waited for when a replica server that is to hold a part of it cannot be reached.
         """
         table = self.metadata.tables[app_id]
-        await self._openings.wait(app_id)
+        await self._waiters.wait(app_id)
         return self.metadata.tables.get(app_id, table)
 
     async def drop_table(self, name: str, hold_s: int, *, success_if_not_exist: bool) -> None:
-        """Drop a table, and tell its primaries at once; without that they would hear of it at their next report."""
+        """Drop a table, and notify its primaries at once instead of at their next report."""
         before = self.metadata.named(name)
         now_s = int(self.wall_clock())
 
@@ -242,54 +242,54 @@ class MetaService:
         """Set the function level, until the process ends."""
         log.info("function level set", level=level.name.lower(), before=self.level.name.lower())
         self.level = level
-        self.cure()
+        self.repair()
 
     def beacon(self, node: HostPort, address: HostPort, start_time: int) -> None:
-        """Note a sign of life of a replica server."""
+        """Record a beacon of a replica server."""
         if self.nodes.beacon(node, address, start_time, self._clock()):
             log.info("replica server is up", node=str(node))
-            self._cure_soon()
+            self._repair_soon()
 
     def report(self, node: HostPort, stored: Iterable[Any]) -> None:
-        """Note which replicas a server holds."""
+        """Record which replicas a server holds."""
         self.nodes.report(node, stored)
-        self._cure_soon()
+        self._repair_soon()
 
     async def _watch(self) -> None:
-        with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+        with contextlib.suppress(Rejected):  # what cannot be stored now is tried again
             await self.tick()
 
     async def tick(self) -> None:
-        """Find servers that fell silent and tables that expired, and repair what can be repaired."""
+        """Detect dead servers and expired tables, and repair partitions."""
         dead = self.nodes.expire(self._clock(), self.flags.integer("fd_grace_seconds"))
         for node in dead:
             log.warning("replica server is dead", node=str(node))
         if self.level > MetaFunctionLevel.BLIND:
             silent = {node for node, state in self.nodes.known.items() if not state.is_alive}
-            await self.change(lambda metadata: (configurations.bury(metadata, silent), None))
+            await self.change(lambda metadata: (configurations.remove_dead(metadata, silent), None))
         await self.change(lambda metadata: (tables.expired(metadata, self.wall_clock()), None))
-        self.cure()
+        self.repair()
 
     # placement
 
-    def _cure_soon(self) -> None:
-        """Look at the placement once for all that changes meanwhile."""
-        if self._cure_delay_s == 0:
-            self.cure()
-        elif self._cure_timer is None:
-            self._cure_timer = asyncio.get_running_loop().call_later(self._cure_delay_s, self._cure_late)
+    def _repair_soon(self) -> None:
+        """Check the placement once for several changes."""
+        if self._repair_delay_s == 0:
+            self.repair()
+        elif self._repair_timer is None:
+            self._repair_timer = asyncio.get_running_loop().call_later(self._repair_delay_s, self._repair_late)
 
-    def _cure_late(self) -> None:
-        self._cure_timer = None
-        self.cure()
+    def _repair_late(self) -> None:
+        self._repair_timer = None
+        self.repair()
 
-    def cure(self) -> None:
-        """Ask replica servers for what would repair partitions (§13.4)."""
+    def repair(self) -> None:
+        """Send replica servers the proposals that would repair partitions (§13.4)."""
         if self.current_level() < MetaFunctionLevel.STEADY:
             return
         now = self._clock()
         self._pending = {gpid: since for gpid, since in self._pending.items() if now - since < PROPOSAL_TIMEOUT_S}
-        actions, diagnoses = placement.cure(
+        actions, diagnoses = placement.repair(
             self.metadata,
             self.nodes,
             self._pending.keys(),
@@ -310,7 +310,7 @@ class MetaService:
         for action in actions[:PROPOSALS_AT_ONCE]:
             self.propose(action)
         if len(actions) > PROPOSALS_AT_ONCE:
-            self._cure_soon()
+            self._repair_soon()
         if not (self._pending or self.diagnoses):
             self._balance()
 
@@ -335,7 +335,7 @@ class MetaService:
         self._asked_to_leave[move.gpid] = self._clock()
         self.propose(placement.Action(move.gpid, ConfigType.REMOVE, move.giver, move.giver))
 
-    def give_away(self, gpid: Gpid, taker: HostPort) -> bool:
+    def hand_over(self, gpid: Gpid, taker: HostPort) -> bool:
         """Give a partition to another server, as an operator asks.
 
         Returns:
@@ -349,14 +349,14 @@ class MetaService:
         self.move(balance.Move(gpid, found[1].primary, taker, True))
         return True
 
-    async def begin_anew(self, gpid: Gpid, taker: HostPort) -> None:
+    async def restart_empty(self, gpid: Gpid, taker: HostPort) -> None:
         """Give a partition that none of its last members can serve to a server that lacks its rows.
 
         Raises:
-            Refused: ERR_INVALID_STATE when it is not lost, ERR_OBJECT_NOT_FOUND when the server is not alive.
+            Rejected: ERR_INVALID_STATE when it is not lost, ERR_OBJECT_NOT_FOUND when the server is not alive.
         """
         if not self.nodes.is_alive(taker):
-            raise Refused(ErrorCode.ERR_OBJECT_NOT_FOUND, f"replica server {taker} is not alive")
+            raise Rejected(ErrorCode.ERR_OBJECT_NOT_FOUND, f"replica server {taker} is not alive")
         self._preferred[gpid] = taker
         log.warning("the rows of a partition are given up", partition=str(gpid), taker=str(taker))
         await self.change(lambda metadata: (configurations.give_up(metadata, gpid), None))
@@ -370,7 +370,7 @@ class MetaService:
         return info.last_committed_decree == 0 and info.last_prepared_decree == 0
 
     def propose(self, action: placement.Action) -> None:
-        """Ask a replica server for something, and wait a while for the change that follows before asking again."""
+        """Send a proposal to a replica server; it is not repeated while the change that follows is pending."""
         self._pending[action.gpid] = self._clock()
         self.notify(action)
 
@@ -387,7 +387,7 @@ class MetaService:
         except RpcError as error:
             log.info("proposal not delivered", node=str(action.target), reason=str(error))
             self._pending.pop(action.gpid, None)  # the next look at the placement may ask again
-            self._openings.end(action.gpid.app_id)
+            self._waiters.end(action.gpid.app_id)
 
     def _may_add(self, gpid: Gpid, partition: Partition) -> bool:
         """Whether a partition has waited long enough for a dropped member to come back."""
@@ -399,7 +399,7 @@ class MetaService:
         return not partition.last_drops or waited_ms >= self.flags.integer("replica_assign_delay_ms_for_dropouts")
 
 
-class Openings:
+class TableWaiters:
     """Requests that are answered when their table is in service.
 
     Clients ask for a table's partitions as soon as its creation is answered, and take ERR_BUSY_CREATING for a
@@ -414,17 +414,17 @@ class Openings:
         self._waiting: dict[int, asyncio.Event] = {}
 
     def begin(self, app_id: int) -> None:
-        """A table is being made or brought back."""
+        """A table is being created or recalled."""
         self._waiting.setdefault(app_id, asyncio.Event())
 
     def end(self, app_id: int) -> None:
-        """The table is in service, or it is not known when it will be: nobody waits for it."""
+        """The table is in service, or it is unknown when it will be: answer the requests."""
         event = self._waiting.pop(app_id, None)
         if event is not None:
             event.set()
 
     async def wait(self, app_id: int) -> None:
-        """Wait for the end of what has begun, at most the longest time."""
+        """Wait until the table is in service, at most the longest time."""
         event = self._waiting.get(app_id)
         if event is not None:
             with contextlib.suppress(TimeoutError):

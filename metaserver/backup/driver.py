@@ -1,4 +1,4 @@
-"""Backups under way: asks every partition's primary until its part is at the provider.
+"""Runs backups: polls every partition's primary until its part is at the provider.
 
 ::
 
@@ -19,7 +19,7 @@ import orjson
 import structlog
 
 from metaserver.backup import plan
-from metaserver.cluster.metadata import Backup, BackupPolicy, Change, Metadata, Refused, Table, refused_paths
+from metaserver.cluster.metadata import Backup, BackupPolicy, Change, Metadata, Rejected, Table, rejected_paths
 from metaserver.service import MetaService
 from shared.pegasus.files import paths
 from shared.pegasus.files.paths import PathError
@@ -72,14 +72,14 @@ class Backups:
         """The provider of a name.
 
         Raises:
-            Refused: ERR_INVALID_PARAMETERS when there is none.
+            Rejected: ERR_INVALID_PARAMETERS when there is none.
         """
         try:
             provider = self._providers.get(name)
         except ProviderError as error:
-            raise Refused(ErrorCode.ERR_FILE_OPERATION_FAILED, str(error)) from error
+            raise Rejected(ErrorCode.ERR_FILE_OPERATION_FAILED, str(error)) from error
         if provider is None:
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no file provider '{name}'")
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no file provider '{name}'")
         return provider
 
     # -- requests -------------------------------------------------------------------------------------
@@ -88,19 +88,19 @@ class Backups:
         """Begin a backup of one table.
 
         Raises:
-            Refused: ERR_INVALID_PARAMETERS, ERR_INVALID_STATE when the table is not in service, ERR_BUSY.
+            Rejected: ERR_INVALID_PARAMETERS, ERR_INVALID_STATE when the table is not in service, ERR_BUSY.
         """
         self.require_provider(provider)
-        with refused_paths():
+        with rejected_paths():
             paths.folder("backup_path", root)
 
         def decide(metadata: Metadata) -> tuple[Change, Backup]:
             begun = plan.begin(metadata, "", provider, root, [app_id], self._now_ms())
             if not begun.tables:
-                raise Refused(ErrorCode.ERR_INVALID_STATE, f"table {app_id} is not in service")
+                raise Rejected(ErrorCode.ERR_INVALID_STATE, f"table {app_id} is not in service")
             running = plan.backups_of(metadata, "")
             if any(not made.end_ms and app_id in made.tables for made in running):
-                raise Refused(ErrorCode.ERR_BUSY, f"a backup of table {app_id} is under way")
+                raise Rejected(ErrorCode.ERR_BUSY, f"a backup of table {app_id} is under way")
             return Change(backups={begun.id: begun}), begun
 
         begun = await self._service.change(decide)
@@ -111,14 +111,14 @@ class Backups:
         """Create a table from a backup; replica servers fetch its rows when they open its partitions.
 
         Raises:
-            Refused: ERR_STATE_FREEZED, ERR_INVALID_PARAMETERS, ERR_OBJECT_NOT_FOUND when there is no such backup,
+            Rejected: ERR_STATE_FREEZED, ERR_INVALID_PARAMETERS, ERR_OBJECT_NOT_FOUND when there is no such backup,
                 ERR_CORRUPTION.
         """
         if self._service.limits().is_frozen:
-            raise Refused(ErrorCode.ERR_STATE_FREEZED)
+            raise Rejected(ErrorCode.ERR_STATE_FREEZED)
         provider = self.require_provider(request.backup_provider_name)
         root = request.restore_path or self._service.flags.text("cold_backup_root")
-        with refused_paths():
+        with rejected_paths():
             folder = paths.backup_partition_folder(
                 root, request.policy_name, request.time_stamp, request.app_name, Gpid(request.app_id, 0)
             )
@@ -126,11 +126,11 @@ class Backups:
         try:
             described = orjson.loads(await asyncio.to_thread(provider.read, first))
         except ProviderError as error:
-            raise Refused(ErrorCode.ERR_OBJECT_NOT_FOUND, str(error)) from error
+            raise Rejected(ErrorCode.ERR_OBJECT_NOT_FOUND, str(error)) from error
         except orjson.JSONDecodeError as error:
-            raise Refused(ErrorCode.ERR_CORRUPTION, f"{first} is damaged") from error
+            raise Rejected(ErrorCode.ERR_CORRUPTION, f"{first} is damaged") from error
         if not isinstance(described, dict):
-            raise Refused(ErrorCode.ERR_CORRUPTION, f"{first} is damaged")
+            raise Rejected(ErrorCode.ERR_CORRUPTION, f"{first} is damaged")
         origin = {
             "block_service_provider": request.backup_provider_name,
             "policy_name": request.policy_name,
@@ -150,7 +150,7 @@ class Backups:
     async def run(self) -> None:
         """Begin what is due, and drive what is under way, until cancelled."""
         while True:
-            with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+            with contextlib.suppress(Rejected):  # what cannot be stored now is tried again
                 await self.step()
             await asyncio.sleep(self._interval_s)
 
@@ -216,14 +216,14 @@ class Backups:
 
     async def _delete(self, old: Backup) -> None:
         """Delete a backup; when that fails it is tried again later, and told when the reason is another one."""
-        told, again_s = self._undeleted.get(old.id, ("", 0.0))
+        reported, again_s = self._undeleted.get(old.id, ("", 0.0))
         if self._service.wall_clock() < again_s:
             return
         try:
             folder = paths.backup_folder(old.root, old.policy_name, old.id)
             await asyncio.to_thread(self.require_provider(old.provider).delete, folder)
-        except (ProviderError, PathError, Refused) as error:
-            if str(error) != told:
+        except (ProviderError, PathError, Rejected) as error:
+            if str(error) != reported:
                 log.warning("an old backup cannot be deleted", backup_id=old.id, reason=str(error))
             self._undeleted[old.id] = str(error), self._service.wall_clock() + DELETE_AGAIN_S
             return

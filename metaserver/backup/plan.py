@@ -11,7 +11,16 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from metaserver.cluster.metadata import Backup, BackupPolicy, Change, Metadata, Partition, Refused, Table, refused_paths
+from metaserver.cluster.metadata import (
+    Backup,
+    BackupPolicy,
+    Change,
+    Metadata,
+    Partition,
+    Rejected,
+    Table,
+    rejected_paths,
+)
 from metaserver.cluster.tables import MAX_PARTITIONS, check_name
 from shared.pegasus.files import paths
 from shared.pegasus.wire.errors import ErrorCode
@@ -26,11 +35,11 @@ def add_policy(metadata: Metadata, policy: BackupPolicy, shortest_interval_s: in
     """Add a policy.
 
     Raises:
-        Refused: ERR_INVALID_PARAMETERS with a hint.
+        Rejected: ERR_INVALID_PARAMETERS with a hint.
     """
     if not policy.name or policy.name in metadata.policies:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"policy name '{policy.name}' is empty or in use")
-    with refused_paths():
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"policy name '{policy.name}' is empty or in use")
+    with rejected_paths():
         paths.name("policy_name", policy.name)
     _check(metadata, policy, shortest_interval_s)
     return Change(policies={policy.name: policy})
@@ -40,11 +49,11 @@ def modify_policy(metadata: Metadata, request: ModifyBackupPolicyRequest, shorte
     """Change the members of a policy that the request names.
 
     Raises:
-        Refused: ERR_INVALID_PARAMETERS with a hint, ERR_BUSY when a policy is disabled while it makes a backup.
+        Rejected: ERR_INVALID_PARAMETERS with a hint, ERR_BUSY when a policy is disabled while it makes a backup.
     """
     policy = metadata.policies.get(request.policy_name)
     if policy is None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no policy '{request.policy_name}'")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no policy '{request.policy_name}'")
     app_ids = (policy.app_ids | set(request.add_appids or ())) - set(request.removal_appids or ())
     changed = replace(policy, app_ids=frozenset(app_ids))
     if request.new_backup_interval_sec is not None:
@@ -56,7 +65,7 @@ def modify_policy(metadata: Metadata, request: ModifyBackupPolicyRequest, shorte
     if request.is_disable is not None:
         is_running = any(backup.end_ms == 0 for backup in backups_of(metadata, policy.name))
         if request.is_disable and is_running and not request.force_disable:
-            raise Refused(ErrorCode.ERR_BUSY, "a backup is under way")
+            raise Rejected(ErrorCode.ERR_BUSY, "a backup is under way")
         changed = replace(changed, is_disabled=request.is_disable)
     _check(metadata, changed, shortest_interval_s)
     return Change(policies={policy.name: changed})
@@ -74,7 +83,7 @@ def _check(metadata: Metadata, policy: BackupPolicy, shortest_interval_s: int) -
     elif not _START_TIME.fullmatch(policy.start_time):
         hint = f"start time '{policy.start_time}' is not of the form hh:mm"
     if hint:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, hint)
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, hint)
 
 
 def _is_available(metadata: Metadata, app_id: int) -> bool:
@@ -140,14 +149,14 @@ def restored(
         origin: What replica servers need to find the backup, without the prefix `restore.`.
 
     Raises:
-        Refused: ERR_INVALID_PARAMETERS when the name is in use, ERR_CORRUPTION when the description is damaged.
+        Rejected: ERR_INVALID_PARAMETERS when the name is in use, ERR_CORRUPTION when the description is damaged.
     """
     check_name(name)
     if metadata.named(name) is not None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"table name '{name}' is in use")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"table name '{name}' is in use")
     count = described.get("partition_count")
     if not isinstance(count, int) or not 0 < count <= MAX_PARTITIONS:
-        raise Refused(ErrorCode.ERR_CORRUPTION, "the backup does not say how many partitions it has")
+        raise Rejected(ErrorCode.ERR_CORRUPTION, "the backup does not say how many partitions it has")
     table = Table(
         app_id=metadata.last_app_id + 1,
         name=name,

@@ -1,4 +1,4 @@
-"""Bulk loads under way: asks every partition's primary, again and again, until all have taken every step (§5.8)."""
+"""Runs bulk loads: polls every partition's primary until all partitions have completed every step (§5.8)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import replace
 import structlog
 
 from metaserver.bulk_load import plan
-from metaserver.bulk_load.plan import Seen
-from metaserver.cluster.metadata import Change, Load, Metadata, Refused, Table, refused_paths
+from metaserver.bulk_load.plan import PartitionProgress
+from metaserver.cluster.metadata import Change, Load, Metadata, Rejected, Table, rejected_paths
 from metaserver.service import MetaService
 from shared.pegasus.files.bulk_load import INFO, LoadInfo, parse_info, table_folder
 from shared.pegasus.files.providers import FileProvider, FileProviders, ProviderError
@@ -44,7 +44,7 @@ class BulkLoads:
         self._providers = providers
         self._ask = ask
         self._interval_s = interval_s
-        self._seen: dict[Gpid, Seen] = {}
+        self._seen: dict[Gpid, PartitionProgress] = {}
         self._wanted = asyncio.Event()
 
     @property
@@ -52,9 +52,9 @@ class BulkLoads:
         """Whether tables can be loaded at all."""
         return self._providers is not None
 
-    def seen(self, gpid: Gpid) -> Seen:
+    def seen(self, gpid: Gpid) -> PartitionProgress:
         """What a partition's primary said last."""
-        return self._seen.get(gpid, Seen())
+        return self._seen.get(gpid, PartitionProgress())
 
     async def start(
         self, app_name: str, cluster_name: str, provider: str, root: str, *, ingest_behind: bool = False
@@ -62,7 +62,7 @@ class BulkLoads:
         """Begin the load of a table.
 
         Raises:
-            Refused: With the error and hint of the answer.
+            Rejected: With the error and hint of the answer.
         """
         service = self._service
 
@@ -71,7 +71,7 @@ class BulkLoads:
             return plan.admit(metadata, app_name, ingest_behind=ingest_behind, allows_several=allows_several)
 
         admit(service.metadata)
-        with refused_paths():
+        with rejected_paths():
             folder = table_folder(root, cluster_name, app_name)
         info = await self._info(provider, folder)
 
@@ -91,23 +91,23 @@ class BulkLoads:
     async def _info(self, name: str, folder: str) -> LoadInfo:
         provider = None if self._providers is None else self._provider(self._providers, name)
         if provider is None:
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, "invalid file_provider")
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, "invalid file_provider")
         try:
             content = await asyncio.to_thread(provider.read, f"{folder}/{INFO}")
         except ProviderError as error:
             log.warning("bulk load has no files", folder=folder, reason=str(error))
-            raise Refused(ErrorCode.ERR_FILE_OPERATION_FAILED, "file_provider error") from error
+            raise Rejected(ErrorCode.ERR_FILE_OPERATION_FAILED, "file_provider error") from error
         try:
             return parse_info(content)
         except ValueError as error:
-            raise Refused(ErrorCode.ERR_CORRUPTION, "bulk_load_info damaged") from error
+            raise Rejected(ErrorCode.ERR_CORRUPTION, "bulk_load_info damaged") from error
 
     def _provider(self, providers: FileProviders, name: str) -> FileProvider | None:
         try:
             return providers.get(name)
         except ProviderError as error:
             log.error("file provider cannot be used", provider=name, reason=str(error))
-            raise Refused(ErrorCode.ERR_FILE_OPERATION_FAILED, "file_provider error") from error
+            raise Rejected(ErrorCode.ERR_FILE_OPERATION_FAILED, "file_provider error") from error
 
     async def control(self, app_name: str, type: int) -> None:
         """Pause, go on with, or cancel a load; see `bulk_load.control`."""
@@ -122,7 +122,7 @@ class BulkLoads:
         """Drive every load that is under way, also those of an earlier life of the process, until cancelled."""
         while True:
             if any(load.is_running for load in self._service.metadata.loads.values()):
-                with contextlib.suppress(Refused):  # what cannot be stored now is tried again
+                with contextlib.suppress(Rejected):  # what cannot be stored now is tried again
                     await self.step()
                 await asyncio.sleep(self._interval_s)
             else:
@@ -163,7 +163,7 @@ class BulkLoads:
                 rollbacks=after.rollbacks, failure=after.failure,
             )  # fmt: skip
 
-    async def _ask_all(self, load: Load, table: Table) -> dict[int, Seen]:
+    async def _ask_all(self, load: Load, table: Table) -> dict[int, PartitionProgress]:
         """What the primaries answer; those that do not are missing."""
         ingesting: Counter[HostPort] = Counter()
         most = self._service.flags.integer("bulk_load_node_max_ingesting_count")
@@ -194,7 +194,7 @@ class BulkLoads:
         answers = await asyncio.gather(*questions)
         return {index: seen for index, seen in enumerate(answers) if seen is not None}
 
-    async def _ask_one(self, primary: HostPort, request: BulkLoadRequest) -> Seen | None:
+    async def _ask_one(self, primary: HostPort, request: BulkLoadRequest) -> PartitionProgress | None:
         if not primary:
             return None
         try:
@@ -204,7 +204,7 @@ class BulkLoads:
             return None
         if response.err != ErrorCode.ERR_OK:
             return None
-        return Seen.of(response)
+        return PartitionProgress.of(response)
 
     def _log_progress(self, load: Load, table: Table, before: int) -> None:
         now = sum(self.seen(gpid).progress for gpid, _ in table)

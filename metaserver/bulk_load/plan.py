@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from metaserver.cluster.env_rules import INGEST_BEHIND
-from metaserver.cluster.metadata import Change, Load, Metadata, Refused, Table
+from metaserver.cluster.metadata import Change, Load, Metadata, Rejected, Table
 from shared.pegasus.files.bulk_load import LoadInfo
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.bulk_load import (
@@ -27,7 +27,7 @@ COMPLETE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PartitionProgress:
     """What a partition's primary said last.
 
     Attributes:
@@ -43,7 +43,7 @@ class Seen:
     is_paused: bool = False
 
     @classmethod
-    def of(cls, response: BulkLoadResponse) -> Seen:
+    def of(cls, response: BulkLoadResponse) -> PartitionProgress:
         """What an answer says."""
         states = (response.hp_group_bulk_load_state or response.group_bulk_load_state).values()
         downloads = [state.download_status for state in states if state.download_status not in (None, "ERR_OK")]
@@ -62,20 +62,20 @@ def admit(metadata: Metadata, app_name: str, *, ingest_behind: bool, allows_seve
     """The table, if a bulk load of it may begin (§5.8).
 
     Raises:
-        Refused: With the error and hint of the answer.
+        Rejected: With the error and hint of the answer.
     """
     if not allows_several and any(load.is_running for load in metadata.loads.values()):
-        raise Refused(ErrorCode.ERR_BUSY, "meta server is busy now, please wait")
+        raise Rejected(ErrorCode.ERR_BUSY, "meta server is busy now, please wait")
     table = metadata.named(app_name)
     if table is None:
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST, "app not existed is ")
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST, "app not existed is ")
     if table.status != AppStatus.AVAILABLE:
-        raise Refused(ErrorCode.ERR_APP_DROPPED, "app not available is ")
+        raise Rejected(ErrorCode.ERR_APP_DROPPED, "app not available is ")
     load = metadata.loads.get(table.app_id)
     if load is not None and load.is_running:
-        raise Refused(ErrorCode.ERR_BUSY, f"app({app_name}) is already executing bulk load")
+        raise Rejected(ErrorCode.ERR_BUSY, f"app({app_name}) is already executing bulk load")
     if ingest_behind and table.envs.get(INGEST_BEHIND, "").lower() != "true":
-        raise Refused(ErrorCode.ERR_INCONSISTENT_STATE, "inconsistent ingestion behind option")
+        raise Rejected(ErrorCode.ERR_INCONSISTENT_STATE, "inconsistent ingestion behind option")
     return table
 
 
@@ -83,10 +83,10 @@ def check_info(table: Table, info: LoadInfo) -> None:
     """Refuse files that were made for another table.
 
     Raises:
-        Refused: ERR_INCONSISTENT_STATE.
+        Rejected: ERR_INCONSISTENT_STATE.
     """
     if (info.app_id, info.partition_count) != (table.app_id, table.partition_count):
-        raise Refused(ErrorCode.ERR_INCONSISTENT_STATE, "app_id or partition_count is inconsistent")
+        raise Rejected(ErrorCode.ERR_INCONSISTENT_STATE, "app_id or partition_count is inconsistent")
 
 
 def begin(load: Load) -> Change:
@@ -98,12 +98,12 @@ def control(metadata: Metadata, app_name: str, type: int) -> Change:
     """Pause, go on with, or cancel a load.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_INACTIVE_STATE when nothing is loaded, ERR_INVALID_STATE when the load
+        Rejected: ERR_APP_NOT_EXIST, ERR_INACTIVE_STATE when nothing is loaded, ERR_INVALID_STATE when the load
             is too far, ERR_INVALID_PARAMETERS.
     """
     load = _of(metadata, app_name)
     if load is None or not load.is_running:
-        raise Refused(ErrorCode.ERR_INACTIVE_STATE, f"app({app_name}) is not executing bulk load")
+        raise Rejected(ErrorCode.ERR_INACTIVE_STATE, f"app({app_name}) is not executing bulk load")
     match type:
         case BulkLoadControlType.PAUSE if load.status == S.DOWNLOADING:
             status = S.PAUSING
@@ -115,9 +115,9 @@ def control(metadata: Metadata, app_name: str, type: int) -> Change:
             status = S.CANCELED
         case BulkLoadControlType.PAUSE | BulkLoadControlType.RESTART | BulkLoadControlType.CANCEL:
             hint = "; only a forced cancel ends it now (--force)" if type == BulkLoadControlType.CANCEL else ""
-            raise Refused(ErrorCode.ERR_INVALID_STATE, f"app({app_name}) is {load.status.name.lower()}{hint}")
+            raise Rejected(ErrorCode.ERR_INVALID_STATE, f"app({app_name}) is {load.status.name.lower()}{hint}")
         case _:
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no control {type}")
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no control {type}")
     return Change(loads={load.app_id: replace(load, status=status)})
 
 
@@ -125,25 +125,25 @@ def clear(metadata: Metadata, app_name: str) -> Change:
     """Forget how the last load of a table ended.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_INVALID_STATE while it runs.
+        Rejected: ERR_APP_NOT_EXIST, ERR_INVALID_STATE while it runs.
     """
     load = _of(metadata, app_name)
     if load is None:
         return Change()
     if load.is_running:
-        raise Refused(ErrorCode.ERR_INVALID_STATE, f"app({app_name}) is executing bulk load")
+        raise Rejected(ErrorCode.ERR_INVALID_STATE, f"app({app_name}) is executing bulk load")
     return Change(loads={load.app_id: None})
 
 
 def _of(metadata: Metadata, app_name: str) -> Load | None:
     table = metadata.named(app_name)
     if table is None:
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{app_name}'")
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{app_name}'")
     return metadata.loads.get(table.app_id)
 
 
-def command(load: Load, seen: Seen, *, may_ingest: bool) -> BulkLoadStatus:
-    """What the primary of a partition is told.
+def command(load: Load, seen: PartitionProgress, *, may_ingest: bool) -> BulkLoadStatus:
+    """The command for the primary of a partition.
 
     Args:
         may_ingest: Whether its server has room for one more ingestion.
@@ -155,7 +155,7 @@ def command(load: Load, seen: Seen, *, may_ingest: bool) -> BulkLoadStatus:
     return load.status
 
 
-def advance(load: Load, seen: Mapping[int, Seen], partition_count: int, max_rollbacks: int) -> Load:
+def advance(load: Load, seen: Mapping[int, PartitionProgress], partition_count: int, max_rollbacks: int) -> Load:
     """The load after what its partitions said; the same one if it stays where it is.
 
     Args:

@@ -61,7 +61,7 @@ def plan(
 
 
 def _is_settled(table: Table, alive: Sequence[HostPort]) -> bool:
-    """Whether every partition has one member, which is alive: what is not well is cured first."""
+    """Whether every partition has one member, which is alive: what is not well is repaired first."""
     servers = set(alive)
     return table.status == AppStatus.AVAILABLE and all(
         partition.primary in servers and not partition.secondaries for partition in table.partitions

@@ -1,6 +1,6 @@
 """How the members of a partition change (protocol §13.2, §13.3).
 
-A change is proposed with a ballot one above the stored one; whoever comes second is told what is in force.
+A change is proposed with a ballot one above the stored one; a later proposal with the same ballot is rejected.
 The next members are computed here from what the change is meant to do, never copied from the proposal.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.metadata import Change, Metadata, Partition, Rejected, Table
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import Gpid, HostPort
 from shared.pegasus.wire.structures.layer2 import AppStatus
@@ -38,19 +38,19 @@ def decide(metadata: Metadata, proposed: Proposed) -> Change:
     """The change that a proposal makes.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_APP_DROPPED, ERR_INVALID_VERSION when the ballot is not the next one,
+        Rejected: ERR_APP_NOT_EXIST, ERR_APP_DROPPED, ERR_INVALID_VERSION when the ballot is not the next one,
             ERR_INVALID_PARAMETERS when the members do not allow it.
     """
     found = metadata.partition(proposed.gpid)
     if found is None:
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST)
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST)
     table, partition = found
     if not table.is_served():
-        raise Refused(ErrorCode.ERR_APP_DROPPED)
+        raise Rejected(ErrorCode.ERR_APP_DROPPED)
     if proposed.ballot != partition.ballot + 1:
-        raise Refused(ErrorCode.ERR_INVALID_VERSION)
+        raise Rejected(ErrorCode.ERR_INVALID_VERSION)
     if proposed.type == ConfigType.REMOVE and metadata.is_loading(table.app_id):
-        raise Refused(ErrorCode.ERR_INVALID_STATE, "files of a bulk load are on their way to its primary")
+        raise Rejected(ErrorCode.ERR_INVALID_STATE, "files of a bulk load are on their way to its primary")
     changed = _next(partition, proposed)
     decree = max(partition.last_committed_decree, proposed.last_committed_decree)
     changed = replace(changed, last_committed_decree=decree)
@@ -62,7 +62,7 @@ def _next(partition: Partition, proposed: Proposed) -> Partition:
     match proposed.type:
         case ConfigType.ASSIGN_PRIMARY if node and not partition.members():
             if partition.last_drops and node not in partition.last_drops:
-                raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{node} never held the partition")
+                raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"{node} never held the partition")
             return partition.with_primary(node)
         case ConfigType.UPGRADE_TO_PRIMARY if not partition.primary and node in partition.secondaries:
             return partition.with_primary(node)
@@ -78,7 +78,7 @@ def _next(partition: Partition, proposed: Proposed) -> Partition:
             return partition.without(node)
         case _:
             name = proposed.type.name
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{name} {node} does not fit the configuration")
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"{name} {node} does not fit the configuration")
 
 
 def _leaves_nothing(partition: Partition, proposed: Proposed) -> bool:
@@ -95,11 +95,11 @@ def give_up(metadata: Metadata, gpid: Gpid) -> Change:
     """The change that forgets who held a partition and what was committed, so that any server can begin it anew.
 
     Raises:
-        Refused: ERR_INVALID_STATE while the partition has members, or may get one by itself.
+        Rejected: ERR_INVALID_STATE while the partition has members, or may get one by itself.
     """
     _, partition = metadata.partition(gpid) or (None, None)
     if partition is None or partition.members() or not partition.last_drops:
-        raise Refused(ErrorCode.ERR_INVALID_STATE, f"partition {gpid} is not lost")
+        raise Rejected(ErrorCode.ERR_INVALID_STATE, f"partition {gpid} is not lost")
     return Change(partitions={gpid: replace(partition.vacated(), last_drops=(), last_committed_decree=0)})
 
 
@@ -112,7 +112,7 @@ def _completed(table: Table, gpid: Gpid, changed: Partition) -> dict[int, Table]
     return {}
 
 
-def bury(metadata: Metadata, dead: Iterable[HostPort]) -> Change:
+def remove_dead(metadata: Metadata, dead: Iterable[HostPort]) -> Change:
     """The change that takes dead servers out of every configuration that nobody else will change.
 
     A dead primary is taken out here. A dead secondary is taken out by its primary, which knows what it has

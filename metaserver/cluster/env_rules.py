@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from metaserver.cluster.metadata import Refused
+from metaserver.cluster.metadata import Rejected
 from shared.pegasus.settings.throttles import parse_size_throttle, parse_throttle
 from shared.pegasus.settings.values import parse_bool, parse_int
 from shared.pegasus.wire.errors import ErrorCode
@@ -146,13 +146,13 @@ def validate(envs: Mapping[str, str]) -> None:
     """Check variables before they are stored.
 
     Raises:
-        Refused: ERR_INVALID_PARAMETERS with the hint of the first that is wrong (§9.2).
+        Rejected: ERR_INVALID_PARAMETERS with the hint of the first that is wrong (§9.2).
     """
     for name, value in envs.items():
         rule = RULES.get(name)
         hint = f"app_env '{name}' is not supported" if rule is None else rule.check(value)
         if hint:
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, hint)
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, hint)
 
 
 def listing() -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Who leads the metaservers of a cluster."""
+"""The leader of the metaservers of a cluster."""
 
 from __future__ import annotations
 

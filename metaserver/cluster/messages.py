@@ -1,4 +1,4 @@
-"""The core's values as messages of the IDL."""
+"""Converts the values of `cluster` to messages of the IDL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.pegasus.wire.structures.meta_admin import ConfigType, UpdateConfigur
 
 
 def app_info(metadata: Metadata, table: Table) -> AppInfo:
-    """A table as it is shown to clients and replica servers."""
+    """A table, for clients and replica servers."""
     return AppInfo(
         status=table.status,
         app_type=APP_TYPE,
@@ -62,7 +62,7 @@ def routing(nodes: Nodes, table: Table, listed: Iterable[tuple[Gpid, Partition]]
 def proposal(
     metadata: Metadata, nodes: Nodes, gpid: Gpid, type: ConfigType, node: HostPort
 ) -> UpdateConfigurationRequest:
-    """What a replica server is asked to do, or told to be.
+    """A proposal to a replica server.
 
     Raises:
         KeyError: There is no such partition.

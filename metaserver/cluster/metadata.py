@@ -22,7 +22,7 @@ APP_TYPE = "pegasus"
 MAX_LAST_DROPS = 8
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a failure of the program
+class Rejected(Exception):  # noqa: N818 - an answer, not a failure of the program
     """A request that the core declines.
 
     Attributes:
@@ -37,16 +37,16 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure of the progra
 
 
 @contextlib.contextmanager
-def refused_paths() -> Iterator[None]:
+def rejected_paths() -> Iterator[None]:
     """Decline a request with a member that would lead out of a file provider's folder.
 
     Raises:
-        Refused: ERR_INVALID_PARAMETERS, with the member's name.
+        Rejected: ERR_INVALID_PARAMETERS, with the member's name.
     """
     try:
         yield
     except PathError as error:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, str(error)) from error
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

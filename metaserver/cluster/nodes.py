@@ -48,7 +48,7 @@ class Nodes:
         return Nodes(dict(self.known), self.disconnections)
 
     def expect(self, nodes: Iterable[HostPort], now: float) -> None:
-        """After a start: servers that hold partitions count as alive until their silence says otherwise."""
+        """After a start: servers that hold partitions count as alive until the grace period ends."""
         for node in nodes:
             self.known.setdefault(node, Node(node, True, now))
 

@@ -1,4 +1,4 @@
-"""Who shall hold a partition that lacks members: the cure rules (protocol §13.4).
+"""Who shall hold a partition that lacks members: the repair rules (protocol §13.4).
 
 Pure: from what is known to what shall be asked of which replica server. An answer to that comes back as a
 proposal of the server, which `configurations` decides.
@@ -20,10 +20,10 @@ from shared.pegasus.wire.structures.metadata import ReplicaInfo
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a replica server is asked to do.
+    """A request to a replica server.
 
     Attributes:
-        target: The server that is asked.
+        target: The server that receives it.
         node: The member that it is about, often the same.
     """
 
@@ -41,7 +41,7 @@ class Diagnosis:
     reason: str
 
 
-def cure(
+def repair(
     metadata: Metadata,
     nodes: Nodes,
     pending: Collection[Gpid],

@@ -1,6 +1,6 @@
 """What an operator may do with tables.
 
-Each function takes what is known and a request, and returns the change that carries it out; or refuses.
+Each function takes the metadata and a request, and returns the change that carries it out, or raises `Rejected`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metaserver.cluster import env_rules
-from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Partition, Rejected, Table
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import Gpid
 from shared.pegasus.wire.structures.layer2 import AppStatus
@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class NewTable:
-    """A table that is asked for."""
+    """A table to be created."""
 
     name: str
     partition_count: int
@@ -61,23 +61,23 @@ def create(metadata: Metadata, wanted: NewTable, limits: Limits, now_s: int) -> 
         The change, empty when the table exists, and the table's id.
 
     Raises:
-        Refused: ERR_STATE_FREEZED, ERR_INVALID_PARAMETERS, ERR_APP_EXIST, ERR_BUSY_CREATING, ERR_BUSY_DROPPING.
+        Rejected: ERR_STATE_FREEZED, ERR_INVALID_PARAMETERS, ERR_APP_EXIST, ERR_BUSY_CREATING, ERR_BUSY_DROPPING.
     """
     if limits.is_frozen:
-        raise Refused(ErrorCode.ERR_STATE_FREEZED)
+        raise Rejected(ErrorCode.ERR_STATE_FREEZED)
     if not 0 < wanted.partition_count <= MAX_PARTITIONS or not limits.allows(wanted.replica_count):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS)
     check_name(wanted.name)
     env_rules.validate(wanted.envs)
     existing = metadata.named(wanted.name)
     if existing is None:
         table = _new(metadata, wanted, now_s)
         return Change.of_table(table), table.app_id
-    _refuse_busy(existing)
+    _reject_busy(existing)
     if not wanted.success_if_exist:
-        raise Refused(ErrorCode.ERR_APP_EXIST)
+        raise Rejected(ErrorCode.ERR_APP_EXIST)
     if not _matches(existing, wanted):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS)
     return Change(), existing.app_id
 
 
@@ -85,10 +85,10 @@ def check_name(name: str) -> None:
     """Refuse what cannot be the name of a table.
 
     Raises:
-        Refused: ERR_INVALID_PARAMETERS.
+        Rejected: ERR_INVALID_PARAMETERS.
     """
     if not _NAME.fullmatch(name) or name in (".", ".."):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"'{name}' is not a name of letters, digits, '_', '.', ':'")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"'{name}' is not a name of letters, digits, '_', '.', ':'")
 
 
 def first_tables(wanted: Sequence[NewTable], now_s: int) -> Change:
@@ -123,25 +123,25 @@ def _matches(table: Table, wanted: NewTable) -> bool:
     )
 
 
-def _refuse_busy(table: Table) -> None:
+def _reject_busy(table: Table) -> None:
     if table.status in _CREATING:
-        raise Refused(ErrorCode.ERR_BUSY_CREATING)
+        raise Rejected(ErrorCode.ERR_BUSY_CREATING)
     if table.status == AppStatus.DROPPING:
-        raise Refused(ErrorCode.ERR_BUSY_DROPPING)
+        raise Rejected(ErrorCode.ERR_BUSY_DROPPING)
 
 
 def drop(metadata: Metadata, name: str, hold_s: int, now_s: int, *, success_if_not_exist: bool = False) -> Change:
     """Take a table out of service; it can be recalled until `hold_s` seconds from now.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_BUSY_CREATING, ERR_BUSY_DROPPING.
+        Rejected: ERR_APP_NOT_EXIST, ERR_BUSY_CREATING, ERR_BUSY_DROPPING.
     """
     table = metadata.named(name)
     if table is None:
         if success_if_not_exist:
             return Change()
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST)
-    _refuse_busy(table)
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST)
+    _reject_busy(table)
     dropped = replace(table, status=AppStatus.DROPPED, drop_second=now_s, expire_second=now_s + hold_s)
     return Change.of_table(dropped, {gpid: _closed(partition) for gpid, partition in table})
 
@@ -158,19 +158,19 @@ def recall(metadata: Metadata, app_id: int, new_name: str, now_s: int) -> tuple[
     """Bring a dropped table back, under its old name or a new one.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST when it is unknown or expired, ERR_APP_EXIST when it is not dropped,
+        Rejected: ERR_APP_NOT_EXIST when it is unknown or expired, ERR_APP_EXIST when it is not dropped,
             ERR_BUSY_CREATING, ERR_BUSY_DROPPING, ERR_INVALID_PARAMETERS when the name is in use.
     """
     table = metadata.tables.get(app_id)
     if table is None or (table.status == AppStatus.DROPPED and table.expire_second <= now_s):
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST)
-    _refuse_busy(table)
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST)
+    _reject_busy(table)
     if table.status != AppStatus.DROPPED:
-        raise Refused(ErrorCode.ERR_APP_EXIST)
+        raise Rejected(ErrorCode.ERR_APP_EXIST)
     name = new_name or table.name
     check_name(name)
     if metadata.named(name) is not None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is a table '{name}' already")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is a table '{name}' already")
     recalled = replace(table, name=name, status=AppStatus.RECALLING, drop_second=0, expire_second=0)
     return Change.of_table(recalled), recalled
 
@@ -179,14 +179,14 @@ def rename(metadata: Metadata, old_name: str, new_name: str) -> Change:
     """Give a table another name.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_INVALID_PARAMETERS when the new name is invalid or in use.
+        Rejected: ERR_APP_NOT_EXIST, ERR_INVALID_PARAMETERS when the new name is invalid or in use.
     """
     table = metadata.named(old_name)
     if table is None or table.status != AppStatus.AVAILABLE:
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{old_name}' in service")
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{old_name}' in service")
     check_name(new_name)
     if metadata.named(new_name) is not None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is a table '{new_name}' already")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is a table '{new_name}' already")
     return Change.of_table(replace(table, name=new_name))
 
 
@@ -207,23 +207,23 @@ def set_envs(metadata: Metadata, name: str, keys: Sequence[str], values: Sequenc
     """Set variables, all or none.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_BUSY_DROPPING, ERR_INVALID_PARAMETERS with a hint.
+        Rejected: ERR_APP_NOT_EXIST, ERR_BUSY_DROPPING, ERR_INVALID_PARAMETERS with a hint.
     """
     if not keys or len(keys) != len(values):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, "keys and values should be as many, and at least one")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, "keys and values should be as many, and at least one")
     wanted = dict(zip(keys, values, strict=True))
     env_rules.validate(wanted)
     table = _settable(metadata, name)
-    _refuse_late(table, wanted)
+    _reject_late(table, wanted)
     return Change.of_table(replace(table, envs={**table.envs, **wanted}))
 
 
-def _refuse_late(table: Table, wanted: Mapping[str, str]) -> None:
+def _reject_late(table: Table, wanted: Mapping[str, str]) -> None:
     """Refuse a variable that acts only from a table's creation on: RocksDB keeps room for such files, or does not."""
     asked = wanted.get(env_rules.INGEST_BEHIND)
     if asked is not None and asked.lower() != table.envs.get(env_rules.INGEST_BEHIND, "false").lower():
         hint = f"{env_rules.INGEST_BEHIND} can only be set when a table is created"
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, hint)
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, hint)
 
 
 def delete_envs(metadata: Metadata, name: str, keys: Sequence[str]) -> tuple[Change, str]:
@@ -233,7 +233,7 @@ def delete_envs(metadata: Metadata, name: str, keys: Sequence[str]) -> tuple[Cha
         The change, and the hint that says what was deleted.
     """
     if not keys:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, "there should be at least one key")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, "there should be at least one key")
     table = _settable(metadata, name)
     return _without(table, [key for key in keys if key in table.envs])
 
@@ -245,7 +245,7 @@ def clear_envs(metadata: Metadata, name: str, prefix: str | None) -> tuple[Chang
         The change, and the hint that says what was deleted.
     """
     if prefix is None:
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, "the prefix to clear is missing")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, "the prefix to clear is missing")
     table = _settable(metadata, name)
     return _without(table, [key for key in table.envs if not prefix or key.startswith(f"{prefix}.")])
 
@@ -253,7 +253,7 @@ def clear_envs(metadata: Metadata, name: str, prefix: str | None) -> tuple[Chang
 def _without(table: Table, keys: Sequence[str]) -> tuple[Change, str]:
     gone = sorted(set(keys))
     if env_rules.INGEST_BEHIND in gone:
-        _refuse_late(table, {env_rules.INGEST_BEHIND: "false"})
+        _reject_late(table, {env_rules.INGEST_BEHIND: "false"})
     if not gone:
         return Change(), "no key needs to be deleted"
     kept = {key: value for key, value in table.envs.items() if key not in gone}
@@ -263,9 +263,9 @@ def _without(table: Table, keys: Sequence[str]) -> tuple[Change, str]:
 def _settable(metadata: Metadata, name: str) -> Table:
     table = metadata.named(name)
     if table is None:
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST, "app cannot be found")
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST, "app cannot be found")
     if table.status == AppStatus.DROPPING:
-        raise Refused(ErrorCode.ERR_BUSY_DROPPING, "app is being dropped")
+        raise Rejected(ErrorCode.ERR_BUSY_DROPPING, "app is being dropped")
     return table
 
 
@@ -276,13 +276,13 @@ def in_service(metadata: Metadata, name: str) -> Table:
     """The table of a name.
 
     Raises:
-        Refused: ERR_APP_NOT_EXIST, ERR_INCONSISTENT_STATE when it is not in service.
+        Rejected: ERR_APP_NOT_EXIST, ERR_INCONSISTENT_STATE when it is not in service.
     """
     table = metadata.named(name)
     if table is None:
-        raise Refused(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{name}'")
+        raise Rejected(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{name}'")
     if table.status != AppStatus.AVAILABLE:
-        raise Refused(ErrorCode.ERR_INCONSISTENT_STATE, f"table '{name}' is {table.status.name.lower()}")
+        raise Rejected(ErrorCode.ERR_INCONSISTENT_STATE, f"table '{name}' is {table.status.name.lower()}")
     return table
 
 
@@ -290,13 +290,13 @@ def set_max_replica_count(metadata: Metadata, name: str, count: int, limits: Lim
     """Change how many replicas a table shall have.
 
     Raises:
-        Refused: as `in_service`; ERR_STATE_FREEZED, ERR_INVALID_PARAMETERS.
+        Rejected: as `in_service`; ERR_STATE_FREEZED, ERR_INVALID_PARAMETERS.
     """
     table = in_service(metadata, name)
     if limits.is_frozen:
-        raise Refused(ErrorCode.ERR_STATE_FREEZED, "the cluster is frozen")
+        raise Rejected(ErrorCode.ERR_STATE_FREEZED, "the cluster is frozen")
     if not limits.allows(count):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"{count} replicas are not allowed now")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"{count} replicas are not allowed now")
     return Change.of_table(replace(table, max_replica_count=count))
 
 
@@ -309,13 +309,13 @@ def matching(metadata: Metadata, status: int, pattern: str | None, match_type: i
     """The tables of a status whose names match, by id.
 
     Raises:
-        Refused: ERR_NOT_IMPLEMENTED for regular expressions, ERR_INVALID_PARAMETERS for an unknown match type.
+        Rejected: ERR_NOT_IMPLEMENTED for regular expressions, ERR_INVALID_PARAMETERS for an unknown match type.
     """
     wanted = PatternMatchType.MATCH_ALL if match_type is None else match_type
     if wanted == PatternMatchType.MATCH_REGEX:
-        raise Refused(ErrorCode.ERR_NOT_IMPLEMENTED, "regular expressions are not supported")
+        raise Rejected(ErrorCode.ERR_NOT_IMPLEMENTED, "regular expressions are not supported")
     if wanted not in list(PatternMatchType):
-        raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no match type {wanted}")
+        raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no match type {wanted}")
     return [
         table
         for _, table in sorted(metadata.tables.items())

@@ -1,4 +1,4 @@
-"""Why the cluster declines what an operator asks for, in words.
+"""Explains the errors with which a cluster answers an operator.
 
 The answers have an error and no room for a hint, from Apache Pegasus as from us; what an operator needs to know can be
 found out by asking further.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metaserver.cluster import env_rules, tables
-from metaserver.cluster.metadata import Refused
+from metaserver.cluster.metadata import Rejected
 from shared.pegasus.client import PegasusClient
 from shared.pegasus.wire import calls
 from shared.pegasus.wire.errors import ErrorCode, RpcError
@@ -70,8 +70,8 @@ async def _wrong_parameter(client: PegasusClient, request: CreateAppRequest) -> 
     try:
         tables.check_name(request.app_name)
         env_rules.validate(options.envs)
-    except Refused as refused:
-        return refused.hint
+    except Rejected as rejected:
+        return rejected.hint
     if options.partition_count > tables.MAX_PARTITIONS:
         return f"{options.partition_count} partitions are more than {tables.MAX_PARTITIONS}"
     alive, _ = await _servers(client)

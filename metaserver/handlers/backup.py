@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from metaserver.backup import plan
 from metaserver.backup.driver import Backups
-from metaserver.cluster.metadata import BackupPolicy, Refused
+from metaserver.cluster.metadata import BackupPolicy, Rejected
 from metaserver.service import MetaService
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.backup import (
@@ -68,7 +68,7 @@ class BackupRpcs:
         policies = [metadata.policies[name] for name in names if name in metadata.policies]
         if len(policies) < len(names):
             unknown = next(name for name in names if name not in metadata.policies)
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no policy '{unknown}'")
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no policy '{unknown}'")
         return QueryBackupPolicyResponse(
             policys=[_entry(policy) for policy in policies],
             backup_infos=[
@@ -91,7 +91,7 @@ class BackupRpcs:
             if request.app_id in made.tables and request.backup_id in (None, made.id)
         ]
         if not wanted:
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no such backup of table {request.app_id}")
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no such backup of table {request.app_id}")
         items = [
             BackupItem(
                 made.id,
@@ -126,7 +126,7 @@ class BackupRpcs:
 
     def _require_enabled(self) -> None:
         if not self.backups.is_enabled:
-            raise Refused(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "cold backup is disabled (cold_backup_disabled=true)")
+            raise Rejected(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "cold backup is disabled (cold_backup_disabled=true)")
 
     def _shortest_interval_s(self) -> int:
         return self.service.flags.integer("cold_backup_checkpoint_reserve_minutes") * 60

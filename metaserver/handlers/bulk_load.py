@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metaserver.bulk_load.driver import BulkLoads
-from metaserver.cluster.metadata import Refused
+from metaserver.cluster.metadata import Rejected
 from metaserver.service import MetaService
 from shared.errors import Problem
 from shared.pegasus.wire.errors import ErrorCode
@@ -34,8 +34,8 @@ async def start(loads: BulkLoads, body: dict[str, str]) -> tuple[str, str]:
             raise Problem(400, f"{member} should not be empty")
     try:
         await loads.start(body["app_name"], body["cluster_name"], body["file_provider_type"], body["remote_root_path"])
-    except Refused as refused:
-        return refused.code, refused.hint
+    except Rejected as rejected:
+        return rejected.code, rejected.hint
     return ErrorCode.ERR_OK, ""
 
 
@@ -81,7 +81,7 @@ class BulkLoadRpcs:
         service = self.service
         table = service.metadata.named(request.app_name)
         if table is None:
-            raise Refused(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{request.app_name}'")
+            raise Rejected(ErrorCode.ERR_APP_NOT_EXIST, f"there is no table '{request.app_name}'")
         load = service.metadata.loads.get(table.app_id)
         if load is None:
             return QueryBulkLoadResponse(app_name=table.name, max_replica_count=table.max_replica_count)
@@ -109,4 +109,4 @@ class BulkLoadRpcs:
 
     def _require_enabled(self) -> None:
         if not self.loads.is_enabled:
-            raise Refused(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "bulk load is not enabled")
+            raise Rejected(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "bulk load is not enabled")

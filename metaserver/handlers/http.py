@@ -11,7 +11,7 @@ from aiohttp import web
 
 from metaserver.bulk_load.driver import BulkLoads
 from metaserver.cluster import env_rules, health, tables
-from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Refused, Table
+from metaserver.cluster.metadata import APP_TYPE, Change, Metadata, Rejected, Table
 from metaserver.handlers import bulk_load
 from metaserver.handlers.cluster_info import cluster_info
 from metaserver.service import MetaService
@@ -273,8 +273,8 @@ async def outcome(service: MetaService, decide: Callable[[Metadata], tuple[Chang
     """Carry out a change; the error's name and the hint that say how it went."""
     try:
         await service.change(decide)
-    except Refused as refused:
-        return refused.code, refused.hint
+    except Rejected as rejected:
+        return rejected.code, rejected.hint
     return ErrorCode.ERR_OK, ""
 
 

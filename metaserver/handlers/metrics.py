@@ -1,4 +1,4 @@
-"""The metrics of a metaserver that are measured when they are asked for."""
+"""Metrics that are measured at every query."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Measurements:
         registry.before_query.append(self.measure)
 
     def measure(self, _is_asked_for: object = None) -> None:
-        """Bring every metric up to date, whichever is asked for: none costs more than to look."""
+        """Update every metric; each is cheap to read."""
         server, nodes = self._registry.server(), self._service.nodes
         alive = len(nodes.alive())
         server.gauge("alive_replica_servers").value = alive

@@ -1,11 +1,11 @@
-"""What replica servers tell the metaserver, and what it tells them."""
+"""The RPCs of replica servers: beacons, reports, changes of configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from metaserver.cluster import configurations, messages
-from metaserver.cluster.metadata import Refused
+from metaserver.cluster.metadata import Rejected
 from metaserver.handlers.rpc import MANY, unavailable
 from metaserver.service import MetaService
 from shared.pegasus.serving.rpc import Offloaded, Rpc, rpc
@@ -60,9 +60,9 @@ class ReplicaServerRpcs:
 
     def _config_sync(self, request: ConfigSyncRequest, _request: Request) -> ConfigSyncResponse | Offloaded:
         service = self.service
-        refusal = unavailable(service)
-        if refusal is not None:
-            return ConfigSyncResponse(err=refusal)
+        reason = unavailable(service)
+        if reason is not None:
+            return ConfigSyncResponse(err=reason)
         node, stored = request.hp_node or request.node, request.stored_replicas or ()
         if request.stored_replicas is not None:
             service.report(node, stored)
@@ -88,9 +88,9 @@ class ReplicaServerRpcs:
         self, request: UpdateConfigurationRequest, _request: Request
     ) -> UpdateConfigurationResponse:
         service = self.service
-        refusal = unavailable(service)
-        if refusal is not None:
-            return UpdateConfigurationResponse(refusal)
+        reason = unavailable(service)
+        if reason is not None:
+            return UpdateConfigurationResponse(reason)
         if request.type not in list(ConfigType):
             return UpdateConfigurationResponse(ErrorCode.ERR_INVALID_PARAMETERS)
         proposed = configurations.Proposed(
@@ -103,10 +103,10 @@ class ReplicaServerRpcs:
         error: str = ErrorCode.ERR_OK
         try:
             if service.level <= MetaFunctionLevel.BLIND:
-                raise Refused(ErrorCode.ERR_STATE_FREEZED)
+                raise Rejected(ErrorCode.ERR_STATE_FREEZED)
             await service.change(lambda metadata: (configurations.decide(metadata, proposed), None))
-        except Refused as refused:
-            error = refused.code
+        except Rejected as rejected:
+            error = rejected.code
         found = service.metadata.partition(proposed.gpid)
         if found is None:
             return UpdateConfigurationResponse(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from metaserver.cluster import messages, tables
-from metaserver.cluster.metadata import Change, Metadata, Refused, Table
+from metaserver.cluster.metadata import Change, Metadata, Rejected, Table
 from metaserver.cluster.placement import Action
 from metaserver.handlers.cluster_info import balance_text, cluster_info
 from metaserver.service import MetaService
@@ -92,26 +92,26 @@ class MetaRpcs:
     is_compat: bool = False
 
     def leading(self, request: Any, response: Any, function: Callable[[Any], Any | Awaitable[Any]]) -> Rpc[Any, Any]:
-        """An RPC that only the leader answers, and that says in its response how it went (§12.1)."""
+        """An RPC that only the leader answers; errors are members of its response (§12.1)."""
         words = {field.name for field in fields(response)} & {"hint_message", "hint_msg"}
 
-        def declined(refused: Refused) -> Any:
-            return response(err=refused.code, **dict.fromkeys(words, refused.hint))
+        def declined(rejected: Rejected) -> Any:
+            return response(err=rejected.code, **dict.fromkeys(words, rejected.hint))
 
         async def later(answered: Awaitable[Any]) -> Any:
             try:
                 return await answered
-            except Refused as refused:
-                return declined(refused)
+            except Rejected as rejected:
+                return declined(rejected)
 
         def answer(value: Any, _request: Request) -> Any:
-            refusal = unavailable(self.service)
-            if refusal is not None:
-                return response(err=refusal)
+            reason = unavailable(self.service)
+            if reason is not None:
+                return response(err=reason)
             try:
                 answered = function(value)
-            except Refused as refused:
-                return declined(refused)
+            except Rejected as rejected:
+                return declined(rejected)
             return later(answered) if inspect.isawaitable(answered) else answered
 
         return rpc(request, response, answer, compat=self.is_compat)
@@ -119,16 +119,16 @@ class MetaRpcs:
     # routing (§12.2)
 
     def query_config(self) -> Rpc[QueryCfgRequest, QueryCfgResponse]:
-        """Who holds the partitions of a table; on another than the leader, who leads."""
+        """The members of a table's partitions; on a follower, the leader's address."""
         return rpc(QueryCfgRequest, QueryCfgResponse, self._query_config, compat=self.is_compat)
 
     def _query_config(self, query: QueryCfgRequest, _request: Request) -> QueryCfgResponse | Offloaded:
-        refusal = unavailable(self.service)
-        if refusal == ErrorCode.ERR_FORWARD_TO_OTHERS:
+        reason = unavailable(self.service)
+        if reason == ErrorCode.ERR_FORWARD_TO_OTHERS:
             leader = self.service.leadership.leader
-            return QueryCfgResponse(err=refusal, partitions=[PartitionConfiguration(primary=leader, hp_primary=leader)])
-        if refusal is not None:
-            return QueryCfgResponse(err=refusal)
+            return QueryCfgResponse(err=reason, partitions=[PartitionConfiguration(primary=leader, hp_primary=leader)])
+        if reason is not None:
+            return QueryCfgResponse(err=reason)
         table = self.service.metadata.named(query.app_name)
         if table is None:
             return QueryCfgResponse(err=ErrorCode.ERR_OBJECT_NOT_FOUND)
@@ -234,7 +234,7 @@ class MetaRpcs:
             case AppEnvOperation.CLEAR:
                 hint = await self.service.change(lambda metadata: tables.clear_envs(metadata, name, prefix))
             case _:
-                raise Refused(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no operation {request.op}")
+                raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS, f"there is no operation {request.op}")
         return UpdateAppEnvResponse(hint_message=hint)
 
     # the cluster (§12.5)
@@ -274,19 +274,19 @@ class MetaRpcs:
         service = self.service
         found = service.metadata.partition(request.gpid)
         if found is None or not found[0].is_served():
-            raise Refused(ErrorCode.ERR_APP_NOT_EXIST)
+            raise Rejected(ErrorCode.ERR_APP_NOT_EXIST)
         if service.level < MetaFunctionLevel.STEADY and not request.force:
-            raise Refused(ErrorCode.ERR_INVALID_STATE)
+            raise Rejected(ErrorCode.ERR_INVALID_STATE)
         if not request.action_list or any(action.type not in list(ConfigType) for action in request.action_list):
-            raise Refused(ErrorCode.ERR_INVALID_PARAMETERS)
+            raise Rejected(ErrorCode.ERR_INVALID_PARAMETERS)
         copies = [action for action in request.action_list if action.type in _MAKES_SECONDARY]
         if copies and not service.adds_secondaries:
-            if not service.give_away(request.gpid, copies[0].hp_node or copies[0].node):
-                raise Refused(ErrorCode.ERR_NOT_IMPLEMENTED)
+            if not service.hand_over(request.gpid, copies[0].hp_node or copies[0].node):
+                raise Rejected(ErrorCode.ERR_NOT_IMPLEMENTED)
             return BalancerResponse()
         first = request.action_list[0]
         if request.force and first.type == ConfigType.ASSIGN_PRIMARY and request.gpid in service.diagnoses:
-            await service.begin_anew(request.gpid, first.hp_node or first.node)
+            await service.restart_empty(request.gpid, first.hp_node or first.node)
             return BalancerResponse()
         for action in request.action_list:
             target, node = action.hp_target or action.target, action.hp_node or action.node
@@ -342,7 +342,7 @@ class MetaRpcs:
             envs["manual_compact.max_concurrent_running_count"] = str(request.max_running_count)
         table = tables.in_service(self.service.metadata, request.app_name)
         if table.envs.get("manual_compact.disabled") == "true":
-            raise Refused(ErrorCode.ERR_OPERATION_DISABLED, "manual compaction is disabled for this table")
+            raise Rejected(ErrorCode.ERR_OPERATION_DISABLED, "manual compaction is disabled for this table")
         await self._change(
             lambda metadata: tables.set_envs(metadata, request.app_name, list(envs), list(envs.values()))
         )
@@ -353,14 +353,14 @@ class MetaRpcs:
         states = list(self._compaction_states(table))
         busy = (ManualCompactionStatus.QUEUING, ManualCompactionStatus.RUNNING)
         if not any(state in busy or state == ManualCompactionStatus.FINISHED for state in states):
-            raise Refused(
+            raise Rejected(
                 ErrorCode.ERR_INVALID_STATE, f"table '{table.name}' has not been compacted since the last report"
             )
         finished = sum(state not in busy for state in states)
         return QueryManualCompactResponse(progress=finished * 100 // len(states))
 
     def _compaction_states(self, table: Table) -> Iterable[int]:
-        """What the members of every partition reported last; IDLE where nothing was."""
+        """The last reported state of every member; IDLE without a report."""
         for gpid, partition in table:
             for member in partition.members():
                 node = self.service.nodes.known.get(member)

@@ -1,6 +1,6 @@
-"""Duplication and partition split over RPC: this cluster has neither, and says so (protocol §12.6).
+"""The RPCs of duplication and partition split, which this cluster does not support (protocol §12.6).
 
-Tools ask every cluster for both, and take an answer without a result for a broken server.
+Tools query both on every cluster, and treat an answer without a result as a broken server.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metaserver.cluster import tables
-from metaserver.cluster.metadata import Refused
+from metaserver.cluster.metadata import Rejected
 from metaserver.service import MetaService
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.duplication import (
@@ -30,11 +30,11 @@ from shared.pegasus.wire.structures.partition_split import (
     StartPartitionSplitResponse,
 )
 
-__all__ = ["AbsentRpcs"]
+__all__ = ["UnsupportedRpcs"]
 
 
 @dataclass(frozen=True)
-class AbsentRpcs:
+class UnsupportedRpcs:
     """Functions behind the RPC codes of duplication and partition split."""
 
     service: MetaService
@@ -54,10 +54,10 @@ class AbsentRpcs:
 
     def query_split(self, request: QuerySplitRequest) -> QuerySplitResponse:
         table = tables.in_service(self.service.metadata, request.app_name)
-        raise Refused(ErrorCode.ERR_INVALID_STATE, f"table '{table.name}' is not being split")
+        raise Rejected(ErrorCode.ERR_INVALID_STATE, f"table '{table.name}' is not being split")
 
     def start_split(self, _request: StartPartitionSplitRequest) -> StartPartitionSplitResponse:
-        raise Refused(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "partitions cannot be split")
+        raise Rejected(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "partitions cannot be split")
 
     def control_split(self, _request: ControlSplitRequest) -> ControlSplitResponse:
-        raise Refused(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "partitions cannot be split")
+        raise Rejected(ErrorCode.ERR_SERVICE_NOT_ACTIVE, "partitions cannot be split")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from metaserver.cluster.metadata import Change, Metadata, Refused
+from metaserver.cluster.metadata import Change, Metadata, Rejected
 from metaserver.storage import MetadataStore, StoreError
 from shared.pegasus.wire.errors import ErrorCode
 from shared.tasks import start_task
@@ -19,7 +19,7 @@ log = structlog.get_logger("metaserver")
 
 R = TypeVar("R")
 Decide = Callable[[Metadata], tuple[Change, R]]
-"""Looks at the metadata and returns a change with the answer to give, or raises `Refused`."""
+"""Looks at the metadata and returns a change with the answer to give, or raises `Rejected`."""
 
 
 class Transactions:
@@ -42,7 +42,7 @@ class Transactions:
         """Carry out one decision: durable first, visible after.
 
         Raises:
-            Refused: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
+            Rejected: As decided, or ERR_DISK_IO_ERROR when the change cannot be stored; then nothing has changed.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((decide, answer))
@@ -86,7 +86,7 @@ class Transactions:
             await self._store.commit(change)
         except StoreError as error:
             log.error("a change cannot be stored", reason=str(error))
-            raise Refused(ErrorCode.ERR_DISK_IO_ERROR, f"cannot be stored: {error}") from error
+            raise Rejected(ErrorCode.ERR_DISK_IO_ERROR, f"cannot be stored: {error}") from error
         self._apply(change)
 
 

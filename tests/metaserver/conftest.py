@@ -69,7 +69,7 @@ class Cluster:
         self.path = path
         self.providers = FileProviders({providers: str(path.parent)}) if providers else None
         self.clock = Clock()
-        self.opening_s = 0.0
+        self.open_timeout_s = 0.0
         self.delivers = True
         self.flags = Flags(settings)
         self.load_commands: list[BulkLoadRequest] = []
@@ -95,8 +95,8 @@ class Cluster:
             leadership or Leadership.alone(self.address),
             self._receive_proposal,
             tasks=self.tasks,
-            cure_delay_s=0,
-            opening_s=self.opening_s,
+            repair_delay_s=0,
+            open_timeout_s=self.open_timeout_s,
             clock=self.clock.monotonic,
             wall_clock=self.clock.wall,
         )

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from metaserver.cluster import configurations, tables
-from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.metadata import Change, Metadata, Partition, Rejected, Table
 from metaserver.cluster.tables import NewTable
 from metaserver.storage import StoreError
 from shared.pegasus.wire.structures.base import Gpid
@@ -43,7 +43,7 @@ async def test_one_refusal_or_bug_concerns_nobody_else(served):
         served.service.change(rename("temp", "renamed")),
         return_exceptions=True,
     )
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, Rejected)
     assert isinstance(broken, ZeroDivisionError)
     assert done == "renamed"
 
@@ -72,7 +72,7 @@ async def test_after_a_failed_transaction_the_next_one_is_tried(served, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(served.service._store, "commit", full)
-        with pytest.raises(Refused, match="disk full"):
+        with pytest.raises(Rejected, match="disk full"):
             await served.service.change(rename("temp", "renamed"))
     assert await served.service.change(rename("temp", "renamed")) == "renamed"
 
@@ -123,10 +123,10 @@ class TestWaitingForADroppedMember:
             proposals, served.proposals = served.proposals, []
             return [request.hp_node for _, request in proposals if request.config.pid.app_id == table]
 
-        service.cure()
+        service.repair()
         assert await proposed() == []
         served.clock.advance(601)
-        service.cure()
+        service.repair()
         (chosen,) = await proposed()
         added = held.with_secondary(chosen)
         await service.change(lambda _: (Change(partitions={Gpid(table, 0): added}), None))
@@ -134,7 +134,7 @@ class TestWaitingForADroppedMember:
         await service.change(lambda _: (Change(partitions={Gpid(table, 0): added.without(chosen)}), None))
         assert await proposed() == []
         served.clock.advance(601)
-        service.cure()
+        service.repair()
         assert len(await proposed()) == 1
 
 
@@ -150,8 +150,8 @@ async def test_partitions_that_are_well_cost_little_to_look_at(served):
 
     sys.setprofile(on_event)
     try:
-        served.service.cure()
-        configurations.bury(served.service.metadata, [node(7)])
+        served.service.repair()
+        configurations.remove_dead(served.service.metadata, [node(7)])
         configurations.lost_secondaries(served.service.metadata, [node(7)])
     finally:
         sys.setprofile(None)

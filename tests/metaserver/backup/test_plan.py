@@ -8,7 +8,7 @@ import datetime
 import pytest
 
 from metaserver.backup import plan
-from metaserver.cluster.metadata import Backup, BackupPolicy, Metadata, Refused
+from metaserver.cluster.metadata import Backup, BackupPolicy, Metadata, Rejected
 
 DAY = 86400
 POLICY = BackupPolicy("nightly", "local_service", frozenset({2}), DAY, 2, "03:00")
@@ -60,5 +60,5 @@ def test_the_oldest_backups_beyond_those_kept_are_surplus():
 
 @pytest.mark.parametrize("name", ["../../outside", "..", "a/b", "*"])
 def test_a_policys_name_is_one_level_of_a_path(name):
-    with pytest.raises(Refused, match="ERR_INVALID_PARAMETERS: policy_name "):
+    with pytest.raises(Rejected, match="ERR_INVALID_PARAMETERS: policy_name "):
         plan.add_policy(Metadata(), dataclasses.replace(POLICY, name=name), 0)

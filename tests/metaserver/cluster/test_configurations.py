@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from metaserver.cluster import configurations
 from metaserver.cluster.configurations import Proposed
-from metaserver.cluster.metadata import Load, Metadata, Partition, Refused, Table
+from metaserver.cluster.metadata import Load, Metadata, Partition, Rejected, Table
 from shared.pegasus.wire.structures.base import NO_NODE, Gpid, HostPort
 from shared.pegasus.wire.structures.bulk_load import BulkLoadStatus
 from shared.pegasus.wire.structures.layer2 import AppStatus
@@ -29,7 +29,7 @@ def decided(metadata, type, node, ballot, decree=0):
 
 
 def refusal(metadata, type, node, ballot, gpid=P0):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         configurations.decide(metadata, Proposed(gpid, type, node, ballot, 0))
     return refused.value.code
 
@@ -115,7 +115,7 @@ def test_the_committed_decree_never_goes_back():
 
 def test_a_dead_primary_is_taken_out_and_a_dead_secondary_left_to_its_primary():
     metadata = known(Partition(3, A, (B,)), Partition(3, B, (A,)), Partition(3, A), Partition(3, C))
-    metadata.apply(configurations.bury(metadata, [A]))
+    metadata.apply(configurations.remove_dead(metadata, [A]))
     assert metadata.tables[2].partitions == (
         Partition(4, NO_NODE, (B,), (A,)),
         Partition(3, B, (A,)),
@@ -123,19 +123,19 @@ def test_a_dead_primary_is_taken_out_and_a_dead_secondary_left_to_its_primary():
         Partition(3, C),
     )
     assert configurations.lost_secondaries(metadata, [A]) == [(Gpid(2, 1), A)]
-    assert not configurations.bury(metadata, [A])
+    assert not configurations.remove_dead(metadata, [A])
 
 
 def test_when_all_members_die_the_primary_is_the_first_to_be_remembered():
     metadata = known(Partition(3, A, (B,)))
-    metadata.apply(configurations.bury(metadata, [A, B]))
+    metadata.apply(configurations.remove_dead(metadata, [A, B]))
     assert metadata.tables[2].partitions == (Partition(5, NO_NODE, (), (A, B)),)
 
 
 def test_members_that_die_together_are_remembered_in_the_order_of_the_configuration():
     secondaries = tuple(HostPort(f"s{number}", 1) for number in range(7))
     metadata = known(Partition(3, A, secondaries))
-    metadata.apply(configurations.bury(metadata, [*reversed(secondaries), A]))
+    metadata.apply(configurations.remove_dead(metadata, [*reversed(secondaries), A]))
     assert metadata.tables[2].partitions[0].last_drops == (A, *secondaries)
 
 
@@ -206,7 +206,7 @@ def test_whatever_is_proposed_the_members_stay_sound(steps):
         proposed = Proposed(P0, type, node, before.ballot + 1 + offset, 0)
         try:
             metadata.apply(configurations.decide(metadata, proposed))
-        except Refused:
+        except Rejected:
             assert metadata.tables[2].partitions[0] == before
             continue
         after = metadata.tables[2].partitions[0]

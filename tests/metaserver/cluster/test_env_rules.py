@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from metaserver.cluster import env_rules
-from metaserver.cluster.metadata import Refused
+from metaserver.cluster.metadata import Rejected
 
 DENY_HINT = (
     "Invalid deny client args, valid include: timeout*all, timeout*write, timeout*read; "
@@ -17,9 +17,9 @@ WRITE_BUFFER = "In range [16777216, 536870912]"
 def hint(name, value):
     try:
         env_rules.validate({name: value})
-    except Refused as refused:
-        assert refused.code == "ERR_INVALID_PARAMETERS"
-        return refused.hint
+    except Rejected as rejected:
+        assert rejected.code == "ERR_INVALID_PARAMETERS"
+        return rejected.hint
     return ""
 
 

@@ -33,8 +33,8 @@ def nodes(*alive, dead=(), stored=None):
     return known
 
 
-def cure(metadata, alive, pending=(), *, adds_secondaries=True, may_add=True):
-    return placement.cure(
+def repair(metadata, alive, pending=(), *, adds_secondaries=True, may_add=True):
+    return placement.repair(
         metadata, alive, pending, adds_secondaries=adds_secondaries, may_add=lambda gpid, partition: may_add
     )
 
@@ -44,12 +44,12 @@ def info(ballot=1, committed=5, prepared=5):
 
 
 def only_action(metadata, alive, **options):
-    (action,), _ = cure(metadata, alive, **options)
+    (action,), _ = repair(metadata, alive, **options)
     return action
 
 
 def test_new_partitions_are_spread_evenly():
-    actions, _ = cure(known([Partition()] * 8, [Partition()] * 4), nodes(A, B, C))
+    actions, _ = repair(known([Partition()] * 8, [Partition()] * 4), nodes(A, B, C))
     assert {action.type for action in actions} == {ConfigType.ASSIGN_PRIMARY}
     assert Counter(action.target for action in actions) == {A: 4, B: 4, C: 4}
     assert sorted(Counter(a.target for a in actions if a.gpid.app_id == 1).values()) == [2, 3, 3]
@@ -57,35 +57,35 @@ def test_new_partitions_are_spread_evenly():
 
 def test_nothing_is_asked_twice_or_without_a_server():
     metadata = known([Partition(), Partition()])
-    actions, _ = cure(metadata, nodes(A), pending={Gpid(1, 0)})
+    actions, _ = repair(metadata, nodes(A), pending={Gpid(1, 0)})
     assert [action.gpid for action in actions] == [Gpid(1, 1)]
-    assert cure(metadata, nodes(dead=[A])) == ([], [])
+    assert repair(metadata, nodes(dead=[A])) == ([], [])
 
 
 def test_the_living_secondary_with_fewest_primaries_is_promoted():
     metadata = known([Partition(4, NO_NODE, (A, B, C), (D,)), Partition(1, B, (A, C))])
-    promoted = [a for a in cure(metadata, nodes(B, C, dead=[A]))[0] if a.gpid == P0]
+    promoted = [a for a in repair(metadata, nodes(B, C, dead=[A]))[0] if a.gpid == P0]
     assert promoted == [Action(P0, ConfigType.UPGRADE_TO_PRIMARY, C, C)]
 
 
 def test_dead_secondaries_are_waited_for_until_they_are_buried():
-    actions, diagnoses = cure(known([Partition(4, NO_NODE, (A,))]), nodes(B, dead=[A]))
+    actions, diagnoses = repair(known([Partition(4, NO_NODE, (A,))]), nodes(B, dead=[A]))
     assert (actions, diagnoses) == ([], [])
 
 
 def test_a_sole_member_is_waited_for_and_must_still_have_the_replica():
     metadata = known([Partition(4, NO_NODE, (), (A,), last_committed_decree=5)])
-    _, (diagnosis,) = cure(metadata, nodes(B, dead=[A]))
+    _, (diagnosis,) = repair(metadata, nodes(B, dead=[A]))
     assert diagnosis.reason == "waiting for a:1, the last member"
-    assert cure(metadata, nodes(A, B))[0] == []  # it has not reported yet
+    assert repair(metadata, nodes(A, B))[0] == []  # it has not reported yet
     assert only_action(metadata, nodes(A, B, stored={A: [info()]})) == Action(P0, ConfigType.ASSIGN_PRIMARY, A, A)
-    actions, (diagnosis,) = cure(metadata, nodes(A, B, stored={A: []}))
+    actions, (diagnosis,) = repair(metadata, nodes(A, B, stored={A: []}))
     assert (actions, diagnosis.reason) == ([], "a:1 came back without the replica")
 
 
 def test_of_two_last_members_the_one_with_the_longer_history_becomes_primary():
     metadata = known([Partition(4, NO_NODE, (), (C, A, B), last_committed_decree=5)])
-    assert cure(metadata, nodes(C, A, dead=[B], stored={A: [info()]}))[0] == []
+    assert repair(metadata, nodes(C, A, dead=[B], stored={A: [info()]}))[0] == []
     both = {A: [info(ballot=4, committed=6, prepared=7)], B: [info(ballot=4, committed=5, prepared=7)]}
     assert only_action(metadata, nodes(A, B, stored=both)).target == A
     newer = {A: [info(ballot=3, committed=5)], B: [info(ballot=4, committed=5)]}
@@ -97,16 +97,16 @@ def test_of_two_last_members_the_one_with_the_longer_history_becomes_primary():
 def test_contradicting_histories_wait_for_an_operator():
     metadata = known([Partition(4, NO_NODE, (), (A, B), last_committed_decree=5)])
     contradicting = {A: [info(ballot=4, committed=5, prepared=6)], B: [info(ballot=3, committed=9, prepared=9)]}
-    actions, (diagnosis,) = cure(metadata, nodes(A, B, stored=contradicting))
+    actions, (diagnosis,) = repair(metadata, nodes(A, B, stored=contradicting))
     assert (actions, diagnosis.reason) == ([], "b:1 has committed more than a:1 has prepared")
     lost = {A: [info(committed=3, prepared=4)], B: [info(committed=2, prepared=3)]}
-    actions, (diagnosis,) = cure(metadata, nodes(A, B, stored=lost))
+    actions, (diagnosis,) = repair(metadata, nodes(A, B, stored=lost))
     assert (actions, diagnosis.reason) == ([], "decree 5 was committed, and no member that came back has it")
 
 
 def test_a_missing_secondary_goes_to_the_least_loaded_server():
     metadata = known([Partition(1, A)], [Partition(1, B)] * 2)
-    actions = cure(metadata, nodes(A, B, C))[0]
+    actions = repair(metadata, nodes(A, B, C))[0]
     assert actions[0] == Action(P0, ConfigType.ADD_SECONDARY, A, C)
 
 
@@ -118,19 +118,19 @@ def test_a_dropped_member_that_returns_is_preferred():
 
 def test_a_dropped_member_is_waited_for_a_while():
     metadata = known([Partition(4, A, (B,), (D,))])
-    assert cure(metadata, nodes(A, B, C, dead=[D]), may_add=False)[0] == []
+    assert repair(metadata, nodes(A, B, C, dead=[D]), may_add=False)[0] == []
     assert only_action(metadata, nodes(A, B, C, dead=[D])).node == C
 
 
 def test_a_surplus_secondary_leaves_the_most_loaded_server():
     metadata = known([Partition(4, A, (B, C, D))], [Partition(1, C)])
-    surplus = [a for a in cure(metadata, nodes(A, B, C, D))[0] if a.gpid == P0]
+    surplus = [a for a in repair(metadata, nodes(A, B, C, D))[0] if a.gpid == P0]
     assert surplus == [Action(P0, ConfigType.DOWNGRADE_TO_INACTIVE, A, C)]
 
 
 def test_without_replication_a_primary_stays_alone():
-    assert cure(known([Partition(1, A)]), nodes(A, B, C), adds_secondaries=False) == ([], [])
+    assert repair(known([Partition(1, A)]), nodes(A, B, C), adds_secondaries=False) == ([], [])
 
 
 def test_a_dead_primary_is_not_asked():
-    assert cure(known([Partition(1, A)]), nodes(B, C, dead=[A]))[0] == []
+    assert repair(known([Partition(1, A)]), nodes(B, C, dead=[A]))[0] == []

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from metaserver.cluster import tables
-from metaserver.cluster.metadata import Change, Metadata, Partition, Refused, Table
+from metaserver.cluster.metadata import Change, Metadata, Partition, Rejected, Table
 from metaserver.cluster.tables import Limits, NewTable
 from shared.pegasus.wire.structures.base import Gpid, HostPort
 from shared.pegasus.wire.structures.layer2 import AppStatus
@@ -26,7 +26,7 @@ def known(*listed):
 
 
 def refusal(function, *arguments, **named):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         function(*arguments, **named)
     return refused.value.code
 
@@ -222,7 +222,7 @@ def test_whether_files_are_ingested_behind_is_decided_when_a_table_is_created():
 @pytest.mark.parametrize("name", ["allowed_users", "ranger_policies"])
 def test_who_may_use_a_table_cannot_be_set_because_nobody_would_be_refused(name):
     keys, values = [f"replica_access_controller.{name}"], ["ada"]
-    with pytest.raises(Refused, match="nobody would be refused"):
+    with pytest.raises(Rejected, match="nobody would be refused"):
         tables.set_envs(known(table()), "temp", keys, values)
 
 
@@ -243,10 +243,10 @@ def test_variables_are_deleted_by_name_and_cleared_by_prefix():
 
 
 def test_variables_of_a_table_that_is_not_there():
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         tables.set_envs(Metadata(), "temp", ["default_ttl"], ["1"])
     assert (refused.value.code, refused.value.hint) == ("ERR_APP_NOT_EXIST", "app cannot be found")
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         tables.set_envs(known(table(AppStatus.DROPPING)), "temp", ["default_ttl"], ["1"])
     assert (refused.value.code, refused.value.hint) == ("ERR_BUSY_DROPPING", "app is being dropped")
     assert tables.set_envs(known(table(AppStatus.CREATING)), "temp", ["default_ttl"], ["1"])

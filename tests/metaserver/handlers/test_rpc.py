@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from metaserver.cluster.leadership import Leadership
-from metaserver.cluster.metadata import Change, Partition, Refused, Table
+from metaserver.cluster.metadata import Change, Partition, Rejected, Table
 from metaserver.storage import StoreError
 from shared.pegasus.client.connection import Call, RpcConnections
 from shared.pegasus.wire import calls
@@ -222,7 +222,7 @@ async def test_a_table_lives_from_creation_to_recall(served):
 async def patient(tmp_path, settings):
     """A metaserver that waits for primaries before it answers a creation, and one replica server."""
     cluster = Cluster(tmp_path / "meta.db", settings)
-    cluster.opening_s = 60.0
+    cluster.open_timeout_s = 60.0
     await cluster.start()
     await cluster.beat(1)
     yield cluster
@@ -527,7 +527,7 @@ async def test_what_cannot_be_stored_is_refused_and_not_seen(served, monkeypatch
         )
         assert response.hint_message == "cannot be stored: database or disk is full"
         served.clock.advance(30)
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             await served.service.tick()
         assert served.service.metadata.tables == before
     await served.service.tick()
