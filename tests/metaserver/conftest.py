@@ -88,9 +88,9 @@ class Cluster:
     async def start(self, first_tables=(), leadership=None) -> None:
         bound = socket.create_server(("127.0.0.1", 0))
         self.address = HostPort(*bound.getsockname()[:2])
-        store = await SqliteStore.open(self.path)
+        self.store = await SqliteStore.open(self.path)
         self.service = MetaService(
-            store,
+            self.store,
             self.flags,
             leadership or Leadership.alone(self.address),
             self._receive_proposal,

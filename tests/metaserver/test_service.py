@@ -23,14 +23,14 @@ def rename(old, new):
 
 
 async def test_decisions_that_wait_together_share_a_transaction_and_see_each_other(served):
-    commits = served.service._store._writer.commits
+    commits = served.store._writer.commits
     names = await asyncio.gather(
         *(served.service.change(rename(f"t{n}" if n else "temp", f"t{n + 1}")) for n in range(50))
     )
     assert names == [f"t{n + 1}" for n in range(50)]
     assert served.service.metadata.named("t50").app_id == 2
-    assert served.service._store._writer.commits - commits <= 2
-    assert (await served.service._store.load()).tables[2].name == "t50"
+    assert served.store._writer.commits - commits <= 2
+    assert (await served.store.load()).tables[2].name == "t50"
 
 
 async def test_one_refusal_or_bug_concerns_nobody_else(served):
@@ -50,13 +50,13 @@ async def test_one_refusal_or_bug_concerns_nobody_else(served):
 
 async def test_nothing_is_visible_before_it_is_durable(served, monkeypatch):
     may_finish = asyncio.Event()
-    commit = served.service._store.commit
+    commit = served.store.commit
 
     async def slow(change):
         await may_finish.wait()
         await commit(change)
 
-    monkeypatch.setattr(served.service._store, "commit", slow)
+    monkeypatch.setattr(served.store, "commit", slow)
     changing = asyncio.ensure_future(served.service.change(rename("temp", "renamed")))
     for _ in range(5):
         await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_after_a_failed_transaction_the_next_one_is_tried(served, monkeypa
         raise StoreError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(served.service._store, "commit", full)
+        patched.setattr(served.store, "commit", full)
         with pytest.raises(Rejected, match="disk full"):
             await served.service.change(rename("temp", "renamed"))
     assert await served.service.change(rename("temp", "renamed")) == "renamed"

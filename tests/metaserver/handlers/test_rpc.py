@@ -520,7 +520,7 @@ class FullDisk:
 async def test_what_cannot_be_stored_is_refused_and_not_seen(served, monkeypatch):
     before = dict(served.service.metadata.tables)
     with monkeypatch.context() as full:
-        full.setattr(served.service, "_store", FullDisk())
+        full.setattr(served.store, "commit", FullDisk().commit)
         assert (await create(served)).err == "ERR_DISK_IO_ERROR"
         response = await served.call(
             calls.UPDATE_APP_ENV, UpdateAppEnvRequest("temp", AppEnvOperation.SET, ["default_ttl"], ["7"])
