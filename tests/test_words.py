@@ -52,9 +52,8 @@ LEFT: dict[str, set[str]] = {
     "iserver": {"visit"},
     "intake_server": {"recipe", "visit"},
     "gateway": {"visit"},
-    "metaserver": {"refusal"},
     "shared": {"express"},
-    "docs": {"express", "hears", "lane", "manners", "passed over", "recipe", "unasked"},
+    "docs": {"recipe"},
 }
 """The words that still occur, by place."""
 
