@@ -49,9 +49,10 @@ Done = Callable[[OSError | None], None]
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is written and synced together: who waits for it, and where the log ends then."""
+    """What is written and synced together: who waits for it, where it begins, and where the log ends then."""
 
     waiting: Sequence[Done]
+    segment: int
     end: Place
 
 
@@ -212,8 +213,12 @@ class CommitLog:
             self._flush_soon()
 
     def release(self, before: int) -> None:
-        """Let go of all segments with lower numbers, soon: their payloads are not needed any more."""
-        before = min(before, self._tail.segment)
+        """Let go of all segments with lower numbers, soon: their payloads are not needed any more.
+
+        A segment that something is still written to stays; the next call lets go of it.
+        """
+        unwritten = self._tail.first_pending if self._in_flight is None else self._in_flight.segment
+        before = min(before, unwritten)
         released = [number for number in self._tail.sizes if number < before]
         for number in released:
             del self._tail.sizes[number]
@@ -260,7 +265,7 @@ class CommitLog:
             self._notify_idle()
             return
         pieces, end = self._tail.take()
-        self._in_flight = _Batch(self._waiting, end)
+        self._in_flight = _Batch(self._waiting, pieces[0].name.number, end)
         self._waiting = []
         self._thread.submit(pieces)
 

@@ -51,6 +51,11 @@ class LogTail:
         return self._name.number
 
     @property
+    def first_pending(self) -> int:
+        """Number of the first segment that has something to be taken, or that the next payload goes to."""
+        return self._pieces[0].name.number if self._pieces else self._name.number
+
+    @property
     def is_empty(self) -> bool:
         """Whether the present segment has no payload."""
         return self._offset <= HEADER_BYTES

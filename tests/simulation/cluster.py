@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metaserver.cluster.configurations import Proposed, bury, decide, lost_secondaries
-from metaserver.cluster.metadata import Metadata, Partition, Refused, Table
+from metaserver.cluster.configurations import Proposed, decide, lost_secondaries, remove_dead
+from metaserver.cluster.metadata import Metadata, Partition, Rejected, Table
 from metaserver.cluster.nodes import Nodes
-from metaserver.cluster.placement import Action, cure
+from metaserver.cluster.placement import Action, repair
 from replicaserver.replication import messages as m
 from replicaserver.replication.member import Limits, Member, Stored
 from replicaserver.replication.prepare_list import Entry
@@ -353,7 +353,7 @@ class MetaNode:
         kind, about = _change(node, self.partition, asked)
         try:
             change = decide(self.metadata, Proposed(GPID, kind, about, asked.ballot, asked.last_committed_decree))
-        except Refused:
+        except Rejected:
             self.cluster.from_meta(node, ("input", m.Observed(current)))
             return
         self._apply(change)
@@ -372,16 +372,16 @@ class MetaNode:
             self.cluster.audit.decided(partition)
 
     def work(self) -> None:
-        """Find the dead, and cure."""
+        """Find the dead, and repair."""
         dead = self.nodes.expire(self.world.now, GRACE_S)
         everybody_dead = [name for name in self.partition.members() if not self.nodes.is_alive(name)]
-        self._apply(bury(self.metadata, [*dead, *everybody_dead]))
+        self._apply(remove_dead(self.metadata, [*dead, *everybody_dead]))
         for _, node in lost_secondaries(self.metadata, everybody_dead):
             self.cluster.from_meta(self.partition.primary, ("input", m.RemoveMember(node)))
         if self.world.now - self.started_at < GRACE_S:
             return
         pending = [GPID] if self.world.now < self.pending_until else []
-        actions, _ = cure(
+        actions, _ = repair(
             self.metadata,
             self.nodes,
             pending,

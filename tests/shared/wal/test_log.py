@@ -204,6 +204,19 @@ async def test_released_segments_are_gone_and_their_files_are_used_again(tmp_pat
     assert sum(file.stat().st_size for file in folder.iterdir() if file.name != "manifest") <= 4 * SMALL
 
 
+async def test_a_segment_that_is_still_written_to_is_not_released(tmp_path: Path):
+    async with running(tmp_path / "log") as log:
+        first = await append(log, b"first")
+        waiting = [asyncio.ensure_future(append(log, b"x" * 2000)) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert log.segment > first
+        log.release(log.segment)  # nobody needs what is there, but its end is not written yet
+        assert log.oldest == first
+        await asyncio.gather(*waiting)
+        log.release(log.segment)
+        assert log.oldest == log.segment
+
+
 async def test_a_payload_larger_than_a_segment_has_one_of_its_own(tmp_path: Path):
     payloads = [b"small", b"x" * (3 * SMALL), b"after"]
     async with running(tmp_path / "log") as log:
