@@ -114,12 +114,13 @@ class Compactor:
         for partition, _ in self._queue:
             partition.compaction.give_up()
         self._queue.clear()
-        for task, partition in self._running.items():
+        running = dict(self._running)  # one that ends meanwhile leaves the table of those that run
+        for task, partition in running.items():
             with contextlib.suppress(StoreError):  # then the log keeps what the files do not have
                 await partition.log.persist()  # an interrupted store flushes no more
             partition.store.interrupt()
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         self._executor.shutdown(wait=True)
 
 
