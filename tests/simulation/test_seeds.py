@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
-import time
 from itertools import groupby
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from tests.simulation.run import Client, Faults, simulate
 from tests.simulation.world import World
 
 ONCE_FAILED = (3, 18)
-BUDGET_S = 15.0
 
 
 @pytest.mark.parametrize("seed", sorted({1, 2, *ONCE_FAILED}))
@@ -27,11 +24,9 @@ def test_known_seeds_hold(seed: int):
     assert simulate(seed).acknowledged > 20
 
 
-def test_new_seeds_hold():
-    seeds = random.Random(time.time_ns())
-    until = time.monotonic() + BUDGET_S
-    while time.monotonic() < until:
-        simulate(seeds.randrange(10**9))
+def test_many_seeds_hold():
+    for seed in range(1000, 1020):
+        simulate(seed)
 
 
 def test_a_seed_decides_everything_whatever_the_hashes_of_the_process():
