@@ -8,7 +8,7 @@ callables, the time is an argument of its constructor.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeAlias
@@ -385,14 +385,6 @@ class Engine:
             if found is not None:
                 return found
         return None
-
-    def handlers_of(self, channel: Channel) -> Mapping[str, int]:
-        """How many handlers each module has on a channel."""
-        counts: dict[str, int] = {}
-        for feed in channel.feeds:
-            for name, _ in self._handlers.get(feed, ()):
-                counts[name] = counts.get(name, 0) + 1
-        return counts
 
 
 def _resolve_all(tick: Tick) -> None:

@@ -39,11 +39,7 @@ class Maintenance:
             ("disk check", self._node.check_disks, lambda: min(10, flags.integer("disk_stat_interval_seconds"))),
             ("orphaned folders", self._node.delete_orphaned_folders, lambda: flags.integer("gc_interval_ms") / 1000),
             ("scanner expiry", self._forget_scanners, lambda: 30),
-            (
-                "engine metrics",
-                self.update_engine_metrics,
-                lambda: flags.integer("builtin_metrics_update_interval_ms") / 1000,
-            ),
+            ("engine metrics", self.update_engine_metrics, metrics_s),
         ):
             self._node.context.tasks.periodic(name, interval_s, work, immediately=True)
 

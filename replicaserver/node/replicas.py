@@ -215,10 +215,6 @@ class Node:
         """The folder of an open replica."""
         return partition.store.path.parent.parent
 
-    def disk_of(self, partition: Partition) -> DataFolder:
-        """The data folder of an open replica."""
-        return next(disk for disk in self.disks if disk.tag == partition.disk_tag)
-
     def of_table(self, app_id: int) -> list[Partition]:
         """The open replicas of a table, by index."""
         found = [partition for partition in self.partitions.values() if partition.gpid.app_id == app_id]

@@ -124,11 +124,6 @@ class Member:
         """The highest committed decree."""
         return self.prepared.committed
 
-    @property
-    def is_primary(self) -> bool:
-        """Whether this member is the primary and may act as one now."""
-        return self._primary is not None and self._may_serve()
-
     def reading_error(self) -> ErrorCode | None:
         """Why nothing can be read here now; None when it can. Asked before a read, and again before its answer."""
         primary = self._primary
@@ -259,7 +254,7 @@ class Member:
         if is_learner or configuration.last_committed_decree > self.prepared.last:
             return []  # writes that were acknowledged are not here: somebody else must be found
         effects = self._step_down()
-        return effects + self._ask(configuration)
+        return effects + self._ask(configuration, is_restart=False)
 
     def _observed(self, configuration: Configuration) -> list[m.Effect]:
         self._asked = None
@@ -270,12 +265,12 @@ class Member:
         if configuration.primary == self.node:
             if self._primary is not None:
                 return [] if configuration.ballot == self.ballot else self._granted(configuration)
-            return self._ask(configuration)  # it was the primary before a restart: only a new ballot makes it one again
+            return self._ask(configuration, is_restart=True)  # only a new ballot makes it the primary again
         # the ballot stays: it tells the metaserver how far this replica's history goes
         self._seen_ballot = max(self._seen_ballot, configuration.ballot)
         return self._step_down() if configuration.ballot > self.ballot or self._primary is not None else []
 
-    def _ask(self, base: Configuration) -> list[m.Effect]:
+    def _ask(self, base: Configuration, *, is_restart: bool) -> list[m.Effect]:
         if self._asked is not None:
             return []
         self._asked = replace(
@@ -285,7 +280,7 @@ class Member:
             secondaries=tuple(node for node in base.secondaries if node != self.node),
             last_committed_decree=self.committed,
         )
-        return [m.Propose(self._asked)]
+        return [m.Propose(self._asked, is_restart)]
 
     def _granted(self, configuration: Configuration) -> list[m.Effect]:
         asked, self._asked = self._asked, None
@@ -405,7 +400,7 @@ class Member:
         if primary.proposed is None:
             return []
         primary.is_asking = True
-        return [m.Propose(primary.proposed)]
+        return [m.Propose(primary.proposed, is_restart=False)]
 
     def _tell_all(self) -> list[m.Effect]:
         primary = self._primary

@@ -5,12 +5,16 @@ Plain values: `Member.step` takes `Input`s and returns `Effect`s, which are to b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from replicaserver.replication.prepare_list import Entry
 from replicaserver.replication.replica import Configuration
+from replicaserver.replication.replica import Granted as Granted
+from replicaserver.replication.replica import LogFailed as LogFailed
+from replicaserver.replication.replica import Observed as Observed
+from replicaserver.replication.replica import Propose as Propose
+from replicaserver.replication.replica import Unanswered as Unanswered
 from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import HostPort
 
@@ -146,11 +150,6 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class LogFailed:
-    """The disk did not take a `Log`."""
-
-
-@dataclass(frozen=True, slots=True)
 class Installed:
     """A checkpoint is this replica's state now, on its disk."""
 
@@ -185,25 +184,6 @@ class RemoveMember:
     """The metaserver wants a node to be a member no longer."""
 
     node: HostPort
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The metaserver has made a proposed configuration durable."""
-
-    configuration: Configuration
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """The metaserver says which configuration is in force; None when this replica is no member of it."""
-
-    configuration: Configuration
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A proposal got no answer; it may have been made durable all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,13 +271,6 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Propose:
-    """Ask the metaserver to make a configuration durable; answer with `Granted`, `Observed` or `Unanswered`."""
-
-    configuration: Configuration
-
-
-@dataclass(frozen=True, slots=True)
 class ReadState:
     """Read the committed state after a decree for a learner, from the log or a checkpoint; answer with `StateRead`."""
 
@@ -316,5 +289,3 @@ class Install:
 
 
 Effect = Send | Log | Commit | Reject | GiveUp | Propose | ReadState | Install
-
-Effects = Sequence[Effect]

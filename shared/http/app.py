@@ -17,7 +17,7 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from shared.errors import Problem
-from shared.http.lifecycle import Answer, Explain, RequestLifecycle, json_object, json_value, sane_request_id
+from shared.http.lifecycle import Answer, Explain, RequestLifecycle, json_object, sane_request_id
 from shared.http.text import header_text
 from shared.metrics import Metrics
 
@@ -106,20 +106,11 @@ def _too_large(limit: int) -> Problem:
     return Problem(413, f"the request body is larger than {limit} bytes", code="too_large")
 
 
-async def read_json(request: web.Request, limit: int) -> Any:
-    """The body as JSON, whatever its Content-Type says.
-
-    Raises:
-        Problem: 400 when it is not JSON, and as `read_body`.
-    """
-    return json_value(await read_body(request, limit))
-
-
 async def read_json_object(request: web.Request, limit: int) -> dict[str, Any]:
     """The body as a JSON object.
 
     Raises:
-        Problem: 400 when it is something else, and as `read_json`.
+        Problem: 400 when it is something else, and as `read_body`.
     """
     return json_object(await read_body(request, limit))
 

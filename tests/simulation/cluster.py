@@ -15,7 +15,6 @@ from replicaserver.replication.member import Limits, Member, Stored
 from replicaserver.replication.prepare_list import Entry
 from replicaserver.replication.primary import Timing
 from replicaserver.replication.replica import Configuration
-from shared.pegasus.wire.errors import ErrorCode
 from shared.pegasus.wire.structures.base import Gpid, HostPort
 from shared.pegasus.wire.structures.layer2 import AppStatus
 from shared.pegasus.wire.structures.meta_admin import ConfigType
@@ -458,8 +457,3 @@ class Cluster:
     def answer(self, server: ReplicaNode, operation: Operation, answer: tuple[str, Any]) -> None:
         """Send an answer to a client."""
         self.network.send(server.name, "client", lambda found: self.audit.answered(operation, found), answer)
-
-
-def is_refused(answer: tuple[str, Any]) -> bool:
-    """Whether an answer says that nothing was written."""
-    return answer[0] == "error" and isinstance(answer[1], ErrorCode)

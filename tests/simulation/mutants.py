@@ -66,9 +66,9 @@ MUTANTS = [
     Mutant(
         "a primary restarts with the same ballot",
         MEMBER,
-        "            return self._ask(configuration)  # it was the primary",
+        "            return self._ask(configuration, is_restart=True)  # only",
         "            self.configuration = Configuration(ballot=self.ballot - 1)\n"
-        "            return self._granted(configuration)  # it was the primary",
+        "            return self._granted(configuration)  # only",
     ),
     Mutant(
         "a prepare of an older ballot is accepted",
